@@ -1,0 +1,243 @@
+"""The bundle: everything training and service agree on.
+
+``<home>/<forecast>/champions/<version>/`` holds one version as files:
+
+- ``model.onnx``: one graph from the declared inputs over the features to the prediction. Input
+  ``inputs`` is float64 of shape (rows, inputs) in the manifest's order; outputs are ``prediction``,
+  float64 (rows,), and ``features``, float64 (rows, features);
+- ``golden.json``: rows with the outputs that the trained model gave for them;
+- ``manifest.json``: what the numbers mean and where they come from, and the SHA-256 of the other files.
+
+``<home>/<forecast>/champion.json``, the pointer, names the version that serves and the SHA-256 of its
+manifest, so one short chain of digests covers every byte that is served. Files are written beside and
+renamed; nothing half-written is ever under its final name.
+"""
+
+import hashlib
+import math
+import os
+from bisect import bisect_left
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+FORMAT = 1
+MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
+
+
+class BundleError(Exception):
+    """A bundle or pointer that must not be served; the message says which file and why."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the parts of a manifest."""
+
+
+class InputField(Record):
+    """One raw attribute that a caller sends, with the range that the declaration allows
+    and the range that training saw."""
+
+    name: str
+    type: Literal["integer", "number"]
+    description: str
+    unit: str | None
+    minimum: float | None
+    above: float | None  # exclusive lower bound
+    maximum: float | None
+    seen_minimum: float
+    seen_maximum: float
+    example: float
+
+
+class FeatureField(Record):
+    """One feature: its SQL over the inputs, and how training saw it (for drift)."""
+
+    name: str
+    expression: str
+    edges: list[float]  # inner bin edges, ascending; a value on an edge belongs above it
+    shares: list[float]  # share of training rows per bin, len(edges) + 1
+
+
+class Calibration(Record):
+    """Prediction intervals from out-of-fold residuals, scaled by prediction ** power.
+
+    ``quantiles[i]`` is the quantile of (target - prediction) / prediction ** power at
+    ``probabilities[i]``. Scaling makes the spread comparable between small and large counts.
+    """
+
+    power: float
+    probabilities: list[float]
+    quantiles: list[float]
+    integer: bool
+    minimum: float | None
+    coverage: dict[str, float]  # measured out of fold at 0.9: overall, lower, middle, upper tercile
+
+    def interval(self, prediction: float, level: float) -> tuple[float, float]:
+        """The central interval at `level` (0.5-0.99) around one prediction.
+
+        For integer targets the bounds are the outermost integers inside the continuous interval, which
+        covers exactly what the continuous one covers; it is never empty.
+        """
+        scale = max(prediction, 1e-9) ** self.power
+        tail = (1.0 - level) / 2.0
+        low = prediction + self._quantile(tail) * scale
+        high = prediction + self._quantile(1.0 - tail) * scale
+        if self.integer:
+            low, high = math.ceil(low - 1e-9), math.floor(high + 1e-9)
+            if low > high:
+                low, high = math.floor(prediction), math.ceil(prediction)
+        if self.minimum is not None:
+            low, high = max(low, self.minimum), max(high, self.minimum)
+        return low, high
+
+    def _quantile(self, probability: float) -> float:
+        grid = self.probabilities
+        right = min(max(bisect_left(grid, probability), 1), len(grid) - 1)
+        share = (probability - grid[right - 1]) / (grid[right] - grid[right - 1])
+        left = self.quantiles[right - 1]
+        return left + min(max(share, 0.0), 1.0) * (self.quantiles[right] - left)
+
+
+class Recipe(Record):
+    """The candidate that was fitted: enough to fit it again."""
+
+    name: str
+    family: str
+    features: list[str]
+    definition: dict  # the candidate as declared, members resolved
+
+
+class Manifest(Record):
+    """What a version of a forecast is, what it means and where it comes from."""
+
+    format: int
+    forecast: str
+    title: str
+    version: int  # of the model registered in MLflow
+    entity: str
+    target: str
+    kind: Literal["count"]
+    unit: str
+    horizon: str
+    inputs: list[InputField]
+    features: list[FeatureField]
+    recipe: Recipe
+    calibration: Calibration
+    metrics: dict[str, float]  # nested and out-of-fold figures of the data the choice has not seen
+    importances: dict[str, float]  # increase of the error when a feature is permuted, out of fold
+    rows: int
+    target_mean: float
+    data_version: str
+    data_as_of: str  # ISO 8601, the latest event in the data
+    snapshots: dict[str, str]  # source -> SHA-256 of the CSV's bytes
+    code_version: str
+    trained_at: str  # ISO 8601 UTC
+    mlflow_run_id: str
+    dagster_run_id: str
+    libraries: dict[str, str]
+    files: dict[str, str]  # file name -> SHA-256
+
+
+class Golden(Record):
+    """Rows with the outputs of the trained model, in the manifest's order of inputs and features."""
+
+    inputs: list[list[float]]
+    features: list[list[float]]
+    predictions: list[float]
+    tolerance: float  # largest relative difference
+
+
+class Pointer(Record):
+    """Which version serves. `generation` grows by one with every publication and roll-back."""
+
+    generation: int
+    version: int
+    manifest_sha256: str
+    published_at: str
+
+
+def home() -> Path:
+    """Where all state lives: VROOM_HOME, else ``var`` under the working directory."""
+    return Path(os.environ.get("VROOM_HOME") or "var").absolute()
+
+
+def forecast_folder(forecast: str) -> Path:
+    return home() / forecast
+
+
+def bundle_folder(forecast: str, version: int) -> Path:
+    return forecast_folder(forecast) / "champions" / str(version)
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_pointer(forecast: str) -> Pointer | None:
+    """The pointer, or None where nothing was ever published.
+
+    Raises:
+        BundleError: the file is there and is no pointer.
+    """
+    path = forecast_folder(forecast) / POINTER
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Pointer)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: not a pointer: {error}") from error
+
+
+def read_manifest(content: bytes, origin: str) -> Manifest:
+    """Decode a manifest.
+
+    Raises:
+        BundleError: not a manifest, or of another format.
+    """
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleError(f"{origin}: not a manifest: {error}") from error
+    if manifest.format != FORMAT:
+        raise BundleError(f"{origin}: format {manifest.format}, this service reads format {FORMAT}")
+    return manifest
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A bundle whose every byte agreed with its digests."""
+
+    manifest: Manifest
+    model: bytes
+    golden: Golden
+
+
+def read_bundle(folder: Path, manifest_sha256: str) -> Bundle:
+    """Read a bundle into memory and check all of it against the digests.
+
+    Raises:
+        BundleError: a file is missing, unreadable, or differs from its digest.
+    """
+
+    def read(name: str, expected: str) -> bytes:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        if sha256_of(content) != expected:
+            raise BundleError(
+                f"{path}: its SHA-256 is not the published one; the file is damaged or incomplete"
+            )
+        return content
+
+    manifest = read_manifest(read(MANIFEST, manifest_sha256), str(folder / MANIFEST))
+    for name in (MODEL, GOLDEN):
+        if name not in manifest.files:
+            raise BundleError(f"{folder / MANIFEST}: names no {name}")
+    files = {name: read(name, digest) for name, digest in manifest.files.items()}
+    try:
+        golden = msgspec.json.decode(files[GOLDEN], type=Golden)
+    except msgspec.MsgspecError as error:
+        raise BundleError(f"{folder / GOLDEN}: not golden rows: {error}") from error
+    return Bundle(manifest, files[MODEL], golden)

@@ -1,0 +1,10 @@
+-- What the models see, from the inputs that a caller sends. Each line runs twice, in DuckDB for
+-- training and inside the served model, and is proved equal on every row before a champion serves.
+select
+    technology,
+    num_images,
+    street_parked,
+    description,
+    actual_price - recommended_price as price_diff,
+    ln(actual_price / recommended_price) as log_price_ratio
+from inputs

@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of the parts of a manifest."""
 
 
-class InputField(Record):
+class InputField(Record, frozen=True):
     """One raw attribute that a caller sends, with the range that the declaration allows
     and the range that training saw."""
 
@@ -50,7 +50,7 @@ class InputField(Record):
     example: float
 
 
-class FeatureField(Record):
+class FeatureField(Record, frozen=True):
     """One feature: its SQL over the inputs, and how training saw it (for drift)."""
 
     name: str
@@ -59,7 +59,7 @@ class FeatureField(Record):
     shares: list[float]  # share of training rows per bin, len(edges) + 1
 
 
-class Calibration(Record):
+class Calibration(Record, frozen=True):
     """Prediction intervals from out-of-fold residuals, scaled by prediction ** power.
 
     ``quantiles[i]`` is the quantile of (target - prediction) / prediction ** power at
@@ -99,7 +99,7 @@ class Calibration(Record):
         return left + min(max(share, 0.0), 1.0) * (self.quantiles[right] - left)
 
 
-class Recipe(Record):
+class Recipe(Record, frozen=True):
     """The candidate that was fitted: enough to fit it again."""
 
     name: str
@@ -108,7 +108,7 @@ class Recipe(Record):
     definition: dict  # the candidate as declared, members resolved
 
 
-class Manifest(Record):
+class Manifest(Record, frozen=True):
     """What a version of a forecast is, what it means and where it comes from."""
 
     format: int
@@ -139,7 +139,7 @@ class Manifest(Record):
     files: dict[str, str]  # file name -> SHA-256
 
 
-class Golden(Record):
+class Golden(Record, frozen=True):
     """Rows with the outputs of the trained model, in the manifest's order of inputs and features."""
 
     inputs: list[list[float]]
@@ -148,7 +148,7 @@ class Golden(Record):
     tolerance: float  # largest relative difference
 
 
-class Pointer(Record):
+class Pointer(Record, frozen=True):
     """Which version serves. `generation` grows by one with every publication and roll-back."""
 
     generation: int

@@ -201,7 +201,20 @@ class ForecastSpec(Declared):
         columns = self.sources[self.entity.source].columns
         return {name: columns[name] for name in self.inputs}
 
+    def data_version(self, snapshots: dict[str, str]) -> str:
+        """The version of the feature table: the sources' contents and the definitions that turn them into it."""
+        definitions = self.fingerprint("sources", "entity", "inputs", "target", "features_sql", "target_sql")
+        return _digest({"snapshots": snapshots, "definitions": definitions})
+
+    def trained_version(self, snapshots: dict[str, str]) -> str:
+        """The version of a training: its data version and everything that decides the model."""
+        return _digest([self.data_version(snapshots), self.fingerprint("candidates", "validation", "gates")])
+
     def fingerprint(self, *parts: str) -> str:
         """SHA-256 over the named fields (all fields when none is named): the code version of what they define."""
         fields = self.model_dump(mode="json", include=set(parts) if parts else None)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        return _digest(fields)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""The contest's arithmetic and its verdicts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vroom_assets.contest import Comparison, Entrant, Verdict, compare, corrected_t, failed_gates, judge
+from vroom_assets.spec import Candidate, Contest, Family, Gates, Kind, Validation
+from vroom_assets.training import MEASURES
+
+RULES = Contest()
+VALIDATION = Validation(folds=4, repeats=2, seed=3)
+
+
+def found(relative_gain: float, row_z: float) -> Comparison:
+    return Comparison(
+        rows=1000,
+        champion_error=3.5,
+        challenger_error=3.5 * (1 - relative_gain),
+        gain=3.5 * relative_gain,
+        relative_gain=relative_gain,
+        row_z=row_z,
+        folds_t=row_z,
+        folds_p=0.5,
+    )
+
+
+def constant(name: str, family: Family, rows: int) -> Entrant:
+    return Entrant(name, {name: Candidate(family=family)}, pd.DataFrame({"x": np.zeros(rows)}))
+
+
+@pytest.mark.parametrize(
+    ("gain", "z", "same_recipe", "new_data", "verdict"),
+    [
+        (0.02, 3.0, False, False, Verdict.PROMOTE),
+        (0.02, 3.0, False, True, Verdict.PROMOTE),
+        (0.02, 1.0, False, False, Verdict.HOLD),  # large, and possibly luck
+        (0.004, 3.0, False, False, Verdict.HOLD),  # sure, and too small to matter
+        (0.0, 0.0, True, True, Verdict.REFRESH),
+        (-0.009, -1.0, False, True, Verdict.REFRESH),
+        (-0.011, -1.0, False, True, Verdict.HOLD),
+        (-0.2, -9.0, False, True, Verdict.HOLD),
+        (0.0, 0.0, True, False, Verdict.HOLD),
+        (0.0, 0.0, False, False, Verdict.HOLD),
+    ],
+)
+def test_the_verdict_follows_gain_confidence_and_news(gain, z, same_recipe, new_data, verdict):
+    assert judge(found(gain, z), RULES, same_recipe=same_recipe, new_data=new_data)[0] is verdict
+
+
+def test_every_verdict_gives_its_numbers_as_reason():
+    _, reason = judge(found(0.02, 3.0), RULES, same_recipe=False, new_data=False)
+    assert "+2.00%" in reason
+    assert "3.00 > 1.64" in reason
+
+
+def test_the_same_recipe_ties_exactly():
+    target = np.random.default_rng(0).poisson(5, 80).astype(float)
+    comparison = compare(
+        constant("mean", Family.MEAN, 80),
+        constant("mean", Family.MEAN, 80),
+        target,
+        VALIDATION,
+        MEASURES[Kind.COUNT],
+    )
+    assert comparison.gain == 0
+    assert comparison.row_z == 0
+
+
+def test_a_comparison_is_the_mirror_image_of_its_reverse():
+    target = np.random.default_rng(1).poisson(5, 120).astype(float)
+    mean, median = constant("mean", Family.MEAN, 120), constant("median", Family.MEDIAN, 120)
+    there = compare(mean, median, target, VALIDATION, MEASURES[Kind.COUNT])
+    back = compare(median, mean, target, VALIDATION, MEASURES[Kind.COUNT])
+    assert there.gain == pytest.approx(-back.gain)
+    assert there.row_z == pytest.approx(-back.row_z)
+    assert there.champion_error == pytest.approx(back.challenger_error)
+
+
+def test_corrected_t_agrees_with_the_published_formula():
+    differences = np.array([0.1, 0.3, 0.2, 0.4])
+    expected = differences.mean() / np.sqrt(differences.var(ddof=1) * (1 / 4 + 1 / 3))
+    statistic, probability = corrected_t(differences, 1 / 3)
+    assert statistic == pytest.approx(expected)
+    assert 0.0 < probability < 0.5
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=20), st.floats(0.05, 1))
+def test_the_correction_never_makes_a_difference_look_surer(values, test_share):
+    differences = np.array(values)
+    corrected, _ = corrected_t(differences, test_share)
+    plain, _ = corrected_t(differences, 0.0)
+    assert abs(corrected) <= abs(plain) + 1e-12
+
+
+GOOD = {
+    "nested_bias": 0.01,
+    "skill_mae_over_mean": 0.1,
+    "skill_mae_over_median": 0.1,
+    "skill_poisson_deviance_over_mean": 0.2,
+}
+COVERED = {"overall": 0.905, "lower_tercile": 0.95, "middle_tercile": 0.88, "upper_tercile": 0.87}
+
+
+def test_a_sound_challenger_passes_the_gates():
+    assert failed_gates(GOOD, COVERED, 6.4, Gates()) == []
+
+
+@pytest.mark.parametrize(
+    ("metrics", "coverage", "said"),
+    [
+        (GOOD, COVERED | {"overall": 0.87}, "0.870, not within 0.88-0.94"),
+        (GOOD, COVERED | {"overall": 0.95}, "0.950, not within"),
+        (GOOD, COVERED | {"upper_tercile": 0.83}, "upper tercile is 0.830"),
+        (GOOD | {"skill_mae_over_median": -0.01}, COVERED, "mae over median"),
+        (GOOD | {"nested_bias": -0.5}, COVERED, "mean error is 7.8%"),
+    ],
+)
+def test_each_gate_stops_a_challenger_and_says_why(metrics, coverage, said):
+    (failure,) = failed_gates(metrics, coverage, 6.4, Gates())
+    assert said in failure

@@ -1,0 +1,249 @@
+"""`python -m vroom_assets`: the whole system under one supervisor.
+
+    python -m vroom_assets               a champion if there is none, then Dagster, the service and MLflow
+    python -m vroom_assets materialize   everything from the sources to the champion, once, and stop
+
+State is under VROOM_HOME (default ``var``); ports are VROOM_DAGSTER_PORT, VROOM_API_PORT and
+VROOM_MLFLOW_PORT; everything listens on 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from vroom_api.contract import home, read_pointer
+from vroom_assets.resources import artifacts_uri, tracking_uri
+
+LOOPBACK = "127.0.0.1"
+READY_WITHIN_SECONDS = 180
+
+
+class CannotStart(Exception):
+    """Why the system does not start; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process of the system: where it answers, and how it is started."""
+
+    name: str
+    setting: str
+    port: int
+    ready: str
+    command: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+
+def port_of(setting: str, default: int) -> int:
+    """A port from the environment.
+
+    Raises:
+        CannotStart: it is no port, or taken.
+    """
+    text = os.environ.get(setting, str(default))
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise CannotStart(f"{setting}={text} is no port: use a number from 1 to 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, int(text)))
+        except OSError:
+            raise CannotStart(
+                f"port {text} is taken; stop what uses it, or choose another with {setting}=<port>"
+            ) from None
+    return int(text)
+
+
+def services() -> list[Service]:
+    """The three processes, once their ports are known to be free."""
+    dagster = port_of("VROOM_DAGSTER_PORT", 3000)
+    api = port_of("VROOM_API_PORT", 8000)
+    mlflow = port_of("VROOM_MLFLOW_PORT", 5000)
+    python = sys.executable
+    return [
+        Service(
+            "dagster",
+            "VROOM_DAGSTER_PORT",
+            dagster,
+            "/server_info",
+            [python, "-m", "dagster", "dev", "-w", str(workspace()), "-h", LOOPBACK, "-p", str(dagster)],
+        ),
+        Service("api", "VROOM_API_PORT", api, "/health", [python, "-m", "vroom_api"]),
+        Service(
+            "mlflow",
+            "VROOM_MLFLOW_PORT",
+            mlflow,
+            "/health",
+            [
+                *(
+                    python,
+                    "-m",
+                    "mlflow",
+                    "server",
+                    "--host",
+                    LOOPBACK,
+                    "--port",
+                    str(mlflow),
+                    "--workers",
+                    "1",
+                ),
+                *("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri()),
+            ],
+        ),
+    ]
+
+
+def workspace() -> Path:
+    """The workspace file beside the package."""
+    return Path(__file__).parents[1] / "workspace.yaml"
+
+
+def prepare_home() -> Path:
+    """Create the home, point Dagster and MLflow at it, and return it."""
+    folder = home()
+    dagster_home = folder / "dagster"
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    (folder / "mlflow").mkdir(exist_ok=True)
+    shutil.copyfile(Path(__file__).with_name("dagster.yaml"), dagster_home / "dagster.yaml")
+    os.environ |= {
+        "VROOM_HOME": str(folder),
+        "DAGSTER_HOME": str(dagster_home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
+    }
+    return folder
+
+
+def fail_abandoned_runs() -> int:
+    """Mark the runs whose processes died with the last start as failed, and return how many there were."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+        abandoned = instance.get_runs(dg.RunsFilter(statuses=under_way))
+        for run in abandoned:
+            instance.report_run_failed(run, "Vroom was stopped while this run was under way.")
+    return len(abandoned)
+
+
+def materialize() -> int:
+    """Everything from the sources to the champion, for every declared forecast, in this process."""
+    import dagster as dg
+
+    from vroom_assets.definitions import defs
+
+    loaded = defs()
+    loaded = loaded.load_fn() if hasattr(loaded, "load_fn") else loaded
+    console = {"loggers": {"console": {"config": {"log_level": "INFO", "name": "vroom"}}}}
+    with dg.DagsterInstance.get() as instance:
+        jobs = sorted(job.name for job in loaded.resolve_all_job_defs() if job.name.endswith("_retrain"))
+        results = [
+            loaded.resolve_job_def(name).execute_in_process(
+                instance=instance, run_config=console, raise_on_error=False
+            )
+            for name in jobs
+        ]
+    return 0 if all(result.success for result in results) else 1
+
+
+def announce(running: list[Service], started: float) -> None:
+    """Wait until all answer, then say where they are and how to ask for a prediction."""
+    for service in running:
+        while not _answers(service.url + service.ready):
+            if time.monotonic() - started > READY_WITHIN_SECONDS:
+                print(f"\n{service.name} does not answer at {service.url}; its log is above", flush=True)
+                return
+            time.sleep(0.3)
+    urls = {service.name: service.url for service in running}
+    print(
+        f"""
+Vroom is ready after {time.monotonic() - started:.0f} s.
+
+  Dagster   {urls["dagster"]}    lineage, runs, history
+  Service   {urls["api"]}    documentation at {urls["api"]}/schema
+  MLflow    {urls["mlflow"]}    experiments and the model registry
+
+Ask for a prediction:
+
+  {_curl(urls["api"])}
+
+Ctrl-C stops everything.
+""",
+        flush=True,
+    )
+
+
+def _curl(api: str) -> str:
+    import json
+
+    with urllib.request.urlopen(f"{api}/model", timeout=5) as answer:
+        inputs = json.load(answer)["inputs"]
+    example = {
+        field["name"]: int(field["example"]) if field["type"] == "integer" else field["example"]
+        for field in inputs
+    }
+    return f"curl -s {api}/predict -H 'content-type: application/json' -d {shlex.quote(json.dumps(example))}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return answer.status < 500
+    except OSError:
+        return False
+
+
+def supervise(running: list[Service]) -> int:
+    """Start all, stop all when one stops or a signal comes, and return the exit code."""
+    import honcho.manager
+
+    honcho.manager.KILL_WAIT = 20  # Dagster ends its own children first
+    manager = honcho.manager.Manager()
+    for service in running:
+        manager.add_process(
+            service.name, shlex.join(service.command), env=dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
+        )
+    threading.Thread(target=announce, args=(running, time.monotonic()), daemon=True).start()
+    manager.loop()
+    return manager.returncode
+
+
+def main() -> int:
+    try:
+        if sys.argv[1:] == ["materialize"]:
+            prepare_home()
+            fail_abandoned_runs()
+            return materialize()
+        if sys.argv[1:]:
+            raise CannotStart(f"unknown command {sys.argv[1]!r}: use none, or materialize")
+        running = services()
+        folder = prepare_home()
+        if read_pointer(os.environ.get("VROOM_FORECAST", "reservations")) is None:
+            print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
+            if subprocess.run([sys.executable, "-m", "vroom_assets", "materialize"], check=False).returncode:
+                print("The first training failed; the messages above say why. Dagster starts all the same.")
+        elif count := fail_abandoned_runs():
+            print(f"{count} unfinished run(s) of the last start are marked as failed.", flush=True)
+        return supervise(running)
+    except CannotStart as error:
+        print(f"Vroom cannot start: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

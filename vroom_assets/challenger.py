@@ -1,0 +1,255 @@
+"""The challenger: the chosen candidate as a proved bundle, registered in MLflow with its evidence."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vroom_api.contract import (
+    FORMAT,
+    Calibration,
+    Golden,
+    InputField,
+    Manifest,
+    Recipe,
+)
+from vroom_assets import bundle, plots
+from vroom_assets.dataset import Dataset
+from vroom_assets.features import Feature
+from vroom_assets.graph import build, parity
+from vroom_assets.models import Fitted, fit_all
+from vroom_assets.resources import MANIFEST_TAG, tracking_uri
+from vroom_assets.spec import Candidate, ColumnType, ForecastSpec
+from vroom_assets.training import BASELINES, Measures, Search, mae, r2, reference, rmse, summary
+
+LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
+GOLDEN_ROWS = 24
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A candidate fitted on all rows, as a graph that agrees with it."""
+
+    fitted: Fitted
+    model: bytes
+
+
+def exportable(
+    spec: ForecastSpec, definitions: list[Feature], dataset: Dataset
+) -> tuple[dict[str, Exported], dict[str, str]]:
+    """Fit every candidate on all rows and keep those whose graph agrees with them on every row.
+
+    Returns:
+        the candidates that may compete, and for each other one the reason it may not.
+    """
+    models = fit_all(spec.candidates, dataset.features, dataset.target, spec.validation.seed)
+    kept: dict[str, Exported] = {}
+    refused: dict[str, str] = {}
+    inputs = dataset.inputs.to_numpy()
+    for name, fitted in models.items():
+        model = build(spec.inputs, definitions, fitted).SerializeToString(deterministic=True)
+        gap = parity(model, inputs, dataset.features.to_numpy(), fitted.predict(dataset.features))
+        if gap.features <= 1e-9 and gap.prediction <= spec.gates.parity:
+            kept[name] = Exported(fitted, model)
+        else:
+            refused[name] = (
+                f"its graph differs from the model: features by {gap.features:.1e}, "
+                f"prediction by {gap.prediction:.1e} relative"
+            )
+    return kept, refused
+
+
+def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
+    """The request schema: the declaration's ranges and what training saw of each input."""
+    return [
+        InputField(
+            name=name,
+            type="integer" if column.type is ColumnType.INTEGER else "number",
+            description=column.description,
+            unit=column.unit,
+            minimum=column.minimum,
+            above=column.above,
+            maximum=column.maximum,
+            seen_minimum=float(inputs[name].min()),
+            seen_maximum=float(inputs[name].max()),
+            example=float(inputs[name].sort_values().iloc[len(inputs) // 2]),
+        )
+        for name, column in spec.input_columns.items()
+    ]
+
+
+def golden_rows(dataset: Dataset, fitted: Fitted, tolerance: float) -> Golden:
+    """Rows spread over the predictions, lowest and highest included, with the model's own outputs."""
+    prediction = fitted.predict(dataset.features)
+    order = np.argsort(prediction, kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, GOLDEN_ROWS).astype(int))]
+    return Golden(
+        inputs=dataset.inputs.to_numpy()[rows].tolist(),
+        features=dataset.features.to_numpy()[rows].tolist(),
+        predictions=prediction[rows].tolist(),
+        tolerance=tolerance,
+    )
+
+
+def recipe_of(name: str, candidates: Mapping[str, Candidate], fitted: Fitted) -> Recipe:
+    """The chosen candidate with its members, enough to fit it again."""
+    chosen = candidates[name]
+    definition = {n: candidates[n].model_dump(mode="json") for n in (name, *chosen.members)}
+    return Recipe(
+        name=name, family=chosen.family.value, features=list(fitted.features), definition=definition
+    )
+
+
+def register(
+    tracking: Any,
+    spec: ForecastSpec,
+    definitions: list[Feature],
+    dataset: Dataset,
+    found: Search,
+    exported: Exported,
+    calibration: Calibration,
+    measures: Measures,
+    dagster_run_id: str,
+) -> Manifest:
+    """Log everything about the training, register the graph as a version and attach its bundle."""
+    import onnx
+
+    metrics = summary(found, dataset.target, measures) | _train_figures(exported.fitted, dataset)
+    metrics |= {f"coverage_{name}": value for name, value in calibration.coverage.items()}
+    tracking.log_params(_parameters(spec, found, dataset))
+    tracking.log_metrics(metrics | {f"importance_{n}": v for n, v in found.importances.items()})
+    means = found.fold_metrics.groupby("candidate").mean(numeric_only=True)
+    for name, row in means.iterrows():
+        tracking.log_metrics(
+            {f"candidate.{name}.cv_{metric}": float(row[metric]) for metric in measures.metrics}
+        )
+    _log_dataset(tracking, spec, dataset)
+    for name, canvas in {
+        "candidates": plots.candidates(found.fold_metrics, measures.error, found.chosen),
+        "predicted_and_observed": plots.predicted_and_seen(
+            found.predictions(found.chosen), dataset.target, spec.target.unit
+        ),
+        "importances": plots.importances(found.importances, measures.error),
+    }.items():
+        tracking.log_figure(canvas, f"plots/{name}.png")
+    tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
+
+    logged = tracking.onnx.log_model(
+        onnx.load_model_from_string(exported.model),
+        name="model",
+        registered_model_name=spec.name,
+        signature=_signature(dataset, exported.fitted),
+        input_example={"inputs": dataset.inputs.head(3).to_numpy()},
+        pip_requirements=[f"onnxruntime=={installed('onnxruntime')}", f"numpy=={installed('numpy')}"],
+    )
+    registered = int(logged.registered_model_version)
+    manifest = Manifest(
+        format=FORMAT,
+        forecast=spec.name,
+        title=spec.title,
+        version=registered,
+        entity=spec.entity.name,
+        target=spec.target.name,
+        kind=spec.target.kind.value,
+        unit=spec.target.unit,
+        horizon=spec.target.horizon,
+        inputs=input_fields(spec, dataset.inputs),
+        features=[
+            reference(feature.name, feature.expression, dataset.features[feature.name].to_numpy())
+            for feature in definitions
+        ],
+        recipe=recipe_of(found.chosen, spec.candidates, exported.fitted),
+        calibration=calibration,
+        metrics=metrics,
+        importances=found.importances,
+        rows=len(dataset.target),
+        target_mean=float(dataset.target.mean()),
+        data_version=dataset.data_version,
+        data_as_of=dataset.data_as_of,
+        snapshots=dataset.snapshots,
+        code_version=spec.fingerprint(),
+        trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        mlflow_run_id=tracking.active_run().info.run_id,
+        dagster_run_id=dagster_run_id,
+        libraries={"python": platform.python_version()} | {name: installed(name) for name in LIBRARIES},
+        files={},
+    )
+    golden = golden_rows(dataset, exported.fitted, spec.gates.parity)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        digest = bundle.write(folder, manifest, exported.model, golden)
+        tracking.log_artifacts(str(folder), "bundle")
+    client = tracking.MlflowClient(tracking_uri())
+    for key, value in {
+        MANIFEST_TAG: digest,
+        "vroom.data_version": dataset.data_version,
+        "vroom.code_version": spec.fingerprint(),
+        "vroom.recipe": found.chosen,
+        "dagster_run_id": dagster_run_id,
+    }.items():
+        client.set_model_version_tag(spec.name, str(registered), key, value)
+    client.set_registered_model_alias(spec.name, "challenger", str(registered))
+    return manifest
+
+
+def _train_figures(fitted: Fitted, dataset: Dataset) -> dict[str, float]:
+    prediction = fitted.predict(dataset.features)
+    figures = {"mae": mae, "rmse": rmse, "r2": r2}
+    return {f"train_{name}": score(dataset.target, prediction) for name, score in figures.items()}
+
+
+def _parameters(spec: ForecastSpec, found: Search, dataset: Dataset) -> dict[str, Any]:
+    chosen = spec.candidates[found.chosen]
+    validation = {f"validation.{name}": value for name, value in spec.validation.model_dump().items()}
+    own = {
+        f"{name}.{parameter}": value
+        for name in (found.chosen, *chosen.members)
+        for parameter, value in spec.candidates[name].parameters.items()
+    }
+    return (
+        {
+            "candidate": found.chosen,
+            "family": chosen.family.value,
+            "candidates": ", ".join(spec.candidates),
+            "baselines": ", ".join(BASELINES),
+            "nested_choices": ", ".join(found.nested_choices),
+            "rows": len(dataset.target),
+            "features": ", ".join(dataset.features.columns),
+        }
+        | validation
+        | own
+    )
+
+
+def _log_dataset(tracking: Any, spec: ForecastSpec, dataset: Dataset) -> None:
+    frame = dataset.features.assign(**{spec.target.name: dataset.target})
+    tracking.log_input(
+        tracking.data.from_pandas(
+            frame, name=f"{spec.name}_features", targets=spec.target.name, digest=dataset.data_version[:36]
+        ),
+        context="training",
+    )
+
+
+def _signature(dataset: Dataset, fitted: Fitted) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("float64"), (-1, dataset.inputs.shape[1]), "inputs")]),
+        outputs=Schema(
+            [
+                TensorSpec(np.dtype("float64"), (-1,), "prediction"),
+                TensorSpec(np.dtype("float64"), (-1, dataset.features.shape[1]), "features"),
+            ]
+        ),
+    )

@@ -1,0 +1,225 @@
+"""The feature table: one row per entity with its inputs, features and target, and where it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vroom_api.contract import forecast_folder
+from vroom_assets.features import Feature, parse, select_sql
+from vroom_assets.spec import ForecastSpec
+from vroom_assets.training import Search
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+class DatasetError(Exception):
+    """The tables do not yield a feature table; the message names the rule and the rows."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The feature table of one data version.
+
+    keys (rows,), inputs and features (rows, ·) as float64 frames, target (rows,), rows ordered by key.
+    """
+
+    forecast: str
+    keys: np.ndarray
+    inputs: pd.DataFrame
+    features: pd.DataFrame
+    target: np.ndarray
+    data_version: str
+    data_as_of: str
+    snapshots: dict[str, str]
+
+
+def note_origin(connection: DuckDBPyConnection, table: str, detail: dict[str, Any]) -> None:
+    """Record what a table was made from, in the same file as the table."""
+    connection.execute("create table if not exists origin (name varchar primary key, detail varchar)")
+    connection.execute("insert or replace into origin values (?, ?)", [table, json.dumps(detail)])
+
+
+def origin(connection: DuckDBPyConnection, table: str) -> dict[str, Any]:
+    """What a table was made from.
+
+    Raises:
+        DatasetError: the table is not there yet.
+    """
+    known = connection.execute("select 1 from duckdb_tables() where table_name = 'origin'").fetchone()
+    row = known and connection.execute("select detail from origin where name = ?", [table]).fetchone()
+    if not row:
+        raise DatasetError(f"table {table!r} is not there yet: materialize the asset of that name first")
+    return json.loads(row[0])
+
+
+def definitions(spec: ForecastSpec) -> list[Feature]:
+    """The declared features, parsed."""
+    return parse(spec.features_sql, spec.inputs)
+
+
+def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
+    """Replace the feature table, in one transaction, from the checked tables.
+
+    Raises:
+        DatasetError: the target has no or several rows for an entity, or a feature or target is not finite.
+    """
+    snapshots = {name: origin(connection, name)["snapshot"] for name in spec.sources}
+    source, key = spec.entity.source, spec.entity.key
+    features = definitions(spec)
+    connection.begin()
+    try:
+        connection.execute(
+            f"""
+            create or replace temp table computed as
+            with inputs as (
+                select "{key}" as entity_key, {", ".join(f'"{name}"::double as "{name}"' for name in spec.inputs)}
+                from "{source}"
+            ),
+            target as ({_statement(spec.target_sql)})
+            select
+                entities.entity_key,
+                {", ".join(f'entities."{name}" as "input_{name}"' for name in spec.inputs)},
+                {", ".join(f'entities."feature_{feature.name}"' for feature in features)},
+                target."{spec.target.name}"::double as target
+            from ({select_sql(features, "inputs", keep=["entity_key", *spec.inputs], prefix="feature_")}) as entities
+            left join target on target."{key}" = entities.entity_key
+            order by entities.entity_key
+            """
+        )
+        _refuse_bad_rows(connection, spec, features)
+        connection.execute("create or replace table features as from computed")
+        source_of_time, column = spec.target.as_of.split(".")
+        (as_of,) = connection.execute(f'select max("{column}") from "{source_of_time}"').fetchone() or (None,)
+        note_origin(
+            connection,
+            "features",
+            {
+                "data_version": spec.data_version(snapshots),
+                "data_as_of": as_of.isoformat() if as_of else "",
+                "snapshots": snapshots,
+            },
+        )
+        connection.execute("drop table computed")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature]) -> None:
+    entity = spec.entity.name
+    twice = connection.execute(
+        "select entity_key, count(*) from computed group by 1 having count(*) > 1 order by 1 limit 3"
+    ).fetchall()
+    if twice:
+        raise DatasetError(f"target.sql gives several rows for one {entity}: {twice[0][0]}; group by its key")
+    rules = {"target": "target.sql gives no finite target"} | {
+        f"feature_{feature.name}": f"feature {feature.name} ({feature.expression}) is not finite"
+        for feature in features
+    }
+    for column, message in rules.items():
+        bad = connection.execute(
+            f'select entity_key from computed where "{column}" is null or not isfinite("{column}") order by 1 limit 3'
+        ).fetchall()
+        if bad:
+            raise DatasetError(f"{message} for {entity} {', '.join(str(row[0]) for row in bad)}")
+    (rows,) = connection.execute("select count(*) from computed").fetchone() or (0,)
+    needed = spec.validation.folds * 2
+    if rows < needed:
+        raise DatasetError(
+            f"{rows} entities are too few for {spec.validation.folds} folds; {needed} are needed"
+        )
+
+
+def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
+    """The feature table as arrays, with its origin."""
+    made_from = origin(connection, "features")
+    if made_from["data_version"] != spec.data_version(made_from["snapshots"]):
+        raise DatasetError("the features were computed by an older declaration: materialize `features` again")
+    table = connection.execute("from features order by entity_key").df()
+    return Dataset(
+        forecast=spec.name,
+        keys=table["entity_key"].to_numpy(),
+        inputs=_columns(table, "input_", spec.inputs),
+        features=_columns(table, "feature_", [feature.name for feature in definitions(spec)]),
+        target=table["target"].to_numpy(dtype=float),
+        data_version=made_from["data_version"],
+        data_as_of=made_from["data_as_of"],
+        snapshots=made_from["snapshots"],
+    )
+
+
+def recompute(connection: DuckDBPyConnection, inputs: pd.DataFrame, features: list[Feature]) -> pd.DataFrame:
+    """Features of the given inputs by other definitions than the declared ones, rows in order."""
+    numbered = inputs.assign(entity_key=np.arange(len(inputs)))
+    connection.register("given_inputs", numbered)
+    try:
+        statement = select_sql(features, "given_inputs", keep=["entity_key"], prefix="")
+        return connection.execute(f"from ({statement}) order by entity_key").df().drop(columns="entity_key")
+    finally:
+        connection.unregister("given_inputs")
+
+
+def write_search(connection: DuckDBPyConnection, found: Search, data: Dataset) -> None:
+    """Replace the tables of scores and of out-of-fold predictions, in one transaction."""
+    scores = found.fold_metrics
+    predictions = found.out_of_fold.assign(
+        entity_key=data.keys[found.out_of_fold["row"]], target=data.target[found.out_of_fold["row"]]
+    )
+    connection.begin()
+    try:
+        for name, frame in {"cv_metrics": scores, "out_of_fold": predictions}.items():
+            connection.register("given", frame)
+            connection.execute(f"create or replace table {name} as from given")
+            connection.unregister("given")
+            note_origin(connection, name, {"data_version": data.data_version, "chosen": found.chosen})
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def parquet_path(forecast: str, data_version: str) -> Path:
+    """Where the feature table of one data version is published."""
+    return forecast_folder(forecast) / "features" / f"{data_version}.parquet"
+
+
+def keys_of(connection: DuckDBPyConnection, forecast: str, data_version: str) -> np.ndarray | None:
+    """The entities of an earlier data version, None if its table is no longer kept."""
+    path = parquet_path(forecast, data_version)
+    if not path.exists():
+        return None
+    return (
+        connection.execute("select entity_key from read_parquet(?)", [str(path)])
+        .df()["entity_key"]
+        .to_numpy()
+    )
+
+
+def write_parquet(connection: DuckDBPyConnection, forecast: str, data_version: str) -> Path:
+    """Publish the feature table of one data version as a file that any number of readers may open."""
+    path = parquet_path(forecast, data_version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{uuid.uuid4().hex}.parquet")
+    connection.execute(
+        f"copy (from features order by entity_key) to '{beside}' (format parquet, compression zstd)"
+    )
+    os.replace(beside, path)
+    return path
+
+
+def _statement(sql: str) -> str:
+    return sql.strip().rstrip(";")
+
+
+def _columns(table: pd.DataFrame, prefix: str, names: list[str]) -> pd.DataFrame:
+    return table[[prefix + name for name in names]].set_axis(names, axis=1).astype(np.float64)

@@ -1,0 +1,262 @@
+"""The served graph: inputs → features → prediction, one ONNX model in float64.
+
+skl2onnx gives no float64 graph for these estimators and drops the exponential of a Poisson boosting, so
+each family is written here, from its own numbers. `parity` proves the result against the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+
+from vroom_assets.features import Feature, nodes
+from vroom_assets.models import Average, Constant, Estimator, Fitted, Monomials
+from vroom_assets.spec import Family
+
+OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
+
+
+class Graph:
+    """Nodes and constants in the making; every value is float64 of shape (rows, 1) unless said."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
+        self.initializers: list[Any] = []
+
+    def emit(self, operator: str, *values: str, domain: str = "", outputs: int = 1, **attributes: Any) -> str:
+        """Append a node and return the name of its first output."""
+        name = f"v{len(self.nodes)}"
+        names = [name, *(f"{name}_{number}" for number in range(1, outputs))]
+        self.nodes.append(helper.make_node(operator, list(values), names, domain=domain, **attributes))
+        return name
+
+    def constant(self, value: Any, dtype: type = np.float64) -> str:
+        """The name of a constant, stored once."""
+        array = np.asarray(value, dtype=dtype)
+        known = (array.dtype.str, array.tobytes(), array.shape)
+        if known not in self.constants:
+            self.constants[known] = f"c{len(self.constants)}"
+            self.initializers.append(numpy_helper.from_array(array, self.constants[known]))
+        return self.constants[known]
+
+    def column(self, matrix: str, index: int) -> str:
+        return self.emit("Gather", matrix, self.constant([index], np.int64), axis=1)
+
+    def columns(self, matrix: str, indices: Sequence[int]) -> str:
+        return self.emit("Gather", matrix, self.constant(list(indices), np.int64), axis=1)
+
+
+def build(inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted) -> ModelProto:
+    """One graph from the inputs, (rows, inputs), to `features`, (rows, features), and `prediction`, (rows,)."""
+    graph = Graph()
+    places = {name: number for number, name in enumerate(inputs)}
+    gathered: dict[str, str] = {}
+
+    def column(name: str) -> str:
+        if name not in gathered:
+            gathered[name] = graph.column("inputs", places[name])
+        return gathered[name]
+
+    values = [
+        nodes(feature, column, lambda number: graph.constant([[number]]), graph.emit) for feature in features
+    ]
+    zero = graph.emit("Mul", graph.column("inputs", 0), graph.constant([[0.0]]))  # gives constants their rows
+    matrix = graph.emit("Concat", *(graph.emit("Add", value, zero) for value in values), axis=1)
+    order = {feature.name: number for number, feature in enumerate(features)}
+    prediction = _predict(graph, matrix, order, fitted, zero)
+    graph.nodes.append(helper.make_node("Identity", [matrix], ["features"]))
+    graph.nodes.append(
+        helper.make_node("Reshape", [prediction, graph.constant([-1], np.int64)], ["prediction"])
+    )
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "vroom",
+            [helper.make_tensor_value_info("inputs", TensorProto.DOUBLE, ["rows", len(inputs)])],
+            [
+                helper.make_tensor_value_info("prediction", TensorProto.DOUBLE, ["rows"]),
+                helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["rows", len(features)]),
+            ],
+            graph.initializers,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="vroom",
+    )
+    checker.check_model(model)
+    return model
+
+
+def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted, zero: str) -> str:
+    """The prediction of a fitted candidate, (rows, 1)."""
+    if isinstance(fitted, Constant):
+        return graph.emit("Add", zero, graph.constant([[fitted.value]]))
+    if isinstance(fitted, Average):
+        members = [_predict(graph, matrix, order, member, zero) for member in fitted.members]
+        return graph.emit("Div", graph.emit("Sum", *members), graph.constant([[float(len(members))]]))
+    assert isinstance(fitted, Estimator)
+    own = graph.columns(matrix, [order[name] for name in fitted.features])
+    match fitted.family:
+        case Family.FOREST:
+            return _forest(graph, own, fitted.estimator)
+        case Family.POISSON_BOOSTING:
+            return _boosting(graph, own, fitted.estimator)
+        case Family.POISSON_GLM:
+            return _monomials(graph, own, fitted.estimator)
+        case Family.POISSON_EBM:
+            return _explainable_boosting(graph, own, fitted.estimator)
+    raise TypeError(f"no graph is written for {fitted.family}")
+
+
+class Trees(NamedTuple):
+    """Nodes of an ensemble, flat: leaves carry `value`, inner nodes go left when x <= threshold."""
+
+    tree: np.ndarray
+    node: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    leaf: np.ndarray
+    value: np.ndarray
+
+
+def _ensemble(graph: Graph, own: str, trees: Trees, base: float) -> str:
+    """The sum over trees plus a base value.
+
+    ONNX Runtime compares in float64 and adds up in float64; the result leaves the operator as float32.
+    """
+    inner = ~trees.leaf
+    output = graph.emit(
+        "TreeEnsembleRegressor",
+        own,
+        domain="ai.onnx.ml",
+        n_targets=1,
+        aggregate_function="SUM",
+        post_transform="NONE",
+        base_values_as_tensor=_doubles("base", np.array([base])),
+        nodes_treeids=trees.tree.tolist(),
+        nodes_nodeids=trees.node.tolist(),
+        nodes_featureids=np.where(inner, trees.feature, 0).tolist(),
+        nodes_values_as_tensor=_doubles("thresholds", np.where(inner, trees.threshold, 0.0)),
+        nodes_modes=np.where(inner, "BRANCH_LEQ", "LEAF").tolist(),
+        nodes_truenodeids=np.where(inner, trees.left, 0).tolist(),
+        nodes_falsenodeids=np.where(inner, trees.right, 0).tolist(),
+        target_treeids=trees.tree[trees.leaf].tolist(),
+        target_nodeids=trees.node[trees.leaf].tolist(),
+        target_ids=np.zeros(int(trees.leaf.sum()), dtype=int).tolist(),
+        target_weights_as_tensor=_doubles("weights", trees.value[trees.leaf]),
+    )
+    return graph.emit("Cast", output, to=TensorProto.DOUBLE)
+
+
+def _doubles(name: str, values: np.ndarray) -> TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float64), name)
+
+
+def _forest(graph: Graph, own: str, forest: Any) -> str:
+    """scikit-learn's forests compare float32(x) with float64 thresholds."""
+    narrow = graph.emit("Cast", own, to=TensorProto.FLOAT)
+    wide = graph.emit("Cast", narrow, to=TensorProto.DOUBLE)
+    parts = [tree.tree_ for tree in forest.estimators_]
+    trees = Trees(
+        tree=np.concatenate([np.full(part.node_count, number) for number, part in enumerate(parts)]),
+        node=np.concatenate([np.arange(part.node_count) for part in parts]),
+        feature=np.concatenate([part.feature for part in parts]),
+        threshold=np.concatenate([part.threshold for part in parts]),
+        left=np.concatenate([part.children_left for part in parts]),
+        right=np.concatenate([part.children_right for part in parts]),
+        leaf=np.concatenate([part.children_left == -1 for part in parts]),
+        value=np.concatenate([part.value[:, 0, 0] for part in parts]) / len(parts),
+    )
+    return _ensemble(graph, wide, trees, 0.0)
+
+
+def _boosting(graph: Graph, own: str, boosting: Any) -> str:
+    """Histogram boosting adds raw scores and takes their exponential (log link)."""
+    parts = [predictor.nodes for stage in boosting._predictors for predictor in stage]
+    trees = Trees(
+        tree=np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)]),
+        node=np.concatenate([np.arange(len(part)) for part in parts]),
+        feature=np.concatenate([part["feature_idx"] for part in parts]),
+        threshold=np.concatenate([part["num_threshold"] for part in parts]),
+        left=np.concatenate([part["left"] for part in parts]),
+        right=np.concatenate([part["right"] for part in parts]),
+        leaf=np.concatenate([part["is_leaf"].astype(bool) for part in parts]),
+        value=np.concatenate([part["value"] for part in parts]),
+    )
+    return graph.emit("Exp", _ensemble(graph, own, trees, float(boosting._baseline_prediction.item())))
+
+
+def _monomials(graph: Graph, own: str, glm: Monomials) -> str:
+    """exp(intercept + Σ coefficient · (Π x^power - mean) / scale), the scaling folded into the weights."""
+    weights = glm.estimator.coef_ / glm.scale
+    intercept = glm.estimator.intercept_ - float(weights @ glm.mean)
+    terms = []
+    for powers in glm.powers:
+        factors = [
+            graph.column(own, number) for number, power in enumerate(powers) for _ in range(int(power))
+        ]
+        term = factors[0]
+        for factor in factors[1:]:
+            term = graph.emit("Mul", term, factor)
+        terms.append(term)
+    matrix = graph.emit("Concat", *terms, axis=1)
+    linear = graph.emit("MatMul", matrix, graph.constant(weights[:, None]))
+    return graph.emit("Exp", graph.emit("Add", linear, graph.constant([[intercept]])))
+
+
+def _explainable_boosting(graph: Graph, own: str, ebm: Any) -> str:
+    """exp(intercept + Σ of one table entry per term); a value's bin is the number of cuts at or below it."""
+    bins: dict[tuple[int, bytes], str] = {}
+
+    def bin_of(feature: int, cuts: np.ndarray) -> str:
+        """(rows, 1) int64; bin 0 is for missing values, which do not occur."""
+        known = (feature, cuts.tobytes())
+        if known not in bins:
+            above = graph.emit("GreaterOrEqual", graph.column(own, feature), graph.constant(cuts[None, :]))
+            count = graph.emit(
+                "ReduceSum",
+                graph.emit("Cast", above, to=TensorProto.INT64),
+                graph.constant([1], np.int64),
+                keepdims=1,
+            )
+            bins[known] = graph.emit("Add", count, graph.constant([[1]], np.int64))
+        return bins[known]
+
+    total = graph.constant([[float(np.ravel(ebm.intercept_)[0])]])
+    for features, scores in zip(ebm.term_features_, ebm.term_scores_, strict=True):
+        places = [
+            bin_of(feature, np.asarray(ebm.bins_[feature][min(len(ebm.bins_[feature]), len(features)) - 1]))
+            for feature in features
+        ]
+        flat = places[0]
+        for size, place in zip(scores.shape[1:], places[1:], strict=True):
+            flat = graph.emit("Add", graph.emit("Mul", flat, graph.constant([[size]], np.int64)), place)
+        total = graph.emit("Add", total, graph.emit("Gather", graph.constant(scores.ravel()), flat, axis=0))
+    return graph.emit("Exp", total)
+
+
+class Parity(NamedTuple):
+    """Largest differences between a graph and what it stands for."""
+
+    features: float  # absolute
+    prediction: float  # relative
+
+
+def parity(model: bytes, inputs: np.ndarray, features: np.ndarray, prediction: np.ndarray) -> Parity:
+    """Score the graph and compare with DuckDB's features and the fitted model's predictions."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    served, computed = session.run(
+        ["prediction", "features"], {"inputs": np.asarray(inputs, dtype=np.float64)}
+    )
+    return Parity(
+        features=float(np.abs(computed - features).max()),
+        prediction=float((np.abs(served - prediction) / np.maximum(np.abs(prediction), 1e-12)).max()),
+    )

@@ -5,8 +5,6 @@ version it last asked a run for, so a change that happened while everything was 
 next start. One retraining is under way at a time; what changes meanwhile is taken up when it ends.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -147,6 +147,7 @@ def register(
         onnx.load_model_from_string(exported.model),
         name="model",
         registered_model_name=spec.name,
+        onnx_execution_providers=["CPUExecutionProvider"],
         signature=_signature(dataset, exported.fitted),
         input_example={"inputs": dataset.inputs.head(3).to_numpy()},
         pip_requirements=[f"onnxruntime=={installed('onnxruntime')}", f"numpy=={installed('numpy')}"],

@@ -54,11 +54,11 @@ def origin(connection: DuckDBPyConnection, table: str) -> dict[str, Any]:
     Raises:
         DatasetError: the table is not there yet.
     """
-    known = connection.execute("select 1 from duckdb_tables() where table_name = 'origin'").fetchone()
-    row = known and connection.execute("select detail from origin where name = ?", [table]).fetchone()
-    if not row:
+    known = connection.execute("select 1 from duckdb_tables() where table_name = 'origin'").fetchall()
+    rows = known and connection.execute("select detail from origin where name = ?", [table]).fetchall()
+    if not rows:
         raise DatasetError(f"table {table!r} is not there yet: materialize the asset of that name first")
-    return json.loads(row[0])
+    return json.loads(rows[0][0])
 
 
 def definitions(spec: ForecastSpec) -> list[Feature]:
@@ -98,7 +98,7 @@ def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
         _refuse_bad_rows(connection, spec, features)
         connection.execute("create or replace table features as from computed")
         source_of_time, column = spec.target.as_of.split(".")
-        (as_of,) = connection.execute(f'select max("{column}") from "{source_of_time}"').fetchone() or (None,)
+        [(as_of,)] = connection.execute(f'select max("{column}") from "{source_of_time}"').fetchall()
         note_origin(
             connection,
             "features",
@@ -132,7 +132,7 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
         ).fetchall()
         if bad:
             raise DatasetError(f"{message} for {entity} {', '.join(str(row[0]) for row in bad)}")
-    (rows,) = connection.execute("select count(*) from computed").fetchone() or (0,)
+    [(rows,)] = connection.execute("select count(*) from computed").fetchall()
     needed = spec.validation.folds * 2
     if rows < needed:
         raise DatasetError(

@@ -1,36 +1,39 @@
 """Features: SQL expressions over the inputs, run in DuckDB for training and in the served graph.
 
 One definition, executed twice: DuckDB evaluates the text, `nodes` walks the same parsed expression onto
-ONNX operators. Both compute in float64. What the language offers is what `nodes` knows; anything else is
-refused when the declaration is loaded.
+ONNX operators. Both compute in float64 by IEEE 754, so ln(0) is -inf and 0 / 0 is NaN on either side;
+a row with such a feature is refused in training and by the service. What the language offers is what
+`nodes` writes; anything else is refused when the declaration is read. Inputs are finite and never NULL.
+
+The two sides agree in the last digit or two, not in every bit: ln, log, exp and power are rounded
+differently. A step would turn that into a difference of one, so no step may depend on them: conditions,
+floor and ceil take arithmetic only, which is exact in both. NaN is the largest number in DuckDB and
+incomparable in ONNX, so what can be NaN stays out of conditions as well.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import sqlglot
 from sqlglot import expressions as sql
 
 DIALECT = "duckdb"
+NAME = r"[a-z][a-z0-9_]*"
 
-BINARY: dict[type, str] = {
-    sql.Add: "Add",
-    sql.Sub: "Sub",
-    sql.Mul: "Mul",
-    sql.Div: "Div",
-    sql.Pow: "Pow",
-}
-UNARY: dict[type, str] = {
+ARITHMETIC: dict[type, str] = {sql.Add: "Add", sql.Sub: "Sub", sql.Mul: "Mul", sql.Div: "Div"}
+EXACT: dict[type, str] = {
     sql.Neg: "Neg",
-    sql.Ln: "Log",
-    sql.Exp: "Exp",
-    sql.Sqrt: "Sqrt",
     sql.Abs: "Abs",
+    sql.Sqrt: "Sqrt",  # correctly rounded everywhere, as IEEE 754 asks of it
     sql.Floor: "Floor",
     sql.Ceil: "Ceil",
 }
+ROUNDED: dict[type, str] = {sql.Ln: "Log", sql.Exp: "Exp"}
 EXTREME: dict[type, str] = {sql.Greatest: "Max", sql.Least: "Min"}
 COMPARISON: dict[type, str] = {
     sql.LT: "Less",
@@ -38,10 +41,12 @@ COMPARISON: dict[type, str] = {
     sql.GT: "Greater",
     sql.GTE: "GreaterOrEqual",
     sql.EQ: "Equal",
+    sql.NEQ: "Equal",
 }
 LOGIC: dict[type, str] = {sql.And: "And", sql.Or: "Or"}
 OFFERED = (
-    "+ - * /, power, ln, exp, sqrt, abs, floor, ceil, greatest, least, case when, = < <= > >=, and, or, not"
+    "+ - * /, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, greatest, least, "
+    "case when … then … else … end, = <> < <= > >=, between, and, or, not"
 )
 
 
@@ -60,60 +65,98 @@ def parse(text: str, inputs: Sequence[str]) -> list[Feature]:
     """Read `select <expression> [as <name>], … from inputs`.
 
     Raises:
-        FeatureError: not such a statement, an unknown input, an operation that is not offered, or a name twice.
+        FeatureError: not such a statement, an unknown input, an operation that is not offered, a name that
+            is missing, misspelled or given twice; the message says line, feature and what is allowed.
     """
-    try:
-        statement = sqlglot.parse_one(text, dialect=DIALECT)
-    except sqlglot.errors.ParseError as error:
-        raise FeatureError(f"features.sql is not SQL: {error}") from error
-    source = statement.find(sql.Table) if isinstance(statement, sql.Select) else None
-    clauses = {name for name, part in statement.args.items() if part} - {
-        "expressions",
-        "from",
-        "from_",
-        "kind",
-    }
-    if source is None or source.name != "inputs" or clauses:
-        extra = f" ({', '.join(sorted(clauses))} is not allowed)" if clauses else ""
-        raise FeatureError(f"features.sql must be one `select … from inputs`{extra}")
     found: list[Feature] = []
-    for projection in statement.expressions:
-        name = projection.alias_or_name
-        if not name:
-            raise FeatureError(f"features.sql: give {projection.sql(DIALECT)} a name with `as`")
-        if name in [feature.name for feature in found]:
-            raise FeatureError(f"features.sql: {name} is defined twice")
+    for projection in _statement(text).expressions:
+        where = f"features.sql, {line}" if (line := _line(projection)) else "features.sql"
         expression = projection.unalias()
-        _check(name, expression, inputs)
-        found.append(Feature(name, expression.sql(DIALECT)))
+        shown = expression.sql(DIALECT, comments=False)
+        name = projection.alias_or_name
+        if isinstance(expression, sql.Star):
+            raise FeatureError(f"{where}: name each feature instead of {shown}")
+        if not name:
+            raise FeatureError(f"{where}: give {shown} a name with `as`")
+        if not re.fullmatch(NAME, name):
+            raise FeatureError(
+                f"{where}: {name!r} is no name for a feature: use lower-case letters, digits and _"
+            )
+        if name in [feature.name for feature in found]:
+            raise FeatureError(f"{where}: feature {name} is defined twice")
+        feature = Feature(name, shown)
+        try:
+            _check(feature, inputs)
+        except FeatureError as error:
+            raise FeatureError(f"{where}: {error}") from None
+        found.append(feature)
     return found
 
 
-def _check(name: str, expression: sql.Expression, inputs: Sequence[str]) -> None:
-    known = (*BINARY, *UNARY, *EXTREME, *COMPARISON, *LOGIC, sql.Not, sql.Paren, sql.Case, sql.If)
-    for node in expression.walk():
-        if isinstance(node, sql.Column):
-            if node.name not in inputs or node.table:
-                raise FeatureError(
-                    f"feature {name}: {node.sql(DIALECT)} is no input; the inputs are {', '.join(inputs)}"
-                )
-        elif isinstance(node, sql.Literal):
-            if node.is_string:
-                raise FeatureError(f"feature {name}: text {node.sql(DIALECT)} has no number")
-        elif not isinstance(node, (*known, sql.Identifier)):
-            raise FeatureError(f"feature {name}: {node.sql(DIALECT)} is not offered; use {OFFERED}")
-    for case in expression.find_all(sql.Case):
-        if case.this is not None or case.args.get("default") is None:
-            raise FeatureError(f"feature {name}: write case as `case when <condition> then … else … end`")
+def _statement(text: str) -> sql.Select:
+    rule = "features.sql must be one statement, `select <expression> as <name>, … from inputs`"
+    try:
+        statements = [part for part in sqlglot.parse(text, dialect=DIALECT) if part is not None]
+    except sqlglot.errors.ParseError as error:
+        first = error.errors[0]
+        raise FeatureError(
+            f"features.sql, line {first['line']}: {first['description']} near {first['highlight']!r}"
+        ) from error
+    except sqlglot.errors.SqlglotError as error:
+        raise FeatureError(f"features.sql is not SQL: {error}") from error
+    if len(statements) != 1 or not isinstance(statements[0], sql.Select):
+        raise FeatureError(rule)
+    statement = statements[0]
+    clauses = {name.strip("_") for name, part in statement.args.items() if part} - {"expressions", "from"}
+    if clauses:
+        raise FeatureError(f"{rule}; {', '.join(sorted(clauses))} is not allowed")
+    source = statement.args.get("from_")
+    table = source.this if source is not None else None
+    plain = isinstance(table, sql.Table) and {name for name, part in table.args.items() if part} == {"this"}
+    if not plain or table.name != "inputs":
+        raise FeatureError(f"{rule}; it reads {table.sql(DIALECT) if table is not None else 'nothing'}")
+    return statement
+
+
+def _line(node: sql.Expression) -> str:
+    numbers = [part.meta["line"] for part in node.walk() if "line" in part.meta]
+    return f"line {min(numbers)}" if numbers else ""
+
+
+def _check(feature: Feature, inputs: Sequence[str]) -> None:
+    def column(name: str) -> str:
+        if name not in inputs:
+            raise FeatureError(
+                f"feature {feature.name}: {name} is no input; the inputs are {', '.join(inputs)}"
+            )
+        return name
+
+    nodes(feature, column, lambda _: "", lambda *_, **__: "")
 
 
 def select_sql(features: Sequence[Feature], relation: str, keep: Sequence[str], prefix: str) -> str:
-    """The statement that computes the features of a relation whose inputs are doubles."""
-    kept = ", ".join(f'"{name}"' for name in keep)
-    computed = ", ".join(
-        f'({feature.expression})::double as "{prefix}{feature.name}"' for feature in features
-    )
-    return f"select {kept}, {computed} from {relation}"
+    """The statement that computes the features of a relation whose inputs are doubles.
+
+    Numbers are written as doubles (2 as 2.0e0): DuckDB would compute 0.1 + 0.2 in decimals and
+    2147483647 + 1 in 32 bits.
+    """
+    kept = [f'"{name}"' for name in keep]
+    computed = [f'({_in_doubles(feature)})::double as "{prefix}{feature.name}"' for feature in features]
+    return f"select {', '.join(kept + computed)} from {relation}"
+
+
+def _in_doubles(feature: Feature) -> str:
+    def double(node: sql.Expression) -> sql.Expression:
+        if isinstance(node, sql.Literal):
+            text = repr(float(node.this))
+            return sql.Literal.number(text if "e" in text else f"{text}e0")
+        return node
+
+    return _parsed(feature).transform(double).sql(DIALECT, identify=True)
+
+
+def _parsed(feature: Feature) -> sql.Expression:
+    return sqlglot.parse_one(feature.expression, dialect=DIALECT)
 
 
 Emit = Callable[..., str]
@@ -122,34 +165,152 @@ Emit = Callable[..., str]
 def nodes(feature: Feature, column: Callable[[str], str], number: Callable[[float], str], emit: Emit) -> str:
     """Append the ONNX nodes of one feature and return the name of its value, float64 of shape (rows, 1).
 
+    The value of a feature that names no input has shape (1, 1).
+
     Args:
         column: the value of an input, (rows, 1). number: a constant. emit: appends a node of an operator
             over values and returns its output.
-    """
 
-    def walk(node: sql.Expression) -> str:
+    Raises:
+        FeatureError: an operation that is not offered, or not offered where it stands.
+    """
+    return _Writer(feature, column, number, emit).value(_parsed(feature))
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """One walk over one expression."""
+
+    feature: Feature
+    column: Callable[[str], str]
+    number: Callable[[float], str]
+    emit: Emit
+
+    def value(self, node: sql.Expression) -> str:
+        """Write a number."""
         kind = type(node)
         if isinstance(node, sql.Paren):
-            return walk(node.this)
+            return self.value(node.this)
         if isinstance(node, sql.Column):
-            return column(node.name)
+            if node.table:
+                raise self.refused(node, f"write {node.name} without {node.table}")
+            return self.column(node.name)
         if isinstance(node, sql.Literal):
-            return number(float(node.this))
-        if kind in BINARY:
-            return emit(BINARY[kind], walk(node.this), walk(node.expression))
-        if kind in UNARY:
-            return emit(UNARY[kind], walk(node.this))
+            return self.number(self.finite(node))
+        if kind in ARITHMETIC:
+            return self.emit(ARITHMETIC[kind], self.value(node.this), self.value(node.expression))
+        if kind is sql.Pow:
+            return self.emit("Pow", self.value(node.this), self.value(node.expression))
+        if kind in (sql.Floor, sql.Ceil):
+            self.needs(
+                node, _exact, "floor and ceil jump, so they take exact arithmetic only: + - * / abs sqrt"
+            )
+        if kind in EXACT or kind in ROUNDED:
+            if node.args.get("decimals") is not None:
+                raise self.refused(node, "it takes one argument")
+            return self.emit((EXACT | ROUNDED)[kind], self.value(node.this))
+        if isinstance(node, sql.Log):
+            return self.logarithm(node)
         if kind in EXTREME:
-            return emit(EXTREME[kind], *(walk(part) for part in (node.this, *node.expressions)))
-        if kind in COMPARISON or kind in LOGIC:
-            return emit((COMPARISON | LOGIC)[kind], walk(node.this), walk(node.expression))
-        if isinstance(node, sql.Not):
-            return emit("Not", walk(node.this))
+            return self.extreme(node)
+        if isinstance(node, sql.If):
+            return self.choice([node], node.args.get("false"), node)
         if isinstance(node, sql.Case):
-            value = walk(node.args["default"])
-            for branch in reversed(node.args["ifs"]):
-                value = emit("Where", walk(branch.this), walk(branch.args["true"]), value)
-            return value
-        raise FeatureError(f"feature {feature.name}: {node.sql(DIALECT)} is not offered; use {OFFERED}")
+            if node.this is not None:
+                raise self.refused(node, "write `case when <condition> then … else … end`")
+            return self.choice(node.args["ifs"], node.args.get("default"), node)
+        if kind in COMPARISON or kind in LOGIC or isinstance(node, (sql.Not, sql.Between)):
+            raise self.refused(node, "a condition is no number, write `case when … then 1 else 0 end`")
+        raise self.refused(node, f"use {OFFERED}")
 
-    return walk(sqlglot.parse_one(feature.expression, dialect=DIALECT))
+    def condition(self, node: sql.Expression) -> str:
+        """Write a truth value."""
+        kind = type(node)
+        if isinstance(node, sql.Paren):
+            return self.condition(node.this)
+        if kind in LOGIC:
+            return self.emit(LOGIC[kind], self.condition(node.this), self.condition(node.expression))
+        if isinstance(node, sql.Not):
+            return self.emit("Not", self.condition(node.this))
+        if isinstance(node, sql.Between) and not node.args.get("symmetric"):
+            middle = self.compared(node.this)
+            low = self.emit("GreaterOrEqual", middle, self.compared(node.args["low"]))
+            return self.emit("And", low, self.emit("LessOrEqual", middle, self.compared(node.args["high"])))
+        if kind in COMPARISON:
+            answer = self.emit(COMPARISON[kind], self.compared(node.this), self.compared(node.expression))
+            return self.emit("Not", answer) if kind is sql.NEQ else answer
+        raise self.refused(
+            node, "a condition is a comparison of numbers (= <> < <= > >= between) or and, or, not"
+        )
+
+    def compared(self, node: sql.Expression) -> str:
+        self.needs(
+            node,
+            _total,
+            "a condition jumps, so it compares exact arithmetic only: + - * abs floor ceil and / by a number; "
+            "write `a > 1.2 * b` for `a / b > 1.2` and `a > exp's value` for `ln(a) > …`",
+        )
+        return self.value(node)
+
+    def choice(self, branches: list[sql.If], default: sql.Expression | None, node: sql.Expression) -> str:
+        if default is None:
+            raise self.refused(node, "without `else` it is NULL where nothing matches")
+        value = self.value(default)
+        for branch in reversed(branches):
+            value = self.emit("Where", self.condition(branch.this), self.value(branch.args["true"]), value)
+        return value
+
+    def logarithm(self, node: sql.Log) -> str:
+        """log10 and log2; sqlglot reads log(x), as DuckDB means it, as one argument and log10(x) as two."""
+        base, argument = (10.0, node.this) if node.expression is None else (node.this, node.expression)
+        if isinstance(base, sql.Literal):
+            base = self.finite(base)
+        if base not in (2.0, 10.0):
+            raise self.refused(node, "logarithms are ln, log2 and log10")
+        return self.emit("Div", self.emit("Log", self.value(argument)), self.number(math.log(base)))
+
+    def extreme(self, node: sql.Expression) -> str:
+        """greatest and least; DuckDB takes NaN for the largest number, ONNX passes it on from either."""
+        parts = [node.this, *node.expressions]
+        values = [self.value(part) for part in parts]
+        if isinstance(node, sql.Greatest) or all(_total(part) for part in parts):
+            return self.emit(EXTREME[type(node)], *values)
+        least = values[0]
+        for other in values[1:]:
+            both = self.emit("Min", least, other)
+            known = self.emit("Where", self.emit("IsNaN", other), least, both)
+            least = self.emit("Where", self.emit("IsNaN", least), other, known)
+        return least
+
+    def finite(self, node: sql.Literal) -> float:
+        try:
+            value = math.nan if node.is_string else float(node.this)
+        except ValueError:  # sqlglot reads 1e3+5 as one number
+            raise self.refused(node, "put spaces around + and - after a number with an exponent") from None
+        if not math.isfinite(value):
+            raise self.refused(node, "it is no finite number")
+        return value
+
+    def needs(self, node: sql.Expression, rule: Callable[[sql.Expression], bool], why: str) -> None:
+        for part in node.walk():
+            if not rule(part):
+                raise self.refused(part, why)
+
+    def refused(self, node: sql.Expression, why: str) -> FeatureError:
+        return FeatureError(
+            f"feature {self.feature.name} ({self.feature.expression}): "
+            f"{node.sql(DIALECT, comments=False)} is not offered here; {why}"
+        )
+
+
+def _exact(node: sql.Expression) -> bool:
+    """Whether the operation at this node gives the same bits in DuckDB and ONNX."""
+    return not isinstance(node, (*ROUNDED, sql.Log, sql.Pow))
+
+
+def _total(node: sql.Expression) -> bool:
+    """Whether, moreover, it gives a number for all numbers."""
+    if isinstance(node, sql.Div):
+        divisor = node.expression
+        return isinstance(divisor, sql.Literal) and not divisor.is_string and float(divisor.this) != 0
+    return _exact(node) and not isinstance(node, sql.Sqrt)

@@ -4,8 +4,6 @@ The assets are thin. What they do is in the chapter they call: sources, features
 contest, bundle, automation. Nothing here knows what a forecast is about.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,22 +100,29 @@ def common(spec: ForecastSpec, *kinds: str) -> dict[str, Any]:
 def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
     source = spec.sources[name]
 
-    @dg.observable_source_asset(
-        key=key(spec, f"{name}_csv"),
-        description=f"{source.description} Raw CSV at `{source.path}` in the data folder.",
-        group_name=spec.name,
-        owners=[spec.owner],
-        tags={"dagster/kind/csv": "", "dagster/kind/file": ""},
-        metadata={"path": source.path},
+    own = key(spec, f"{name}_csv")
+
+    @dg.multi_observable_source_asset(
+        name=f"{spec.name}_{name}_csv",
+        specs=[
+            dg.AssetSpec(
+                own,
+                description=f"{source.description} Raw CSV at `{source.path}` in the data folder.",
+                metadata={"path": source.path, "dagster/column_schema": column_schema(source.columns)},
+                **common(spec, "csv", "file"),
+            )
+        ],
     )
-    def raw(context: Any) -> dg.ObserveResult:
+    def raw(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
         from vroom_assets.sources import observe
 
         look = observe(resources.data_folder() / source.path, None)
         if look.missing:
             raise dg.Failure(description=f"{source.path} is not there", allow_retries=False)
-        return dg.ObserveResult(
-            data_version=dg.DataVersion(look.sha256), metadata={"sha256": look.sha256, "size": look.size}
+        yield dg.ObserveResult(
+            asset_key=own,
+            data_version=dg.DataVersion(look.sha256),
+            metadata={"sha256": look.sha256, "size": look.size},
         )
 
     return raw

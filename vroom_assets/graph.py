@@ -36,7 +36,7 @@ class Graph:
 
     def constant(self, value: Any, dtype: type = np.float64) -> str:
         """The name of a constant, stored once."""
-        array = np.asarray(value, dtype=dtype)
+        array: np.ndarray = np.asarray(value, dtype=dtype)
         known = (array.dtype.str, array.tobytes(), array.shape)
         if known not in self.constants:
             self.constants[known] = f"c{len(self.constants)}"
@@ -65,7 +65,8 @@ def build(inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted) ->
         nodes(feature, column, lambda number: graph.constant([[number]]), graph.emit) for feature in features
     ]
     zero = graph.emit("Mul", graph.column("inputs", 0), graph.constant([[0.0]]))  # gives constants their rows
-    matrix = graph.emit("Concat", *(graph.emit("Add", value, zero) for value in values), axis=1)
+    exact = graph.emit("Concat", *(graph.emit("Add", value, zero) for value in values), axis=1)
+    matrix = graph.emit("Cast", graph.emit("Cast", exact, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
     order = {feature.name: number for number, feature in enumerate(features)}
     prediction = _predict(graph, matrix, order, fitted, zero)
     graph.nodes.append(helper.make_node("Identity", [matrix], ["features"]))
@@ -159,9 +160,7 @@ def _doubles(name: str, values: np.ndarray) -> TensorProto:
 
 
 def _forest(graph: Graph, own: str, forest: Any) -> str:
-    """scikit-learn's forests compare float32(x) with float64 thresholds."""
-    narrow = graph.emit("Cast", own, to=TensorProto.FLOAT)
-    wide = graph.emit("Cast", narrow, to=TensorProto.DOUBLE)
+    """scikit-learn's forests compare float32(x) with float64 thresholds; features are float32 already."""
     parts = [tree.tree_ for tree in forest.estimators_]
     trees = Trees(
         tree=np.concatenate([np.full(part.node_count, number) for number, part in enumerate(parts)]),
@@ -173,7 +172,7 @@ def _forest(graph: Graph, own: str, forest: Any) -> str:
         leaf=np.concatenate([part.children_left == -1 for part in parts]),
         value=np.concatenate([part.value[:, 0, 0] for part in parts]) / len(parts),
     )
-    return _ensemble(graph, wide, trees, 0.0)
+    return _ensemble(graph, own, trees, 0.0)
 
 
 def _boosting(graph: Graph, own: str, boosting: Any) -> str:

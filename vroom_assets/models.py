@@ -20,7 +20,8 @@ class CandidateError(Exception):
 class Fitted(Protocol):
     """A fitted candidate. `features` are the columns it reads, in the order it reads them."""
 
-    features: list[str]
+    @property
+    def features(self) -> list[str]: ...
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray: ...
 

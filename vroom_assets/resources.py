@@ -108,7 +108,7 @@ class Registry(dg.ConfigurableResource):
     @contextmanager
     def bundle(self, forecast: str, version: int) -> Iterator[Path]:
         """The files of a registered version's bundle, for the length of a block."""
-        run_id = self.client().get_model_version(forecast, str(version)).run_id
+        run_id = self.client().get_model_version(forecast, str(version)).run_id or ""
         with tempfile.TemporaryDirectory() as folder:
             yield Path(self.client().download_artifacts(run_id, "bundle", folder))
 
@@ -127,17 +127,23 @@ class TrackedTraining:
     @contextmanager
     def run(self, forecast: str, tags: dict[str, str]) -> Iterator[Any]:
         """An active MLflow run: the module's functions, as dagster-mlflow offers them."""
+        import warnings
+
         import mlflow
-        from dagster_mlflow.resources import MlFlow
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            from dagster_mlflow.resources import MlFlow
 
         (home() / "mlflow").mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(tracking_uri())
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(forecast)
+        own_store = None if "MLFLOW_TRACKING_URI" in os.environ else f"{artifacts_uri()}/{forecast}"
         experiment_id = (
             experiment.experiment_id
             if experiment
-            else client.create_experiment(forecast, artifact_location=f"{artifacts_uri()}/{forecast}")
+            else client.create_experiment(forecast, artifact_location=own_store)
         )
         run = client.create_run(experiment_id, tags={DAGSTER_RUN_TAG: self._context.run_id or ""} | tags)
         config = {
@@ -146,7 +152,9 @@ class TrackedTraining:
             "env": {},
             "extra_tags": tags,
         }
-        tracking = MlFlow(self._context.replace_config(config))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            tracking = MlFlow(self._context.replace_config(config))
         try:
             yield tracking
         except BaseException as error:

@@ -283,7 +283,7 @@ def calibrate(
         residuals = (target[rows] - prediction[rows]) / scale
         return Calibration(
             power=RESIDUAL_POWER,
-            probabilities=[round(p, 4) for p in probabilities],
+            probabilities=[round(float(p), 4) for p in probabilities],
             quantiles=np.quantile(residuals, probabilities).tolist(),
             integer=measures.integer,
             minimum=measures.minimum,

@@ -68,7 +68,7 @@ def test_nested_predictions_are_those_of_the_inner_choice(found):
     assert len(found.nested_choices) == VALIDATION.folds
     expected = found.out_of_fold.query("repeat == 0")
     for fold, choice in enumerate(found.nested_choices):
-        rows = expected.query("candidate == @choice and fold == @fold")
+        rows = expected[(expected["candidate"] == choice) & (expected["fold"] == fold)]
         assert (found.nested[rows["row"]] == rows["prediction"]).all()
 
 

@@ -1,0 +1,129 @@
+"""Does the contest promote what is better and only that?
+
+    python tests/benchmarks/contest.py [--simulations 100] [--vehicles 1000]
+
+Draws many data sets from the generator beside the shipped data and holds a contest in each. `equal` is an
+A/A contest: one recipe, two random seeds. `better` has a planted true gain, measured on fresh draws with
+known law. Beside the declared rule stands the usual one, "lower stored cross-validation error wins",
+where the champion's error was stored on an earlier draw. Exits with 1 when equals are promoted in more
+than 5 % of the contests or the better one in less than 80 %.
+"""
+
+import argparse
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vroom_assets.contest import Entrant, Verdict, compare, judge
+from vroom_assets.models import fit_all
+from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
+from vroom_assets.training import MEASURES
+
+GENERATOR = runpy.run_path(str(Path(__file__).parents[2] / "data" / "reservations" / "generate.py"))
+MEASURE = MEASURES[Kind.COUNT]
+LISTED = ["technology", "num_images", "street_parked", "description", "price_diff"]
+TELLING = ["technology", "num_images", "log_price_ratio", "price_diff"]
+
+
+def forest(features: list[str], **parameters: float) -> Candidate:
+    return Candidate(family=Family.FOREST, features=features, parameters={"n_estimators": 60, **parameters})
+
+
+GOOD = forest(TELLING, min_samples_leaf=15, max_features=0.5, random_state=1)
+RECIPES = {
+    "good": GOOD,
+    "good again": forest(TELLING, min_samples_leaf=15, max_features=0.5, random_state=2),
+    "plain": forest(LISTED, max_depth=10, random_state=1),
+    "coarse": forest(TELLING, min_samples_leaf=60, max_features=0.5, random_state=1),
+}
+SCENARIOS = {  # champion, challenger, demand of the current data
+    "equal": ("good", "good again", 1.0),
+    "better": ("plain", "good", 1.0),
+    "worse": ("good", "plain", 1.0),
+    "slightly worse": ("good", "coarse", 1.0),
+    "better, demand +15 %": ("plain", "good", 1.15),
+    "worse, demand -15 %": ("good", "plain", 0.85),
+}
+
+
+def draw(vehicles: int, rng: np.random.Generator, demand: float = 1.0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Features and counts of one data set."""
+    rows = pd.DataFrame(GENERATOR["draw"](vehicles, rng, demand=demand))
+    rows["price_diff"] = rows["actual_price"] - rows["recommended_price"]
+    rows["log_price_ratio"] = np.log(rows["actual_price"] / rows["recommended_price"])
+    return rows[[*LISTED, "log_price_ratio"]].astype(float), rows["reservations"].to_numpy(float)
+
+
+def entrant(name: str, frame: pd.DataFrame) -> Entrant:
+    return Entrant(name, {name: RECIPES[name]}, frame)
+
+
+def true_errors(vehicles: int, repeats: int = 12) -> dict[str, float]:
+    """Error of each recipe on fresh draws, trained on draws of the contest's training size."""
+    errors: dict[str, list[float]] = {name: [] for name in RECIPES}
+    for number in range(repeats):
+        rng = np.random.default_rng([number, 99])
+        train, test = draw(vehicles * 4 // 5, rng), draw(20_000, rng)
+        for name, model in fit_all(RECIPES, *train, seed=number).items():
+            errors[name].append(MEASURE.metrics[MEASURE.error](test[1], model.predict(test[0])))
+    return {name: float(np.mean(values)) for name, values in errors.items()}
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--simulations", type=int, default=100)
+    arguments.add_argument("--vehicles", type=int, default=1000)
+    given = arguments.parse_args()
+    began = time.monotonic()
+    errors = true_errors(given.vehicles)
+    print("true mean absolute error: " + ", ".join(f"{name} {value:.3f}" for name, value in errors.items()))
+
+    rules, validation = Contest(), Validation()
+    table = []
+    for scenario, (champion, challenger, demand) in SCENARIOS.items():
+        promoted, naive, corrected = [], [], []
+        for number in range(given.simulations):
+            rng = np.random.default_rng([number, len(table)])
+            frame, target = draw(given.vehicles, rng, demand)
+            found = compare(entrant(champion, frame), entrant(challenger, frame), target, validation, MEASURE)
+            verdict, _ = judge(found, rules, same_recipe=False, new_data=False)
+            promoted.append(verdict is Verdict.PROMOTE)
+            corrected.append(found.folds_p < 0.05)
+            earlier = draw(given.vehicles, rng)
+            once = validation.model_copy(update={"repeats": 1})
+            stored = compare(
+                entrant(champion, earlier[0]), entrant(champion, earlier[0]), earlier[1], once, MEASURE
+            )
+            naive.append(found.challenger_error < stored.champion_error)
+            print(
+                f"\r{scenario}: {number + 1} of {given.simulations}   ", end="", file=sys.stderr, flush=True
+            )
+        table.append(
+            {
+                "scenario": scenario,
+                "true gain": errors[champion] - errors[challenger],
+                "promoted": np.mean(promoted),
+                "lower stored error": np.mean(naive),
+                "corrected t p<.05": np.mean(corrected),
+            }
+        )
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    print(pd.DataFrame(table).round(3).to_string(index=False))
+    print(f"{given.simulations} contests each on {given.vehicles} rows, {time.monotonic() - began:.0f} s")
+    shares = {row["scenario"]: row["promoted"] for row in table}
+    good = shares["equal"] <= 0.05 and shares["better"] >= 0.8
+    print(
+        f"{'yes' if good else 'NO '}  equals promoted {shares['equal']:.0%} (at most 5 %), better ones "
+        f"{shares['better']:.0%} (at least 80 %)"
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

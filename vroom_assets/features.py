@@ -6,7 +6,9 @@ a row with such a feature is refused in training and by the service. What the la
 `nodes` writes; anything else is refused when the declaration is read. Inputs are finite and never NULL.
 
 The two sides agree in the last digit or two, not in every bit: ln, log, exp and power are rounded
-differently. A step would turn that into a difference of one, so no step may depend on them: conditions,
+differently, and a tree or bin edge that lies exactly on a training value would tell them apart. So a
+feature is the result rounded to float32, here and in the graph, which makes the two equal. Inside an
+expression there is no such rounding: a step would turn that into a difference of one, so no step may depend on them: conditions,
 floor and ceil take arithmetic only, which is exact in both. NaN is the largest number in DuckDB and
 incomparable in ONNX, so what can be NaN stays out of conditions as well.
 """
@@ -141,7 +143,7 @@ def select_sql(features: Sequence[Feature], relation: str, keep: Sequence[str], 
     2147483647 + 1 in 32 bits.
     """
     kept = [f'"{name}"' for name in keep]
-    computed = [f'({_in_doubles(feature)})::double as "{prefix}{feature.name}"' for feature in features]
+    computed = [f'({_in_doubles(feature)})::float::double as "{prefix}{feature.name}"' for feature in features]
     return f"select {', '.join(kept + computed)} from {relation}"
 
 

@@ -8,9 +8,10 @@ a row with such a feature is refused in training and by the service. What the la
 The two sides agree in the last digit or two, not in every bit: ln, log, exp and power are rounded
 differently, and a tree or bin edge that lies exactly on a training value would tell them apart. So a
 feature is the result rounded to float32, here and in the graph, which makes the two equal. Inside an
-expression there is no such rounding: a step would turn that into a difference of one, so no step may depend on them: conditions,
-floor and ceil take arithmetic only, which is exact in both. NaN is the largest number in DuckDB and
-incomparable in ONNX, so what can be NaN stays out of conditions as well.
+expression there is no such rounding, and a step would turn a last digit into a difference of one. So no
+step may depend on those functions: conditions, floor and ceil take arithmetic only, which is exact in
+both. NaN is the largest number in DuckDB and incomparable in ONNX, so what can be NaN stays out of
+conditions as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlglot
 from sqlglot import expressions as sql
@@ -114,13 +115,13 @@ def _statement(text: str) -> sql.Select:
         raise FeatureError(f"{rule}; {', '.join(sorted(clauses))} is not allowed")
     source = statement.args.get("from_")
     table = source.this if source is not None else None
-    plain = isinstance(table, sql.Table) and {name for name, part in table.args.items() if part} == {"this"}
-    if not plain or table.name != "inputs":
-        raise FeatureError(f"{rule}; it reads {table.sql(DIALECT) if table is not None else 'nothing'}")
+    read = table.sql(DIALECT, comments=False) if table is not None else "nothing"
+    if not isinstance(table, sql.Table) or read != "inputs":
+        raise FeatureError(f"{rule}; it reads {read}")
     return statement
 
 
-def _line(node: sql.Expression) -> str:
+def _line(node: sql.Expr) -> str:
     numbers = [part.meta["line"] for part in node.walk() if "line" in part.meta]
     return f"line {min(numbers)}" if numbers else ""
 
@@ -140,15 +141,18 @@ def select_sql(features: Sequence[Feature], relation: str, keep: Sequence[str], 
     """The statement that computes the features of a relation whose inputs are doubles.
 
     Numbers are written as doubles (2 as 2.0e0): DuckDB would compute 0.1 + 0.2 in decimals and
-    2147483647 + 1 in 32 bits.
+    2147483647 + 1 in 32 bits. A result beyond float32 is NULL, where the graph has an infinity.
     """
     kept = [f'"{name}"' for name in keep]
-    computed = [f'({_in_doubles(feature)})::float::double as "{prefix}{feature.name}"' for feature in features]
+    computed = [
+        f'try_cast({_in_doubles(feature)} as float)::double as "{prefix}{feature.name}"'
+        for feature in features
+    ]
     return f"select {', '.join(kept + computed)} from {relation}"
 
 
 def _in_doubles(feature: Feature) -> str:
-    def double(node: sql.Expression) -> sql.Expression:
+    def double(node: sql.Expr) -> sql.Expr:
         if isinstance(node, sql.Literal):
             text = repr(float(node.this))
             return sql.Literal.number(text if "e" in text else f"{text}e0")
@@ -157,7 +161,7 @@ def _in_doubles(feature: Feature) -> str:
     return _parsed(feature).transform(double).sql(DIALECT, identify=True)
 
 
-def _parsed(feature: Feature) -> sql.Expression:
+def _parsed(feature: Feature) -> sql.Expr:
     return sqlglot.parse_one(feature.expression, dialect=DIALECT)
 
 
@@ -188,7 +192,7 @@ class _Writer:
     number: Callable[[float], str]
     emit: Emit
 
-    def value(self, node: sql.Expression) -> str:
+    def value(self, node: sql.Expr) -> str:
         """Write a number."""
         kind = type(node)
         if isinstance(node, sql.Paren):
@@ -208,8 +212,6 @@ class _Writer:
                 node, _exact, "floor and ceil jump, so they take exact arithmetic only: + - * / abs sqrt"
             )
         if kind in EXACT or kind in ROUNDED:
-            if node.args.get("decimals") is not None:
-                raise self.refused(node, "it takes one argument")
             return self.emit((EXACT | ROUNDED)[kind], self.value(node.this))
         if isinstance(node, sql.Log):
             return self.logarithm(node)
@@ -225,7 +227,7 @@ class _Writer:
             raise self.refused(node, "a condition is no number, write `case when … then 1 else 0 end`")
         raise self.refused(node, f"use {OFFERED}")
 
-    def condition(self, node: sql.Expression) -> str:
+    def condition(self, node: sql.Expr) -> str:
         """Write a truth value."""
         kind = type(node)
         if isinstance(node, sql.Paren):
@@ -245,16 +247,16 @@ class _Writer:
             node, "a condition is a comparison of numbers (= <> < <= > >= between) or and, or, not"
         )
 
-    def compared(self, node: sql.Expression) -> str:
+    def compared(self, node: sql.Expr) -> str:
         self.needs(
             node,
             _total,
             "a condition jumps, so it compares exact arithmetic only: + - * abs floor ceil and / by a number; "
-            "write `a > 1.2 * b` for `a / b > 1.2` and `a > exp's value` for `ln(a) > …`",
+            "write `a > 1.2 * b` for `a / b > 1.2` and `a > 2.718` for `ln(a) > 1`",
         )
         return self.value(node)
 
-    def choice(self, branches: list[sql.If], default: sql.Expression | None, node: sql.Expression) -> str:
+    def choice(self, branches: list[sql.If], default: sql.Expr | None, node: sql.Expr) -> str:
         if default is None:
             raise self.refused(node, "without `else` it is NULL where nothing matches")
         value = self.value(default)
@@ -271,11 +273,11 @@ class _Writer:
             raise self.refused(node, "logarithms are ln, log2 and log10")
         return self.emit("Div", self.emit("Log", self.value(argument)), self.number(math.log(base)))
 
-    def extreme(self, node: sql.Expression) -> str:
+    def extreme(self, node: sql.Expr) -> str:
         """greatest and least; DuckDB takes NaN for the largest number, ONNX passes it on from either."""
         parts = [node.this, *node.expressions]
         values = [self.value(part) for part in parts]
-        if isinstance(node, sql.Greatest) or all(_total(part) for part in parts):
+        if isinstance(node, sql.Greatest) or all(_total(inner) for part in parts for inner in part.walk()):
             return self.emit(EXTREME[type(node)], *values)
         least = values[0]
         for other in values[1:]:
@@ -293,24 +295,24 @@ class _Writer:
             raise self.refused(node, "it is no finite number")
         return value
 
-    def needs(self, node: sql.Expression, rule: Callable[[sql.Expression], bool], why: str) -> None:
+    def needs(self, node: sql.Expr, rule: Callable[[sql.Expr], bool], why: str) -> None:
         for part in node.walk():
             if not rule(part):
                 raise self.refused(part, why)
 
-    def refused(self, node: sql.Expression, why: str) -> FeatureError:
+    def refused(self, node: sql.Expr, why: str) -> FeatureError:
         return FeatureError(
             f"feature {self.feature.name} ({self.feature.expression}): "
             f"{node.sql(DIALECT, comments=False)} is not offered here; {why}"
         )
 
 
-def _exact(node: sql.Expression) -> bool:
+def _exact(node: sql.Expr) -> bool:
     """Whether the operation at this node gives the same bits in DuckDB and ONNX."""
     return not isinstance(node, (*ROUNDED, sql.Log, sql.Pow))
 
 
-def _total(node: sql.Expression) -> bool:
+def _total(node: sql.Expr) -> bool:
     """Whether, moreover, it gives a number for all numbers."""
     if isinstance(node, sql.Div):
         divisor = node.expression

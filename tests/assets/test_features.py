@@ -1,0 +1,292 @@
+"""Feature SQL: what is accepted, what is refused, and that DuckDB and the graph compute the same."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import duckdb
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vroom_assets.features import OFFERED, Feature, FeatureError, parse, select_sql
+from vroom_assets.graph import build
+from vroom_assets.models import Constant
+
+INPUTS = ["a", "b", "order"]
+NUMBER = st.floats(-1e6, 1e6, allow_subnormal=False)
+SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 10.0, 1e6, -1e6, 2.5, 1e-6])
+ROWS = st.lists(st.tuples(*[NUMBER | SPECIAL] * 3), min_size=1, max_size=12)
+CONNECTION = duckdb.connect()
+
+
+def read(expressions: Sequence[str]) -> list[Feature]:
+    listed = ", ".join(f"{expression} as f{number}" for number, expression in enumerate(expressions))
+    return parse(f"select {listed} from inputs", INPUTS)
+
+
+def in_duckdb(features: Sequence[Feature], rows: np.ndarray) -> np.ndarray:
+    """Features as training computes them, (rows, features); NULL as NaN."""
+    CONNECTION.register("given", pd.DataFrame(rows, columns=INPUTS))
+    columns = CONNECTION.execute(select_sql(features, "given", [], "feature_")).fetchnumpy()
+    return np.column_stack([np.ma.filled(columns[f"feature_{feature.name}"], np.nan) for feature in features])
+
+
+@lru_cache
+def session(features: tuple[Feature, ...]) -> onnxruntime.InferenceSession:
+    model = build(INPUTS, features, Constant(1.0, [])).SerializeToString()
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def in_graph(features: Sequence[Feature], rows: np.ndarray) -> np.ndarray:
+    """Features as the service computes them, (rows, features)."""
+    return session(tuple(features)).run(["features"], {"inputs": rows})[0]
+
+
+def both(expressions: Sequence[str], rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    features = read(expressions)
+    matrix = np.array(rows, dtype=np.float64)
+    return in_duckdb(features, matrix), in_graph(features, matrix)
+
+
+def equal(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where both are the same finite number, or both are none."""
+    return (one == other) | ~(np.isfinite(one) | np.isfinite(other))
+
+
+# Accepted and refused
+
+
+def test_features_are_read_in_order_with_their_expressions():
+    text = """
+        select a, -- an input as it is
+               a - b as difference,
+               ln(a / b) as log_ratio
+        from inputs
+    """
+    assert parse(text, INPUTS) == [
+        Feature("a", "a"),
+        Feature("difference", "a - b"),
+        Feature("log_ratio", "LN(a / b)"),
+    ]
+
+
+def test_an_expression_that_was_read_reads_as_itself_again():
+    features = parse("select -a ^ 2 as p, if(a > 1, log10(a), 0) as q, log(b) as r from inputs", INPUTS)
+    text = ", ".join(f"{feature.expression} as {feature.name}" for feature in features)
+    assert parse(f"select {text} from inputs", INPUTS) == features
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be one statement"),
+        ("drop table inputs", "must be one statement"),
+        ("select a from inputs; select b from inputs", "must be one statement"),
+        ("select a", "it reads nothing"),
+        ("select a from other", "it reads other"),
+        ("select a from elsewhere.inputs", "it reads elsewhere.inputs"),
+        ("select a from inputs as i", "it reads inputs AS i"),
+        ("select a from (select 1 as a) as inputs", "it reads"),
+        ("select a from inputs tablesample 10%", "it reads"),
+        ("select a from inputs where a > 1", "where is not allowed"),
+        ("select a from inputs join other using (a)", "joins is not allowed"),
+        ("select a from inputs, other", "joins is not allowed"),
+        ("select a from inputs limit 3", "limit is not allowed"),
+        ("select a from inputs order by a", "order is not allowed"),
+        ("select distinct a from inputs", "distinct is not allowed"),
+        ("select a from inputs group by a", "group is not allowed"),
+        ("with w as (select 1) select a from inputs", "with is not allowed"),
+        ("select (a from inputs", "line 1: Expecting"),
+        ("select\n a,\n (b + from inputs", "line 3: "),
+        ("select 'a from inputs", "is not SQL"),
+        ("from inputs", "name each feature instead of *"),
+        ("select * from inputs", "name each feature instead of *"),
+        ("select a + b from inputs", "give a + b a name"),
+        ("select a as A1 from inputs", "'A1' is no name for a feature"),
+        ('select a as "x y" from inputs', "'x y' is no name for a feature"),
+        ("select a as x, b as x from inputs", "feature x is defined twice"),
+    ],
+)
+def test_a_statement_that_is_not_a_plain_select_is_refused(text, message):
+    with pytest.raises(FeatureError) as refusal:
+        parse(text, INPUTS)
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("c", "c is no input; the inputs are a, b, order"),
+        ("inputs.a", "write a without inputs"),
+        ("foo(a)", "FOO(a) is not offered here; use + - * /"),
+        ("a % 2", "a % 2 is not offered here"),
+        ("a // 2", "a // 2 is not offered here"),
+        ("round(a)", "ROUND(a) is not offered here"),
+        ("random()", "RANDOM() is not offered here"),
+        ("coalesce(a, 1)", "is not offered here"),
+        ("nullif(a, 0)", "is not offered here"),
+        ("null", "NULL is not offered here"),
+        ("true", "TRUE is not offered here"),
+        ("'text'", "it is no finite number"),
+        ("1e999", "it is no finite number"),
+        ("a * 1e3+5", "put spaces around"),
+        ("a::integer", "is not offered here"),
+        ("sum(a)", "SUM(a) is not offered here"),
+        ("lag(a) over ()", "is not offered here"),
+        ("(select 1)", "is not offered here"),
+        ("a > b", "a condition is no number, write `case when"),
+        ("a > b and b > a", "a condition is no number"),
+        ("not a > b", "a condition is no number"),
+        ("case when a then 1 else 0 end", "a condition is a comparison of numbers"),
+        ("case when a is null then 1 else 0 end", "a condition is a comparison of numbers"),
+        ("case when a in (1, 2) then 1 else 0 end", "a condition is a comparison of numbers"),
+        ("case a when 1 then 2 else 3 end", "write `case when <condition>"),
+        ("case when a > 1 then 2 end", "without `else` it is NULL"),
+        ("if(a > 1, 2)", "without `else` it is NULL"),
+        ("log(3, a)", "logarithms are ln, log2 and log10"),
+        ("log(b, a)", "logarithms are ln, log2 and log10"),
+        ("floor(ln(a))", "floor and ceil jump"),
+        ("ceil(1 + exp(a))", "floor and ceil jump"),
+        ("floor(a, 2)", "is not offered here"),
+        ("case when ln(a) > 1 then 1 else 0 end", "a condition jumps"),
+        ("case when a / b > 1 then 1 else 0 end", "write `a > 1.2 * b` for `a / b > 1.2`"),
+        ("case when a / 0 > 1 then 1 else 0 end", "a condition jumps"),
+        ("case when a between 0 and sqrt(b) then 1 else 0 end", "a condition jumps"),
+    ],
+)
+def test_an_expression_that_cannot_run_on_both_sides_is_refused_with_what_can(expression, message):
+    with pytest.raises(FeatureError) as refusal:
+        parse(f"select\n    b,\n    {expression} as f\nfrom inputs", INPUTS)
+    assert message in str(refusal.value)
+    assert "features.sql, line 3: feature f" in str(refusal.value)
+
+
+# The same on both sides
+
+EXACT = [
+    "a",
+    '"order"',
+    "a + b",
+    "a - b",
+    "a * b",
+    "a / b",
+    "-a",
+    "- (a - b)",
+    "a - (b - a)",
+    "a / (b / a)",
+    "sqrt(a)",
+    "abs(a)",
+    "floor(a)",
+    "ceil(a)",
+    "floor(a / b)",
+    "ceil(sqrt(a))",
+    "greatest(a, b)",
+    "least(a, b)",
+    'greatest(a, b, "order", 3)',
+    'least(a, b, "order", 3)',
+    "least(a / b, b / a, sqrt(b))",
+    "greatest(a / b, sqrt(b))",
+    "1 / least(a / b, sqrt(b))",
+    "case when a > b then 1 else 0 end",
+    "case when a >= b then a when a < 0 then b else a / b end",
+    "case when a <= 0.5 or b < 1 and not a = b then a else b end",
+    "case when a <> b then a - b else 7 end",
+    "case when a between -1 and b then 1 else 2 end",
+    "case when not (a between b and 10) then 1 else 2 end",
+    "case when (a + 1) * 2 > abs(b) / 3 then floor(b) else least(a, 4) end",
+    "if(a > 1, a / b, -1)",
+    "0.1 + 0.2",
+    "a * (0.1 + 0.2)",
+    "2147483647 * 2147483647 + a",
+    "1 / 3",
+    "5",
+    "a * 1e3 + 5",
+    "a * 1.23456789012345678901234567890",
+]
+
+
+@given(rows=ROWS)
+@settings(max_examples=150, deadline=None)
+def test_arithmetic_and_steps_are_the_same_number_on_both_sides(rows):
+    agree = equal(*both(EXACT, rows)).all(axis=0)
+    assert agree.all(), [expression for expression, fine in zip(EXACT, agree, strict=True) if not fine]
+
+
+ROUNDED = [
+    "ln(a)",
+    "log(a)",
+    "log10(a)",
+    "log2(a)",
+    "ln(a / b)",
+    "ln(a) * ln(b)",
+    "greatest(ln(a), 0)",
+    "least(ln(a), 1)",
+    "a ^ 2",
+    "a ** 3",
+    "-a ^ 2",
+    "a ^ -2",
+    "power(a, 0.5)",
+    "power(abs(b), a / 1e5)",
+    "exp(a / 1e5)",
+    "exp(-abs(a))",
+    "exp(ln(a))",
+    "1 / ln(a)",
+    "case when a > 0 then ln(a) else 0 end",
+]
+
+
+@given(rows=ROWS)
+@settings(max_examples=150, deadline=None)
+def test_rounded_functions_agree_to_the_last_digit_of_float32(rows):
+    trained, served = both(ROUNDED, rows)
+    finite = np.isfinite(trained) & np.isfinite(served)
+    gap = np.abs(np.where(finite, trained, 0.0) - np.where(finite, served, 0.0))
+    # some 1e-16 of the value apart before rounding, so at most neighbours after it
+    digit = np.spacing(np.abs(np.where(finite, trained, 0.0)).astype(np.float32))
+    agree = ((gap <= digit) & (np.isfinite(trained) == np.isfinite(served))).all(axis=0)
+    assert agree.all(), [expression for expression, fine in zip(ROUNDED, agree, strict=True) if not fine]
+
+
+def test_every_offered_operation_is_proved_here():
+    proved = " ".join(EXACT + ROUNDED)
+    words = [word.strip(",") for word in OFFERED.replace("when … then … else … end", "").split()]
+    assert [word for word in words if word not in proved] == []
+
+
+NAMES = st.sampled_from(["a", "b", '"order"', "0.1", "3", "2.5", "-1"])
+
+
+def nested(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    signs = st.sampled_from(["<", "<=", ">", ">=", "=", "<>"])
+    comparison = st.builds("{} {} {}".format, NAMES, signs, NAMES)
+    joints = st.sampled_from(["and", "or"])
+    condition = comparison | st.builds("({} {} not {})".format, comparison, joints, comparison)
+    functions = st.sampled_from(["abs", "floor", "ceil", "sqrt", "-", "0.7 *"])
+    return (
+        st.builds("({} {} {})".format, children, st.sampled_from("+-*/"), children)
+        | st.builds("{}({})".format, functions, children)
+        | st.builds("{}({}, {})".format, st.sampled_from(["greatest", "least"]), children, children)
+        | st.builds("case when {} then {} else {} end".format, condition, children, children)
+    )
+
+
+@given(st.lists(st.recursive(NAMES, nested, max_leaves=12), min_size=1, max_size=5), ROWS)
+@settings(max_examples=100, deadline=None)
+def test_any_nesting_of_exact_operations_is_the_same_number_on_both_sides(expressions, rows):
+    assert equal(*both(expressions, rows)).all()
+
+
+def test_where_a_function_has_no_value_neither_side_has_one():
+    rows = [(0.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (1e6, 0.0, 0.0)]
+    nowhere = ["ln(a * 0)", "1 / b", "b / b", "sqrt(-1 - abs(a))", "exp(abs(a) + 1000)", "1e300 + b"]
+    for values in both(nowhere, rows):
+        assert not np.isfinite(values).any()
+
+
+def test_numbers_are_doubles_and_neither_decimals_nor_32_bits():
+    assert CONNECTION.execute("select 0.1 + 0.2 = 0.3").fetchall() == [(True,)]
+    for values in both(["(0.1 + 0.2 - 0.3) * 1e16", "2147483647 + 1"], [(1.0, 1.0, 1.0)]):
+        assert values.tolist() == [[pytest.approx(0.555, abs=1e-3), 2147483648.0]]

@@ -34,6 +34,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
     seen: dict[str, Observation] = {}
     wanted: str = ""  # the version last asked for, or found to be trained already
+    contents: dict[str, str] = {}  # source -> SHA-256 behind that version
     generation: int = 0  # runs asked for so far; part of the run key, so that A, B, A are three runs
     noted: str = ""  # the last decision in the ledger, which is entered once and not at every tick
 
@@ -75,33 +76,27 @@ def decide(
     if moving:
         return Decision(looked, f"waits: {', '.join(moving)} is being written", note="waiting")
 
-    wanted = version_of({name: look.sha256 for name, look in seen.items()})
+    contents = {name: look.sha256 for name, look in seen.items()}
+    wanted = version_of(contents)
     if wanted == cursor.wanted:
         return Decision(looked, f"no change: version {wanted[:12]} is the one last asked for")
-    changed = tuple(
-        n for n, look in seen.items() if n not in cursor.seen or cursor.seen[n].sha256 != look.sha256
-    )
+    changed = tuple(name for name, sha256 in contents.items() if cursor.contents.get(name) != sha256)
     unsettled = [
         n for n, look in seen.items() if n not in cursor.seen or not look.same_file_as(cursor.seen[n])
     ]
     if unsettled:
-        return Decision(
-            looked, f"waits one more look: {', '.join(unsettled)} has just changed", note="waiting"
-        )
+        return Decision(looked, f"waits one more look: {', '.join(unsettled)} just changed", note="waiting")
     if run := run_under_way():
-        return Decision(looked, f"waits: a change is there, and run {run} is still under way", note="waiting")
+        return Decision(looked, f"waits: there is a change, and run {run} is still under way", note="waiting")
     if wanted == trained:
-        adopted = msgspec.structs.replace(looked, wanted=wanted)
-        return Decision(
-            adopted, f"version {wanted[:12]} is trained already", note="current", changed=tuple(seen)
-        )
-    asked = msgspec.structs.replace(looked, wanted=wanted, generation=cursor.generation + 1)
-    what = (
-        f"version {cursor.wanted[:12]} became {wanted[:12]}"
-        if cursor.wanted
-        else f"version {wanted[:12]} is new"
+        adopted = msgspec.structs.replace(looked, wanted=wanted, contents=contents)
+        return Decision(adopted, f"version {wanted[:12]} is trained already", note="current", changed=changed)
+    asked = msgspec.structs.replace(
+        looked, wanted=wanted, contents=contents, generation=cursor.generation + 1
     )
-    return Decision(asked, what, run=True, note="requested", changed=changed or tuple(seen))
+    reason = f"{' and '.join(changed)} changed" if changed else "the declaration changed"
+    reason = reason if cursor.wanted else "nothing was trained from these sources yet"
+    return Decision(asked, f"{reason}: version {wanted[:12]}", run=True, note="requested", changed=changed)
 
 
 def trained_version(instance: dg.DagsterInstance, forecast: str) -> str | None:

@@ -104,8 +104,13 @@ def splits(rows: int, folds: int, repeats: int, seed: int) -> list[Split]:
 
 
 def in_parallel(work: Callable[[Split], R], items: list[Split]) -> Iterator[R]:
-    """Fits release the interpreter lock for most of their time, so threads use all cores."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    """Fits release the interpreter lock for most of their time, so threads use all cores.
+
+    Each fit stays on its own thread: OpenMP teams inside the threads would wait for each other.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         yield from pool.map(work, items)
 
 
@@ -185,11 +190,10 @@ def search(
     chosen = choose(fold_metrics, list(candidates), measures.select)
 
     nested = np.empty(len(frame))
-    nested_choices = []
-    for split, models in fold_models:
-        choice = inner_choice(frame.iloc[split.train], target[split.train], candidates, validation, measures)
+    inner = [split for split, _ in fold_models]
+    nested_choices = inner_choices(frame, target, inner, candidates, validation, measures)
+    for (split, models), choice in zip(fold_models, nested_choices, strict=True):
         nested[split.test] = models[choice].predict(frame.iloc[split.test])
-        nested_choices.append(choice)
         progress(f"nested fold {split.fold + 1} of {validation.folds}: chose {choice} without seeing it")
 
     return Search(
@@ -214,29 +218,38 @@ def choose(fold_metrics: pd.DataFrame, names: list[str], metric: str) -> str:
     return min(names, key=lambda name: means[name])
 
 
-def inner_choice(
+def inner_choices(
     frame: pd.DataFrame,
     target: np.ndarray,
+    outer: list[Split],
     candidates: Mapping[str, Candidate],
     validation: Validation,
     measures: Measures,
-) -> str:
-    """The candidate that inner folds of these rows alone would choose."""
+) -> list[str]:
+    """For each outer split, the candidate that inner folds of its training rows alone would choose."""
     score = measures.metrics[measures.select]
+    inner = [
+        Split(number, split.fold, outer[number].train[split.train], outer[number].train[split.test])
+        for number in range(len(outer))
+        for split in splits(len(outer[number].train), validation.inner_folds, 1, validation.seed + 1000)
+    ]
 
     def fit_inner(split: Split) -> list[dict]:
         models = fit_all(candidates, frame.iloc[split.train], target[split.train], validation.seed)
         return [
             {
+                "outer": split.repeat,
                 "candidate": name,
                 measures.select: score(target[split.test], model.predict(frame.iloc[split.test])),
             }
             for name, model in models.items()
         ]
 
-    inner = splits(len(frame), validation.inner_folds, 1, validation.seed + 1000)
-    rows = [row for fold_rows in in_parallel(fit_inner, inner) for row in fold_rows]
-    return choose(pd.DataFrame(rows), list(candidates), measures.select)
+    scores = pd.DataFrame([row for rows in in_parallel(fit_inner, inner) for row in rows])
+    return [
+        choose(scores[scores["outer"] == number], list(candidates), measures.select)
+        for number in range(len(outer))
+    ]
 
 
 def permutation_importances(

@@ -23,7 +23,7 @@ from vroom_assets import dataset, sources
 from vroom_assets.contest import corrected_t
 from vroom_assets.models import fit_all
 from vroom_assets.spec import Candidate, Family, ForecastSpec
-from vroom_assets.training import BASELINES, MEASURES, choose, in_parallel, inner_choice, splits
+from vroom_assets.training import BASELINES, MEASURES, choose, in_parallel, inner_choices, splits
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Candidate(
@@ -72,31 +72,21 @@ def main() -> int:
     began = time.monotonic()
 
     outer = splits(len(data.target), FOLDS, REPEATS, SEED)
+    choices = inner_choices(data.features, data.target, outer, spec.candidates, spec.validation, measures)
     rows: list[dict] = []
     nested_errors = []
-    choices = []
 
     def score_outer(split):
         return split, fit_all(everyone, data.features.iloc[split.train], data.target[split.train], SEED)
 
-    for split, models in in_parallel(score_outer, outer):
+    for choice, (split, models) in zip(choices, in_parallel(score_outer, outer), strict=True):
         seen = data.target[split.test]
-        choice = inner_choice(
-            data.features.iloc[split.train],
-            data.target[split.train],
-            spec.candidates,
-            spec.validation,
-            measures,
-        )
-        choices.append(choice)
         for name, model in {**models, "vroom (nested)": models[choice]}.items():
             prediction = model.predict(data.features.iloc[split.test])
             scores = {metric: score(seen, prediction) for metric, score in measures.metrics.items()}
             rows.append({"candidate": name, "repeat": split.repeat, "fold": split.fold} | scores)
             if name == "vroom (nested)":
                 nested_errors.append(prediction - seen)
-        print(f"\rfold {len(choices)} of {len(outer)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
 
     scores = pd.DataFrame(rows)
     print(f"{len(data.target)} rows, target mean {data.target.mean():.3f}; {FOLDS} folds x {REPEATS} repeats")

@@ -1,7 +1,8 @@
 """The served graph: inputs → features → prediction, one ONNX model in float64.
 
 skl2onnx gives no float64 graph for these estimators and drops the exponential of a Poisson boosting, so
-each family is written here, from its own numbers. `parity` proves the result against the model.
+each family is written here, from its own numbers. `parity` proves the result against the model. The same
+model always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from vroom_assets.models import Average, Constant, Estimator, Fitted, Monomials
 from vroom_assets.spec import Family
 
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
+CHUNK = 100_000  # rows scored at once
 
 
 class Graph:
-    """Nodes and constants in the making; every value is float64 of shape (rows, 1) unless said."""
+    """Nodes and constants in the making; every value is float64 of shape (rows, 1) unless said.
+
+    rowwise: the values that have a row per entity; the others are constants, of shape (1, 1).
+    """
 
     def __init__(self) -> None:
+        self.rowwise = {"inputs"}
         self.nodes: list[Any] = []
         self.constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
         self.initializers: list[Any] = []
 
-    def emit(self, operator: str, *values: str, domain: str = "", outputs: int = 1, **attributes: Any) -> str:
-        """Append a node and return the name of its first output."""
+    def emit(self, operator: str, *values: str, domain: str = "", **attributes: Any) -> str:
+        """Append a node and return the name of its output."""
         name = f"v{len(self.nodes)}"
-        names = [name, *(f"{name}_{number}" for number in range(1, outputs))]
-        self.nodes.append(helper.make_node(operator, list(values), names, domain=domain, **attributes))
+        self.nodes.append(helper.make_node(operator, list(values), [name], domain=domain, **attributes))
+        if self.rowwise.intersection(values):
+            self.rowwise.add(name)
         return name
 
     def constant(self, value: Any, dtype: type = np.float64) -> str:
@@ -61,14 +68,21 @@ def build(inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted) ->
             gathered[name] = graph.column("inputs", places[name])
         return gathered[name]
 
-    values = [
-        nodes(feature, column, lambda number: graph.constant([[number]]), graph.emit) for feature in features
-    ]
-    zero = graph.emit("Mul", graph.column("inputs", 0), graph.constant([[0.0]]))  # gives constants their rows
-    exact = graph.emit("Concat", *(graph.emit("Add", value, zero) for value in values), axis=1)
+    def number(value: float) -> str:
+        return graph.constant([[value]])
+
+    def every_row(value: str) -> str:
+        """Give a constant as many rows as the inputs have."""
+        return value if value in graph.rowwise else graph.emit("Add", value, nothing())
+
+    def nothing() -> str:
+        return graph.emit("Mul", column(inputs[0]), number(0.0))
+
+    values = [every_row(nodes(feature, column, number, graph.emit)) for feature in features]
+    exact = graph.emit("Concat", *values, axis=1)
     matrix = graph.emit("Cast", graph.emit("Cast", exact, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
-    order = {feature.name: number for number, feature in enumerate(features)}
-    prediction = _predict(graph, matrix, order, fitted, zero)
+    order = {feature.name: place for place, feature in enumerate(features)}
+    prediction = every_row(_predict(graph, matrix, order, fitted))
     graph.nodes.append(helper.make_node("Identity", [matrix], ["features"]))
     graph.nodes.append(
         helper.make_node("Reshape", [prediction, graph.constant([-1], np.int64)], ["prediction"])
@@ -92,14 +106,15 @@ def build(inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted) ->
     return model
 
 
-def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted, zero: str) -> str:
-    """The prediction of a fitted candidate, (rows, 1)."""
+def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -> str:
+    """The prediction of a fitted candidate, (rows, 1), or (1, 1) where it is the same for all."""
     if isinstance(fitted, Constant):
-        return graph.emit("Add", zero, graph.constant([[fitted.value]]))
+        return graph.constant([[fitted.value]])
     if isinstance(fitted, Average):
-        members = [_predict(graph, matrix, order, member, zero) for member in fitted.members]
+        members = [_predict(graph, matrix, order, member) for member in fitted.members]
         return graph.emit("Div", graph.emit("Sum", *members), graph.constant([[float(len(members))]]))
-    assert isinstance(fitted, Estimator)
+    if not isinstance(fitted, Estimator):
+        raise TypeError(f"no graph is written for {type(fitted).__name__}")
     own = graph.columns(matrix, [order[name] for name in fitted.features])
     match fitted.family:
         case Family.FOREST:
@@ -126,10 +141,11 @@ class Trees(NamedTuple):
     value: np.ndarray
 
 
-def _ensemble(graph: Graph, own: str, trees: Trees, base: float) -> str:
-    """The sum over trees plus a base value.
+def _ensemble(graph: Graph, own: str, trees: Trees) -> str:
+    """The sum over trees.
 
-    ONNX Runtime compares in float64 and adds up in float64; the result leaves the operator as float32.
+    ONNX Runtime compares in float64 and adds up in float64; the sum leaves the operator as float32, which
+    costs up to 6e-8 of it.
     """
     inner = ~trees.leaf
     output = graph.emit(
@@ -139,7 +155,6 @@ def _ensemble(graph: Graph, own: str, trees: Trees, base: float) -> str:
         n_targets=1,
         aggregate_function="SUM",
         post_transform="NONE",
-        base_values_as_tensor=_doubles("base", np.array([base])),
         nodes_treeids=trees.tree.tolist(),
         nodes_nodeids=trees.node.tolist(),
         nodes_featureids=np.where(inner, trees.feature, 0).tolist(),
@@ -172,11 +187,14 @@ def _forest(graph: Graph, own: str, forest: Any) -> str:
         leaf=np.concatenate([part.children_left == -1 for part in parts]),
         value=np.concatenate([part.value[:, 0, 0] for part in parts]) / len(parts),
     )
-    return _ensemble(graph, own, trees, 0.0)
+    return _ensemble(graph, own, trees)
 
 
 def _boosting(graph: Graph, own: str, boosting: Any) -> str:
-    """Histogram boosting adds raw scores and takes their exponential (log link)."""
+    """Histogram boosting adds its trees to a base score and takes the exponential (log link).
+
+    The base is added here, in float64, so that float32 rounds only the small sum of the trees.
+    """
     parts = [predictor.nodes for stage in boosting._predictors for predictor in stage]
     trees = Trees(
         tree=np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)]),
@@ -188,18 +206,26 @@ def _boosting(graph: Graph, own: str, boosting: Any) -> str:
         leaf=np.concatenate([part["is_leaf"].astype(bool) for part in parts]),
         value=np.concatenate([part["value"] for part in parts]),
     )
-    return graph.emit("Exp", _ensemble(graph, own, trees, float(boosting._baseline_prediction.item())))
+    base = graph.constant([[float(boosting._baseline_prediction.item())]])
+    return graph.emit("Exp", graph.emit("Add", _ensemble(graph, own, trees), base))
 
 
 def _monomials(graph: Graph, own: str, glm: Monomials) -> str:
     """exp(intercept + Σ coefficient · (Π x^power - mean) / scale), the scaling folded into the weights."""
+    inside = graph.emit("Max", own, graph.constant(glm.low[None, :]))
+    inside = graph.emit("Min", inside, graph.constant(glm.high[None, :]))
     weights = glm.estimator.coef_ / glm.scale
     intercept = glm.estimator.intercept_ - float(weights @ glm.mean)
+    columns: dict[int, str] = {}
+
+    def column(number: int) -> str:
+        if number not in columns:
+            columns[number] = graph.column(inside, number)
+        return columns[number]
+
     terms = []
     for powers in glm.powers:
-        factors = [
-            graph.column(own, number) for number, power in enumerate(powers) for _ in range(int(power))
-        ]
+        factors = [column(number) for number, power in enumerate(powers) for _ in range(int(power))]
         term = factors[0]
         for factor in factors[1:]:
             term = graph.emit("Mul", term, factor)
@@ -248,14 +274,35 @@ class Parity(NamedTuple):
 
 
 def parity(model: bytes, inputs: np.ndarray, features: np.ndarray, prediction: np.ndarray) -> Parity:
-    """Score the graph and compare with DuckDB's features and the fitted model's predictions."""
+    """Score the graph and compare with DuckDB's features and the fitted model's predictions.
+
+    A value that is not finite on either side counts as an infinite difference.
+
+    Args:
+        inputs: shape (rows, inputs). features: (rows, features). prediction: (rows,).
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    served, computed = session.run(
-        ["prediction", "features"], {"inputs": np.asarray(inputs, dtype=np.float64)}
-    )
-    return Parity(
-        features=float(np.abs(computed - features).max()),
-        prediction=float((np.abs(served - prediction) / np.maximum(np.abs(prediction), 1e-12)).max()),
-    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    worst = Parity(0.0, 0.0)
+    for start in range(0, len(inputs), CHUNK):
+        rows = slice(start, start + CHUNK)
+        served, computed = session.run(
+            ["prediction", "features"], {"inputs": np.ascontiguousarray(inputs[rows], dtype=np.float64)}
+        )
+        scale = np.maximum(np.abs(prediction[rows]), 1e-12)
+        worst = Parity(
+            features=max(worst.features, _largest_gap(computed, features[rows], np.ones(1))),
+            prediction=max(worst.prediction, _largest_gap(served, prediction[rows], scale)),
+        )
+    return worst
+
+
+def _largest_gap(one: np.ndarray, other: np.ndarray, scale: np.ndarray) -> float:
+    if one.shape != other.shape:
+        raise ValueError(f"the graph gives {one.shape} values where {other.shape} were expected")
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("inf")
+    return float((np.abs(one - other) / scale).max(initial=0.0))

@@ -48,6 +48,7 @@ class InputField(Record, frozen=True):
     seen_minimum: float
     seen_maximum: float
     example: float
+    levels: list[float] = []  # every value that training saw, ascending; empty for a continuous input
 
 
 class FeatureField(Record, frozen=True):
@@ -57,6 +58,9 @@ class FeatureField(Record, frozen=True):
     expression: str
     edges: list[float]  # inner bin edges, ascending; a value on an edge belongs above it
     shares: list[float]  # share of training rows per bin, len(edges) + 1
+    inputs: list[str] = []  # the inputs that the expression reads; empty where that is not known
+    seen_minimum: float | None = None
+    seen_maximum: float | None = None
 
 
 class Calibration(Record, frozen=True):
@@ -108,6 +112,30 @@ class Recipe(Record, frozen=True):
     definition: dict  # the candidate as declared, members resolved
 
 
+class Lever(Record, frozen=True):
+    """An input that its owner may set, and what a value of it is worth: input × prediction."""
+
+    input: str
+    worth: str  # the name of input × prediction, e.g. revenue
+    unit: str  # of the worth
+    description: str
+
+
+class AgeLimits(Record, frozen=True):
+    """Ages in seconds from which on something is stale, and from which on expired."""
+
+    stale_after_s: float
+    expired_after_s: float
+
+
+class FreshnessPolicy(Record, frozen=True):
+    """How old the model and the data may be; what has no limits is reported and not judged."""
+
+    model: AgeLimits | None = None  # age since the training
+    data: AgeLimits | None = None  # age since the latest event in the data
+    expired: Literal["flag", "refuse"] = "flag"  # what becomes of an answer that has expired
+
+
 class Manifest(Record, frozen=True):
     """What a version of a forecast is, what it means and where it comes from."""
 
@@ -137,6 +165,9 @@ class Manifest(Record, frozen=True):
     dagster_run_id: str
     libraries: dict[str, str]
     files: dict[str, str]  # file name -> SHA-256
+    background: list[list[float]] = []  # training rows that stand for a typical entity in reasons
+    advice: dict[str, Lever] = {}
+    freshness: FreshnessPolicy = FreshnessPolicy()
 
 
 class Golden(Record, frozen=True):

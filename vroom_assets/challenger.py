@@ -11,28 +11,36 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from vroom_api.contract import (
     FORMAT,
+    AgeLimits,
     Calibration,
+    FeatureField,
+    FreshnessPolicy,
     Golden,
     InputField,
+    Lever,
     Manifest,
     Recipe,
 )
 from vroom_assets import bundle, plots
 from vroom_assets.dataset import Dataset
-from vroom_assets.features import Feature
+from vroom_assets.features import Feature, nodes
 from vroom_assets.graph import build, parity
 from vroom_assets.models import Fitted, fit_all
 from vroom_assets.resources import MANIFEST_TAG, tracking_uri
-from vroom_assets.spec import Candidate, ColumnType, ForecastSpec
+from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
 from vroom_assets.training import BASELINES, Measures, Search, mae, r2, reference, rmse, summary
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 GOLDEN_ROWS = 24
+BACKGROUND_ROWS = 64
+LEVELS = 20  # an integer input with at most so many values, each seen often, is discrete
+DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,77 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
             seen_minimum=float(inputs[name].min()),
             seen_maximum=float(inputs[name].max()),
             example=float(inputs[name].sort_values().iloc[len(inputs) // 2]),
+            levels=_levels(inputs[name]) if column.type is ColumnType.INTEGER else [],
         )
         for name, column in spec.input_columns.items()
     ]
+
+
+def _levels(values: pd.Series) -> list[float]:
+    found = sorted(float(value) for value in values.unique())
+    return found if len(found) <= min(LEVELS, len(values) / 10) else []
+
+
+def feature_fields(spec: ForecastSpec, definitions: list[Feature], frame: pd.DataFrame) -> list[FeatureField]:
+    """The features with what training saw of each and the inputs that each one reads."""
+    fields = []
+    for feature in definitions:
+        values = frame[feature.name].to_numpy()
+        fields.append(
+            msgspec.structs.replace(
+                reference(feature.name, feature.expression, values),
+                inputs=_read(feature, spec.inputs),
+                seen_minimum=float(values.min()),
+                seen_maximum=float(values.max()),
+            )
+        )
+    return fields
+
+
+def _read(feature: Feature, inputs: list[str]) -> list[str]:
+    """The inputs that an expression reads, in request order."""
+    read = set()
+
+    def column(name: str) -> str:
+        read.add(name)
+        return name
+
+    nodes(feature, column, lambda _: "", lambda *_, **__: "")
+    return [name for name in inputs if name in read]
+
+
+def background_rows(dataset: Dataset, fitted: Fitted, seed: int) -> list[list[float]]:
+    """Inputs of training rows whose mean prediction is close to that of all rows.
+
+    A systematic sample along the order of the predictions from a random start: every row is as likely as
+    any other, and high and low predictions get their share.
+    """
+    order = np.argsort(fitted.predict(dataset.features), kind="stable")
+    size = min(BACKGROUND_ROWS, len(order))
+    start = np.random.default_rng(seed).random()
+    rows = order[((np.arange(size) + start) * len(order) / size).astype(int)]
+    return dataset.inputs.to_numpy()[rows].tolist()
+
+
+def levers(spec: ForecastSpec) -> dict[str, Lever]:
+    return {
+        name: Lever(input=advice.lever, worth=advice.worth, unit=advice.unit, description=advice.description)
+        for name, advice in spec.advice.items()
+    }
+
+
+def freshness_policy(spec: ForecastSpec) -> FreshnessPolicy:
+    def limits(ages: Ages | None) -> AgeLimits | None:
+        if ages is None:
+            return None
+        return AgeLimits(
+            stale_after_s=ages.stale_after_days * DAY, expired_after_s=ages.expired_after_days * DAY
+        )
+
+    declared = spec.freshness
+    return FreshnessPolicy(
+        model=limits(declared.model_age), data=limits(declared.data_age), expired=declared.expired.value
+    )
 
 
 def golden_rows(dataset: Dataset, fitted: Fitted, tolerance: float) -> Golden:
@@ -164,10 +240,7 @@ def register(
         unit=spec.target.unit,
         horizon=spec.target.horizon,
         inputs=input_fields(spec, dataset.inputs),
-        features=[
-            reference(feature.name, feature.expression, dataset.features[feature.name].to_numpy())
-            for feature in definitions
-        ],
+        features=feature_fields(spec, definitions, dataset.features),
         recipe=recipe_of(found.chosen, spec.candidates, exported.fitted),
         calibration=calibration,
         metrics=metrics,
@@ -183,6 +256,9 @@ def register(
         dagster_run_id=dagster_run_id,
         libraries={"python": platform.python_version()} | {name: installed(name) for name in LIBRARIES},
         files={},
+        background=background_rows(dataset, exported.fitted, spec.validation.seed),
+        advice=levers(spec),
+        freshness=freshness_policy(spec),
     )
     golden = golden_rows(dataset, exported.fitted, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:

@@ -141,6 +141,44 @@ class Automation(Declared):
     schedule: str = Field("0 4 * * *", description="cron of the safety net")
 
 
+class Advice(Declared):
+    """An input that the entity's owner may set, and what a value of it is worth."""
+
+    lever: str = Field(description="the input that may be set; its worth is lever × prediction")
+    worth: str = Field(pattern=NAME, description="the name of lever × prediction, e.g. revenue")
+    unit: str = Field(description="unit of the worth")
+    description: str = Field(description="what the worth is, and what it leaves out")
+
+
+class Ages(Declared):
+    """From which age on something is stale, and from which on expired."""
+
+    stale_after_days: float = Field(gt=0)
+    expired_after_days: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _stale_before_expired(self) -> Self:
+        if self.expired_after_days < self.stale_after_days:
+            raise ValueError(
+                f"expired_after_days: {self.expired_after_days:g} comes before "
+                f"stale_after_days, {self.stale_after_days:g}"
+            )
+        return self
+
+
+class Expired(StrEnum):
+    FLAG = "flag"
+    REFUSE = "refuse"
+
+
+class Freshness(Declared):
+    """How old an answer's model and data may be. What has no limits is reported and not judged."""
+
+    model_age: Ages | None = Field(None, description="time since the training")
+    data_age: Ages | None = Field(None, description="time since the latest event in the data")
+    expired: Expired = Field(Expired.FLAG, description="flag expired answers, or refuse them")
+
+
 class ForecastSpec(Declared):
     """The declaration of one forecast."""
 
@@ -157,10 +195,12 @@ class ForecastSpec(Declared):
     contest: Contest = Contest()
     gates: Gates = Gates()
     automation: Automation = Automation()
+    advice: dict[str, Advice] = Field({}, description="what the service may advise about")
+    freshness: Freshness = Freshness()
     features_sql: str = Field("", description="filled from features.sql beside this file")
     target_sql: str = Field("", description="filled from target.sql beside this file")
 
-    @field_validator("sources", "candidates")
+    @field_validator("sources", "candidates", "advice")
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
@@ -176,6 +216,8 @@ class ForecastSpec(Declared):
         for name in self.inputs:
             self._known("inputs", name, table)
         self._column("target.as_of", self.target.as_of)
+        for name, advice in self.advice.items():
+            self._known(f"advice.{name}.lever", advice.lever, self.inputs)
         for source_name, source in self.sources.items():
             for column_name, column in source.columns.items():
                 if column.references:

@@ -34,13 +34,12 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True)
 class Service:
-    """One process of the system: where it answers, and how it is started."""
+    """One process of the system, and where it answers if people go there."""
 
     name: str
-    setting: str
-    port: int
-    ready: str
     command: list[str]
+    port: int | None = None
+    ready: str = ""
 
     @property
     def url(self) -> str:
@@ -68,47 +67,62 @@ def port_of(setting: str, default: int) -> int:
 
 
 def services() -> list[Service]:
-    """The three processes, once their ports are known to be free."""
+    """All processes, once their ports are known to be free.
+
+    Dagster's code server, web server and daemon run side by side and share the one code server. `dagster
+    dev` would start the same three but does not end them on SIGTERM.
+    """
     dagster = port_of("VROOM_DAGSTER_PORT", 3000)
     api = port_of("VROOM_API_PORT", 8000)
     mlflow = port_of("VROOM_MLFLOW_PORT", 5000)
+    code = free_port()
+    workspace = home() / "dagster" / "workspace.yaml"
+    workspace.parent.mkdir(parents=True, exist_ok=True)
+    workspace.write_text(
+        f"load_from:\n  - grpc_server: {{host: {LOOPBACK}, port: {code}, location_name: vroom}}\n"
+    )
     python = sys.executable
+    location = ("-m", "vroom_assets.definitions", "--location-name", "vroom")
+    stores = ("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri())
     return [
         Service(
+            "code",
+            [python, "-m", "dagster", "code-server", "start", "-h", LOOPBACK, "-p", str(code), *location],
+        ),
+        Service("daemon", [python, "-m", "dagster._daemon", "run", "-w", str(workspace)]),
+        Service(
             "dagster",
-            "VROOM_DAGSTER_PORT",
+            [python, "-m", "dagster_webserver", "-w", str(workspace), "-h", LOOPBACK, "-p", str(dagster)],
             dagster,
             "/server_info",
-            [python, "-m", "dagster", "dev", "-w", str(workspace()), "-h", LOOPBACK, "-p", str(dagster)],
         ),
-        Service("api", "VROOM_API_PORT", api, "/health", [python, "-m", "vroom_api"]),
+        Service("api", [python, "-m", "vroom_api"], api, "/health"),
         Service(
             "mlflow",
-            "VROOM_MLFLOW_PORT",
+            [
+                python,
+                "-m",
+                "mlflow",
+                "server",
+                "--host",
+                LOOPBACK,
+                "--port",
+                str(mlflow),
+                "--workers",
+                "1",
+                *stores,
+            ],
             mlflow,
             "/health",
-            [
-                *(
-                    python,
-                    "-m",
-                    "mlflow",
-                    "server",
-                    "--host",
-                    LOOPBACK,
-                    "--port",
-                    str(mlflow),
-                    "--workers",
-                    "1",
-                ),
-                *("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri()),
-            ],
         ),
     ]
 
 
-def workspace() -> Path:
-    """The workspace file beside the package."""
-    return Path(__file__).parents[1] / "workspace.yaml"
+def free_port() -> int:
+    """A port nobody uses, for what only our own processes talk to."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
 
 
 def prepare_home() -> Path:
@@ -164,13 +178,14 @@ def materialize() -> int:
 
 def announce(running: list[Service], started: float) -> None:
     """Wait until all answer, then say where they are and how to ask for a prediction."""
-    for service in running:
+    with_page = [service for service in running if service.port]
+    for service in with_page:
         while not _answers(service.url + service.ready):
             if time.monotonic() - started > READY_WITHIN_SECONDS:
                 print(f"\n{service.name} does not answer at {service.url}; its log is above", flush=True)
                 return
             time.sleep(0.3)
-    urls = {service.name: service.url for service in running}
+    urls = {service.name: service.url for service in with_page}
     print(
         f"""
 Vroom is ready after {time.monotonic() - started:.0f} s.
@@ -232,8 +247,8 @@ def main() -> int:
             return materialize()
         if sys.argv[1:]:
             raise CannotStart(f"unknown command {sys.argv[1]!r}: use none, or materialize")
-        running = services()
         folder = prepare_home()
+        running = services()
         if read_pointer(os.environ.get("VROOM_FORECAST", "reservations")) is None:
             print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
             if subprocess.run([sys.executable, "-m", "vroom_assets", "materialize"], check=False).returncode:

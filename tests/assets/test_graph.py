@@ -1,0 +1,331 @@
+"""The served graph says what DuckDB and the fitted model say, for every declared candidate."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vroom_assets
+from vroom_assets.features import Feature, parse, select_sql
+from vroom_assets.graph import build, parity
+from vroom_assets.models import Fitted, fit_all
+from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
+from vroom_assets.training import BASELINES
+
+PACKAGE = Path(vroom_assets.__file__).parent
+FEATURE_TOLERANCE, PREDICTION_TOLERANCE = 1e-9, 1e-6
+
+
+class World(NamedTuple):
+    """A declared forecast with its shipped data and every candidate fitted to it."""
+
+    spec: ForecastSpec
+    features: list[Feature]
+    inputs: np.ndarray
+    table: pd.DataFrame
+    target: np.ndarray
+    models: dict[str, Fitted]
+    graphs: dict[str, bytes]
+
+
+def computed(spec: ForecastSpec, features: list[Feature], inputs: np.ndarray) -> pd.DataFrame:
+    """Features as DuckDB computes them."""
+    connection = duckdb.connect()
+    connection.register("given", pd.DataFrame(inputs, columns=spec.inputs))
+    table = connection.execute(select_sql(features, "given", [], "feature_")).df()
+    return table.rename(columns=lambda name: name.removeprefix("feature_"))
+
+
+@lru_cache
+def declared() -> ForecastSpec:
+    folder = PACKAGE / "defs" / "reservations"
+    return ForecastSpec(
+        **yaml.safe_load((folder / "defs.yaml").read_text())["attributes"],
+        features_sql=(folder / "features.sql").read_text(),
+        target_sql=(folder / "target.sql").read_text(),
+    )
+
+
+@lru_cache
+def world() -> World:
+    spec = declared()
+    data = PACKAGE.parent / "data"
+    entities = pd.read_csv(data / spec.sources[spec.entity.source].path)
+    with duckdb.connect() as connection:
+        for name, source in spec.sources.items():
+            connection.register(name, pd.read_csv(data / source.path))
+        counts = connection.execute(spec.target_sql).df().set_index(spec.entity.key)[spec.target.name]
+    inputs = entities[spec.inputs].to_numpy(dtype=np.float64)
+    target = entities[spec.entity.key].map(counts).to_numpy(dtype=np.float64)
+    features = parse(spec.features_sql, spec.inputs)
+    table = computed(spec, features, inputs)
+    models = refitted(table, target)
+    graphs = {name: exported(spec, features, model) for name, model in models.items()}
+    return World(spec, features, inputs, table, target, models, graphs)
+
+
+def refitted(table: pd.DataFrame, target: np.ndarray) -> dict[str, Fitted]:
+    return fit_all(declared().candidates | BASELINES, table, target, declared().validation.seed)
+
+
+def exported(spec: ForecastSpec, features: list[Feature], model: Fitted) -> bytes:
+    return build(spec.inputs, features, model).SerializeToString(deterministic=True)
+
+
+CANDIDATES = [*declared().candidates, *BASELINES]
+
+
+def value_of(column: Column) -> st.SearchStrategy[float]:
+    """Any value that the declaration allows, the bounds among them."""
+    low = column.minimum if column.minimum is not None else column.above
+    assert low is not None
+    assert column.maximum is not None
+    if column.type is ColumnType.INTEGER:
+        return st.integers(int(low), int(column.maximum)).map(float)
+    return st.floats(low, column.maximum, exclude_min=column.above is not None)
+
+
+ROWS = st.lists(
+    st.tuples(*(value_of(column) for column in declared().input_columns.values())), min_size=1, max_size=50
+)
+
+
+@lru_cache
+def session(graph: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+
+def served(graph: bytes, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    prediction, features = session(graph).run(["prediction", "features"], {"inputs": rows})
+    return prediction, features
+
+
+# Parity
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_the_graph_agrees_with_duckdb_and_the_model_on_every_shipped_row(name):
+    w = world()
+    gap = parity(w.graphs[name], w.inputs, w.table.to_numpy(), w.models[name].predict(w.table))
+    assert gap.features <= FEATURE_TOLERANCE
+    assert gap.prediction <= PREDICTION_TOLERANCE
+
+
+@given(rows=ROWS)
+@settings(max_examples=150, deadline=None)
+def test_the_graph_agrees_with_duckdb_and_the_model_wherever_the_declaration_allows_inputs(rows):
+    w = world()
+    inputs = np.array(rows)
+    table = computed(w.spec, w.features, inputs)
+    finite = np.isfinite(table.to_numpy()).all(axis=1)
+    for name in CANDIDATES:
+        prediction, features = served(w.graphs[name], inputs)
+        assert (np.isfinite(features).all(axis=1) == finite).all()
+        if not finite.any():
+            continue
+        assert np.abs(features[finite] - table.to_numpy()[finite]).max() <= FEATURE_TOLERANCE
+        expected = w.models[name].predict(table[finite])
+        assert (np.abs(prediction[finite] - expected) <= PREDICTION_TOLERANCE * np.abs(expected)).all(), name
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_the_graph_agrees_with_duckdb_and_the_model_on_any_recombination_of_shipped_values(seed):
+    w = world()
+    inputs = np.random.default_rng(seed).permuted(w.inputs, axis=0)
+    table = computed(w.spec, w.features, inputs)
+    for name in CANDIDATES:
+        gap = parity(w.graphs[name], inputs, table.to_numpy(), w.models[name].predict(table))
+        assert gap.features <= FEATURE_TOLERANCE
+        assert gap.prediction <= PREDICTION_TOLERANCE, name
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("actual_price - recommended_price", "recommended_price - actual_price"),
+        ("actual_price / recommended_price", "recommended_price / actual_price"),
+        ("ln(", "log10("),
+        ("ln(actual_price", "ln(1.000001 * actual_price"),
+        ("    num_images,", "    num_images + 1 as num_images,"),
+    ],
+)
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_mutated_formula_is_found(name, right, wrong):
+    w = world()
+    mutated = parse(w.spec.features_sql.replace(right, wrong), w.spec.inputs)
+    assert mutated != w.features
+    graph = exported(w.spec, mutated, w.models[name])
+    gap = parity(graph, w.inputs, w.table.to_numpy(), w.models[name].predict(w.table))
+    assert gap.features > FEATURE_TOLERANCE
+
+
+def test_a_graph_of_another_model_is_found():
+    w = world()
+    others = refitted(w.table, w.target * 1.00001)
+    for name in CANDIDATES:
+        gap = parity(w.graphs[name], w.inputs, w.table.to_numpy(), others[name].predict(w.table))
+        assert gap.prediction > PREDICTION_TOLERANCE, name
+
+
+def test_what_is_not_finite_on_either_side_differs_infinitely():
+    w = world()
+    name = CANDIDATES[0]
+    features, expected = w.table.to_numpy(), w.models[name].predict(w.table)
+    holed = features.copy()
+    holed[3, 0] = np.nan
+    assert parity(w.graphs[name], w.inputs, holed, expected).features == np.inf
+    free = w.inputs.copy()
+    free[0, w.spec.inputs.index("actual_price")] = 0.0
+    assert parity(w.graphs[name], free, features, expected).features == np.inf
+
+
+def test_parity_of_a_table_of_another_shape_is_an_error():
+    w = world()
+    name = CANDIDATES[0]
+    with pytest.raises(ValueError, match="values where"):
+        parity(w.graphs[name], w.inputs, w.table.to_numpy()[:, :-1], w.models[name].predict(w.table))
+
+
+# Edges: a value on a threshold or bin edge falls on the same side in the graph
+
+EDGE_INPUTS = ["x", "flag", "steps"]
+FAMILIES = {
+    "forest": Candidate(
+        family=Family.FOREST, features=EDGE_INPUTS, parameters={"n_estimators": 20, "min_samples_leaf": 3}
+    ),
+    "boosting": Candidate(
+        family=Family.POISSON_BOOSTING, features=EDGE_INPUTS, parameters={"min_samples_leaf": 3}
+    ),
+    "glm": Candidate(family=Family.POISSON_GLM, features=EDGE_INPUTS, terms=["x ^ 3", "x * steps", "flag"]),
+    "ebm": Candidate(
+        family=Family.POISSON_EBM, features=EDGE_INPUTS, parameters={"interactions": 3, "outer_bags": 2}
+    ),
+    "ebm_of_main_effects": Candidate(
+        family=Family.POISSON_EBM, features=EDGE_INPUTS, parameters={"interactions": 0, "outer_bags": 1}
+    ),
+    "blend": Candidate(family=Family.AVERAGE, members=["forest", "boosting", "glm", "ebm"]),
+}
+
+
+@lru_cache
+def edge_models(constant_flag: bool = False) -> dict[str, Fitted]:
+    """Models of values that are neighbours in float32, so that edges lie between neighbours."""
+    rng = np.random.default_rng(1)
+    base = np.repeat(rng.uniform(0.5, 2.0, 100).astype(np.float32), 3)
+    x = np.where(np.arange(300) % 3 == 0, base, np.nextafter(base, np.float32(9)))
+    flag = np.ones(300) if constant_flag else rng.integers(0, 2, 300).astype(float)
+    frame = pd.DataFrame({"x": x.astype(float), "flag": flag, "steps": rng.integers(1, 6, 300).astype(float)})
+    target = rng.poisson(np.exp(frame["x"] + (np.arange(300) % 3 == 0))).astype(float)
+    return fit_all(FAMILIES, frame, target, 0)
+
+
+def edges_of(fitted: Fitted) -> np.ndarray:
+    """Every threshold and cut of a model, of whatever feature."""
+    if hasattr(fitted, "members"):
+        return np.concatenate([edges_of(member) for member in fitted.members])
+    model = fitted.estimator
+    if hasattr(model, "estimators_"):
+        return np.concatenate([tree.tree_.threshold for tree in model.estimators_])
+    if hasattr(model, "_predictors"):
+        return np.concatenate([tree.nodes["num_threshold"] for stage in model._predictors for tree in stage])
+    if hasattr(model, "bins_"):
+        return np.concatenate([np.ravel(cuts) for levels in model.bins_ for cuts in levels])
+    return np.concatenate([model.low, model.high])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_value_on_an_edge_or_beside_it_falls_where_the_model_puts_it(name):
+    model = edge_models()[name]
+    edges = np.unique(edges_of(model)).astype(np.float32)
+    assert len(edges) >= 5
+    values = np.concatenate(
+        [edges, np.nextafter(edges, np.float32(-np.inf)), np.nextafter(edges, np.float32(np.inf))]
+    ).astype(np.float64)
+    frame = pd.DataFrame(
+        [(x, flag, steps) for x in values for flag in (0.0, 1.0) for steps in (1.0, 3.0, 5.0)],
+        columns=EDGE_INPUTS,
+    )
+    frame = pd.concat([frame, frame.assign(flag=np.resize(values, len(frame)), x=1.0)])
+    features = [Feature(column, column) for column in EDGE_INPUTS]
+    graph = build(EDGE_INPUTS, features, model).SerializeToString()
+    gap = parity(graph, frame.to_numpy(), frame.to_numpy(), model.predict(frame))
+    assert gap.features == 0.0
+    assert gap.prediction <= PREDICTION_TOLERANCE
+
+
+def test_an_edge_separates_neighbours_in_some_model():
+    model = edge_models()["boosting"]
+    edges = np.unique(edges_of(model))
+    below = edges.astype(np.float32)
+    below = np.where(below <= edges, below, np.nextafter(below, np.float32(-np.inf)))
+    frame = pd.DataFrame({"x": below.astype(float), "flag": 0.0, "steps": 1.0})
+    beside = frame.assign(x=np.nextafter(below, np.float32(np.inf)).astype(float))
+    assert (model.predict(frame) != model.predict(beside)).any()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_feature_that_never_varied_in_training_exports(name):
+    model = edge_models(constant_flag=True)[name]
+    rows = np.random.default_rng(0).uniform(0, 5, (50, 3)).astype(np.float32).astype(float)
+    features = [Feature(column, column) for column in EDGE_INPUTS]
+    graph = build(EDGE_INPUTS, features, model).SerializeToString()
+    expected = model.predict(pd.DataFrame(rows, columns=EDGE_INPUTS))
+    assert parity(graph, rows, rows, expected).prediction <= PREDICTION_TOLERANCE
+
+
+# The file
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_graph_has_the_declared_inputs_and_outputs_in_float64(name):
+    w = world()
+    model = onnx.load_model_from_string(w.graphs[name])
+    onnx.checker.check_model(model, full_check=True)
+    [given_input] = session(w.graphs[name]).get_inputs()
+    outputs = {output.name: output for output in session(w.graphs[name]).get_outputs()}
+    assert (given_input.name, given_input.type) == ("inputs", "tensor(double)")
+    assert given_input.shape == ["rows", len(w.spec.inputs)]
+    assert list(outputs) == ["prediction", "features"]
+    assert (outputs["prediction"].type, outputs["prediction"].shape) == ("tensor(double)", ["rows"])
+    assert outputs["features"].type == "tensor(double)"
+    assert outputs["features"].shape == ["rows", len(w.features)]
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_a_row_is_scored_the_same_alone_and_among_others(name, rows):
+    w = world()
+    prediction, features = served(w.graphs[name], w.inputs[:rows])
+    assert prediction.shape == (rows,)
+    assert features.shape == (rows, len(w.features))
+    together, _ = served(w.graphs[name], w.inputs)
+    assert np.allclose(prediction, together[:rows], rtol=1e-7, atol=0)
+
+
+def test_the_same_model_gives_the_same_bytes():
+    w = world()
+    for name, again in refitted(w.table, w.target).items():
+        assert exported(w.spec, w.features, again) == w.graphs[name], name
+
+
+def test_a_feature_that_is_a_constant_has_a_value_in_every_row():
+    features = parse("select 2 * 3 as six, x as x from inputs", ["x"])
+    model = fit_all(BASELINES, pd.DataFrame({"x": [1.0]}), np.array([4.0]), 0)["mean"]
+    prediction, values = served(build(["x"], features, model).SerializeToString(), np.array([[1.0], [2.5]]))
+    assert values.tolist() == [[6.0, 1.0], [6.0, 2.5]]
+    assert prediction.tolist() == [4.0, 4.0]
+
+
+def test_a_model_that_no_graph_is_written_for_is_refused():
+    with pytest.raises(TypeError, match="no graph is written for"):
+        build(["x"], [Feature("x", "x")], object())

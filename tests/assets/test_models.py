@@ -1,0 +1,237 @@
+"""The families of candidates: what they fit, what they refuse, and that they are repeatable."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import PoissonRegressor
+
+from vroom_assets.models import CandidateError, fit_all, powers_of
+from vroom_assets.spec import Candidate, Family
+
+FEATURES = ["x", "flag", "steps"]
+CANDIDATES = {
+    "forest": Candidate(
+        family=Family.FOREST, features=FEATURES, parameters={"n_estimators": 20, "min_samples_leaf": 10}
+    ),
+    "boosting": Candidate(
+        family=Family.POISSON_BOOSTING, features=FEATURES, parameters={"max_iter": 30, "max_leaf_nodes": 8}
+    ),
+    "glm": Candidate(
+        family=Family.POISSON_GLM,
+        features=FEATURES,
+        terms=["x", "x ^ 2", "flag", "steps", "x * steps"],
+        parameters={"alpha": 0.001},
+    ),
+    "ebm": Candidate(
+        family=Family.POISSON_EBM, features=FEATURES, parameters={"interactions": 1, "outer_bags": 2}
+    ),
+    "blend": Candidate(family=Family.AVERAGE, members=["forest", "glm"]),
+    "mean": Candidate(family=Family.MEAN),
+    "median": Candidate(family=Family.MEDIAN),
+}
+MODELS = [name for name in CANDIDATES if name not in ("mean", "median")]
+
+
+def world(rows: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "x": rng.uniform(-1, 1, rows),
+            "noise": rng.normal(size=rows),
+            "flag": rng.integers(0, 2, rows).astype(float),
+            "steps": rng.integers(1, 6, rows).astype(float),
+        }
+    )
+    rate = np.exp(1.0 + frame["x"] * (0.2 + 0.2 * frame["steps"]) + 0.3 * frame["flag"])
+    return frame, rng.poisson(rate).astype(float)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_all(CANDIDATES, *world(500, 0), seed=3)
+
+
+def error(model, frame: pd.DataFrame, target: np.ndarray) -> float:
+    return float(np.abs(model.predict(frame) - target).mean())
+
+
+def refusal(candidates: dict[str, Candidate]) -> str:
+    with pytest.raises(CandidateError) as caught:
+        fit_all(candidates, *world(60, 0), seed=0)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_family_finds_what_is_there(fitted, name):
+    frame, target = world(500, 1)
+    prediction = fitted[name].predict(frame)
+    assert prediction.shape == (500,)
+    assert prediction.dtype == np.float64
+    assert (prediction > 0).all()
+    assert error(fitted[name], frame, target) < 0.75 * error(fitted["mean"], frame, target)
+
+
+def test_the_baselines_are_the_mean_and_the_median(fitted):
+    frame, target = world(500, 0)
+    assert set(fitted["mean"].predict(frame)) == {target.mean()}
+    assert set(fitted["median"].predict(frame)) == {np.median(target)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_the_declared_features_count_in_any_order_of_columns(fitted, name):
+    frame, _ = world(50, 2)
+    shuffled = frame.assign(noise=0.0)[["steps", "noise", "x", "flag"]]
+    assert fitted[name].features == FEATURES
+    assert (fitted[name].predict(shuffled) == fitted[name].predict(frame)).all()
+    assert (fitted[name].predict(frame.assign(x=-frame["x"])) != fitted[name].predict(frame)).any()
+
+
+def test_the_same_seed_gives_the_same_model_also_beside_other_fits(fitted):
+    frame, _ = world(50, 2)
+    with ThreadPoolExecutor(3) as pool:
+        again = list(pool.map(lambda _: fit_all(CANDIDATES, *world(500, 0), seed=3), range(3)))
+    for other in again:
+        for name in CANDIDATES:
+            assert (other[name].predict(frame) == fitted[name].predict(frame)).all(), name
+
+
+def test_another_seed_gives_another_forest(fitted):
+    frame, _ = world(50, 2)
+    other = fit_all({"forest": CANDIDATES["forest"]}, *world(500, 0), seed=4)["forest"]
+    assert (other.predict(frame) != fitted["forest"].predict(frame)).any()
+
+
+def test_an_average_uses_the_members_that_are_fitted_beside_it(fitted):
+    frame, _ = world(50, 2)
+    assert fitted["blend"].members[0] is fitted["forest"]
+    assert fitted["blend"].members[1] is fitted["glm"]
+    halves = (fitted["forest"].predict(frame) + fitted["glm"].predict(frame)) / 2
+    assert np.allclose(fitted["blend"].predict(frame), halves, rtol=1e-15)
+
+
+def test_a_glm_is_a_poisson_regression_on_its_standardized_terms(fitted):
+    frame, target = world(500, 0)
+    x, flag, steps = (frame[name].to_numpy() for name in FEATURES)
+    terms = np.column_stack([x, x**2, flag, steps, x * steps])
+    scaled = (terms - terms.mean(axis=0)) / terms.std(axis=0)
+    reference = PoissonRegressor(alpha=0.001, solver="newton-cholesky", max_iter=1000).fit(scaled, target)
+    assert np.allclose(fitted["glm"].predict(frame), reference.predict(scaled), rtol=1e-9)
+
+
+def test_a_glm_without_terms_takes_its_features():
+    frame, target = world(200, 0)
+    plain = Candidate(family=Family.POISSON_GLM, features=["x", "flag"])
+    spelled = plain.model_copy(update={"terms": ["x", "flag"]})
+    models = fit_all({"plain": plain, "spelled": spelled}, frame, target, 0)
+    assert (models["plain"].predict(frame) == models["spelled"].predict(frame)).all()
+
+
+@given(
+    name=st.sampled_from(MODELS),
+    column=st.sampled_from(FEATURES),
+    upwards=st.booleans(),
+    distance=st.floats(1, 1e12),
+)
+@settings(max_examples=60, deadline=None)
+def test_beyond_the_range_of_training_the_nearest_value_inside_counts(
+    fitted, name, column, upwards, distance
+):
+    frame, _ = world(500, 0)
+    edge = frame[column].max() if upwards else frame[column].min()
+    far = edge + distance if upwards else edge - distance
+    at_edge, beyond = (frame.head(5).assign(**{column: value}) for value in (edge, far))
+    assert (fitted[name].predict(at_edge) == fitted[name].predict(beyond)).all()
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(FEATURES), st.integers(1, 4), min_size=1), min_size=1, max_size=4
+    )
+)
+def test_terms_are_read_as_products_of_powers(terms):
+    written = [" * ".join(f"{n} ^ {p}" if p > 1 else n for n, p in term.items()) for term in terms]
+    powers = powers_of("glm", written, FEATURES)
+    assert powers.tolist() == [[term.get(name, 0) for name in FEATURES] for term in terms]
+
+
+def test_a_feature_named_twice_in_a_term_multiplies():
+    assert powers_of("glm", ["x * x ^ 2*steps"], FEATURES).tolist() == [[3, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "term", ["y", "x + flag", "x ^ 0", "x ^ -1", "x ^ 10", "x ^ 1.5", "2 * x", "", "ln(x)"]
+)
+def test_a_term_that_is_no_product_of_features_is_refused(term):
+    message = refusal({"curve": CANDIDATES["glm"].model_copy(update={"terms": [term]})})
+    assert f"candidate curve: term {term!r}" in message
+    assert "x, flag, steps" in message
+    assert "`a ^ 2`" in message
+
+
+@pytest.mark.parametrize(
+    "family", [f for f in Family if f not in (Family.AVERAGE, Family.MEAN, Family.MEDIAN)]
+)
+def test_a_parameter_that_does_not_exist_is_refused_with_those_that_do(family):
+    message = refusal({"tuned": Candidate(family=family, features=["x"], parameters={"number_of_trees": 3})})
+    known = "max_iter" if family in (Family.POISSON_GLM, Family.POISSON_BOOSTING) else "min_samples_leaf"
+    assert "candidate tuned: parameter 'number_of_trees' does not exist" in message
+    assert known in message
+
+
+@pytest.mark.parametrize(
+    ("family", "parameter", "value"),
+    [
+        (Family.FOREST, "random_state", 1),
+        (Family.FOREST, "n_jobs", 4),
+        (Family.POISSON_BOOSTING, "loss", "squared_error"),
+        (Family.POISSON_BOOSTING, "categorical_features", ["x"]),
+        (Family.POISSON_EBM, "objective", "rmse"),
+        (Family.POISSON_EBM, "feature_types", ["nominal"]),
+    ],
+)
+def test_a_parameter_that_the_graph_or_repeatability_rests_on_is_refused(family, parameter, value):
+    message = refusal({"tuned": Candidate(family=family, features=["x"], parameters={parameter: value})})
+    assert f"candidate tuned: parameter {parameter!r} is set by its family" in message
+
+
+@pytest.mark.parametrize(
+    ("candidate", "message"),
+    [
+        (Candidate(family=Family.FOREST, features=["x", "y"]), "y is no feature; the features are x, noise"),
+        (Candidate(family=Family.POISSON_EBM), "nothing is no feature"),
+        (Candidate(family=Family.AVERAGE), "averages nothing"),
+        (Candidate(family=Family.AVERAGE, members=["other"]), "averages other; `members` may hold"),
+        (
+            Candidate(family=Family.FOREST, features=["x"], parameters={"max_features": "many"}),
+            "cannot be fitted on 60 rows: The 'max_features' parameter",
+        ),
+        (
+            Candidate(family=Family.POISSON_GLM, features=["x"], parameters={"alpha": -1}),
+            "cannot be fitted on 60 rows: The 'alpha' parameter",
+        ),
+    ],
+)
+def test_a_candidate_that_cannot_be_fitted_says_why(candidate, message):
+    assert message in refusal({"odd": candidate})
+    assert "candidate odd" in refusal({"odd": candidate})
+
+
+def test_an_average_of_averages_is_refused():
+    assert "are no averages: forest" in refusal(
+        {
+            "forest": CANDIDATES["forest"],
+            "inner": Candidate(family=Family.AVERAGE, members=["forest"]),
+            "outer": Candidate(family=Family.AVERAGE, members=["inner"]),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_feature_that_never_varies_does_no_harm(name):
+    frame, target = world(100, 0)
+    models = fit_all(CANDIDATES, frame.assign(flag=1.0), target, 0)
+    assert np.isfinite(models[name].predict(frame)).all()

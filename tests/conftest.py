@@ -1,0 +1,27 @@
+"""What most tests stand on: a home of their own and the shipped data in it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty VROOM_HOME, and a VROOM_DATA with a copy of the shipped CSVs."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copytree(ROOT / "data" / "reservations", tmp_path / "data" / "reservations")
+    monkeypatch.setenv("VROOM_HOME", str(folder))
+    monkeypatch.setenv("VROOM_DATA", str(tmp_path / "data"))
+    for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def data(home: Path) -> Path:
+    """The folder of the flagship's CSVs, free to be changed."""
+    return home.parent / "data" / "reservations"

@@ -1,0 +1,86 @@
+"""Freshness: how old the model and the data behind an answer are, by limits that the forecast declares.
+
+Age of the data is the time since the latest event in them, not since somebody looked. Ages without
+limits are reported and not judged. The clock is an argument.
+"""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from vroom_api.contract import AgeLimits, Manifest
+
+Verdict = Literal["fresh", "stale", "expired"]
+DAY = 86_400.0
+ORDER: tuple[Verdict, ...] = ("fresh", "stale", "expired")
+
+
+class Expired(Exception):
+    """The champion is older than its forecast allows, and the forecast refuses such answers."""
+
+
+class Ages(msgspec.Struct, frozen=True):
+    """What every answer says about its age; ages in seconds."""
+
+    data_as_of: str  # ISO 8601, latest event in the data
+    data_age_s: float | None  # None where the data have no events
+    model_age_s: float
+    freshness: Verdict
+
+
+def ages(manifest: Manifest, now: datetime) -> Ages:
+    """The ages at `now`, an aware time, and the worse of the verdicts on them."""
+    policy = manifest.freshness
+    data_age = _age(manifest.data_as_of, now) if manifest.data_as_of else None
+    model_age = _age(manifest.trained_at, now)
+    verdicts = _verdict(model_age, policy.model), _verdict(data_age, policy.data)
+    return Ages(
+        data_as_of=manifest.data_as_of,
+        data_age_s=data_age,
+        model_age_s=model_age,
+        freshness=max(verdicts, key=ORDER.index),
+    )
+
+
+def admit(manifest: Manifest, now: datetime) -> Ages:
+    """The ages, if an answer may be given at all.
+
+    Raises:
+        Expired: the model or the data have expired and the forecast refuses such answers.
+    """
+    found = ages(manifest, now)
+    if found.freshness == "expired" and manifest.freshness.expired == "refuse":
+        policy = manifest.freshness
+        judged = (("model", found.model_age_s, policy.model), ("data", found.data_age_s, policy.data))
+        causes = [
+            f"its {what} {_old(age)}, the limit is {limits.expired_after_s / DAY:.1f} days"
+            for what, age, limits in judged
+            if limits is not None and _verdict(age, limits) == "expired"
+        ]
+        raise Expired(
+            f"version {manifest.version} of {manifest.forecast} has expired: {'; '.join(causes)}; "
+            "a retraining on newer data brings it back"
+        )
+    return found
+
+
+def _age(moment: str, now: datetime) -> float:
+    """Seconds from an ISO 8601 time, taken as UTC where it names no zone, to now; never negative."""
+    then = datetime.fromisoformat(moment)
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max((now - then).total_seconds(), 0.0)
+
+
+def _verdict(age: float | None, limits: AgeLimits | None) -> Verdict:
+    """What has limits and no known age counts as expired."""
+    if limits is None:
+        return "fresh"
+    if age is None or age >= limits.expired_after_s:
+        return "expired"
+    return "stale" if age >= limits.stale_after_s else "fresh"
+
+
+def _old(age: float | None) -> str:
+    return "is of unknown age" if age is None else f"is {age / DAY:.1f} days old"

@@ -1,0 +1,127 @@
+"""Reasons: how far each input moves a prediction away from that of a typical entity.
+
+Interventional Shapley values over the declared inputs (Shapley 1953; Štrumbelj & Kononenko 2014,
+doi:10.1007/s10115-013-0679-x). A coalition of inputs is worth the mean prediction over the bundle's
+background rows in which these inputs have the entity's values; an input's amount is what it adds to a
+coalition, averaged over all orders of joining. All coalitions are enumerated and scored in one call, so
+the amounts are exact and add up to prediction - baseline. Inputs that the champion does not read take no
+part and get 0.
+
+Mixing an entity's values with those of others makes combinations that may not occur together, a high
+price beside a low recommendation: the amounts say what the model does, not what a change would cause.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from math import factorial
+
+import msgspec
+import numpy as np
+
+from vroom_api.contract import InputField, Manifest
+
+MOST_INPUTS = 10  # 2^10 coalitions × 64 background rows are 65,536 rows to score
+
+Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Inputs (rows, inputs), float64 → predictions (rows,) and features (rows, features)."""
+
+
+class NotExplainable(Exception):
+    """Why a champion's predictions cannot be explained."""
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """What one input contributes, in units of the target."""
+
+    input: str
+    value: float
+    amount: float
+    sentence: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """baseline + Σ amounts = prediction. Reasons come with the largest amount first."""
+
+    baseline: float  # mean prediction over the background rows
+    prediction: float
+    reasons: list[Reason]
+
+
+def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
+    """The exact Shapley values of one row.
+
+    Args:
+        row: shape (inputs,), in the manifest's order.
+
+    Raises:
+        NotExplainable: the bundle has no background rows, the champion reads too many inputs, or a mixture
+            of the row and the background has no finite prediction.
+    """
+    if not manifest.background:
+        raise NotExplainable(
+            f"version {manifest.version} of {manifest.forecast} carries no background rows to compare with; "
+            "train it again"
+        )
+    players = read_inputs(manifest)
+    if len(players) > MOST_INPUTS:
+        raise NotExplainable(
+            f"the champion of {manifest.forecast} reads {len(players)} inputs; "
+            f"reasons are exact and offered for up to {MOST_INPUTS}"
+        )
+    members, weights = coalitions(len(players))
+    background = np.asarray(manifest.background, dtype=np.float64)
+    mixed = np.repeat(background[None], len(members), axis=0)
+    mixed[:, :, players] = np.where(members[:, None, :], row[players], background[:, players])
+    predictions, _ = score(mixed.reshape(-1, len(row)))
+    worths = predictions.reshape(len(members), -1).mean(axis=1)
+    if not np.isfinite(worths).all():
+        raise NotExplainable(
+            f"a mixture of this {manifest.entity} and typical ones has no finite prediction, "
+            "so its inputs cannot be told apart"
+        )
+    amounts = np.zeros(len(row))
+    amounts[players] = weights @ worths
+    reasons = [
+        Reason(field.name, float(value), float(amount), sentence(manifest, field, value, amount))
+        for field, value, amount in zip(manifest.inputs, row, amounts, strict=True)
+    ]
+    return Explanation(
+        baseline=float(worths[0]),
+        prediction=float(worths[-1]),
+        reasons=sorted(reasons, key=lambda reason: -abs(reason.amount)),
+    )
+
+
+def read_inputs(manifest: Manifest) -> list[int]:
+    """Places of the inputs that the champion reads through its features; all where that is not known."""
+    read = [field.inputs for field in manifest.features if field.name in manifest.recipe.features]
+    if not read or not all(read):
+        return list(range(len(manifest.inputs)))
+    names = {name for inputs in read for name in inputs}
+    return [place for place, field in enumerate(manifest.inputs) if field.name in names]
+
+
+@cache
+def coalitions(players: int) -> tuple[np.ndarray, np.ndarray]:
+    """All coalitions, from the empty one to the full one, and the weight of each in each player's value.
+
+    Returns:
+        members, bool (2^players, players), and weights (players, 2^players): |S|! (k - |S| - 1)! / k! for
+        joining a coalition S, negative where the player is not in it.
+    """
+    members = (np.arange(2**players)[:, None] >> np.arange(players)) & 1 == 1
+    size = members.sum(axis=1)
+    joining = np.array(
+        [factorial(s) * factorial(players - s - 1) / factorial(players) for s in range(players)] + [0.0]
+    )
+    weights = np.where(members, joining[size - 1][:, None], -joining[size][:, None]).T
+    return members, weights
+
+
+def sentence(manifest: Manifest, field: InputField, value: float, amount: float) -> str:
+    """A reason in words, from the declaration's."""
+    unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
+    meaning = f" ({field.description})" if field.description else ""
+    digits = f"{amount:+.1f}" if abs(amount) >= 0.05 else f"{amount:+.1g}"
+    effect = f"{digits} {manifest.unit}" if abs(amount) > 1e-9 else "no difference"
+    return f"{field.name} {value:.10g}{unit}{meaning}: {effect} compared with a typical {manifest.entity}"

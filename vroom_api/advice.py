@@ -166,8 +166,9 @@ def grid(field: InputField, low: float, high: float, points: int) -> np.ndarray:
         return np.array([low])
     decimals = max(0, int(np.ceil(-np.log10((high - low) / (points - 1) / 20))))
     values = np.round(np.linspace(low, high, points), decimals)
-    values[values < low] += 10.0**-decimals
-    values[values > high] -= 10.0**-decimals
+    slack = (high - low) * 1e-6  # the ends were found by a search
+    values[values < low - slack] += 10.0**-decimals
+    values[values > high + slack] -= 10.0**-decimals
     return np.unique(np.round(values, decimals))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import changed, feature_field, input_field, manifest_of, score_of, van
 
+from tests.api.tiny import changed, feature_field, input_field, manifest_of, score_of, van
 from vroom_api.advice import Curve, NoAdvice, advise
 from vroom_api.contract import Lever
 

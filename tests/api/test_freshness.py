@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tiny import changed, van
 
+from tests.api.tiny import changed, van
 from vroom_api.contract import AgeLimits, FreshnessPolicy
 from vroom_api.freshness import Expired, admit, ages
 

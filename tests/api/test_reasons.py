@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import changed, input_field, manifest_of, quadratic, score_of, van
 
+from tests.api.tiny import changed, input_field, manifest_of, quadratic, score_of, van
 from vroom_api.contract import Manifest
 from vroom_api.reasons import MOST_INPUTS, Explanation, NotExplainable, explain
 

@@ -32,6 +32,57 @@ ledger = sa.Table(
     comment="append-only: every decision with its reason and evidence",
 )
 
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, doc="UUIDv7: ids ascend with time"),
+    sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column("caller", sa.String(128), nullable=False, doc="name of the API key"),
+    sa.Column("entity_id", sa.String(128), nullable=True),
+    sa.Column("inputs", sa.JSON, nullable=False, doc="name -> value, in the manifest's order"),
+    sa.Column("features", sa.JSON, nullable=False, doc="name -> value, in the manifest's order"),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("low", sa.Double, nullable=False),
+    sa.Column("high", sa.Double, nullable=False),
+    sa.Column("level", sa.Double, nullable=False, doc="of the interval from low to high"),
+    sa.Column("version", sa.Integer, nullable=False, doc="of the champion"),
+    sa.Column("generation", sa.Integer, nullable=False, doc="of the pointer that named the champion"),
+    sa.Column("manifest_sha256", sa.String(64), nullable=False, doc="of the champion's manifest"),
+    sa.Column("data_version", sa.String(64), nullable=False),
+    sa.Column("latency_us", sa.Integer, nullable=False, doc="microseconds from request to value"),
+    comment="every answered prediction, written before it was answered",
+    sqlite_with_rowid=False,
+)
+sa.Index(
+    "predictions_of_an_entity",
+    predictions.c.forecast,
+    predictions.c.entity_id,
+    predictions.c.id,
+    sqlite_where=predictions.c.entity_id.is_not(None),
+    postgresql_where=predictions.c.entity_id.is_not(None),
+)
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, doc="UUIDv7: ids ascend with time of receipt"),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column(
+        "subject", sa.String(300), nullable=False, doc="what was observed: a prediction, or entity and period"
+    ),
+    sa.Column("revision", sa.Integer, nullable=False, doc="1, then one more with every correction"),
+    sa.Column("prediction_id", sa.String(36), nullable=True, index=True),
+    sa.Column("entity_id", sa.String(128), nullable=True),
+    sa.Column("period", sa.String(64), nullable=True),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("observed_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("caller", sa.String(128), nullable=False),
+    sa.UniqueConstraint("forecast", "subject", "revision", name="one_outcome_per_subject_and_revision"),
+    comment="append-only: what really happened; the highest revision of a subject counts",
+)
+
 
 def database_url() -> str:
     """VROOM_DATABASE_URL, else a SQLite file under the home."""

@@ -1,0 +1,330 @@
+"""Lineage verifies on an untouched store and names what was touched."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import sqlalchemy as sa
+from onnx import TensorProto, helper, numpy_helper
+
+from vroom_api import lineage
+from vroom_api.contract import (
+    Calibration,
+    FeatureField,
+    Golden,
+    InputField,
+    Manifest,
+    Recipe,
+    bundle_folder,
+    forecast_folder,
+    read_pointer,
+)
+from vroom_api.history import Filter, UnknownPrediction
+from vroom_api.record import Origin, Prediction, Recorder, new_id
+from vroom_api.tables import open_database, predictions
+from vroom_assets import bundle
+
+FORECAST = "reservations"
+CSVS = {
+    "vehicles": b"vehicle_id,price\n1,50\n2,60\n",
+    "reservations": b"vehicle_id,created_at\n1,2026-01-01\n",
+}
+CALIBRATION = Calibration(
+    power=0.75,
+    probabilities=[0.05, 0.5, 0.95],
+    quantiles=[-1.2, 0.0, 1.6],
+    integer=True,
+    minimum=0.0,
+    coverage={"overall": 0.9},
+)
+
+
+def model(weight: float) -> bytes:
+    """inputs (rows, 2) → features: both and their ratio's logarithm → prediction: weight × last feature + 5."""
+    constants = {
+        "first": np.array([0], np.int64),
+        "second": np.array([1], np.int64),
+        "weight": np.array([weight]),
+        "base": np.array([5.0]),
+        "flat": np.array([-1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["inputs", "first"], ["a"], axis=1),
+        helper.make_node("Gather", ["inputs", "second"], ["b"], axis=1),
+        helper.make_node("Div", ["a", "b"], ["ratio"]),
+        helper.make_node("Log", ["ratio"], ["log_ratio"]),
+        helper.make_node("Concat", ["a", "log_ratio"], ["features"], axis=1),
+        helper.make_node("Mul", ["log_ratio", "weight"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "base"], ["sum"]),
+        helper.make_node("Reshape", ["sum", "flat"], ["prediction"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("inputs", TensorProto.DOUBLE, ["rows", 2])],
+        [
+            helper.make_tensor_value_info("prediction", TensorProto.DOUBLE, ["rows"]),
+            helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["rows", 2]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(built)
+    return built.SerializeToString()
+
+
+def input_field(name: str) -> InputField:
+    return InputField(
+        name=name,
+        type="number",
+        description=name,
+        unit=None,
+        minimum=None,
+        above=0.0,
+        maximum=None,
+        seen_minimum=1.0,
+        seen_maximum=100.0,
+        example=50.0,
+    )
+
+
+def publish(version: int, weight: float) -> Origin:
+    """Publish a champion and its snapshots under the home, as training does."""
+    snapshots = {name: hashlib.sha256(content).hexdigest() for name, content in CSVS.items()}
+    folder = forecast_folder(FORECAST) / "snapshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, digest in snapshots.items():
+        (folder / f"{digest}.csv").write_bytes(CSVS[name])
+    expected = 5.0 + weight * float(np.log(60 / 50))
+    golden = Golden(
+        inputs=[[60.0, 50.0]],
+        features=[[60.0, float(np.log(60 / 50))]],
+        predictions=[expected],
+        tolerance=1e-9,
+    )
+    manifest = Manifest(
+        format=1,
+        forecast=FORECAST,
+        title="Small",
+        version=version,
+        entity="vehicle",
+        target="reservations",
+        kind="count",
+        unit="bookings",
+        horizon="a year",
+        inputs=[input_field("actual"), input_field("recommended")],
+        features=[
+            FeatureField(name="actual", expression="actual", edges=[], shares=[1.0]),
+            FeatureField(name="log_ratio", expression="ln(actual / recommended)", edges=[], shares=[1.0]),
+        ],
+        recipe=Recipe(name="small", family="poisson_glm", features=["log_ratio"], definition={}),
+        calibration=CALIBRATION,
+        metrics={},
+        importances={},
+        rows=2,
+        target_mean=5.0,
+        data_version="d" * 64,
+        data_as_of="2026-01-01T00:00:00",
+        snapshots=snapshots,
+        code_version="c" * 64,
+        trained_at="2026-01-02T00:00:00+00:00",
+        mlflow_run_id="run-of-mlflow",
+        dagster_run_id="run-of-dagster",
+        libraries={"onnx": "1"},
+        files={},
+    )
+    source = forecast_folder(FORECAST) / f"made-{version}"
+    digest = bundle.write(source, manifest, model(weight), golden)
+    pointer = read_pointer(FORECAST)
+    generation = pointer.generation if pointer else 0
+    published = bundle.publish(source, digest, generation=generation)
+    return Origin(
+        FORECAST,
+        version,
+        published.generation,
+        digest,
+        manifest.data_version,
+        ("actual", "recommended"),
+        ("actual", "log_ratio"),
+    )
+
+
+def predicted(origin: Origin, weight: float, actual: float = 66.0, recommended: float = 50.0) -> Prediction:
+    log_ratio = float(np.log(actual / recommended))
+    value = 5.0 + weight * log_ratio
+    low, high = CALIBRATION.interval(value, 0.9)
+    return Prediction(
+        id=new_id(),
+        origin=origin,
+        caller="shop",
+        entity_id=None,
+        inputs=(actual, recommended),
+        features=(actual, log_ratio),
+        value=value,
+        low=low,
+        high=high,
+        level=0.9,
+        latency_us=100,
+    )
+
+
+def store(engine: sa.Engine, *made: Prediction) -> None:
+    async def run() -> None:
+        async with Recorder(engine) as recorder:
+            await recorder.record(*made)
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
+    engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
+    yield engine
+    engine.dispose()
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_whole_chain_verifies_on_an_untouched_store(engine: sa.Engine) -> None:
+    origin = publish(1, -3.0)
+    one = predicted(origin, -3.0)
+    store(engine, one)
+    found = lineage.verify(engine, one.id)
+    assert found.verified
+    assert found.failed == []
+    assert [(step.step, step.verified) for step in found.chain] == [
+        ("prediction", True),
+        ("champion", True),
+        ("mlflow_run", None),
+        ("dagster_run", None),
+        ("data_version", None),
+        ("snapshot", True),
+        ("snapshot", True),
+    ]
+    named = {step.name for step in found.chain}
+    assert {one.id, "run-of-mlflow", "run-of-dagster", "d" * 64} <= named
+    assert {hashlib.sha256(content).hexdigest() for content in CSVS.values()} <= named
+    assert found.prediction.value == one.value
+
+
+def test_it_still_verifies_after_another_champion_took_over(engine: sa.Engine) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    two = predicted(publish(2, -2.0), -2.0)
+    store(engine, one, two)
+    assert lineage.verify(engine, one.id).verified
+    assert lineage.verify(engine, two.id).verified
+
+
+@pytest.mark.parametrize("source", CSVS)
+@pytest.mark.parametrize("place", [0, 12, -1])
+def test_one_changed_byte_of_a_snapshot_is_found(engine: sa.Engine, source: str, place: int) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    digest = hashlib.sha256(CSVS[source]).hexdigest()
+    flip(forecast_folder(FORECAST) / "snapshots" / f"{digest}.csv", place)
+    found = lineage.verify(engine, one.id)
+    assert not found.verified
+    assert found.failed == [
+        f"snapshot of {source}, reservations/snapshots/{digest}.csv: its bytes are not those that were trained on"
+    ]
+
+
+def test_a_missing_snapshot_is_found(engine: sa.Engine) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    digest = hashlib.sha256(CSVS["vehicles"]).hexdigest()
+    (forecast_folder(FORECAST) / "snapshots" / f"{digest}.csv").unlink()
+    (failed,) = lineage.verify(engine, one.id).failed
+    assert "snapshot of vehicles" in failed
+    assert "No such file" in failed
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.json", "manifest.json"])
+def test_one_changed_byte_of_the_bundle_is_found(engine: sa.Engine, name: str) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    flip(bundle_folder(FORECAST, 1) / name, 40)
+    found = lineage.verify(engine, one.id)
+    assert not found.verified
+    assert any(f"reservations/champions/1/{name}: its SHA-256 is not" in failed for failed in found.failed)
+
+
+def test_a_bundle_made_anew_under_the_same_version_is_found(engine: sa.Engine) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    folder = bundle_folder(FORECAST, 1)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    (forecast_folder(FORECAST) / "made-1").rename(forecast_folder(FORECAST) / "old")
+    publish(1, -2.5)
+    failed = " ".join(lineage.verify(engine, one.id).failed)
+    assert "manifest.json: its SHA-256 is not the one that was recorded" in failed
+    assert "the pointer names another manifest of version 1" in failed
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "complaint"),
+    [
+        ("value", 4.1, "its value was recorded as 4.1, the model gives"),
+        ("inputs", {"actual": 66.5, "recommended": 50.0}, "its features are not those of its inputs"),
+        ("inputs", {"actual": 66.0}, "its inputs are not its champion's"),
+        ("features", {"actual": 66.0, "log_ratio": None}, "its features are not those of its inputs"),
+        ("low", 3.0, "its low was recorded as 3.0"),
+        ("high", 100.0, "its high was recorded as 100.0"),
+        ("data_version", "e" * 64, "its data version is not its champion's"),
+    ],
+)
+def test_a_changed_record_is_found(engine: sa.Engine, column: str, value: object, complaint: str) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    assert lineage.verify(engine, one.id).verified
+    with engine.begin() as connection:
+        connection.execute(predictions.update().values({column: value}))
+    (failed,) = lineage.verify(engine, one.id).failed
+    assert complaint in failed
+
+
+def test_an_unknown_prediction_is_told(engine: sa.Engine) -> None:
+    with pytest.raises(UnknownPrediction):
+        lineage.verify(engine, new_id())
+
+
+def test_no_message_tells_where_the_home_is(engine: sa.Engine, tmp_path: Path) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    for path in [*bundle_folder(FORECAST, 1).iterdir(), *(forecast_folder(FORECAST) / "snapshots").iterdir()]:
+        path.unlink()
+    found = lineage.verify(engine, one.id)
+    assert not found.verified
+    assert str(tmp_path) not in msgspec.json.encode(found).decode()
+
+
+def test_all_predictions_are_verified_and_the_wrong_ones_named(engine: sa.Engine) -> None:
+    first, second = publish(1, -3.0), publish(2, -2.0)
+    good = [predicted(first, -3.0, actual=40.0 + n) for n in range(20)]
+    good += [predicted(second, -2.0, actual=40.0 + n) for n in range(20)]
+    wrong = predicted(second, -3.0)
+    store(engine, *good, wrong)
+    audit = lineage.verify_all(engine)
+    assert (audit.verified, audit.not_verified, audit.complete) == (40, 1, True)
+    assert [failure.prediction_id for failure in audit.failures] == [wrong.id]
+    only_first = lineage.verify_all(engine, Filter(version=1))
+    assert (only_first.verified, only_first.not_verified) == (20, 0)
+
+
+def test_a_bounded_check_says_that_it_is_not_complete(engine: sa.Engine) -> None:
+    origin = publish(1, -3.0)
+    store(engine, *(predicted(origin, -3.0) for _ in range(10)))
+    assert lineage.verify_all(engine, most=10).complete
+    assert not lineage.verify_all(engine, most=9).complete

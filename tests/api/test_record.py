@@ -1,0 +1,443 @@
+"""The record: ids, group commit, refusal, drain, retention, pages, export and outcomes."""
+
+import asyncio
+import csv
+import io
+import os
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vroom_api import history, outcomes, record
+from vroom_api.history import Filter, UnknownPrediction
+from vroom_api.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
+from vroom_api.record import (
+    Origin,
+    Prediction,
+    Recorder,
+    RecordFull,
+    RecordUnavailable,
+    first_id,
+    new_id,
+    time_of,
+)
+from vroom_api.tables import open_database
+
+POSTGRES = os.environ.get("VROOM_TEST_POSTGRES_URL") or "postgresql+psycopg://root@127.0.0.1:5432/test"
+ALL = Filter()
+ORIGIN = Origin("reservations", 3, 7, "a" * 64, "d" * 64, ("num_images", "price"), ("num_images", "ratio"))
+
+
+def made(identifier: str | None = None, **changes: Any) -> Prediction:
+    fields: dict[str, Any] = {
+        "id": identifier or new_id(),
+        "origin": ORIGIN,
+        "caller": "shop",
+        "entity_id": None,
+        "inputs": (4, 49.5),
+        "features": (4.0, 0.1 + 0.2),
+        "value": 6.400000000000001,
+        "low": 0.0,
+        "high": 15.0,
+        "level": 0.9,
+        "latency_us": 180,
+    }
+    return Prediction(**(fields | changes))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    if request.param == "sqlite":
+        engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
+        yield engine
+        engine.dispose()
+        return
+    server = sa.create_engine(POSTGRES, connect_args={"connect_timeout": 3})
+    schema = f"test_{uuid.uuid4().hex}"
+    try:
+        with server.begin() as connection:
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    except (sa.exc.OperationalError, ModuleNotFoundError) as error:
+        pytest.skip(f"no Postgres at {server.url!r}: {str(error).splitlines()[0]}")
+    url = server.url.update_query_dict({"options": f"-csearch_path={schema}"})
+    engine = open_database(url.render_as_string(hide_password=False))
+    yield engine
+    engine.dispose()
+    with server.begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+    server.dispose()
+
+
+def recording(engine: sa.Engine, use: Callable[[Recorder], Awaitable[Any]], **settings: Any) -> Any:
+    async def run() -> Any:
+        async with Recorder(engine, **settings) as recorder:
+            return await use(recorder)
+
+    return asyncio.run(run())
+
+
+def store(engine: sa.Engine, *predictions: Prediction) -> None:
+    async def use(recorder: Recorder) -> None:
+        await recorder.record(*predictions)
+
+    recording(engine, use)
+
+
+def ids(engine: sa.Engine, wanted: Filter = ALL) -> list[str]:
+    return [one.id for piece in history.pieces(engine, wanted) for one in piece]
+
+
+# Ids
+
+
+def test_ids_are_version_7_of_rfc_9562_and_carry_the_time() -> None:
+    before = datetime.now(UTC)
+    identifier = new_id()
+    after = datetime.now(UTC)
+    parsed = uuid.UUID(identifier)
+    assert str(parsed) == identifier
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert before - timedelta(milliseconds=1) <= time_of(identifier) <= after + timedelta(milliseconds=1)
+
+
+def test_ids_ascend_faster_than_the_clock_ticks() -> None:
+    made_ids = [new_id() for _ in range(20_000)]
+    assert made_ids == sorted(set(made_ids))
+
+
+def test_ids_ascend_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = new_id()
+    monkeypatch.setattr(record.time, "time_ns", lambda: 1_000_000_000)
+    assert new_id() > earlier
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))
+def test_the_first_id_of_a_moment_has_that_moment(moment: datetime) -> None:
+    assert time_of(first_id(moment)) == moment
+    assert first_id(moment - timedelta(microseconds=1)) < first_id(moment)
+
+
+# Writing
+
+
+def test_what_was_acknowledged_is_read_back_as_it_was(engine: sa.Engine) -> None:
+    one = made(entity_id="vehicle 12, é", features=(float("inf"), 0.1 + 0.2))
+    store(engine, one)
+    found = history.prediction(engine, one.id)
+    assert found == history.Recorded(
+        id=one.id,
+        time=time_of(one.id),
+        forecast="reservations",
+        caller="shop",
+        entity_id="vehicle 12, é",
+        inputs={"num_images": 4, "price": 49.5},
+        features={"num_images": None, "ratio": 0.1 + 0.2},
+        value=6.400000000000001,
+        low=0.0,
+        high=15.0,
+        level=0.9,
+        version=3,
+        generation=7,
+        manifest_sha256="a" * 64,
+        data_version="d" * 64,
+        latency_us=180,
+    )
+
+
+def test_an_unknown_id_is_told(engine: sa.Engine) -> None:
+    with pytest.raises(UnknownPrediction, match="not in the record"):
+        history.prediction(engine, new_id())
+
+
+def test_many_waiters_share_few_commits(engine: sa.Engine) -> None:
+    async def use(recorder: Recorder) -> tuple[int, int]:
+        await asyncio.gather(*(recorder.record(made()) for _ in range(300)))
+        return recorder.commits, recorder.rows
+
+    commits, rows = recording(engine, use)
+    assert rows == 300
+    assert commits <= 3
+    assert len(ids(engine)) == 300
+
+
+def test_a_batch_is_recorded_whole(engine: sa.Engine) -> None:
+    batch = [made() for _ in range(1_000)]
+    store(engine, *batch)
+    assert ids(engine) == [one.id for one in reversed(batch)]
+
+
+def test_the_same_id_twice_is_one_row(engine: sa.Engine) -> None:
+    one = made()
+    store(engine, one)
+    store(engine, one)
+    assert ids(engine) == [one.id]
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(engine: sa.Engine) -> None:
+    async def use(recorder: Recorder) -> tuple[int, int]:
+        taken = [recorder.record(made()) for _ in range(5)]
+        with pytest.raises(RecordFull, match="holds 5") as refusal:
+            recorder.record(made())
+        assert refusal.value.retry_after >= 1
+        await asyncio.gather(*taken)
+        await recorder.record(made())  # there is room again
+        return recorder.refused, recorder.waiting
+
+    assert recording(engine, use, capacity=5) == (1, 0)
+    assert len(ids(engine)) == 6
+
+
+def test_a_caller_that_goes_away_harms_nobody(engine: sa.Engine) -> None:
+    async def use(recorder: Recorder) -> None:
+        left, stayed = recorder.record(made()), recorder.record(made())
+        left.cancel()
+        await stayed
+
+    recording(engine, use)
+    assert len(ids(engine)) == 2
+
+
+def test_leaving_commits_all_that_waits_and_then_refuses(engine: sa.Engine) -> None:
+    async def run() -> list[Any]:
+        recorder = Recorder(engine, largest_commit=10)
+        await recorder.__aenter__()
+        taken = [recorder.record(made()) for _ in range(95)]
+        await recorder.__aexit__(None, None, None)
+        assert all(done.done() for done in taken)
+        with pytest.raises(RecordUnavailable, match="stopping"):
+            recorder.record(made())
+        return await asyncio.gather(*taken)
+
+    asyncio.run(run())
+    assert len(ids(engine)) == 95
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "x" * 129, "line\nbreak"])
+def test_a_text_that_no_table_holds_is_refused_before_it_spoils_a_batch(engine: sa.Engine, text: str) -> None:
+    async def use(recorder: Recorder) -> None:
+        good = recorder.record(made())
+        with pytest.raises(ValueError, match="entity_id: at most 128 printable"):
+            recorder.record(made(entity_id=text))
+        await good
+
+    recording(engine, use)
+    assert len(ids(engine)) == 1
+
+
+def test_a_table_that_is_gone_refuses_and_the_next_batch_succeeds_once_it_is_back(engine: sa.Engine) -> None:
+    async def use(recorder: Recorder) -> None:
+        await recorder.record(made())
+        assert await recorder.writable()
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE predictions RENAME TO elsewhere")
+        with pytest.raises(RecordUnavailable, match="predictions"):
+            await recorder.record(made())
+        assert recorder.failures == 1
+        assert recorder.last_failure is not None
+        assert not await recorder.writable()
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO predictions")
+        await recorder.record(made())
+        assert recorder.last_failure is None
+
+    recording(engine, use)
+    assert len(ids(engine)) == 2
+
+
+def test_a_probe_leaves_nothing_behind(engine: sa.Engine) -> None:
+    async def use(recorder: Recorder) -> bool:
+        return await recorder.writable()
+
+    assert recording(engine, use)
+    assert ids(engine) == []
+
+
+# Retention
+
+
+def old_id(days: float) -> str:
+    moment = datetime.now(UTC) - timedelta(days=days)
+    return first_id(moment)[:24] + uuid.uuid4().hex[:12]
+
+
+def test_retention_deletes_what_is_too_old_and_nothing_else(engine: sa.Engine) -> None:
+    recent = made(old_id(days=29.9))
+    store(engine, recent, *(made(old_id(days=30.1)) for _ in range(25)))
+
+    async def use(recorder: Recorder) -> int:
+        return await recorder.forget(days=30, batch=10, pause=0)
+
+    assert recording(engine, use) == 25
+    assert ids(engine) == [recent.id]
+
+
+# Reading
+
+
+def test_pages_go_from_the_newest_to_the_oldest_without_gap_or_repetition(engine: sa.Engine) -> None:
+    batch = [made() for _ in range(25)]
+    store(engine, *batch)
+    seen: list[str] = []
+    before = None
+    while True:
+        page = history.page(engine, Filter(), before=before, size=10)
+        seen += [one.id for one in page.predictions]
+        store(engine, made())  # newer ones do not disturb the pages
+        if page.next is None:
+            break
+        before = page.next
+    assert seen == [one.id for one in reversed(batch)]
+
+
+def test_filters_restrict_and_combine(engine: sa.Engine) -> None:
+    other = msgspec.structs.replace(ORIGIN, forecast="lap_times")
+    newer = msgspec.structs.replace(ORIGIN, version=4)
+    plain, by_robot = made(), made(caller="robot")
+    of_vehicle = made(entity_id="7")
+    of_lap, of_newer = made(origin=other, entity_id="7"), made(origin=newer)
+    store(engine, plain, by_robot, of_vehicle, of_lap, of_newer)
+    assert ids(engine, Filter(caller="robot")) == [by_robot.id]
+    assert ids(engine, Filter(forecast="lap_times")) == [of_lap.id]
+    assert ids(engine, Filter(version=4)) == [of_newer.id]
+    assert ids(engine, Filter(forecast="reservations", entity_id="7")) == [of_vehicle.id]
+    assert ids(engine, Filter(forecast="lap_times", caller="robot")) == []
+
+
+def test_times_include_the_start_and_exclude_the_end(engine: sa.Engine) -> None:
+    day = datetime(2026, 3, 1, tzinfo=UTC)
+    before, at, within, end = (
+        made(first_id(day + timedelta(microseconds=offset))) for offset in (-1, 0, 500, 1_000)
+    )
+    store(engine, before, at, within, end)
+    wanted = Filter(start=day, end=day + timedelta(microseconds=1_000))
+    assert ids(engine, wanted) == [within.id, at.id]
+
+
+def test_the_export_is_complete_and_no_formula(engine: sa.Engine) -> None:
+    batch = [made(caller="=cmd()", entity_id="-5"), made()]
+    store(engine, *batch)
+    text = b"".join(history.csv_pieces(engine, Filter())).decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["id"] for row in rows] == [one.id for one in reversed(batch)]
+    assert float(rows[0]["value"]) == 6.400000000000001
+    assert msgspec.json.decode(rows[0]["inputs"]) == {"num_images": 4, "price": 49.5}
+    assert (rows[1]["caller"], rows[1]["entity_id"]) == ("'=cmd()", "-5")
+
+
+def test_an_empty_export_has_its_header(engine: sa.Engine) -> None:
+    assert b"".join(history.csv_pieces(engine, Filter())).startswith(b"id,time,forecast,")
+
+
+def test_parquet_holds_the_same_rows(engine: sa.Engine) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    one = made()
+    store(engine, one)
+    with history.parquet_file(engine, Filter()) as file:
+        (row,) = parquet.read_table(file).to_pylist()
+    assert (row["id"], row["value"], row["version"]) == (one.id, 6.400000000000001, 3)
+    assert row["time"] == time_of(one.id)
+
+
+def test_parquet_without_its_library_says_what_to_do(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(history.ParquetUnavailable, match="ask for CSV, or install pyarrow"):
+        history.parquet_file(engine, Filter())
+
+
+# Outcomes
+
+
+def values(engine: sa.Engine) -> list[tuple[int, float]]:
+    table = sa.text("SELECT revision, value FROM outcomes ORDER BY id")
+    with engine.connect() as connection:
+        return [(row.revision, row.value) for row in connection.execute(table)]
+
+
+def test_an_outcome_told_twice_is_recorded_once(engine: sa.Engine) -> None:
+    one = made()
+    store(engine, one)
+    of_prediction = Outcome(forecast="reservations", prediction_id=one.id, value=4)
+    of_entity = Outcome(forecast="reservations", entity_id="7", period="2026", value=5)
+    assert outcomes.receive(engine, [of_prediction, of_entity, of_entity], "shop") == outcomes.Received(
+        2, 0, 1
+    )
+    assert outcomes.receive(engine, [of_prediction, of_entity], "shop") == outcomes.Received(0, 0, 2)
+    assert values(engine) == [(1, 4.0), (1, 5.0)]
+
+
+def test_another_value_is_refused_with_all_that_came_with_it(engine: sa.Engine) -> None:
+    known = Outcome(forecast="reservations", entity_id="7", period="2026", value=5)
+    outcomes.receive(engine, [known], "shop")
+    new = Outcome(forecast="reservations", entity_id="8", period="2026", value=1)
+    other = msgspec.structs.replace(known, value=6)
+    with pytest.raises(OtherValue, match="5 is recorded and 6 was told; send it with correction: true"):
+        outcomes.receive(engine, [new, other], "shop")
+    assert values(engine) == [(1, 5.0)]
+
+
+def test_a_correction_is_added_once_and_the_old_value_stays(engine: sa.Engine) -> None:
+    known = Outcome(forecast="reservations", entity_id="7", period="2026", value=5)
+    outcomes.receive(engine, [known], "shop")
+    right = msgspec.structs.replace(known, value=6, correction=True)
+    assert outcomes.receive(engine, [right], "shop") == outcomes.Received(0, 1, 0)
+    assert outcomes.receive(engine, [right], "shop") == outcomes.Received(0, 0, 1)
+    assert values(engine) == [(1, 5.0), (2, 6.0)]
+    with pytest.raises(OtherValue):  # the first message, delivered late once more, does not undo it
+        outcomes.receive(engine, [known], "shop")
+
+
+def test_other_periods_and_entities_are_other_subjects(engine: sa.Engine) -> None:
+    told = [
+        Outcome(forecast="reservations", entity_id=entity, period=period, value=1)
+        for entity, period in (("7", "2026"), ("7", "2027"), ("7 2026", "x"), ("7", "2026 x"))
+    ]
+    assert outcomes.receive(engine, told, "shop").recorded == 4
+
+
+@pytest.mark.parametrize("forecast", ["reservations", "lap_times"])
+def test_an_outcome_of_no_recorded_prediction_is_refused(engine: sa.Engine, forecast: str) -> None:
+    one = made()
+    store(engine, one)
+    unknown = new_id() if forecast == "reservations" else one.id
+    with pytest.raises(UnknownSubject, match=f"no prediction of {forecast}"):
+        outcomes.receive(engine, [Outcome(forecast=forecast, prediction_id=unknown, value=1)], "shop")
+    assert values(engine) == []
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {},
+        {"entity_id": "7"},
+        {"period": "2026"},
+        {"prediction_id": new_id(), "entity_id": "7", "period": "2026"},
+        {"prediction_id": new_id(), "period": "2026"},
+    ],
+)
+def test_an_outcome_says_what_it_belongs_to(subject: dict[str, str]) -> None:
+    with pytest.raises(BadOutcome, match="either prediction_id, or entity_id and period"):
+        Outcome(forecast="reservations", value=1, **subject)
+
+
+def test_the_same_outcome_told_by_many_at_once_is_recorded_once(engine: sa.Engine) -> None:
+    told = [Outcome(forecast="reservations", entity_id=str(n), period="2026", value=n) for n in range(20)]
+
+    async def tell() -> list[outcomes.Received]:
+        return await asyncio.gather(
+            *(asyncio.to_thread(outcomes.receive, engine, told, f"shop {n}") for n in range(6))
+        )
+
+    received = asyncio.run(tell())
+    assert sum(one.recorded for one in received) == 20
+    assert len(values(engine)) == 20

@@ -18,6 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VROOM_DATA", str(tmp_path / "data"))
     for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     return folder
 
 

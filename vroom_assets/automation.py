@@ -238,7 +238,7 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
                 decision="refused",
                 reason=str(error),
                 evidence={"asked": config.version},
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             )
             raise dg.Failure(description=str(error), allow_retries=False) from error
         registry.set_alias(spec.name, CHAMPION, after.version)
@@ -249,7 +249,7 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
             decision="restored",
             reason=f"version {after.version} serves again instead of {before.version}: {config.reason}",
             evidence={"from": before.version, "to": after.version, "generation": after.generation},
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
         context.log.info(f"version {after.version} serves again instead of {before.version}")
 

@@ -141,7 +141,12 @@ def compare(
 
 
 def judge(
-    comparison: Comparison, rules: Contest, *, same_recipe: bool, new_data: bool
+    comparison: Comparison,
+    rules: Contest,
+    *,
+    same_recipe: bool,
+    new_data: bool,
+    new_declaration: bool = False,
 ) -> tuple[Verdict, str]:
     """The verdict on a comparison and its reason in a sentence."""
     from scipy.stats import norm
@@ -158,7 +163,9 @@ def judge(
         return Verdict.REFRESH, (
             f"trained on newer data and not worse: {share}, a loss up to {rules.margin:.2%} is allowed"
         )
-    if not new_data and same_recipe:
+    if new_declaration and same_recipe:
+        return Verdict.REFRESH, "the champion's own recipe on the same data, under a changed declaration"
+    if same_recipe:
         return Verdict.HOLD, "the same recipe on the same data: nothing new"
     return Verdict.HOLD, (
         f"not proved better: {share}, z {comparison.row_z:.2f} (needs {rules.effect:.2%} and z > {needed_z:.2f})"
@@ -279,6 +286,7 @@ def hold(
                 spec.contest,
                 same_recipe=ours.same_recipe(theirs),
                 new_data=challenger.data_version != champion.manifest.data_version,
+                new_declaration=challenger.code_version != champion.manifest.code_version,
             )
             unseen = on_unseen_rows(connection, champion, data, measures)
     if rolled_back:

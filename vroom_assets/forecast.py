@@ -369,7 +369,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
                 exports[found.chosen],
                 calibration,
                 measures,
-                context.run_id,
+                context.run.run_id,
             )
         dataset.write_search(connection, found, data)
     failures = contest.failed_gates(
@@ -390,7 +390,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
             "failed_gates": failures,
             "not_exportable": refused,
         },
-        run_id=context.run_id,
+        run_id=context.run.run_id,
     )
     means = found.fold_metrics.groupby("candidate").mean(numeric_only=True).drop(columns=["repeat", "fold"])
     yield dg.MaterializeResult(
@@ -485,7 +485,7 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
             decision=result.verdict.value,
             reason=result.reason,
             evidence=msgspec.to_builtins(result),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
         context.log.info(f"{result.verdict}: {result.reason}")
         numbers = {f"comparison_{name}": value for name, value in result.comparison.items()}
@@ -538,7 +538,7 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
                     decision="refused",
                     reason=str(error),
                     evidence=msgspec.to_builtins(result),
-                    run_id=context.run_id,
+                    run_id=context.run.run_id,
                 )
                 raise dg.Failure(description=str(error), allow_retries=False) from error
         pointer = read_pointer(spec.name)
@@ -557,7 +557,7 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
                 "generation": pointer.generation,
                 "verdict": result.verdict.value,
             },
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(pointer.manifest_sha256),

@@ -139,13 +139,14 @@ class TrackedTraining:
         mlflow.set_tracking_uri(tracking_uri())
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(forecast)
-        own_store = None if "MLFLOW_TRACKING_URI" in os.environ else f"{artifacts_uri()}/{forecast}"
+        by_server = tracking_uri().startswith("http")  # then the server decides where artifacts are
+        own_store = None if by_server else f"{artifacts_uri()}/{forecast}"
         experiment_id = (
             experiment.experiment_id
             if experiment
             else client.create_experiment(forecast, artifact_location=own_store)
         )
-        run = client.create_run(experiment_id, tags={DAGSTER_RUN_TAG: self._context.run_id or ""} | tags)
+        run = client.create_run(experiment_id, tags={DAGSTER_RUN_TAG: self._context.run.run_id if self._context.run else ""} | tags)
         config = {
             "experiment_name": forecast,
             "mlflow_run_id": run.info.run_id,

@@ -249,8 +249,8 @@ class ForecastSpec(Declared):
         return _digest({"snapshots": snapshots, "definitions": definitions})
 
     def trained_version(self, snapshots: dict[str, str]) -> str:
-        """The version of a training: its data version and everything that decides the model."""
-        return _digest([self.data_version(snapshots), self.fingerprint("candidates", "validation", "gates")])
+        """The version of a training: its data version and the whole declaration."""
+        return _digest([self.data_version(snapshots), self.fingerprint()])
 
     def fingerprint(self, *parts: str) -> str:
         """SHA-256 over the named fields (all fields when none is named): the code version of what they define."""

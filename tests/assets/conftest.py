@@ -1,0 +1,88 @@
+"""The flagship's declaration, whole and in a fast version, and its graph on a real Dagster instance."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from vroom_api.tables import ledger, serving_database
+from vroom_assets import automation, resources
+from vroom_assets.forecast import definitions_of
+from vroom_assets.spec import ForecastSpec
+
+FOLDER = Path(resources.__file__).parent / "defs" / "reservations"
+
+
+@pytest.fixture(scope="session")
+def spec() -> ForecastSpec:
+    """`reservations` as it is shipped."""
+    return ForecastSpec(
+        **yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"],
+        features_sql=(FOLDER / "features.sql").read_text(),
+        target_sql=(FOLDER / "target.sql").read_text(),
+    )
+
+
+@pytest.fixture(scope="session")
+def fast(spec: ForecastSpec) -> ForecastSpec:
+    """The same with two quick candidates and few folds."""
+    lean = spec.candidates["lean_forest"]
+    return spec.model_copy(
+        update={
+            "candidates": {
+                "lean_forest": lean.model_copy(update={"parameters": lean.parameters | {"n_estimators": 15}}),
+                "glm": spec.candidates["glm"],
+            },
+            "validation": spec.validation.model_copy(update={"folds": 3, "repeats": 1, "inner_folds": 2}),
+        }
+    )
+
+
+def definitions(spec: ForecastSpec) -> dg.Definitions:
+    """One forecast with the resources of the code location."""
+    return dg.Definitions.merge(
+        definitions_of(spec),
+        dg.Definitions(
+            executor=dg.in_process_executor,
+            resources={
+                "warehouse": resources.Warehouse(),
+                "registry": resources.Registry(),
+                "ledger": resources.Ledger(),
+                "mlflow": resources.tracked_training,
+            },
+            sensors=[automation.report_failures],
+        ),
+    )
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance of the test's own."""
+    with dg.DagsterInstance.ephemeral() as one:
+        yield one
+
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def run(instance: dg.DagsterInstance, fast: ForecastSpec) -> Run:
+    """Execute a job of the fast forecast by the name of its stage."""
+
+    def execute(
+        stage: str = "retrain", spec: ForecastSpec = fast, **options: object
+    ) -> dg.ExecuteInProcessResult:
+        job = definitions(spec).resolve_job_def(f"{spec.name}_{stage}")
+        return job.execute_in_process(instance=instance, raise_on_error=False, **options)  # type: ignore[arg-type]
+
+    return execute
+
+
+def entries(event: str | None = None) -> list[sa.Row]:
+    """The ledger, oldest first."""
+    with serving_database() as engine, engine.connect() as connection:
+        query = sa.select(ledger).order_by(ledger.c.id)
+        return list(connection.execute(query.where(ledger.c.event == event) if event else query))

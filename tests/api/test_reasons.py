@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.api.tiny import changed, input_field, manifest_of, quadratic, score_of, van
+from tests.api.tiny import Step, changed, input_field, manifest_of, quadratic, score_of, van
 from vroom_api.contract import Manifest
-from vroom_api.reasons import MOST_INPUTS, Explanation, NotExplainable, explain
+from vroom_api.reasons import EXACT, Explanation, NotExplainable, Score, explain
 
 numbers = st.floats(-5, 5, allow_nan=False)
 
@@ -137,15 +137,53 @@ def test_no_difference_is_called_so():
     )
 
 
-def test_up_to_ten_inputs_are_explained_and_more_are_refused():
-    def of(inputs: int) -> Explanation:
-        background = np.vstack([np.zeros(inputs), np.ones(inputs)])
-        score = quadratic(np.ones(inputs), np.zeros((inputs, inputs)))
-        return explain(score, over(background), np.full(inputs, 2.0))
+def plain(inputs: int, background: np.ndarray) -> Explanation:
+    score = quadratic(np.ones(inputs), np.zeros((inputs, inputs)))
+    return explain(score, over(background), np.full(inputs, 2.0))
 
-    assert amounts(of(MOST_INPUTS)) == pytest.approx({f"x{place}": 1.5 for place in range(MOST_INPUTS)})
-    with pytest.raises(NotExplainable, match="reads 11 inputs; reasons are exact and offered for up to 10"):
-        of(MOST_INPUTS + 1)
+
+@pytest.mark.parametrize("inputs", [EXACT, EXACT + 1, 40])
+def test_where_inputs_do_not_interact_amounts_are_exact_for_any_number_of_them(inputs):
+    found = plain(inputs, np.vstack([np.zeros(inputs), np.ones(inputs)]))
+    assert amounts(found) == pytest.approx({f"x{place}": 1.5 for place in range(inputs)})
+    assert all(reason.error == pytest.approx(0.0, abs=1e-9) for reason in found.reasons)
+
+
+def product_of_three(inputs: int) -> Score:
+    """x0 · x1 · x2 + x3 + …"""
+    names = [f"x{place}" for place in range(inputs)]
+    steps: list[Step] = [("two", "Mul", "x0", "x1"), ("three", "Mul", "two", "x2")]
+    return score_of(names, [*steps, ("sum", "Sum", "three", *names[3:])], names)
+
+
+def test_beyond_ten_inputs_amounts_are_sampled_with_an_error_that_holds():
+    row = np.ones(12)
+    found = explain(product_of_three(12), over(np.zeros((4, 12))), row)
+    by_name = {reason.input: reason for reason in found.reasons}
+    assert sum(amounts(found).values()) == pytest.approx(found.prediction - found.baseline, abs=1e-6)
+    for name in ("x0", "x1", "x2"):  # the product is worth 1 once all three have joined
+        assert 0 < by_name[name].error < 0.02
+        assert abs(by_name[name].amount - 1 / 3) <= 4 * by_name[name].error
+    assert by_name["x7"].amount == pytest.approx(1.0)
+
+
+def test_ten_inputs_are_exact():
+    found = explain(product_of_three(EXACT), over(np.zeros((4, EXACT))), np.ones(EXACT))
+    assert {name: amounts(found)[name] for name in ("x0", "x1", "x2")} == pytest.approx(
+        dict.fromkeys(("x0", "x1", "x2"), 1 / 3), abs=1e-12
+    )
+    assert all(reason.error == 0.0 for reason in found.reasons)
+
+
+def test_sampled_amounts_are_the_same_every_time():
+    score, manifest = product_of_three(12), over(np.zeros((4, 12)))
+    assert explain(score, manifest, np.ones(12)) == explain(score, manifest, np.ones(12))
+
+
+def test_more_inputs_than_can_be_sampled_well_are_refused():
+    assert len(plain(65, np.zeros((64, 65))).reasons) == 65
+    with pytest.raises(NotExplainable, match="reads 66 inputs, too many for reasons"):
+        plain(66, np.zeros((64, 66)))
 
 
 def test_a_bundle_without_background_says_that_it_cannot_explain():

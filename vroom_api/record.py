@@ -9,6 +9,7 @@ else; the next batch starts with a new connection.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -143,7 +144,7 @@ class Recorder:
         self.last_commit_seconds = 0.0
         self.last_failure: str | None = None  # why the latest commit failed; None once one succeeds
         self._largest_commit = largest_commit
-        self._store = _Store(engine, patience)
+        self._store = _store(engine, patience)
         self._queue: deque[tuple[Sequence[Prediction], asyncio.Future[None]]] = deque()
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
@@ -170,12 +171,10 @@ class Recorder:
         Raises (at once, or through the future):
             RecordFull: the queue has no room for them.
             RecordUnavailable: they could not be committed, or the recorder is stopping.
-            ValueError: a caller or entity id that the table cannot hold.
+            ValueError: a text or number that the table cannot hold.
         """
         for prediction in made:
-            _check_text("caller", prediction.caller)
-            if prediction.entity_id is not None:
-                _check_text("entity_id", prediction.entity_id)
+            _check(prediction)
         if self._stopping or self._writer is None:
             raise RecordUnavailable("the service is stopping and records nothing more; ask another one")
         if self.waiting + len(made) > self.capacity:
@@ -270,6 +269,12 @@ class Recorder:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 
+_COLUMNS = (
+    "id", "time", "forecast", "caller", "entity_id", "inputs", "features", "value", "low", "high", "level",
+    "version", "generation", "manifest_sha256", "data_version", "latency_us",
+)  # fmt: skip
+
+
 class _Store:
     """The writer's own connection; every method runs in the writer's thread.
 
@@ -277,47 +282,48 @@ class _Store:
     taking it back from a busy event loop costs more than the row.
     """
 
+    mark: str  # how the driver marks a parameter
+
     def __init__(self, engine: sa.Engine, patience: float) -> None:
-        self.engine = engine
-        self._sqlite = engine.dialect.name == "sqlite"
-        self._mark = "?" if self._sqlite else "%s"
-        self._patience = patience
-        self._connection: Any = None
+        self._engine = engine
+        self._milliseconds = int(patience * 1000)
+        self._connection: sa.Connection | None = None
 
     def insert(self, made: Sequence[Prediction]) -> None:
-        rows = [self._row(prediction) for prediction in made]
+        """Commit predictions in one transaction, at the second attempt with a new connection."""
         try:
-            self._transact(rows)
+            self._insert(self._cursor(), made)
         except Exception:  # whatever the driver raises; the ids make a repetition harmless
             self.disconnect()
             try:
-                self._transact(rows)
+                self._insert(self._cursor(), made)
             except Exception:
                 self.disconnect()
                 raise
 
     def probe(self) -> None:
-        """Write and delete a row in one transaction, so that the disk is asked too."""
+        """Write a row and delete it in one transaction, so that the disk is asked too."""
+        identifier = first_id(datetime.fromtimestamp(0, UTC))
+        nothing = Prediction(
+            identifier, Origin("", 0, 0, "", "", (), ()), "", None, (), (), 0.0, 0.0, 0.0, 0.0, 0
+        )
         try:
             cursor = self._cursor()
             cursor.execute("BEGIN")
-            origin = Origin("", 0, 0, "", "", (), ())
-            row = self._row(
-                Prediction(first_id(datetime.fromtimestamp(0, UTC)), origin, "", None, (), (), 0, 0, 0, 0, 0)
-            )
-            cursor.execute(_insert(1, self._mark), row)
-            cursor.execute(f"DELETE FROM predictions WHERE id = {self._mark}", row[:1])
+            self._insert_few(cursor, [nothing])
+            cursor.execute(f"DELETE FROM predictions WHERE id = {self.mark}", (identifier,))
             cursor.execute("COMMIT")
         except Exception:
             self.disconnect()
             raise
 
     def delete(self, table: sa.Table, before: str, most: int) -> int:
+        """Delete at most so many of the oldest rows with ids below `before`; how many it were."""
         try:
             cursor = self._cursor()
             cursor.execute(
                 f"DELETE FROM {table.name} WHERE id IN "
-                f"(SELECT id FROM {table.name} WHERE id < {self._mark} ORDER BY id LIMIT {most:d})",
+                f"(SELECT id FROM {table.name} WHERE id < {self.mark} ORDER BY id LIMIT {most:d})",
                 (before,),
             )
             return int(cursor.rowcount)
@@ -331,67 +337,117 @@ class _Store:
             with contextlib.suppress(Exception):  # it may be broken already
                 connection.close()
 
-    def _transact(self, rows: list[tuple[Any, ...]]) -> None:
-        cursor = self._cursor()
-        pieces = list(_powers_of_two(rows))
-        if len(pieces) > 1:
-            cursor.execute("BEGIN")
-        for piece in pieces:
-            cursor.execute(_insert(len(piece), self._mark), [value for row in piece for value in row])
-        if len(pieces) > 1:
-            cursor.execute("COMMIT")
-
     def _cursor(self) -> Any:
         if self._connection is None:
-            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             connection.detach()  # a broken one must not go back to the pool
-            milliseconds = int(self._patience * 1000)
-            limit = "PRAGMA busy_timeout" if self._sqlite else "SET statement_timeout"
-            connection.exec_driver_sql(f"{limit} = {milliseconds}")
+            self._prepare(connection)
             self._connection = connection
         return self._connection.connection.cursor()
 
-    def _row(self, made: Prediction) -> tuple[Any, ...]:
-        origin = made.origin
-        moment = time_of(made.id)
-        return (
-            made.id,
-            moment.isoformat(" ", "microseconds")[:26] if self._sqlite else moment,
-            origin.forecast,
-            made.caller,
-            made.entity_id,
-            _json(dict(zip(origin.inputs, made.inputs, strict=True))),
-            _json(dict(zip(origin.features, made.features, strict=True))),
-            made.value,
-            made.low,
-            made.high,
-            made.level,
-            origin.version,
-            origin.generation,
-            origin.manifest_sha256,
-            origin.data_version,
-            made.latency_us,
-        )
+    def _prepare(self, connection: sa.Connection) -> None:
+        raise NotImplementedError
+
+    def _insert(self, cursor: Any, made: Sequence[Prediction]) -> None:
+        raise NotImplementedError
+
+    def _insert_few(self, cursor: Any, made: Sequence[Prediction]) -> None:
+        """One statement, in the transaction that is open or in its own."""
+        raise NotImplementedError
 
 
-_COLUMNS = (
-    "id", "time", "forecast", "caller", "entity_id", "inputs", "features", "value", "low", "high", "level",
-    "version", "generation", "manifest_sha256", "data_version", "latency_us",
-)  # fmt: skip
-_LARGEST_STATEMENT = 128  # rows
+class _Sqlite(_Store):
+    mark = "?"
+
+    def _prepare(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {self._milliseconds}")
+
+    def _insert(self, cursor: Any, made: Sequence[Prediction]) -> None:
+        pieces = list(_powers_of_two(made))
+        if len(pieces) == 1:
+            self._insert_few(cursor, pieces[0])
+            return
+        cursor.execute("BEGIN")
+        for piece in pieces:
+            self._insert_few(cursor, piece)
+        cursor.execute("COMMIT")
+
+    def _insert_few(self, cursor: Any, made: Sequence[Prediction]) -> None:
+        cursor.execute(_values(len(made)), [cell for prediction in made for cell in _row(prediction)])
 
 
-@lru_cache(None)
-def _insert(rows: int, mark: str) -> str:
-    row = f"({', '.join([mark] * len(_COLUMNS))})"
+class _Postgres(_Store):
+    """All rows travel as one JSON document: a fifth of the client's work of thousands of parameters."""
+
+    mark = "%s"
+    _statement = (
+        f"INSERT INTO predictions ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS)} "
+        "FROM json_populate_recordset(NULL::predictions, %s::json) ON CONFLICT (id) DO NOTHING"
+    )
+
+    def _prepare(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"SET statement_timeout = {self._milliseconds}")
+        if connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "off":
+            connection.exec_driver_sql("SET synchronous_commit = on")
+
+    def _insert(self, cursor: Any, made: Sequence[Prediction]) -> None:
+        self._insert_few(cursor, made)
+
+    def _insert_few(self, cursor: Any, made: Sequence[Prediction]) -> None:
+        rows = [dict(zip(_COLUMNS, _cells(prediction), strict=True)) for prediction in made]
+        cursor.execute(self._statement, (msgspec.json.encode(rows).decode(),))
+
+
+def _store(engine: sa.Engine, patience: float) -> _Store:
+    stores = {"sqlite": _Sqlite, "postgresql": _Postgres}
+    if engine.dialect.name not in stores:
+        raise ValueError(f"the record is kept in SQLite or Postgres, not in {engine.dialect.name}")
+    return stores[engine.dialect.name](engine, patience)
+
+
+def _cells(made: Prediction) -> tuple[Any, ...]:
+    """The values of `_COLUMNS`."""
+    origin = made.origin
     return (
-        f"INSERT INTO predictions ({', '.join(_COLUMNS)}) VALUES {', '.join([row] * rows)} "
-        "ON CONFLICT (id) DO NOTHING"
+        made.id,
+        time_of(made.id),
+        origin.forecast,
+        made.caller,
+        made.entity_id,
+        dict(zip(origin.inputs, made.inputs, strict=True)),
+        dict(zip(origin.features, made.features, strict=True)),
+        made.value,
+        made.low,
+        made.high,
+        made.level,
+        origin.version,
+        origin.generation,
+        origin.manifest_sha256,
+        origin.data_version,
+        made.latency_us,
     )
 
 
-def _powers_of_two(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Cut rows into few pieces of few different sizes, so that the driver's prepared statements are reused."""
+def _row(made: Prediction) -> tuple[Any, ...]:
+    """The values of `_COLUMNS` as SQLAlchemy keeps them in SQLite."""
+    identifier, moment, forecast, caller, entity, inputs, features, *rest = _cells(made)
+    return (
+        identifier,
+        moment.isoformat(" ", "microseconds")[:26],
+        forecast,
+        caller,
+        entity,
+        msgspec.json.encode(inputs).decode(),
+        msgspec.json.encode(features).decode(),
+        *rest,
+    )
+
+
+_LARGEST_STATEMENT = 128  # rows
+
+
+def _powers_of_two(rows: Sequence[Prediction]) -> Iterator[Sequence[Prediction]]:
+    """Cut rows into pieces of few different sizes, so that the driver's prepared statements are reused."""
     start = 0
     while start < len(rows):
         size = min(_LARGEST_STATEMENT, 1 << (len(rows) - start).bit_length() - 1)
@@ -399,13 +455,22 @@ def _powers_of_two(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]
         start += size
 
 
-def _json(values: dict[str, float]) -> str:
-    return msgspec.json.encode(values).decode()
+@lru_cache(None)
+def _values(rows: int) -> str:
+    row = f"({', '.join('?' * len(_COLUMNS))})"
+    return (
+        f"INSERT INTO predictions ({', '.join(_COLUMNS)}) VALUES {', '.join([row] * rows)} "
+        "ON CONFLICT (id) DO NOTHING"
+    )
 
 
-def _check_text(field: str, value: str) -> None:
-    if len(value) > LONGEST_TEXT or not value.isprintable():
-        raise ValueError(f"{field}: at most {LONGEST_TEXT} printable characters")
+def _check(made: Prediction) -> None:
+    """Refuse what a table cannot hold, before it spoils the commit of others."""
+    for field, text in (("caller", made.caller), ("entity_id", made.entity_id)):
+        if text is not None and (len(text) > LONGEST_TEXT or not text.isprintable()):
+            raise ValueError(f"{field}: at most {LONGEST_TEXT} printable characters")
+    if not math.isfinite(made.value + made.low + made.high):
+        raise ValueError(f"value: {made.value}, {made.low}-{made.high}; only finite numbers are recorded")
 
 
 def _reason(error: BaseException) -> str:

@@ -98,9 +98,22 @@ def open_database(url: str | None = None) -> sa.Engine:
         engine = sa.create_engine(address, connect_args={"timeout": 30})
         sa.event.listen(engine, "connect", _make_durable)
     else:
-        engine = sa.create_engine(address, pool_pre_ping=True)
-    metadata.create_all(engine)
+        # A server that does not answer is an error within seconds, not when the kernel gives up.
+        limits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+        known = address.get_driver_name().startswith("psycopg")
+        engine = sa.create_engine(address, pool_pre_ping=True, connect_args=limits if known else {})
+    _create_tables(engine)
     return engine
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    """Create what is missing, one process at a time: several start at once on a new database."""
+    if set(metadata.tables) <= set(sa.inspect(engine).get_table_names()):
+        return
+    sqlite = engine.dialect.name == "sqlite"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_advisory_xact_lock(86766)")
+        metadata.create_all(connection)
 
 
 def _make_durable(connection: Any, _: Any) -> None:

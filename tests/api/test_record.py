@@ -7,6 +7,7 @@ import os
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
     except (sa.exc.OperationalError, ModuleNotFoundError) as error:
         pytest.skip(f"no Postgres at {server.url!r}: {str(error).splitlines()[0]}")
-    url = server.url.update_query_dict({"options": f"-csearch_path={schema}"})
+    url = server.url.update_query_dict({"options": f"-csearch_path={schema}", "application_name": schema})
     engine = open_database(url.render_as_string(hide_password=False))
     yield engine
     engine.dispose()
@@ -231,6 +232,43 @@ def test_a_text_that_no_table_holds_is_refused_before_it_spoils_a_batch(engine: 
 
     recording(engine, use)
     assert len(ids(engine)) == 1
+
+
+@pytest.mark.parametrize("field", ["value", "low", "high"])
+def test_a_number_that_is_none_is_refused(engine: sa.Engine, field: str) -> None:
+    async def use(recorder: Recorder) -> None:
+        good = recorder.record(made())
+        with pytest.raises(ValueError, match="only finite numbers are recorded"):
+            recorder.record(made(**{field: float("nan")}))
+        await good
+
+    recording(engine, use)
+    assert len(ids(engine)) == 1
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_a_connection_that_the_server_ends_is_replaced_unnoticed(engine: sa.Engine) -> None:
+    async def use(recorder: Recorder) -> int:
+        await recorder.record(made())
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND application_name = current_setting('application_name')"
+            )
+        await recorder.record(made())
+        return recorder.failures
+
+    assert recording(engine, use) == 0
+    assert len(ids(engine)) == 2
+
+
+def test_many_may_open_a_new_database_at_once(tmp_path: Path) -> None:
+    for attempt in range(5):
+        url = f"sqlite:///{tmp_path / f'{attempt}.db'}"
+        with ThreadPoolExecutor(8) as threads:
+            for engine in threads.map(open_database, [url] * 8):
+                assert sa.inspect(engine).has_table("predictions")
+                engine.dispose()
 
 
 def test_a_table_that_is_gone_refuses_and_the_next_batch_succeeds_once_it_is_back(engine: sa.Engine) -> None:

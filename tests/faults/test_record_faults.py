@@ -72,7 +72,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -87,7 +87,7 @@ def test_a_full_disk_refuses_loses_nothing_and_recovers_alone(small_disk: Path) 
     path = small_disk / "serving.db"
     engine = open_database(f"sqlite:///{path}")
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * 1_000_000)
+    ballast.write_bytes(b"x" * 15_000_000)
     acknowledged: set[str] = set()
 
     async def record_until_refused(recorder: Recorder) -> None:

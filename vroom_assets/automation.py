@@ -140,7 +140,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
                 enter_ledger(
                     engine,
                     forecast=spec.name,
-                    actor=f"sensor {context.sensor_name}",
+                    actor=f"sensor {spec.name}_sources",
                     event="retrain",
                     decision=decision.note,
                     reason=decision.reason,

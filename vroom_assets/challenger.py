@@ -73,6 +73,11 @@ def exportable(
                 f"its graph differs from the model: features by {gap.features:.1e}, "
                 f"prediction by {gap.prediction:.1e} relative"
             )
+    for name, candidate in spec.candidates.items():
+        lost = [member for member in candidate.members if member in refused]
+        if name in kept and lost:
+            del kept[name]
+            refused[name] = f"its member {', '.join(lost)} may not compete"
     return kept, refused
 
 

@@ -1,5 +1,6 @@
 """The flagship's declaration, whole and in a fast version, and its graph on a real Dagster instance."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
+from tests.conftest import ROOT
 from vroom_api.tables import ledger, serving_database
 from vroom_assets import automation, resources
 from vroom_assets.forecast import definitions_of
@@ -60,9 +62,31 @@ def definitions(spec: ForecastSpec) -> dg.Definitions:
 
 @pytest.fixture
 def instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance of the test's own."""
-    with dg.DagsterInstance.ephemeral() as one:
+    """A Dagster instance of the test's own, on disk."""
+    (home / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(home / "dagster")) as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def first_champion(tmp_path_factory: pytest.TempPathFactory, fast: ForecastSpec) -> Path:
+    """A home in which the fast forecast was trained once; tests take copies of it."""
+    folder = tmp_path_factory.mktemp("trained") / "home"
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as one:
+        patch.setenv("VROOM_HOME", str(folder))
+        patch.setenv("VROOM_DATA", str(ROOT / "data"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        job = definitions(fast).resolve_job_def("reservations_retrain")
+        assert job.execute_in_process(instance=one).success
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
+@pytest.fixture
+def trained(home: Path, first_champion: Path) -> Path:
+    """A home that has a champion, version 1."""
+    shutil.copytree(first_champion, home, dirs_exist_ok=True)
+    return home
 
 
 Run = Callable[..., dg.ExecuteInProcessResult]

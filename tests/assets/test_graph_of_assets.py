@@ -68,11 +68,10 @@ def test_one_training_is_one_finished_mlflow_run_with_everything_about_it(run):
     assert {name: int(version) for name, version in aliases.items()} == {"challenger": 1, "champion": 1}
 
 
-def test_the_registered_model_is_the_graph_that_serves(run):
+def test_the_registered_model_is_the_graph_that_serves(run, trained):
     import mlflow
     import numpy as np
 
-    run()
     mlflow.set_tracking_uri(resources.tracking_uri())
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     pointer = read_pointer(NAME)
@@ -81,8 +80,7 @@ def test_the_registered_model_is_the_graph_that_serves(run):
     assert answer["prediction"] == pytest.approx(golden.predictions, rel=1e-6)
 
 
-def test_running_again_on_the_same_data_holds(run):
-    run()
+def test_running_again_on_the_same_data_holds(run, trained):
     run()
     assert served() == 1
     assert entries("contest")[-1].decision == "hold"
@@ -91,8 +89,7 @@ def test_running_again_on_the_same_data_holds(run):
     assert len(mlflow_runs()) == 2
 
 
-def test_newer_data_refresh_the_champion(run, data):
-    run()
+def test_newer_data_refresh_the_champion(run, data, trained):
     change(data)
     assert run().success
     assert served() == 2
@@ -100,8 +97,7 @@ def test_newer_data_refresh_the_champion(run, data):
     assert entries("contest")[-1].evidence["comparison"]["rows"] == 1000
 
 
-def test_a_changed_declaration_reaches_the_champion_though_the_data_did_not_change(run, fast):
-    run()
+def test_a_changed_declaration_reaches_the_champion_though_the_data_did_not_change(run, fast, trained):
     run(spec=fast.model_copy(update={"title": "Bookings per listing"}))
     assert served() == 2
     assert "changed declaration" in entries("contest")[-1].reason
@@ -130,8 +126,7 @@ def test_promoting_without_a_challenger_says_what_to_do(run):
     assert served() is None
 
 
-def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(run, fast):
-    run()
+def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(run, fast, trained):
     broken = fast.candidates["glm"].model_copy(update={"parameters": {"alpha": -1.0}})
     result = run("train", spec=fast.model_copy(update={"candidates": {"glm": broken}}))
     assert not result.success
@@ -140,8 +135,7 @@ def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(
     assert served() == 1
 
 
-def test_a_failed_gate_holds_whatever_the_verdict(run, fast):
-    run()
+def test_a_failed_gate_holds_whatever_the_verdict(run, fast, trained):
     strict = fast.model_copy(
         update={"gates": fast.gates.model_copy(update={"coverage": (0.99, 1.0)}), "title": "Strict"}
     )
@@ -150,8 +144,7 @@ def test_a_failed_gate_holds_whatever_the_verdict(run, fast):
     assert "a gate is not passed" in entries("contest")[-1].reason
 
 
-def test_a_refused_source_stops_everything_behind_it(run, data):
-    run()
+def test_a_refused_source_stops_everything_behind_it(run, data, trained):
     (data / "vehicles.csv").write_text("vehicle_id,technology\n1,1\n")
     result = run()
     assert not result.success
@@ -161,8 +154,7 @@ def test_a_refused_source_stops_everything_behind_it(run, data):
     assert failed == {f"{NAME}__vehicles"}
 
 
-def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, data):
-    run()
+def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, data, trained):
     change(data)
     run()
     assert served() == 2
@@ -175,8 +167,7 @@ def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, 
     assert "rolled back" in entries("contest")[-1].reason
 
 
-def test_roll_back_to_what_never_was_is_refused_with_the_choices(run):
-    run()
+def test_roll_back_to_what_never_was_is_refused_with_the_choices(run, trained):
     config = {"ops": {f"roll_back_{NAME}": {"config": {"version": 7}}}}
     result = run("rollback", run_config=config)
     assert not result.success
@@ -184,8 +175,7 @@ def test_roll_back_to_what_never_was_is_refused_with_the_choices(run):
     assert "choose one of 1" in entries("rollback")[-1].reason
 
 
-def test_roll_back_refuses_a_damaged_bundle(run, data):
-    run()
+def test_roll_back_refuses_a_damaged_bundle(run, data, trained):
     change(data)
     run()
     model = bundle_folder(NAME, 1) / "model.onnx"

@@ -193,25 +193,25 @@ def home() -> Path:
     return Path(os.environ.get("VROOM_HOME") or "var").absolute()
 
 
-def forecast_folder(forecast: str) -> Path:
-    return home() / forecast
+def forecast_folder(forecast: str, root: Path | None = None) -> Path:
+    return (root or home()) / forecast
 
 
-def bundle_folder(forecast: str, version: int) -> Path:
-    return forecast_folder(forecast) / "champions" / str(version)
+def bundle_folder(forecast: str, version: int, root: Path | None = None) -> Path:
+    return forecast_folder(forecast, root) / "champions" / str(version)
 
 
 def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_pointer(forecast: str) -> Pointer | None:
+def read_pointer(forecast: str, root: Path | None = None) -> Pointer | None:
     """The pointer, or None where nothing was ever published.
 
     Raises:
         BundleError: the file is there and is no pointer.
     """
-    path = forecast_folder(forecast) / POINTER
+    path = forecast_folder(forecast, root) / POINTER
     try:
         return msgspec.json.decode(path.read_bytes(), type=Pointer)
     except FileNotFoundError:

@@ -1,0 +1,37 @@
+"""`python -m vroom_api`: the service on uvicorn, one worker. SIGTERM finishes what is under way."""
+
+import logging
+import sys
+
+import uvicorn
+
+from vroom_api.app import create_app
+from vroom_api.settings import BadSetting, Settings
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings.read()
+    except BadSetting as error:
+        print(f"Vroom's service cannot start: {error}", file=sys.stderr)
+        return 2
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        proxy_headers=False,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

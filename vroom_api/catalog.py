@@ -1,0 +1,264 @@
+"""What serves, how it is, and what was decided: /model, /health, /reload, /ledger and the page at /."""
+
+import html
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from string import Template
+from typing import Annotated, Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from litestar import MediaType, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from vroom_api.champion import Champion, ChampionWatch, Reload
+from vroom_api.contract import FeatureField, InputField, Recipe
+from vroom_api.predict import allowed_of, serving
+from vroom_api.problems import Problem
+from vroom_api.tables import ledger
+
+MOST_ENTRIES = 500
+SHOWN_ENTRIES = 25  # on the page
+
+
+class Model(msgspec.Struct, frozen=True):
+    """The version that serves: what it is, what it takes, how good it is and where it comes from."""
+
+    forecast: str
+    title: str
+    version: int
+    generation: int
+    published_at: str
+    loaded_at: str
+    entity: str
+    target: str
+    unit: str
+    horizon: str
+    inputs: list[InputField]
+    features: list[FeatureField]
+    recipe: Recipe
+    metrics: dict[str, float]
+    importances: dict[str, float]
+    coverage: dict[str, float]
+    rows: int
+    target_mean: float
+    trained_at: str
+    data_as_of: str
+    data_version: str
+    snapshots: dict[str, str]
+    code_version: str
+    mlflow_run_id: str
+    dagster_run_id: str
+    libraries: dict[str, str]
+    manifest_sha256: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether predictions are answered, and by what."""
+
+    status: Literal["ok", "loading", "no_champion", "degraded"]
+    forecast: str
+    model_version: int | None
+    generation: int | None
+    last_error: str | None
+    last_error_at: str | None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One decision of the ledger."""
+
+    id: int
+    time: datetime
+    forecast: str
+    actor: str
+    event: str
+    decision: str
+    reason: str
+    evidence: dict[str, Any]
+    run_id: str | None
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """A page of the ledger, newest first; `next_before` asks for the page after it, null at the end."""
+
+    entries: list[Entry]
+    next_before: int | None
+
+
+Database = Callable[[], sa.Engine]
+
+
+def catalog_routes(watch: ChampionWatch, database: Database) -> list[HTTPRouteHandler]:
+    @get("/model", summary="The version that serves", sync_to_thread=False)
+    def show_model() -> Model:
+        return model_of(serving(watch))
+
+    @get("/health", summary="Whether predictions are answered; always 200", sync_to_thread=False)
+    def show_health() -> Health:
+        return health_of(watch)
+
+    @post("/reload", summary="Load what the pointer names, now", status_code=200)
+    async def reload() -> Reload:
+        return await watch.reload()
+
+    @get("/ledger", summary="What was decided and why, newest first", sync_to_thread=True)
+    def show_ledger(
+        limit: Annotated[int, Parameter(ge=1, le=MOST_ENTRIES, description="entries of a page")] = 50,
+        before: Annotated[
+            int | None, Parameter(ge=1, le=2**63 - 1, description="only entries with a smaller id")
+        ] = None,
+        event: Annotated[str | None, Parameter(max_length=32, description="e.g. contest")] = None,
+        forecast: Annotated[str | None, Parameter(max_length=64, description="e.g. reservations")] = None,
+    ) -> Entries:
+        return read_ledger(database, limit, before=before, event=event, forecast=forecast)
+
+    @get("/", include_in_schema=False, media_type=MediaType.HTML, sync_to_thread=True)
+    def show_page() -> Response[str]:
+        return Response(page_of(watch, database), media_type=MediaType.HTML)
+
+    return [show_model, show_health, reload, show_ledger, show_page]
+
+
+def model_of(champion: Champion) -> Model:
+    manifest = champion.manifest
+    shared = {name: getattr(manifest, name) for name in Model.__struct_fields__ if hasattr(manifest, name)}
+    return Model(
+        **shared,
+        generation=champion.generation,
+        published_at=champion.published_at,
+        loaded_at=champion.loaded_at,
+        coverage=manifest.calibration.coverage,
+        manifest_sha256=champion.manifest_sha256,
+    )
+
+
+def health_of(watch: ChampionWatch) -> Health:
+    champion = watch.champion
+    status: Literal["ok", "loading", "no_champion", "degraded"]
+    if champion is None:
+        status = "loading" if watch.loading else "no_champion"
+    else:
+        status = "degraded" if watch.failure else "ok"
+    return Health(
+        status=status,
+        forecast=watch.forecast,
+        model_version=champion.version if champion else None,
+        generation=champion.generation if champion else None,
+        last_error=watch.failure,
+        last_error_at=watch.failed_at,
+    )
+
+
+def read_ledger(
+    database: Database,
+    limit: int,
+    *,
+    before: int | None = None,
+    event: str | None = None,
+    forecast: str | None = None,
+) -> Entries:
+    """A page of the ledger.
+
+    Raises:
+        Problem: the database cannot be reached, 503.
+    """
+    query = sa.select(ledger).order_by(ledger.c.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(ledger.c.id < before)
+    if event is not None:
+        query = query.where(ledger.c.event == event)
+    if forecast is not None:
+        query = query.where(ledger.c.forecast == forecast)
+    try:
+        with database().connect() as connection:
+            rows = connection.execute(query).mappings().all()
+    except (sa.exc.DBAPIError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise Problem(
+            503,
+            "no-database",
+            f"the serving database does not answer ({reason}); VROOM_DATABASE_URL names it",
+            headers={"retry-after": "10"},
+        ) from error
+    entries = [Entry(**{**row, "time": _aware(row["time"])}) for row in rows[:limit]]
+    return Entries(entries, entries[-1].id if len(rows) > limit else None)
+
+
+def page_of(watch: ChampionWatch, database: Database) -> str:
+    """The page that an operator opens first: is it well, what serves, what was decided."""
+    health, champion = health_of(watch), watch.champion
+    try:
+        entries = read_ledger(database, SHOWN_ENTRIES).entries
+        decided = _table(
+            ("when (UTC)", "event", "decision", "why", "who"),
+            [
+                (f"{entry.time:%Y-%m-%d %H:%M:%S}", entry.event, entry.decision, entry.reason, entry.actor)
+                for entry in entries
+            ],
+            "Nothing was decided yet.",
+        )
+    except Problem as problem:
+        decided = f"<p>{html.escape(problem.detail)}</p>"
+    template = Template(files("vroom_api").joinpath("dashboard/index.html").read_text("utf-8"))
+    return template.substitute(
+        forecast=html.escape(watch.forecast),
+        title=html.escape(champion.manifest.title if champion else watch.forecast),
+        status=health.status,
+        status_text=html.escape(_status_text(health)),
+        champion=_champion_tables(champion) if champion else "",
+        ledger=decided,
+    )
+
+
+def _status_text(health: Health) -> str:
+    if health.status == "ok":
+        return f"Version {health.model_version} serves."
+    if health.status == "degraded":
+        return f"Version {health.model_version} serves on. What was to follow it failed: {health.last_error}"
+    if health.status == "loading":
+        return "The champion is being loaded."
+    why = f" {health.last_error}" if health.last_error else ""
+    return f"No champion serves yet; run make run, or materialize {health.forecast}/champion in Dagster.{why}"
+
+
+def _champion_tables(champion: Champion) -> str:
+    manifest = champion.manifest
+    mae = manifest.metrics.get("mae")
+    facts = [
+        ("version", f"{manifest.version} (generation {champion.generation})"),
+        ("forecasts", f"{manifest.unit} of a {manifest.entity} in {manifest.horizon}"),
+        ("recipe", f"{manifest.recipe.name} on {', '.join(manifest.recipe.features)}"),
+        ("trained", f"{manifest.trained_at} on {manifest.rows} rows"),
+        ("data as of", manifest.data_as_of),
+        ("published", champion.published_at),
+        ("error (MAE)", f"{mae:.4g}" if mae is not None else "not told"),
+        ("MLflow run", manifest.mlflow_run_id),
+        ("Dagster run", manifest.dagster_run_id),
+    ]
+    inputs = [
+        (field.name, field.type, allowed_of(field), field.description, f"{field.example:.10g}")
+        for field in manifest.inputs
+    ]
+    return (
+        _table(("what", "value"), facts, "")
+        + "<h2>Inputs</h2>"
+        + _table(("name", "type", "allowed", "meaning", "example"), inputs, "")
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> str:
+    if not rows:
+        return f"<p>{html.escape(empty)}</p>"
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<div class=wide><table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
+
+
+def _aware(time: datetime) -> datetime:
+    """SQLite forgets the zone; what is written is UTC."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

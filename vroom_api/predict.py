@@ -1,0 +1,280 @@
+"""Predictions: a request's bytes in, an answer's bytes out.
+
+The two routes are plain ASGI handlers, which is what keeps them as fast as an empty endpoint: the body is
+decoded and bounded by the champion's own decoder, scored on the event loop, and written. All that an
+answer says comes from the one champion that was taken at its beginning.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from vroom_api.champion import (
+    HIGHEST_LEVEL,
+    LOWEST_LEVEL,
+    OPTIONS,
+    Champion,
+    ChampionWatch,
+    Interval,
+    bounds_of,
+    score,
+)
+from vroom_api.contract import InputField, Manifest
+from vroom_api.problems import Fault, Problem
+
+MOST_FAULTS = 20  # told of one request
+_encode = msgspec.json.Encoder().encode
+
+
+def prediction_routes(
+    watch: ChampionWatch, *, largest_body: int, largest_batch: int
+) -> list[ASGIRouteHandler]:
+    """POST /predict and POST /predict/batch."""
+
+    @asgi("/predict", copy_scope=False)
+    async def predict(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(cast(HTTPScope, scope), receive, largest_body)
+        await respond(send, predict_one(serving(watch), body))
+
+    @asgi("/predict/batch", copy_scope=False)
+    async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(cast(HTTPScope, scope), receive, largest_body)
+        await respond(send, predict_many(serving(watch), body, largest_batch))
+
+    return [predict, predict_batch]
+
+
+def serving(watch: ChampionWatch) -> Champion:
+    """The champion.
+
+    Raises:
+        Problem: there is none, 503.
+    """
+    champion = watch.champion
+    if champion is None:
+        why = f" ({watch.failure})" if watch.failure else ""
+        raise Problem(
+            503,
+            "no-champion",
+            f"no champion of {watch.forecast} serves yet{why}; `make run` trains one, and so does "
+            f"materializing the asset {watch.forecast}/champion in Dagster",
+            headers={"retry-after": "10"},
+        )
+    return champion
+
+
+def predict_one(champion: Champion, body: bytes) -> bytes:
+    """Answer a JSON object of inputs.
+
+    Raises:
+        Problem: 400 for what is no JSON, 422 for what the champion cannot answer.
+    """
+    try:
+        request = champion.decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise refusal(champion.manifest, body, error) from None
+    *row, level = msgspec.structs.astuple(request)
+    predictions, features = score(champion, np.array([row], dtype=np.float64))
+    value = predictions.item()
+    known = features[0].tolist()
+    if not (math.isfinite(value) and all(map(math.isfinite, known))):
+        raise _not_finite(champion.manifest, row, known)
+    return _encode(champion.answer(value, _interval(champion.manifest, value, level)))
+
+
+def predict_many(champion: Champion, body: bytes, most: int) -> bytes:
+    """Answer a JSON array of 1 to `most` objects, in its order; all or nothing.
+
+    Raises:
+        Problem: as for one.
+    """
+    try:
+        requests = champion.batch_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise refusal(champion.manifest, body, error, batch=True) from None
+    if not 1 <= len(requests) <= most:
+        allowed = f"1..{most} rows"
+        detail = f"batch: {len(requests)} rows are not within {allowed}"
+        raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
+    table = np.array([msgspec.structs.astuple(request) for request in requests], dtype=np.float64)
+    rows, levels = np.ascontiguousarray(table[:, :-1]), table[:, -1].tolist()
+    predictions, features = score(champion, rows)
+    finite = np.isfinite(predictions) & np.isfinite(features).all(axis=1)
+    if not finite.all():
+        place = int(np.argmin(finite))
+        raise _not_finite(champion.manifest, rows[place].tolist(), features[place].tolist(), place)
+    answer, manifest = champion.answer, champion.manifest
+    return _encode(
+        [
+            answer(value, _interval(manifest, value, level))
+            for value, level in zip(predictions.tolist(), levels, strict=True)
+        ]
+    )
+
+
+async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
+    """The whole body of a POST.
+
+    Raises:
+        Problem: another method, 405, or more than `largest` bytes, 413.
+    """
+    if scope["method"] != "POST":
+        raise Problem(
+            405,
+            "method-not-allowed",
+            f"{scope['path']} does not take {scope['method']}; it takes POST",
+            headers={"allow": "POST"},
+        )
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Problem(400, "disconnected", "the connection ended before the body did")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > largest:
+            raise Problem(
+                413, "too-large", f"the body is larger than {largest} bytes; send fewer rows at a time"
+            )
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def respond(send: Send, body: bytes) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = False) -> Problem:
+    """Why a body was not taken, in words of the manifest.
+
+    The decoder stops at the first fault and speaks of types; here the body is read again without them, so
+    that all faults are told at once.
+    """
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as unreadable:
+        reason = "it is nested too deeply" if isinstance(unreadable, RecursionError) else str(unreadable)
+        if not body:
+            reason = "it is empty"
+        return Problem(400, "malformed", f"the body is not JSON: {reason}")
+    if batch:
+        if not isinstance(content, list):
+            return Problem(422, "invalid-input", "the body is not a JSON array of objects")
+        found: list[Fault] = []
+        for place, row in enumerate(content):
+            found += faults(manifest, row, place)
+            if len(found) >= MOST_FAULTS:
+                break
+    else:
+        found = faults(manifest, content)
+    told = found[:MOST_FAULTS]
+    detail = "; ".join(fault.detail for fault in told) or str(error)
+    return Problem(422, "invalid-input", detail, faults=told)
+
+
+def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fault]:
+    """Everything that is wrong with one request, as it was decoded without a type."""
+    where = "" if row is None else f"row {row}: "
+    if not isinstance(content, dict):
+        return [Fault("", f"{where}a JSON object of inputs is expected", row=row)]
+    names = [field.name for field in manifest.inputs]
+    known = ", ".join((*names, *OPTIONS))
+    found = [
+        Fault(name[:64], f"{where}{name[:64]}: unknown field; known are {known}", known, row)
+        for name in content
+        if name not in names and name not in OPTIONS
+    ]
+    for field in manifest.inputs:
+        allowed = allowed_of(field)
+        if field.name not in content:
+            found.append(Fault(field.name, f"{where}{field.name}: missing; it is {allowed}", allowed, row))
+        elif why := _wrong(content[field.name], field):
+            detail = f"{where}{field.name}: {_shown(content[field.name])} {why} {allowed}"
+            found.append(Fault(field.name, detail, allowed, row))
+    level = content.get("level", LOWEST_LEVEL)
+    allowed = f"{LOWEST_LEVEL}..{HIGHEST_LEVEL}"
+    if not _is_number(level) or not LOWEST_LEVEL <= level <= HIGHEST_LEVEL:
+        detail = f"{where}level: {_shown(level)} is not within {allowed}"
+        found.append(Fault("level", detail, allowed, row))
+    return found
+
+
+def allowed_of(field: InputField) -> str:
+    """The range of an input in words, e.g. ``0..100 photos``."""
+    bounds = bounds_of(field)
+    unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
+    if bounds.minimum is not None and bounds.maximum is not None:
+        return f"{bounds.minimum:.16g}..{bounds.maximum:.16g}{unit}"
+    words = []
+    if bounds.minimum is not None:
+        words.append(f"at least {bounds.minimum:.16g}")
+    if bounds.above is not None:
+        words.append(f"above {bounds.above:.16g}")
+    if bounds.maximum is not None:
+        words.append(f"at most {bounds.maximum:.16g}")
+    return f"{' and '.join(words) or f'any {field.type}'}{unit}"
+
+
+def _wrong(value: Any, field: InputField) -> str | None:
+    """What stands between a value and the range in a message; None for a value inside it."""
+    if field.type == "integer" and (isinstance(value, bool) or not isinstance(value, int)):
+        return "is not an integer within"
+    if not _is_number(value):
+        return "is not a number within"
+    bounds = bounds_of(field)
+    inside = (
+        (bounds.minimum is None or value >= bounds.minimum)
+        and (bounds.above is None or value > bounds.above)
+        and (bounds.maximum is None or value <= bounds.maximum)
+    )
+    return None if inside else "is not within"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _interval(manifest: Manifest, value: float, level: float) -> Interval:
+    return Interval(level, *manifest.calibration.interval(value, level))
+
+
+def _not_finite(
+    manifest: Manifest, row: Sequence[float], features: Sequence[float], place: int | None = None
+) -> Problem:
+    """A request that is inside its bounds and still has no answer, e.g. a ratio of 1e308 and 1e-308."""
+    broken = [
+        feature
+        for feature, value in zip(manifest.features, features, strict=True)
+        if not math.isfinite(value)
+    ]
+    values = dict(zip((field.name for field in manifest.inputs), row, strict=True))
+    names = [name for name in values if any(name in feature.inputs for feature in broken)] or list(values)
+    given = ", ".join(f"{name} = {values[name]:.10g}" for name in names)
+    what = ", ".join(feature.expression for feature in broken) or "the prediction"
+    where = "" if place is None else f"row {place}: "
+    told = [Fault(name, f"{where}{name} = {values[name]:.10g}", row=place) for name in names]
+    return Problem(
+        422, "no-finite-prediction", f"{where}{what} is not a finite number for {given}", faults=told
+    )

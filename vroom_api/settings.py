@@ -1,0 +1,87 @@
+"""Settings of the service: environment variables with the prefix VROOM_, read once at start."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+
+class BadSetting(Exception):
+    """A setting that the service cannot start with; the message names the variable and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a deployment may choose."""
+
+    home: Path
+    database_url: str
+    forecast: str = "reservations"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    largest_body: int = 1_000_000  # bytes of a request
+    largest_batch: int = 1_000  # rows of a request
+    watch_seconds: float = 0.5  # between two looks at the pointer
+    shutdown_seconds: int = 10  # that requests under way are given to finish
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """The settings of an environment, by default the process's own.
+
+        Raises:
+            BadSetting: a value is not what its variable allows.
+        """
+        found = _Environment(os.environ if environment is None else environment)
+        home = Path(found.text("HOME", "var")).absolute()
+        return cls(
+            home=home,
+            database_url=found.database("DATABASE_URL", f"sqlite:///{home / 'serving.db'}"),
+            forecast=found.name("FORECAST", cls.forecast),
+            host=found.text("HOST", cls.host),
+            port=int(found.number("API_PORT", cls.port, 1, 65_535, whole=True)),
+            largest_body=int(found.number("LARGEST_BODY", cls.largest_body, 1_000, 100_000_000, whole=True)),
+            largest_batch=int(found.number("LARGEST_BATCH", cls.largest_batch, 1, 100_000, whole=True)),
+            watch_seconds=found.number("WATCH_SECONDS", cls.watch_seconds, 0.05, 3_600),
+            shutdown_seconds=int(found.number("SHUTDOWN_SECONDS", cls.shutdown_seconds, 1, 600, whole=True)),
+        )
+
+
+class _Environment:
+    """Typed reading of variables; an empty one counts as not set."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def text(self, name: str, default: str) -> str:
+        return self._variables.get(f"VROOM_{name}", "").strip() or default
+
+    def name(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if not text.isidentifier():
+            raise BadSetting(f"VROOM_{name}={text!r}: use the name of a forecast, e.g. {default}")
+        return text
+
+    def number(self, name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
+        text = self.text(name, str(default))
+        try:
+            value: float = int(text) if whole else float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            raise BadSetting(f"VROOM_{name}={text!r}: use {kind} from {low:g} to {high:g}")
+        return value
+
+    def database(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        try:
+            sa.make_url(text)
+        except sa.exc.ArgumentError:
+            # The value may hold a password, so it is not repeated.
+            raise BadSetting(
+                f"VROOM_{name}: no database URL; use one like {default} or "
+                "postgresql+psycopg://user:password@host/database"
+            ) from None
+        return text

@@ -78,8 +78,8 @@ def advise(
             the lever that training saw.
 
     Raises:
-        NoAdvice: nothing in the range is in support and extrapolation was not asked for, or an argument
-            is out of its bounds.
+        NoAdvice: nothing in the range is in support and extrapolation was not asked for, the row has no
+            finite prediction, or an argument is out of its bounds.
     """
     if not FEWEST <= points <= MOST:
         raise NoAdvice(f"points: {points} is not between {FEWEST} and {MOST}")
@@ -93,6 +93,10 @@ def advise(
     rows = np.vstack([_along(row, place, values), row])
     predictions, features = score(rows)
     inside = supported(manifest, rows, features)
+    if not np.isfinite(predictions[-1]):
+        raise NoAdvice(f"this {manifest.entity} has no finite prediction")
+    finite = np.isfinite(predictions)
+    rows, predictions, inside = rows[finite], predictions[finite], inside[finite]
     every = [
         _point(manifest, value, prediction, level, extrapolated=not seen)
         for value, prediction, seen in zip(rows[:, place], predictions, inside, strict=True)

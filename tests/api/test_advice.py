@@ -182,3 +182,13 @@ def test_a_range_narrower_than_the_search_is_found_from_the_value_that_was_sent(
     found = advise(score, narrow, manifest.advice["price"], np.array([61.03, 61.03, 3.0]), points=5)
     assert found.supported == pytest.approx((61.03 * 0.9999, 61.03 * 1.0001), abs=1e-5)
     assert len(found.points) == 5
+
+
+def test_values_without_a_finite_prediction_are_left_out_and_a_row_without_one_is_refused():
+    score = score_of(["x"], [("log", "Log", "x")], ["x"])
+    manifest = manifest_of([input_field("x", -2, 8)])
+    lever = Lever(input="x", worth="product", unit="", description="")
+    found = advise(score, manifest, lever, np.array([4.0]), points=11)
+    assert [point.value for point in found.points] == [1, 2, 3, 4, 5, 6, 7, 8]
+    with pytest.raises(NoAdvice, match="no finite prediction"):
+        advise(score, manifest, lever, np.array([-1.0]), points=11)

@@ -90,6 +90,8 @@ def publish(source: Path, manifest_sha256: str, *, generation: int) -> Pointer:
     forecast, version = bundle.manifest.forecast, bundle.manifest.version
     target = bundle_folder(forecast, version)
     with _only_publisher(forecast):
+        for abandoned in target.parent.glob(".*"):  # of a publisher that died: nobody else writes here now
+            shutil.rmtree(abandoned, ignore_errors=True)
         if not target.exists():
             beside = target.with_name(f".{version}-{uuid.uuid4().hex}")
             beside.mkdir(parents=True)

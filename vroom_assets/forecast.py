@@ -371,7 +371,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
                 measures,
                 context.run.run_id,
             )
-        dataset.write_search(connection, found, data)
+            dataset.write_search(connection, found, data)
     failures = contest.failed_gates(
         manifest.metrics, calibration.coverage, float(data.target.mean()), spec.gates
     )

@@ -146,7 +146,10 @@ class TrackedTraining:
             if experiment
             else client.create_experiment(forecast, artifact_location=own_store)
         )
-        run = client.create_run(experiment_id, tags={DAGSTER_RUN_TAG: self._context.run.run_id if self._context.run else ""} | tags)
+        run = client.create_run(
+            experiment_id,
+            tags={DAGSTER_RUN_TAG: self._context.run.run_id if self._context.run else ""} | tags,
+        )
         config = {
             "experiment_name": forecast,
             "mlflow_run_id": run.info.run_id,

@@ -145,7 +145,7 @@ def supported_range(
     if field.type == "number":
         # Each scan narrows an edge between a good and a bad value to a hundredth.
         below, above = values[max(first - 1, 0)], values[min(last + 1, len(values) - 1)]
-        for _ in range(3):
+        for _ in range(4):
             lower, upper = np.linspace(below, low, 101), np.linspace(high, above, 101)
             good = keeps(np.append(lower, upper))
             edge = int(np.argmax(good[:101]))
@@ -170,7 +170,7 @@ def grid(field: InputField, low: float, high: float, points: int) -> np.ndarray:
         return np.array([low])
     decimals = max(0, int(np.ceil(-np.log10((high - low) / (points - 1) / 20))))
     values = np.round(np.linspace(low, high, points), decimals)
-    slack = (high - low) * 1e-6  # the ends were found by a search
+    slack = (high - low) * 1e-8  # the ends were found by a search, to less than that
     values[values < low - slack] += 10.0**-decimals
     values[values > high + slack] -= 10.0**-decimals
     return np.unique(np.round(values, decimals))

@@ -104,14 +104,19 @@ class _Scorer:
         return value, features
 
 
-def verify(engine: sa.Engine, identifier: str) -> Lineage:
+def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Lineage:
     """The chain behind one prediction, every step checked against what is on disk now.
+
+    Args:
+        engine: of the serving database.
+        identifier: of the prediction.
+        root: the home with bundles and snapshots; VROOM_HOME where it is not told.
 
     Raises:
         UnknownPrediction: the record does not hold it.
     """
     recorded = prediction(engine, identifier)
-    champion = _check_champion(recorded.forecast, recorded.version, recorded.manifest_sha256)
+    champion = _check_champion(recorded.forecast, recorded.version, recorded.manifest_sha256, root or home())
     first = _check_prediction(recorded, champion)
     chain = [first, *champion.steps]
     failed = [step.problem for step in chain if step.problem is not None]
@@ -128,7 +133,9 @@ def verify(engine: sa.Engine, identifier: str) -> Lineage:
     )
 
 
-def verify_all(engine: sa.Engine, wanted: Filter = EVERYTHING, *, most: int = 100_000) -> Audit:
+def verify_all(
+    engine: sa.Engine, wanted: Filter = EVERYTHING, *, most: int = 100_000, root: Path | None = None
+) -> Audit:
     """Verify predictions, newest first and at most so many; files of a champion are read once."""
     champions: dict[tuple[str, int, str], _Champion] = {}
     verified = not_verified = 0
@@ -138,7 +145,7 @@ def verify_all(engine: sa.Engine, wanted: Filter = EVERYTHING, *, most: int = 10
         for recorded in piece:
             key = recorded.forecast, recorded.version, recorded.manifest_sha256
             if key not in champions:
-                champions[key] = _check_champion(*key)
+                champions[key] = _check_champion(*key, root or home())
             champion = champions[key]
             steps = [_check_prediction(recorded, champion), *champion.steps]
             failed = [step.problem for step in steps if step.problem is not None]
@@ -151,24 +158,24 @@ def verify_all(engine: sa.Engine, wanted: Filter = EVERYTHING, *, most: int = 10
     return Audit(verified, not_verified, failures, oldest.time if oldest else None, not rest)
 
 
-def _check_champion(forecast: str, version: int, manifest_sha256: str) -> _Champion:
+def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Path) -> _Champion:
     """Check a bundle, and the snapshots that its manifest names."""
-    folder = bundle_folder(forecast, version)
+    folder = bundle_folder(forecast, version, root)
     name = f"{forecast} version {version}"
     problems: list[str] = []
     steps: list[Step] = []
     manifest: Manifest | None = None
     scorer: _Scorer | None = None
     tolerance = 0.0
-    content = _read(folder / MANIFEST, manifest_sha256, "the one that was recorded", problems)
+    content = _read(folder / MANIFEST, root, manifest_sha256, "the one that was recorded", problems)
     if content is not None:
         try:
-            manifest = read_manifest(content, _shown(folder / MANIFEST))
+            manifest = read_manifest(content, _shown(folder / MANIFEST, root))
         except BundleError as error:
             problems.append(str(error))
     if manifest is not None:
         files = {
-            file: _read(folder / file, digest, "the manifest's", problems)
+            file: _read(folder / file, root, digest, "the manifest's", problems)
             for file, digest in manifest.files.items()
         }
         model, golden = files.get(MODEL), files.get(GOLDEN)
@@ -177,8 +184,8 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str) -> _Champ
                 tolerance = msgspec.json.decode(golden, type=Golden).tolerance
                 scorer = _Scorer(model)
             except Exception as error:  # onnxruntime's errors have no common base of their own
-                problems.append(f"{_shown(folder)}: cannot be loaded: {error}")
-    _check_pointer(forecast, version, manifest_sha256, problems)
+                problems.append(f"{_shown(folder, root)}: cannot be loaded: {error}")
+    _check_pointer(forecast, version, manifest_sha256, root, problems)
     steps.append(
         Step(
             "champion",
@@ -190,14 +197,16 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str) -> _Champ
     )
     if manifest is not None:
         steps += _training(manifest)
-        steps += [_check_snapshot(forecast, *item) for item in sorted(manifest.snapshots.items())]
+        steps += [_check_snapshot(forecast, root, *item) for item in sorted(manifest.snapshots.items())]
     return _Champion(steps, manifest, tolerance, scorer)
 
 
-def _check_pointer(forecast: str, version: int, manifest_sha256: str, problems: list[str]) -> None:
+def _check_pointer(
+    forecast: str, version: int, manifest_sha256: str, root: Path, problems: list[str]
+) -> None:
     """While the version serves, the pointer must name the manifest that answered."""
     try:
-        pointer = read_pointer(forecast)
+        pointer = read_pointer(forecast, root)
     except BundleError:
         return  # says nothing about this prediction; the service reports it by itself
     if pointer is not None and pointer.version == version and pointer.manifest_sha256 != manifest_sha256:
@@ -220,17 +229,19 @@ def _training(manifest: Manifest) -> list[Step]:
     ]
 
 
-def _check_snapshot(forecast: str, source: str, digest: str) -> Step:
-    path = forecast_folder(forecast) / "snapshots" / f"{digest}.csv"
+def _check_snapshot(forecast: str, root: Path, source: str, digest: str) -> Step:
+    path = forecast_folder(forecast, root) / "snapshots" / f"{digest}.csv"
     problem = None
     try:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        problem = f"snapshot of {source}, {_shown(path)}: cannot be read: {error.strerror}"
+        problem = f"snapshot of {source}, {_shown(path, root)}: cannot be read: {error.strerror}"
     else:
         if found != digest:
-            problem = f"snapshot of {source}, {_shown(path)}: its bytes are not those that were trained on"
+            problem = (
+                f"snapshot of {source}, {_shown(path, root)}: its bytes are not those that were trained on"
+            )
     return Step("snapshot", digest, problem is None, f"SHA-256 of the bytes of {source}", problem)
 
 
@@ -276,19 +287,19 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
     return np.asarray([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _read(path: Path, digest: str, whose: str, problems: list[str]) -> bytes | None:
+def _read(path: Path, root: Path, digest: str, whose: str, problems: list[str]) -> bytes | None:
     """The content of a file if its SHA-256 is the expected one; else None and one more problem."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        problems.append(f"{_shown(path)}: cannot be read: {error.strerror}")
+        problems.append(f"{_shown(path, root)}: cannot be read: {error.strerror}")
         return None
     if sha256_of(content) != digest:
-        problems.append(f"{_shown(path)}: its SHA-256 is not {whose}")
+        problems.append(f"{_shown(path, root)}: its SHA-256 is not {whose}")
         return None
     return content
 
 
-def _shown(path: Path) -> str:
+def _shown(path: Path, root: Path) -> str:
     """A path as callers may see it: below the home, never the machine's own."""
-    return str(path.relative_to(home()))
+    return str(path.relative_to(root))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import UNSET, UnsetType
 
 from vroom_api.record import new_id
 from vroom_api.tables import outcomes, predictions
@@ -44,24 +45,28 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     forecast: Name
     value: Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
-    prediction_id: Identifier | None = None
-    entity_id: Text | None = None
-    period: Period | None = None  # which one the number covers, in the caller's words, e.g. 2026-Q1
-    observed_at: Moment | None = None  # the time of receipt where it is not told
+    prediction_id: Identifier | UnsetType = UNSET
+    entity_id: Text | UnsetType = UNSET
+    period: Period | UnsetType = UNSET  # which one the number covers, in the caller's words, e.g. 2026-Q1
+    observed_at: Moment | UnsetType = UNSET  # the time of receipt where it is not told
     correction: bool = False
 
     def __post_init__(self) -> None:
-        of_entity = self.entity_id is not None and self.period is not None
-        of_prediction = self.prediction_id is not None
-        if of_prediction == of_entity or (of_prediction and (self.entity_id or self.period)):
+        told = [part is not UNSET for part in (self.prediction_id, self.entity_id, self.period)]
+        if told not in ([True, False, False], [False, True, True]):
             raise BadOutcome("say either prediction_id, or entity_id and period")
+        if self.observed_at is not UNSET:
+            try:
+                self.observed_at.astimezone(UTC)
+            except OverflowError:
+                raise BadOutcome("observed_at: outside the years 1 to 9999 of UTC") from None
 
     @property
     def subject(self) -> str:
-        """What the outcome belongs to, as one text; the lengths keep two entities from meeting in one."""
-        if self.prediction_id is not None:
-            return f"prediction {self.prediction_id}"
-        return f"entity {len(self.entity_id or '')} {self.entity_id} {self.period}"
+        """What the outcome belongs to, as one text; the length keeps two entities from meeting in one."""
+        if isinstance(self.entity_id, str):
+            return f"entity {len(self.entity_id)} {self.entity_id} {self.period}"
+        return f"prediction {self.prediction_id}"
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -113,9 +118,9 @@ def _receive(connection: sa.Connection, told: Sequence[Outcome], caller: str) ->
                 "forecast": outcome.forecast,
                 "subject": outcome.subject,
                 "revision": revision + 1,
-                "prediction_id": outcome.prediction_id,
-                "entity_id": outcome.entity_id,
-                "period": outcome.period,
+                "prediction_id": outcome.prediction_id or None,
+                "entity_id": outcome.entity_id or None,
+                "period": outcome.period or None,
                 "value": outcome.value,
                 "observed_at": (outcome.observed_at or now).astimezone(UTC),
                 "received_at": now,

@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract import Manifest
 from vroom_api.tables import outcomes, predictions
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,29 @@ class Origin(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]  # names, in the manifest's order
     features: tuple[str, ...]
 
+    @classmethod
+    def of(cls, manifest: Manifest, manifest_sha256: str, generation: int) -> "Origin":
+        return cls(
+            forecast=manifest.forecast,
+            version=manifest.version,
+            generation=generation,
+            manifest_sha256=manifest_sha256,
+            data_version=manifest.data_version,
+            inputs=tuple(field.name for field in manifest.inputs),
+            features=tuple(field.name for field in manifest.features),
+        )
+
+
+class Interval(Protocol):
+    """The interval of an answer."""
+
+    @property
+    def level(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
     """One prediction as it is recorded. Its time is in its id (`new_id`)."""
@@ -71,6 +95,44 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     high: float
     level: float
     latency_us: int
+
+
+class Notes:
+    """What one request predicts, collected until it is recorded."""
+
+    def __init__(self, caller: str, started_ns: int) -> None:
+        self.made: list[Prediction] = []
+        self._caller = caller
+        self._started_ns = started_ns  # of time.perf_counter_ns
+
+    def take(
+        self,
+        origin: Origin,
+        inputs: Sequence[float],
+        features: Sequence[float],
+        value: float,
+        interval: Interval,
+        entity_id: str | None = None,
+    ) -> str:
+        """Note one prediction; its id."""
+        identifier = new_id()
+        latency_us = (time.perf_counter_ns() - self._started_ns) // 1000
+        self.made.append(
+            Prediction(
+                identifier,
+                origin,
+                self._caller,
+                entity_id,
+                inputs,
+                features,
+                value,
+                interval.low,
+                interval.high,
+                interval.level,
+                latency_us,
+            )
+        )
+        return identifier
 
 
 class _Ids:
@@ -121,7 +183,7 @@ class Recorder:
     The counters are plain attributes, for whoever publishes them.
 
     Args:
-        engine: of the serving database, its tables created.
+        database: opens the serving database, its tables created; asked again as long as it fails.
         capacity: predictions that may wait; more are refused.
         largest_commit: predictions that one transaction takes.
         patience: seconds that a commit waits for a locked database.
@@ -129,7 +191,7 @@ class Recorder:
 
     def __init__(
         self,
-        engine: sa.Engine,
+        database: Callable[[], sa.Engine],
         *,
         capacity: int = 10_000,
         largest_commit: int = 1_024,
@@ -144,7 +206,9 @@ class Recorder:
         self.last_commit_seconds = 0.0
         self.last_failure: str | None = None  # why the latest commit failed; None once one succeeds
         self._largest_commit = largest_commit
-        self._store = _store(engine, patience)
+        self._database = database
+        self._patience = patience
+        self._store: _Store | None = None  # only in the writer's thread
         self._queue: deque[tuple[Sequence[Prediction], asyncio.Future[None]]] = deque()
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
@@ -162,7 +226,7 @@ class Recorder:
         self._work.set()
         if self._writer is not None:
             await self._writer
-        await self._run(self._store.disconnect)
+        await self._off_loop(self._disconnect)
         self._thread.shutdown()
 
     def record(self, *made: Prediction) -> "asyncio.Future[None]":
@@ -193,7 +257,7 @@ class Recorder:
         if time.monotonic() - self._probed > 1.0:
             self._probed = time.monotonic()
             try:
-                await self._run(self._store.probe)
+                await self._run(_Store.probe)
             except Exception as error:  # whatever the database driver raises
                 self.last_failure = _reason(error)
             else:
@@ -208,7 +272,7 @@ class Recorder:
         before = first_id(datetime.now(UTC) - timedelta(days=days))
         total = 0
         for table in (predictions, outcomes):
-            while deleted := await self._run(self._store.delete, table, before, batch):
+            while deleted := await self._run(_Store.delete, table, before, batch):
                 total += deleted
                 await asyncio.sleep(pause)
         return total
@@ -243,9 +307,10 @@ class Recorder:
         started = time.perf_counter()
         failure: RecordUnavailable | None = None
         try:
-            await self._run(self._store.insert, made)
+            await self._run(_Store.insert, made)
         except Exception as error:  # whatever the database driver raises
-            failure = RecordUnavailable(f"the record was not written: {_reason(error)}")
+            # The driver's own words may name hosts and users: they are for the log, not for callers.
+            failure = RecordUnavailable("the record could not be written, so nothing is answered; ask again")
             failure.__cause__ = error
             self.failures += 1
             self.last_failure = _reason(error)
@@ -266,7 +331,20 @@ class Recorder:
                 done.set_exception(failure)
 
     async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the store in the writer's thread."""
+        return await self._off_loop(self._with_store, work, *arguments)
+
+    async def _off_loop(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _with_store(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        if self._store is None:
+            self._store = _store(self._database(), self._patience)
+        return work(self._store, *arguments)
+
+    def _disconnect(self) -> None:
+        if self._store is not None:
+            self._store.disconnect()
 
 
 _COLUMNS = (

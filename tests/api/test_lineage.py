@@ -175,7 +175,7 @@ def predicted(origin: Origin, weight: float, actual: float = 66.0, recommended: 
 
 def store(engine: sa.Engine, *made: Prediction) -> None:
     async def run() -> None:
-        async with Recorder(engine) as recorder:
+        async with Recorder(lambda: engine) as recorder:
             await recorder.record(*made)
 
     asyncio.run(run())

@@ -80,7 +80,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine
 
 def recording(engine: sa.Engine, use: Callable[[Recorder], Awaitable[Any]], **settings: Any) -> Any:
     async def run() -> Any:
-        async with Recorder(engine, **settings) as recorder:
+        async with Recorder(lambda: engine, **settings) as recorder:
             return await use(recorder)
 
     return asyncio.run(run())
@@ -209,7 +209,7 @@ def test_a_caller_that_goes_away_harms_nobody(engine: sa.Engine) -> None:
 
 def test_leaving_commits_all_that_waits_and_then_refuses(engine: sa.Engine) -> None:
     async def run() -> list[Any]:
-        recorder = Recorder(engine, largest_commit=10)
+        recorder = Recorder(lambda: engine, largest_commit=10)
         await recorder.__aenter__()
         taken = [recorder.record(made()) for _ in range(95)]
         await recorder.__aexit__(None, None, None)
@@ -277,10 +277,10 @@ def test_a_table_that_is_gone_refuses_and_the_next_batch_succeeds_once_it_is_bac
         assert await recorder.writable()
         with engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE predictions RENAME TO elsewhere")
-        with pytest.raises(RecordUnavailable, match="predictions"):
+        with pytest.raises(RecordUnavailable, match="nothing is answered"):
             await recorder.record(made())
         assert recorder.failures == 1
-        assert recorder.last_failure is not None
+        assert "predictions" in (recorder.last_failure or "")
         assert not await recorder.writable()
         with engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO predictions")

@@ -1,0 +1,226 @@
+"""The record over HTTP."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+from litestar.testing import TestClient
+
+from tests.api.test_lineage import CSVS, FORECAST, flip, predicted, publish, store
+from vroom_api.contract import forecast_folder
+from vroom_api.problems import Problem, respond, respond_to_framework
+from vroom_api.record import new_id, time_of
+from vroom_api.record_routes import record_routes
+from vroom_api.tables import open_database
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
+    engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def client(engine: sa.Engine, tmp_path: Path) -> Iterator[TestClient[Any]]:
+    handlers: Any = {Problem: respond, HTTPException: respond_to_framework}
+    routes = record_routes(lambda: engine, tmp_path / "home")
+    with TestClient(Litestar(routes, exception_handlers=handlers)) as client:
+        yield client
+
+
+def test_a_prediction_is_told_with_its_verified_chain(engine: sa.Engine, client: TestClient[Any]) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    response = client.get(f"/predictions/{one.id}")
+    assert response.status_code == 200
+    found = response.json()
+    assert found["verified"] is True
+    assert found["prediction"]["value"] == one.value
+    assert [step["step"] for step in found["chain"]][:4] == [
+        "prediction",
+        "champion",
+        "mlflow_run",
+        "dagster_run",
+    ]
+
+
+def test_one_changed_byte_is_a_status_that_a_script_notices(
+    engine: sa.Engine, client: TestClient[Any]
+) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    (snapshot, *_) = (forecast_folder(FORECAST) / "snapshots").iterdir()
+    flip(snapshot, 3)
+    response = client.get(f"/predictions/{one.id}")
+    assert response.status_code == 409
+    found = response.json()
+    assert found["verified"] is False
+    assert len(found["failed"]) == 1
+    assert sum(step["verified"] is False for step in found["chain"]) == 1
+    assert len(found["chain"]) == 5 + len(CSVS)
+
+
+def test_unknown_and_malformed_ids_are_404(client: TestClient[Any]) -> None:
+    unknown = client.get(f"/predictions/{new_id()}")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:vroom:unknown-prediction")
+    assert client.get("/predictions/12").status_code == 404
+
+
+def test_pages_follow_one_another(engine: sa.Engine, client: TestClient[Any]) -> None:
+    origin = publish(1, -3.0)
+    made = [predicted(origin, -3.0) for _ in range(5)]
+    store(engine, *made)
+    first = client.get("/predictions", params={"limit": 3}).json()
+    second = client.get("/predictions", params={"limit": 3, "before": first["next"]}).json()
+    seen = [one["id"] for one in first["predictions"] + second["predictions"]]
+    assert seen == [one.id for one in reversed(made)]
+    assert second["next"] is None
+
+
+def test_predictions_are_found_by_time(engine: sa.Engine, client: TestClient[Any]) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    moment = time_of(one.id)
+
+    def count(**wanted: str) -> int:
+        return len(client.get("/predictions", params=wanted).raise_for_status().json()["predictions"])
+
+    assert count(since=(moment - timedelta(seconds=1)).isoformat()) == 1
+    assert count(since=(moment + timedelta(seconds=1)).replace(tzinfo=None).isoformat()) == 0
+    assert count(until=(moment + timedelta(seconds=1)).isoformat(), forecast=FORECAST, version="1") == 1
+    assert count(version="2") == 0
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"limit": "0"},
+        {"limit": "501"},
+        {"version": "0"},
+        {"version": "99999999999"},
+        {"since": "yesterday"},
+        {"before": "first"},
+        {"caller": "a\x00"},
+        {"entity_id": "x" * 129},
+    ],
+)
+def test_a_filter_outside_its_bounds_is_refused(client: TestClient[Any], wanted: dict[str, str]) -> None:
+    response = client.get("/predictions", params=wanted)
+    assert response.status_code == 400
+    (name,) = wanted
+    assert name in response.json()["detail"]
+
+
+def test_the_export_is_a_csv_file(engine: sa.Engine, client: TestClient[Any]) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    response = client.get("/predictions/export", params={"forecast": FORECAST})
+    assert response.headers["content-type"].startswith("text/csv")
+    assert 'filename="predictions.csv"' in response.headers["content-disposition"]
+    (row,) = csv.DictReader(io.StringIO(response.text))
+    assert (row["id"], float(row["value"])) == (one.id, one.value)
+
+
+def test_the_export_is_parquet_where_its_library_is(engine: sa.Engine, client: TestClient[Any]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    response = client.get("/predictions/export", params={"format": "parquet"})
+    assert parquet.read_table(io.BytesIO(response.content)).column("id").to_pylist() == [one.id]
+
+
+def test_the_export_says_that_parquet_is_missing(
+    client: TestClient[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    response = client.get("/predictions/export", params={"format": "parquet"})
+    assert (response.status_code, response.json()["type"]) == (501, "urn:vroom:parquet-unavailable")
+
+
+def test_outcomes_are_told_once_contradicted_and_corrected(
+    engine: sa.Engine, client: TestClient[Any]
+) -> None:
+    one = predicted(publish(1, -3.0), -3.0)
+    store(engine, one)
+    told = {"forecast": FORECAST, "prediction_id": one.id, "value": 4}
+    other = told | {"value": 5}
+    assert client.post("/outcomes", json=told).json() == {"recorded": 1, "corrected": 0, "unchanged": 0}
+    assert client.post("/outcomes", json=[told, told]).json() == {
+        "recorded": 0,
+        "corrected": 0,
+        "unchanged": 2,
+    }
+    refused = client.post("/outcomes", json=other)
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:vroom:other-value")
+    corrected = client.post("/outcomes", json=other | {"correction": True})
+    assert corrected.json() == {"recorded": 0, "corrected": 1, "unchanged": 0}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff", 400),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"forecast": "reservations", "value": 1}', 422),
+        (b'{"forecast": "reservations", "value": "1", "entity_id": "7", "period": "2026"}', 422),
+        (b'{"forecast": "reservations", "value": 1e400, "entity_id": "7", "period": "2026"}', 422),
+        (b'{"forecast": "reservations", "value": NaN, "entity_id": "7", "period": "2026"}', 400),
+        (b'{"forecast": "reservations", "value": 1, "entity_id": "7", "period": "2026", "more": 1}', 422),
+        (b'{"forecast": "reservations", "value": 1, "entity_id": "", "period": "2026"}', 422),
+        (b'{"forecast": "reservations", "value": 1, "prediction_id": "12"}', 422),
+        (b"[" * 10_000, 422),
+        (
+            b'{"forecast": "reservations", "value": 1, "prediction_id": null, "entity_id": "7", "period": "1"}',
+            422,
+        ),
+        (
+            b'{"forecast":"f","value":1,"entity_id":"7","period":"1","observed_at":"0001-01-01T00:00:00+14:00"}',
+            422,
+        ),
+    ],
+)
+def test_a_body_that_is_no_outcome_is_refused(client: TestClient[Any], body: bytes, status: int) -> None:
+    response = client.post("/outcomes", content=body)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_an_outcome_of_an_unknown_prediction_is_404(client: TestClient[Any]) -> None:
+    response = client.post("/outcomes", json={"forecast": FORECAST, "prediction_id": new_id(), "value": 1})
+    assert response.status_code == 404
+
+
+def test_a_database_that_does_not_answer_is_503(engine: sa.Engine, client: TestClient[Any]) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE predictions")
+        connection.exec_driver_sql("DROP TABLE outcomes")
+    told = {"forecast": FORECAST, "entity_id": "7", "period": "2026", "value": 1}
+    for response in (
+        client.get("/predictions"),
+        client.get(f"/predictions/{new_id()}"),
+        client.post("/outcomes", json=told),
+    ):
+        assert response.status_code == 503
+        assert int(response.headers["retry-after"]) >= 1
+
+
+def test_the_document_says_what_an_outcome_is(client: TestClient[Any]) -> None:
+    document = client.get("/schema/openapi.json").json()
+    body = document["paths"]["/outcomes"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    one, several = body["anyOf"]
+    assert set(one["required"]) == {"forecast", "value"}
+    assert one["additionalProperties"] is False
+    assert several["items"] == one

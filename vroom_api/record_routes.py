@@ -1,0 +1,248 @@
+"""The record over HTTP: predictions and their lineage, export, outcomes."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.params import FromPath, QueryParameter, RawBody
+from litestar.response import Stream
+
+from vroom_api import history, lineage, outcomes
+from vroom_api.history import LARGEST_PAGE, Filter, Page, ParquetUnavailable, UnknownPrediction
+from vroom_api.lineage import Lineage
+from vroom_api.outcomes import MOST_AT_ONCE, BadOutcome, OtherValue, Outcome, Received, UnknownSubject
+from vroom_api.problems import Fault, Problem, respond
+from vroom_api.record import RETRY_AFTER
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+_CHUNK = 1 << 16
+
+Forecast = Annotated[
+    str | None, QueryParameter(pattern=_PRINTABLE, max_length=64, description="name of the forecast")
+]
+Version = Annotated[
+    int | None, QueryParameter(ge=1, le=2**31 - 1, description="of the champion that answered")
+]
+Caller = Annotated[str | None, QueryParameter(pattern=_PRINTABLE, max_length=128, description="who asked")]
+EntityId = Annotated[
+    str | None, QueryParameter(pattern=_PRINTABLE, max_length=128, description="what was asked about")
+]
+Since = Annotated[datetime | None, QueryParameter(description="not earlier; UTC where no offset is given")]
+Until = Annotated[datetime | None, QueryParameter(description="earlier; UTC where no offset is given")]
+Before = Annotated[UUID | None, QueryParameter(description="`next` of the page before")]
+Limit = Annotated[int, QueryParameter(ge=1, le=LARGEST_PAGE, description="predictions on a page")]
+Format = Annotated[Literal["csv", "parquet"], QueryParameter(description="of the file")]
+
+# Re-hashing snapshots is heavy: two at a time, the others wait.
+_verifiers = ThreadPoolExecutor(2, thread_name_prefix="lineage")
+
+
+def _no_database(request: Request[Any, Any, Any], _: sa.exc.DBAPIError) -> Response[bytes]:
+    return respond(
+        request,
+        Problem(
+            503,
+            "record-unavailable",
+            "the database of the record does not answer; ask again",
+            headers={"retry-after": str(RETRY_AFTER)},
+        ),
+    )
+
+
+# A lock that was never released, a server that is gone, and a race that was lost five times.
+_unavailable: Any = {sa.exc.OperationalError: _no_database, sa.exc.IntegrityError: _no_database}
+
+
+def _refusal(description: str) -> ResponseSpec:
+    return ResponseSpec(None, description=description)  # the shape of refusals is the same everywhere
+
+
+@dataclass
+class _OutcomesOperation(Operation):
+    """The body is decoded strictly, by us; this says what it is."""
+
+    def __post_init__(self) -> None:
+        _, components = msgspec.json.schema_components([Outcome], ref_template="{name}")
+        outcome = components["Outcome"] | {
+            "oneOf": [
+                {"required": ["prediction_id"], "properties": {"entity_id": False, "period": False}},
+                {"required": ["entity_id", "period"], "properties": {"prediction_id": False}},
+            ]
+        }
+        several = {"type": "array", "items": outcome, "minItems": 1, "maxItems": MOST_AT_ONCE}
+        schema: Any = {"anyOf": [outcome, several]}
+        self.request_body = RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+
+
+def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRouteHandler]:
+    """GET /predictions, /predictions/{id}, /predictions/export, POST /outcomes.
+
+    Args:
+        database: opens the serving database, once.
+        root: the home with bundles and snapshots.
+    """
+
+    @get(
+        "/predictions",
+        operation_id="predictions",
+        summary="Recorded predictions, newest first",
+        tags=["record"],
+        exception_handlers=_unavailable,
+        sync_to_thread=True,
+    )
+    def page(
+        forecast: Forecast = None,
+        version: Version = None,
+        caller: Caller = None,
+        entity_id: EntityId = None,
+        since: Since = None,
+        until: Until = None,
+        before: Before = None,
+        limit: Limit = 100,
+    ) -> Page:
+        wanted = Filter(forecast, version, caller, entity_id, _utc(since), _utc(until))
+        return history.page(database(), wanted, before=str(before) if before else None, size=limit)
+
+    @get(
+        "/predictions/{identifier:uuid}",
+        operation_id="lineage",
+        summary="A prediction and the verified chain behind it",
+        description=(
+            "The chain from the prediction over champion, runs and data version to the snapshots. Each step is "
+            "checked now: the digests of the bundle's files and of the snapshots, and the recorded features, value "
+            "and interval, computed again. 200 where all holds; 409 with the same body where something does not."
+        ),
+        tags=["record"],
+        exception_handlers=_unavailable,
+        responses={
+            404: _refusal("no such prediction in the record"),
+            409: ResponseSpec(Lineage, description="something behind the prediction has changed"),
+        },
+    )
+    async def chain(identifier: FromPath[UUID]) -> Response[Lineage]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(_verifiers, _verify, database, str(identifier), root)
+        except UnknownPrediction as error:
+            raise Problem(404, "unknown-prediction", str(error)) from None
+        return Response(found, status_code=200 if found.verified else 409)
+
+    @get(
+        "/predictions/export",
+        operation_id="export",
+        summary="Recorded predictions as a file",
+        description="Parquet only where pyarrow is installed beside the service; 501 elsewhere.",
+        tags=["record"],
+        exception_handlers=_unavailable,
+        media_type="text/csv",
+        sync_to_thread=True,
+        responses={501: _refusal("Parquet is not available here")},
+    )
+    def export(
+        format: Format = "csv",
+        forecast: Forecast = None,
+        version: Version = None,
+        caller: Caller = None,
+        entity_id: EntityId = None,
+        since: Since = None,
+        until: Until = None,
+    ) -> Stream:
+        wanted = Filter(forecast, version, caller, entity_id, _utc(since), _utc(until))
+        headers = {"content-disposition": f'attachment; filename="predictions.{format}"'}
+        if format == "csv":
+            return Stream(history.csv_pieces(database(), wanted), media_type="text/csv", headers=headers)
+        try:
+            file = history.parquet_file(database(), wanted)
+        except ParquetUnavailable as error:
+            raise Problem(501, "parquet-unavailable", str(error)) from None
+        return Stream(_chunks(file), media_type="application/vnd.apache.parquet", headers=headers)
+
+    @post(
+        "/outcomes",
+        operation_id="outcomes",
+        summary="What really happened",
+        description=(
+            "One outcome or a list, recorded all or none. Telling the same twice changes nothing; telling another "
+            "value is refused with 409 unless it says `correction: true`, which adds it and keeps the earlier one."
+        ),
+        tags=["record"],
+        exception_handlers=_unavailable,
+        status_code=200,
+        operation_class=_OutcomesOperation,
+        responses={
+            404: _refusal("a prediction that is not in the record"),
+            409: _refusal("another value is recorded and this is no correction"),
+            422: _refusal("not an outcome"),
+        },
+    )
+    async def tell(request: Request[Any, Any, Any], body: RawBody) -> Received:
+        told = _outcomes(body)
+        try:
+            return await asyncio.to_thread(_receive, database, told, caller_of(request.scope))
+        except UnknownSubject as error:
+            raise Problem(404, "unknown-prediction", str(error)) from None
+        except OtherValue as error:
+            raise Problem(409, "other-value", str(error)) from None
+
+    return [page, chain, export, tell]
+
+
+def caller_of(scope: Any) -> str:
+    """Who asks, as the record names it."""
+    key = scope.get("auth")
+    return str(getattr(key, "name", None) or "anonymous")
+
+
+def _verify(database: Callable[[], sa.Engine], identifier: str, root: Path) -> Lineage:
+    return lineage.verify(database(), identifier, root)
+
+
+def _receive(database: Callable[[], sa.Engine], told: Sequence[Outcome], caller: str) -> Received:
+    return outcomes.receive(database(), told, caller)
+
+
+_decoder = msgspec.json.Decoder(Outcome | list[Outcome])
+
+
+def _outcomes(body: bytes) -> list[Outcome]:
+    try:
+        told = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        cause = error.__cause__
+        detail = str(cause) if isinstance(cause, BadOutcome) else str(error)
+        raise Problem(422, "invalid-outcome", detail, faults=[Fault(_place(str(error)), detail)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, "not-json", f"the body is no JSON: {error}") from None
+    told = told if isinstance(told, list) else [told]
+    if not 1 <= len(told) <= MOST_AT_ONCE:
+        allowed = f"1..{MOST_AT_ONCE} outcomes"
+        detail = f"{len(told)} outcomes are not within {allowed}"
+        raise Problem(422, "invalid-outcome", detail, faults=[Fault("outcomes", detail, allowed)])
+    return told
+
+
+def _place(message: str) -> str:
+    """The part of the body that msgspec's message names."""
+    _, _, path = message.rpartition("at `$")
+    return path.strip("`.") or "outcome"
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,126 @@
+"""Advice over HTTP: POST /advise/<question>, for the questions that the forecast declares."""
+
+import asyncio
+from typing import Annotated, Any, cast
+
+import msgspec
+import numpy as np
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from vroom_api.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
+from vroom_api.champion import Champion, ChampionWatch, score
+from vroom_api.freshness import Verdict
+from vroom_api.predict import admitted, faults, read_body, refusal, respond, serving
+from vroom_api.problems import Fault, Problem
+
+Bound = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a request may ask for, beside the inputs and options of /predict."""
+
+    points: Annotated[
+        int, msgspec.Meta(ge=FEWEST, le=MOST, description="of the curve; fewer where the range holds fewer")
+    ] = USUAL
+    between: Annotated[
+        tuple[Bound, Bound] | None,
+        msgspec.Meta(description="part of the lever's range to look at; all of it when not given"),
+    ] = None
+    extrapolate: Annotated[
+        bool, msgspec.Meta(description="show points outside what training saw as well, flagged")
+    ] = False
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """A curve, and the champion that drew it."""
+
+    model_version: int
+    horizon: str
+    data_as_of: str
+    data_age_s: float | None
+    model_age_s: float
+    freshness: Verdict
+    curve: Curve
+
+
+def advice_routes(watch: ChampionWatch, *, largest_body: int) -> list[ASGIRouteHandler]:
+    """POST /advise/<question>"""
+
+    @asgi("/advise/{question:str}", copy_scope=False)
+    async def advise_about(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(cast(HTTPScope, scope), receive, largest_body)
+        champion = serving(watch)
+        # A curve takes a hundred times as long as a prediction: predictions do not wait for it.
+        answer = await asyncio.to_thread(answer_of, champion, scope["path_params"]["question"], body)
+        await respond(send, answer)
+
+    return [advise_about]
+
+
+def answer_of(champion: Champion, question: str, body: bytes) -> bytes:
+    """Answer a JSON object of inputs and options.
+
+    Raises:
+        Problem: 404 for a question that is not declared, 400 for what is no JSON, 422 for what has no
+            curve, 503 for an expired champion.
+    """
+    manifest = champion.manifest
+    if question not in manifest.advice:
+        known = ", ".join(f"/advise/{name}" for name in manifest.advice) or "none"
+        raise Problem(
+            404, "no-such-advice", f"{manifest.forecast} declares no advice {question!r}; there is {known}"
+        )
+    row, level, options = decode(champion, body)
+    ages = admitted(champion)
+    try:
+        curve = advise(
+            lambda rows: score(champion, rows),
+            manifest,
+            manifest.advice[question],
+            np.array(row, dtype=np.float64),
+            level=level,
+            **msgspec.structs.asdict(options),
+        )
+    except NoAdvice as error:
+        raise Problem(422, "no-advice", str(error)) from error
+    return msgspec.json.encode(
+        Advice(
+            model_version=manifest.version,
+            horizon=manifest.horizon,
+            curve=curve,
+            **msgspec.structs.asdict(ages),
+        )
+    )
+
+
+def decode(champion: Champion, body: bytes) -> tuple[list[float], float, Options]:
+    """The inputs in order, the level and the options of a body; a body of /predict will do.
+
+    Raises:
+        Problem: 400 or 422, with all faults.
+    """
+    manifest = champion.manifest
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise refusal(manifest, body, error) from None
+    taken: dict[str, Any] = {}
+    if isinstance(content, dict):
+        taken = {name: content.pop(name) for name in Options.__struct_fields__ if name in content}
+    try:
+        request = msgspec.convert(content, champion.request)
+        options = msgspec.convert(taken, Options)
+    except msgspec.ValidationError as error:
+        found = faults(manifest, content) or [Fault(_field(error), str(error))]
+        raise Problem(
+            422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found
+        ) from None
+    values = msgspec.structs.asdict(request)
+    return [values[f"input{place}"] for place in range(len(manifest.inputs))], values["level"], options
+
+
+def _field(error: msgspec.ValidationError) -> str:
+    """The option that a message ends with, as in "… - at `$.points`"."""
+    return str(error).rpartition("`$.")[2].rstrip("`")

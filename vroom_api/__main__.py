@@ -28,6 +28,7 @@ def main() -> int:
         server_header=False,
         log_config=None,
         log_level="warning",
+        timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close first
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     return 0

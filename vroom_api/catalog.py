@@ -1,10 +1,7 @@
 """What serves, how it is, and what was decided: /model, /health, /reload, /ledger and the page at /."""
 
-import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.resources import files
-from string import Template
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +12,7 @@ from litestar.params import Parameter
 
 from vroom_api.champion import Champion, ChampionWatch, Reload
 from vroom_api.contract import FeatureField, InputField, Recipe
+from vroom_api.pages import page, table, text
 from vroom_api.predict import allowed_of, serving
 from vroom_api.problems import Problem
 from vroom_api.tables import ledger
@@ -191,7 +189,7 @@ def page_of(watch: ChampionWatch, database: Database) -> str:
     health, champion = health_of(watch), watch.champion
     try:
         entries = read_ledger(database, SHOWN_ENTRIES).entries
-        decided = _table(
+        decided = table(
             ("when (UTC)", "event", "decision", "why", "who"),
             [
                 (f"{entry.time:%Y-%m-%d %H:%M:%S}", entry.event, entry.decision, entry.reason, entry.actor)
@@ -200,13 +198,13 @@ def page_of(watch: ChampionWatch, database: Database) -> str:
             "Nothing was decided yet.",
         )
     except Problem as problem:
-        decided = f"<p>{html.escape(problem.detail)}</p>"
-    template = Template(files("vroom_api").joinpath("dashboard/index.html").read_text("utf-8"))
-    return template.substitute(
-        forecast=html.escape(watch.forecast),
-        title=html.escape(champion.manifest.title if champion else watch.forecast),
+        decided = f"<p>{text(problem.detail)}</p>"
+    return page(
+        "index.html",
+        forecast=text(watch.forecast),
+        title=text(champion.manifest.title if champion else watch.forecast),
         status=health.status,
-        status_text=html.escape(_status_text(health)),
+        status_text=text(_status_text(health)),
         champion=_champion_tables(champion) if champion else "",
         ledger=decided,
     )
@@ -242,21 +240,10 @@ def _champion_tables(champion: Champion) -> str:
         for field in manifest.inputs
     ]
     return (
-        _table(("what", "value"), facts, "")
+        table(("what", "value"), facts)
         + "<h2>Inputs</h2>"
-        + _table(("name", "type", "allowed", "meaning", "example"), inputs, "")
+        + table(("name", "type", "allowed", "meaning", "example"), inputs)
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> str:
-    if not rows:
-        return f"<p>{html.escape(empty)}</p>"
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    return f"<div class=wide><table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
 
 
 def _aware(time: datetime) -> datetime:

@@ -5,23 +5,31 @@ serves; before there is one the document says that inputs are numbers.
 """
 
 import copy
+import json
+import shlex
 from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
+from vroom_api.advice_routes import Advice, Options
 from vroom_api.champion import HIGHEST_LEVEL, LOWEST_LEVEL, USUAL_LEVEL, Champion, ChampionWatch, bounds_of
 from vroom_api.contract import InputField
+from vroom_api.freshness import ORDER
+from vroom_api.pages import page, table, text
 from vroom_api.problems import MEDIA_TYPE
+from vroom_api.reasons import Explanation
+from vroom_api.support import Outside
 
 Schema = dict[str, Any]
 
+REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
     "400": "the body or a parameter cannot be read",
     "413": "the body is too large",
     "422": "a field is unknown, missing or outside its range, or there is no finite prediction",
-    "503": "no champion serves yet",
+    "503": "no champion serves yet, or it has expired and its forecast refuses such answers",
 }
 
 
@@ -51,15 +59,15 @@ class DocumentPlugin(JsonRenderPlugin):
         return self.render_json(request, self._merged.of(openapi_schema))
 
 
-class PagePlugin(SwaggerRenderPlugin):
-    """/schema"""
+class PagePlugin(OpenAPIRenderPlugin):
+    """/schema, for people. It loads nothing from elsewhere, so it works where the service does."""
 
     def __init__(self, watch: ChampionWatch, largest_batch: int) -> None:
         super().__init__(path="/")
         self._merged = _Merged(watch, largest_batch)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Schema) -> bytes:
-        return super().render(request, self._merged.of(openapi_schema))
+        return page_of(self._merged.of(openapi_schema), str(request.base_url).rstrip("/")).encode()
 
 
 def document(generated: Schema, champion: Champion | None, largest_batch: int) -> Schema:
@@ -81,6 +89,16 @@ def document(generated: Schema, champion: Champion | None, largest_batch: int) -
             {"type": "array", "items": _reference("Prediction")},
         )
     }
+    _, parts = msgspec.json.schema_components([Options, Advice, Outside, Explanation], ref_template=REFERENCE)
+    schemas |= parts
+    merged["paths"] = {
+        path: operations for path, operations in merged["paths"].items() if not path.startswith("/advise")
+    }
+    for name, lever in champion.manifest.advice.items() if champion else ():
+        schemas["Question"] = question_schema(schemas["Inputs"], parts["Options"])
+        summary = f"Which {lever.input} is worth most in {lever.worth}: {lever.description}"
+        asked = _operation(f"advise_{name}", summary, _reference("Question"), _reference("Advice"))
+        merged["paths"][f"/advise/{name}"] = {"post": asked}
     if champion is not None:
         merged["info"]["description"] = (
             f"{champion.manifest.title}: {champion.manifest.unit} of a {champion.manifest.entity} "
@@ -107,11 +125,17 @@ def inputs_schema(champion: Champion | None) -> Schema:
     return {
         "type": "object",
         "description": f"One {champion.manifest.entity}.",
-        "properties": {field.name: field_schema(field) for field in inputs} | {"level": level},
+        "properties": {field.name: field_schema(field) for field in inputs}
+        | {"level": level, "explain": EXPLAIN},
         "required": [field.name for field in inputs],
         "additionalProperties": False,
         "examples": [{field.name: _example(field) for field in inputs}],
     }
+
+
+def question_schema(inputs: Schema, options: Schema) -> Schema:
+    """The request of /advise: that of /predict and the options of a curve."""
+    return inputs | {"properties": inputs["properties"] | options["properties"]}
 
 
 def field_schema(field: InputField) -> Schema:
@@ -132,11 +156,12 @@ def field_schema(field: InputField) -> Schema:
 def answer_schema(champion: Champion | None) -> Schema:
     target = champion.manifest.target if champion else None
     number = {"type": "number"}
+    bound = {"type": "integer" if champion and champion.manifest.calibration.integer else "number"}
     value = {f"predicted_{target}": number | {"description": champion.manifest.unit}} if champion else {}
     interval = {
         "type": "object",
         "description": "the central interval that holds the outcome with probability `level`",
-        "properties": {"level": number, "low": number, "high": number},
+        "properties": {"level": number, "low": bound, "high": bound},
         "required": ["level", "low", "high"],
         "additionalProperties": False,
     }
@@ -146,15 +171,34 @@ def answer_schema(champion: Champion | None) -> Schema:
         "model_version": {"type": "integer"},
         "horizon": {"type": "string", "description": "the period that the number covers"},
         "data_as_of": {"type": "string", "description": "time of the latest event in the training data"},
+        "in_support": {"type": "boolean", "description": "whether training saw the like of these inputs"},
+        "outside": {
+            "type": "array",
+            "items": _reference("Outside"),
+            "description": "the inputs and features whose like training has not seen",
+        },
+        "freshness": {
+            "type": "string",
+            "enum": list(ORDER),
+            "description": "by the limits that the forecast declares",
+        },
+        "data_age_s": {"type": ["number", "null"], "description": "seconds since data_as_of"},
+        "model_age_s": {"type": "number", "description": "seconds since the training"},
     }
+    reasons = _reference("Explanation") | {"description": "only where `explain` was asked for"}
     return {
         "type": "object",
-        "properties": properties,
+        "properties": properties | {"reasons": reasons},
         "required": list(properties),
         "additionalProperties": not champion,
     }
 
 
+EXPLAIN: Schema = {
+    "type": "boolean",
+    "default": False,
+    "description": "whether to tell what each input contributes to the prediction",
+}
 PROBLEM: Schema = {
     "type": "object",
     "description": "Why a request was refused (RFC 9457).",
@@ -209,8 +253,89 @@ def _refusal(description: str) -> Schema:
 
 
 def _reference(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": REFERENCE.format(name=name)}
 
 
 def _example(field: InputField) -> float | int:
     return round(field.example) if field.type == "integer" else field.example
+
+
+def page_of(whole: Schema, address: str) -> str:
+    """The document as a page: each operation with what it takes, what it answers and how to ask."""
+    schemas = whole["components"]["schemas"]
+    parts = []
+    for path, operations in sorted(whole["paths"].items()):
+        for method, operation in operations.items():
+            parts.append(
+                f"<h2>{text(method.upper())} {text(path)}</h2><p>{text(operation.get('summary', ''))}</p>"
+            )
+            parts.append(_operation_of(operation, schemas))
+            parts.append(f"<pre>{text(_curl(address + path, method, operation, schemas))}</pre>")
+    return page(
+        "schema.html",
+        title=text(whole["info"]["title"]),
+        description=text(whole["info"].get("description", "No champion serves yet.")),
+        operations="".join(parts),
+        problem=_properties(PROBLEM, schemas),
+    )
+
+
+def _operation_of(operation: Schema, schemas: Schema) -> str:
+    parts = []
+    if parameters := operation.get("parameters"):
+        rows = [
+            (given["name"], _kind(given["schema"]), _range(given["schema"]), given.get("description", ""))
+            for given in parameters
+        ]
+        parts.append("<h3>Parameters</h3>" + table(("name", "type", "allowed", "meaning"), rows))
+    if body := operation.get("requestBody"):
+        schema = body["content"]["application/json"]["schema"]
+        parts.append(f"<h3>Request{_plural(schema)}</h3>" + _properties(schema, schemas))
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    parts.append(f"<h3>Answer{_plural(schema)}</h3>" + _properties(schema, schemas))
+    return "".join(parts)
+
+
+def _properties(schema: Schema, schemas: Schema) -> str:
+    schema = _resolved(schema.get("items", schema), schemas)
+    rows = [
+        (name, _kind(_resolved(part, schemas)), _range(part), part.get("description", ""))
+        for name, part in schema.get("properties", {}).items()
+    ]
+    return table(("name", "type", "allowed", "meaning"), rows, schema.get("description", ""))
+
+
+def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
+    if method == "get":
+        return f"curl -s {address}"
+    if "requestBody" not in operation:
+        return f"curl -s -X {method.upper()} {address}"
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    example = _resolved(schema.get("items", schema), schemas).get("examples", [{}])[0]
+    content = json.dumps([example] if "items" in schema else example)
+    return f"curl -s {address} -H 'content-type: application/json' -d {shlex.quote(content)}"
+
+
+def _plural(schema: Schema) -> str:
+    return ": a list, each with" if "items" in schema else ""
+
+
+def _kind(schema: Schema) -> str:
+    kinds = schema.get("type") or [option.get("type", "object") for option in schema.get("oneOf", [])]
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+
+
+def _range(schema: Schema) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "maxLength": "characters at most",
+        "default": "if not given",
+    }
+    return ", ".join(f"{word} {schema[key]}" for key, word in words.items() if schema.get(key) is not None)
+
+
+def _resolved(schema: Schema, schemas: Schema) -> Schema:
+    found: Schema = schemas[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+    return found

@@ -148,7 +148,8 @@ def manifest(version: int, **given: Any) -> Manifest:
             2,
         ),
     ]
-    return manifest_of(list(own.values()), features, **plain | given)
+    fields = given.pop("inputs", list(own.values()))
+    return manifest_of(fields, features, **plain | given)
 
 
 def publish(home: Path, version: int, *, scale: float | None = None, **given: Any) -> Pointer:

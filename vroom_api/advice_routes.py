@@ -39,8 +39,8 @@ class Advice(msgspec.Struct, frozen=True):
     model_version: int
     horizon: str
     data_as_of: str
-    data_age_s: float | None
-    model_age_s: float
+    data_age_s: int | None
+    model_age_s: int
     freshness: Verdict
     curve: Curve
 

@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
+from vroom_api.advice_routes import advice_routes
 from vroom_api.catalog import catalog_routes
 from vroom_api.champion import ChampionWatch
 from vroom_api.openapi import DocumentPlugin, PagePlugin
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> Litestar:
             *prediction_routes(
                 watch, largest_body=settings.largest_body, largest_batch=settings.largest_batch
             ),
+            *advice_routes(watch, largest_body=settings.largest_body),
             *catalog_routes(watch, database),
         ],
         lifespan=[watched],

@@ -28,17 +28,20 @@ from vroom_api.contract import (
     read_bundle,
     read_pointer,
 )
+from vroom_api.freshness import Verdict
+from vroom_api.reasons import Explanation
+from vroom_api.support import Outside
 
 log = logging.getLogger(__name__)
 
 LOWEST_LEVEL, USUAL_LEVEL, HIGHEST_LEVEL = 0.5, 0.9, 0.99
-OPTIONS = ("level",)  # of a request, beside its inputs
+OPTIONS = ("level", "explain")  # of a request, beside its inputs
 EXACT_INTEGER = 2**53  # beyond it float64 skips integers
 FEATURE_TOLERANCE = 1e-9  # absolute, for features that are zero
 
 
 class Interval(msgspec.Struct, frozen=True, gc=False):
-    """The central interval that holds the outcome with probability `level`."""
+    """The central interval that holds the outcome with probability `level`; integers for integer targets."""
 
     level: float
     low: float
@@ -174,11 +177,19 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
             f"inputs have no names of their own: {', '.join(sorted(taken)) or 'there are none'}"
         )
     fields: list[Any] = [(f"input{place}", _bounded(field)) for place, field in enumerate(manifest.inputs)]
-    level = Annotated[float, msgspec.Meta(ge=LOWEST_LEVEL, le=HIGHEST_LEVEL)]
+    level = Annotated[
+        float,
+        msgspec.Meta(
+            ge=LOWEST_LEVEL,
+            le=HIGHEST_LEVEL,
+            description="probability that the interval holds the outcome",
+        ),
+    ]
+    explained = Annotated[bool, msgspec.Meta(description="whether to give reasons")]
     # Attributes are numbered, so that an input may have any name.
     return msgspec.defstruct(
         "Request",
-        [*fields, ("level", level, USUAL_LEVEL)],
+        [*fields, ("level", level, USUAL_LEVEL), ("explain", explained, False)],
         rename={f"input{place}": name for place, name in enumerate(names)},
         frozen=True,
         gc=False,
@@ -191,11 +202,17 @@ def answer_of(manifest: Manifest) -> type[msgspec.Struct]:
     return msgspec.defstruct(
         "Answer",
         [
-            ("value", float),
+            ("value", Annotated[float, msgspec.Meta(description=f"expected {manifest.unit}")]),
             ("interval", Interval),
+            ("in_support", bool),
+            ("outside", list[Outside]),
+            ("freshness", Verdict),
+            ("data_age_s", int | None),
+            ("model_age_s", int),
+            ("reasons", Explanation | msgspec.UnsetType, msgspec.UNSET),
             ("model_version", int, manifest.version),
-            ("horizon", str, manifest.horizon),
-            ("data_as_of", str, manifest.data_as_of),
+            ("horizon", Annotated[str, _HORIZON], manifest.horizon),
+            ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
         ],
         rename={"value": f"predicted_{manifest.target}"},
         frozen=True,
@@ -225,11 +242,25 @@ def bounds_of(field: InputField) -> Bounds:
     return Bounds(minimum, above, maximum)
 
 
+def example_of(manifest: Manifest) -> dict[str, float]:
+    """A request that the declaration gives, by name."""
+    return {
+        field.name: round(field.example) if field.type == "integer" else field.example
+        for field in manifest.inputs
+    }
+
+
+_HORIZON = msgspec.Meta(description="the period that the number covers")
+_DATA_AS_OF = msgspec.Meta(description="time of the latest event in the training data")
+
+
 def _bounded(field: InputField) -> Any:
     bounds = bounds_of(field)
     limits: dict[str, Any] = {"ge": bounds.minimum, "gt": bounds.above, "le": bounds.maximum}
-    kind = int if field.type == "integer" else float
-    return Annotated[kind, msgspec.Meta(**limits)]
+    words = ", in ".join(part for part in (field.description, field.unit) if part and part != "flag")
+    if field.type == "integer":
+        return Annotated[int, msgspec.Meta(**limits, description=words, examples=[round(field.example)])]
+    return Annotated[float, msgspec.Meta(**limits, description=words, examples=[field.example])]
 
 
 class Reload(msgspec.Struct, frozen=True):
@@ -264,8 +295,11 @@ class ChampionWatch:
         """Look at the pointer for ever; try to load whenever it or the files behind it have changed."""
         while True:
             await asyncio.sleep(self._seconds)
-            if await asyncio.to_thread(self._look) != self._seen:
-                await self.reload()
+            try:
+                if await asyncio.to_thread(self._look) != self._seen:
+                    await self.reload()
+            except Exception:  # a watch that ends would leave an old champion for ever
+                log.exception("%s: cannot look at the pointer", self.forecast)
 
     async def reload(self) -> Reload:
         """Load what the pointer names, now. Never raises: the champion stays as it was."""
@@ -287,6 +321,7 @@ class ChampionWatch:
                 pointer = forecast_folder(self.forecast, self.root) / POINTER
                 if previous is not None:
                     return self._failed(previous, f"{pointer}: it is gone")
+                self.failure = self.failed_at = None
                 return Reload("failed", None, None, f"{pointer}: there is none, nothing was published yet")
             self.failure = self.failed_at = None
             if previous is not None and (previous.generation, previous.manifest_sha256) == (

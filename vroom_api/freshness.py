@@ -21,11 +21,11 @@ class Expired(Exception):
 
 
 class Ages(msgspec.Struct, frozen=True):
-    """What every answer says about its age; ages in seconds."""
+    """What every answer says about its age; ages in whole seconds."""
 
     data_as_of: str  # ISO 8601, latest event in the data
-    data_age_s: float | None  # None where the data have no events
-    model_age_s: float
+    data_age_s: int | None  # None where the data have no events
+    model_age_s: int
     freshness: Verdict
 
 
@@ -65,12 +65,12 @@ def admit(manifest: Manifest, now: datetime) -> Ages:
     return found
 
 
-def _age(moment: str, now: datetime) -> float:
+def _age(moment: str, now: datetime) -> int:
     """Seconds from an ISO 8601 time, taken as UTC where it names no zone, to now; never negative."""
     then = datetime.fromisoformat(moment)
     if then.tzinfo is None:
         then = then.replace(tzinfo=UTC)
-    return max((now - then).total_seconds(), 0.0)
+    return max(int((now - then).total_seconds()), 0)
 
 
 def _verdict(age: float | None, limits: AgeLimits | None) -> Verdict:

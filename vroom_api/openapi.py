@@ -14,8 +14,7 @@ from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from vroom_api.advice_routes import Advice, Options
-from vroom_api.champion import HIGHEST_LEVEL, LOWEST_LEVEL, USUAL_LEVEL, Champion, ChampionWatch, bounds_of
-from vroom_api.contract import InputField
+from vroom_api.champion import Champion, ChampionWatch, example_of
 from vroom_api.freshness import ORDER
 from vroom_api.pages import page, table, text
 from vroom_api.problems import MEDIA_TYPE
@@ -74,31 +73,21 @@ def document(generated: Schema, champion: Champion | None, largest_batch: int) -
     """The whole document."""
     merged = copy.deepcopy(msgspec.to_builtins(generated))
     schemas = merged.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= {"Problem": PROBLEM, "Inputs": inputs_schema(champion), "Prediction": answer_schema(champion)}
+    schemas |= {"Problem": PROBLEM} | (schemas_of(champion) if champion else UNKNOWN)
     for path in merged["paths"].values():
         for operation in path.values():
             _use_problems(operation)
     merged["paths"]["/predict"] = {
-        "post": _operation("predict", "Predict one", _reference("Inputs"), _reference("Prediction"))
+        "post": _operation("predict", "Predict one", _reference("Request"), _reference("Answer"))
     }
     merged["paths"]["/predict/batch"] = {
         "post": _operation(
             "predictBatch",
             f"Predict 1 to {largest_batch}, answered in their order",
-            {"type": "array", "items": _reference("Inputs"), "minItems": 1, "maxItems": largest_batch},
-            {"type": "array", "items": _reference("Prediction")},
+            {"type": "array", "items": _reference("Request"), "minItems": 1, "maxItems": largest_batch},
+            {"type": "array", "items": _reference("Answer")},
         )
     }
-    _, parts = msgspec.json.schema_components([Options, Advice, Outside, Explanation], ref_template=REFERENCE)
-    schemas |= parts
-    merged["paths"] = {
-        path: operations for path, operations in merged["paths"].items() if not path.startswith("/advise")
-    }
-    for name, lever in champion.manifest.advice.items() if champion else ():
-        schemas["Question"] = question_schema(schemas["Inputs"], parts["Options"])
-        summary = f"Which {lever.input} is worth most in {lever.worth}: {lever.description}"
-        asked = _operation(f"advise_{name}", summary, _reference("Question"), _reference("Advice"))
-        merged["paths"][f"/advise/{name}"] = {"post": asked}
     if champion is not None:
         merged["info"]["description"] = (
             f"{champion.manifest.title}: {champion.manifest.unit} of a {champion.manifest.entity} "
@@ -107,98 +96,32 @@ def document(generated: Schema, champion: Champion | None, largest_batch: int) -
     return merged
 
 
-def inputs_schema(champion: Champion | None) -> Schema:
-    if champion is None:
-        return {
-            "type": "object",
-            "description": "The declared inputs of the forecast. No champion serves yet, so their names are not known.",
-            "additionalProperties": {"type": "number"},
-        }
-    inputs = champion.manifest.inputs
-    level = {
-        "type": "number",
-        "minimum": LOWEST_LEVEL,
-        "maximum": HIGHEST_LEVEL,
-        "default": USUAL_LEVEL,
-        "description": "probability that the interval holds the outcome",
-    }
-    return {
-        "type": "object",
+def schemas_of(champion: Champion) -> Schema:
+    """The schemas of request and answer: made from the types that decode and encode them."""
+    _, schemas = msgspec.json.schema_components(
+        [champion.request, champion.answer], ref_template="#/components/schemas/{name}"
+    )
+    schemas["Request"] |= {
         "description": f"One {champion.manifest.entity}.",
-        "properties": {field.name: field_schema(field) for field in inputs}
-        | {"level": level, "explain": EXPLAIN},
-        "required": [field.name for field in inputs],
-        "additionalProperties": False,
-        "examples": [{field.name: _example(field) for field in inputs}],
+        "examples": [example_of(champion.manifest)],
     }
+    # msgspec counts what has a default as optional; an answer leaves out only what is unset.
+    schemas["Answer"]["required"] = [
+        field.encode_name
+        for field in msgspec.structs.fields(champion.answer)
+        if field.default is not msgspec.UNSET
+    ]
+    return schemas
 
 
-def question_schema(inputs: Schema, options: Schema) -> Schema:
-    """The request of /advise: that of /predict and the options of a curve."""
-    return inputs | {"properties": inputs["properties"] | options["properties"]}
-
-
-def field_schema(field: InputField) -> Schema:
-    declared = bounds_of(field)
-    bounds = {
-        "minimum": declared.minimum,
-        "exclusiveMinimum": declared.above,
-        "maximum": declared.maximum,
-    }
-    unit = f", in {field.unit}" if field.unit else ""
-    return {
-        "type": field.type,
-        "description": f"{field.description}{unit}",
-        "examples": [_example(field)],
-    } | {name: bound for name, bound in bounds.items() if bound is not None}
-
-
-def answer_schema(champion: Champion | None) -> Schema:
-    target = champion.manifest.target if champion else None
-    number = {"type": "number"}
-    bound = {"type": "integer" if champion and champion.manifest.calibration.integer else "number"}
-    value = {f"predicted_{target}": number | {"description": champion.manifest.unit}} if champion else {}
-    interval = {
+UNKNOWN: Schema = {
+    "Request": {
         "type": "object",
-        "description": "the central interval that holds the outcome with probability `level`",
-        "properties": {"level": number, "low": bound, "high": bound},
-        "required": ["level", "low", "high"],
-        "additionalProperties": False,
-    }
-    properties = {
-        **value,
-        "interval": interval,
-        "model_version": {"type": "integer"},
-        "horizon": {"type": "string", "description": "the period that the number covers"},
-        "data_as_of": {"type": "string", "description": "time of the latest event in the training data"},
-        "in_support": {"type": "boolean", "description": "whether training saw the like of these inputs"},
-        "outside": {
-            "type": "array",
-            "items": _reference("Outside"),
-            "description": "the inputs and features whose like training has not seen",
-        },
-        "freshness": {
-            "type": "string",
-            "enum": list(ORDER),
-            "description": "by the limits that the forecast declares",
-        },
-        "data_age_s": {"type": ["number", "null"], "description": "seconds since data_as_of"},
-        "model_age_s": {"type": "number", "description": "seconds since the training"},
-    }
-    reasons = _reference("Explanation") | {"description": "only where `explain` was asked for"}
-    return {
-        "type": "object",
-        "properties": properties | {"reasons": reasons},
-        "required": list(properties),
-        "additionalProperties": not champion,
-    }
-
-
-EXPLAIN: Schema = {
-    "type": "boolean",
-    "default": False,
-    "description": "whether to tell what each input contributes to the prediction",
+        "description": "The declared inputs of the forecast; their names are known once a champion serves.",
+    },
+    "Answer": {"type": "object", "description": "predicted_<target>, its interval, version and ages."},
 }
+
 PROBLEM: Schema = {
     "type": "object",
     "description": "Why a request was refused (RFC 9457).",
@@ -254,10 +177,6 @@ def _refusal(description: str) -> Schema:
 
 def _reference(name: str) -> Schema:
     return {"$ref": REFERENCE.format(name=name)}
-
-
-def _example(field: InputField) -> float | int:
-    return round(field.example) if field.type == "integer" else field.example
 
 
 def page_of(whole: Schema, address: str) -> str:
@@ -321,7 +240,10 @@ def _plural(schema: Schema) -> str:
 
 
 def _kind(schema: Schema) -> str:
-    kinds = schema.get("type") or [option.get("type", "object") for option in schema.get("oneOf", [])]
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    options = schema.get("anyOf") or schema.get("oneOf")
+    kinds = schema.get("type") or [option.get("type", "object") for option in options or []]
     return kinds if isinstance(kinds, str) else " or ".join(kinds)
 
 

@@ -5,8 +5,11 @@ decoded and bounded by the champion's own decoder, scored on the event loop, and
 answer says comes from the one champion that was taken at its beginning.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, cast
 
 import msgspec
@@ -26,9 +29,14 @@ from vroom_api.champion import (
     score,
 )
 from vroom_api.contract import InputField, Manifest
+from vroom_api.freshness import Ages, Expired, admit
 from vroom_api.problems import Fault, Problem
+from vroom_api.reasons import Explanation, NotExplainable, explain
+from vroom_api.support import outside, supported
 
 MOST_FAULTS = 20  # told of one request
+MOST_EXPLAINED = 20  # rows of a batch
+EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,12 +48,22 @@ def prediction_routes(
     @asgi("/predict", copy_scope=False)
     async def predict(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(cast(HTTPScope, scope), receive, largest_body)
-        await respond(send, predict_one(serving(watch), body))
+        champion = serving(watch)
+        if EXPLAIN in body:
+            answer = await asyncio.to_thread(predict_one, champion, body)
+        else:
+            answer = predict_one(champion, body)
+        await respond(send, answer)
 
     @asgi("/predict/batch", copy_scope=False)
     async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(cast(HTTPScope, scope), receive, largest_body)
-        await respond(send, predict_many(serving(watch), body, largest_batch))
+        champion = serving(watch)
+        if EXPLAIN in body:
+            answer = await asyncio.to_thread(predict_many, champion, body, largest_batch)
+        else:
+            answer = predict_many(champion, body, largest_batch)
+        await respond(send, answer)
 
     return [predict, predict_batch]
 
@@ -73,19 +91,32 @@ def predict_one(champion: Champion, body: bytes) -> bytes:
     """Answer a JSON object of inputs.
 
     Raises:
-        Problem: 400 for what is no JSON, 422 for what the champion cannot answer.
+        Problem: 400 for what is no JSON, 422 for what the champion cannot answer, 503 if it has expired.
     """
     try:
         request = champion.decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
-    *row, level = msgspec.structs.astuple(request)
+    *row, level, explained = msgspec.structs.astuple(request)
+    ages = admitted(champion)
     predictions, features = score(champion, np.array([row], dtype=np.float64))
     value = predictions.item()
     known = features[0].tolist()
     if not (math.isfinite(value) and all(map(math.isfinite, known))):
         raise _not_finite(champion.manifest, row, known)
-    return _encode(champion.answer(value, _interval(champion.manifest, value, level)))
+    strange = outside(champion.manifest, row, known)
+    return _encode(
+        champion.answer(
+            value,
+            _interval(champion.manifest, value, level),
+            not strange,
+            strange,
+            ages.freshness,
+            ages.data_age_s,
+            ages.model_age_s,
+            reasons_of(champion, row) if explained else msgspec.UNSET,
+        )
+    )
 
 
 def predict_many(champion: Champion, body: bytes, most: int) -> bytes:
@@ -103,19 +134,55 @@ def predict_many(champion: Champion, body: bytes, most: int) -> bytes:
         detail = f"batch: {len(requests)} rows are not within {allowed}"
         raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
     table = np.array([msgspec.structs.astuple(request) for request in requests], dtype=np.float64)
-    rows, levels = np.ascontiguousarray(table[:, :-1]), table[:, -1].tolist()
+    rows, levels, explained = np.ascontiguousarray(table[:, :-2]), table[:, -2].tolist(), table[:, -1]
+    if explained.sum() > MOST_EXPLAINED:
+        detail = f"explain: reasons are given for up to {MOST_EXPLAINED} rows of a batch"
+        raise Problem(422, "invalid-input", detail, faults=[Fault("explain", detail)])
+    ages = admitted(champion)
     predictions, features = score(champion, rows)
     finite = np.isfinite(predictions) & np.isfinite(features).all(axis=1)
     if not finite.all():
         place = int(np.argmin(finite))
         raise _not_finite(champion.manifest, rows[place].tolist(), features[place].tolist(), place)
     answer, manifest = champion.answer, champion.manifest
-    return _encode(
-        [
-            answer(value, _interval(manifest, value, level))
-            for value, level in zip(predictions.tolist(), levels, strict=True)
-        ]
-    )
+    usual = supported(manifest, rows, features).tolist()
+    aged = ages.freshness, ages.data_age_s, ages.model_age_s, msgspec.UNSET
+    answers = [
+        answer(value, _interval(manifest, value, level), inside, [], *aged)
+        for value, level, inside in zip(predictions.tolist(), levels, usual, strict=True)
+    ]
+    for place in np.flatnonzero(np.logical_not(usual)).tolist():
+        strange = outside(manifest, rows[place].tolist(), features[place].tolist())
+        answers[place] = msgspec.structs.replace(answers[place], outside=strange)
+    for place in np.flatnonzero(explained).tolist():
+        answers[place] = msgspec.structs.replace(
+            answers[place], reasons=reasons_of(champion, rows[place].tolist())
+        )
+    return _encode(answers)
+
+
+def admitted(champion: Champion) -> Ages:
+    """The ages of the champion and its data, now.
+
+    Raises:
+        Problem: it has expired and its forecast refuses such answers, 503.
+    """
+    try:
+        return admit(champion.manifest, datetime.now(UTC))
+    except Expired as error:
+        raise Problem(503, "expired", str(error)) from error
+
+
+def reasons_of(champion: Champion, row: list[float]) -> Explanation:
+    """Why the champion predicts for a row what it predicts.
+
+    Raises:
+        Problem: it cannot be explained, 422.
+    """
+    try:
+        return explain(lambda rows: score(champion, rows), champion.manifest, np.array(row, dtype=np.float64))
+    except NotExplainable as error:
+        raise Problem(422, "no-reasons", str(error), faults=[Fault("explain", str(error))]) from error
 
 
 async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
@@ -173,7 +240,7 @@ def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = 
         reason = "it is nested too deeply" if isinstance(unreadable, RecursionError) else str(unreadable)
         if not body:
             reason = "it is empty"
-        return Problem(400, "malformed", f"the body is not JSON: {reason}")
+        return Problem(400, "malformed", f"the body cannot be read as JSON: {reason}")
     if batch:
         if not isinstance(content, list):
             return Problem(422, "invalid-input", "the body is not a JSON array of objects")
@@ -196,10 +263,10 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
         return [Fault("", f"{where}a JSON object of inputs is expected", row=row)]
     names = [field.name for field in manifest.inputs]
     known = ", ".join((*names, *OPTIONS))
+    unknown = (name for name in content if name not in names and name not in OPTIONS)
     found = [
         Fault(name[:64], f"{where}{name[:64]}: unknown field; known are {known}", known, row)
-        for name in content
-        if name not in names and name not in OPTIONS
+        for name in islice(unknown, MOST_FAULTS)
     ]
     for field in manifest.inputs:
         allowed = allowed_of(field)
@@ -213,6 +280,9 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
     if not _is_number(level) or not LOWEST_LEVEL <= level <= HIGHEST_LEVEL:
         detail = f"{where}level: {_shown(level)} is not within {allowed}"
         found.append(Fault("level", detail, allowed, row))
+    if not isinstance(explained := content.get("explain", False), bool):
+        detail = f"{where}explain: {_shown(explained)} is neither true nor false"
+        found.append(Fault("explain", detail, "true or false", row))
     return found
 
 
@@ -257,7 +327,10 @@ def _shown(value: Any) -> str:
 
 
 def _interval(manifest: Manifest, value: float, level: float) -> Interval:
-    return Interval(level, *manifest.calibration.interval(value, level))
+    low, high = manifest.calibration.interval(value, level)
+    return (
+        Interval(level, int(low), int(high)) if manifest.calibration.integer else Interval(level, low, high)
+    )
 
 
 def _not_finite(

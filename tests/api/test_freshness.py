@@ -79,4 +79,4 @@ def test_an_expired_answer_is_refused_where_the_forecast_says_so_and_a_stale_one
 
 def test_a_clock_that_is_behind_makes_nothing_negative():
     found = ages(under(FreshnessPolicy(model=DAY_OLD)), TRAINED - timedelta(hours=1))
-    assert (found.model_age_s, found.freshness) == (0.0, "fresh")
+    assert (found.model_age_s, found.freshness) == (0, "fresh")

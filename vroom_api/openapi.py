@@ -15,11 +15,8 @@ from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from vroom_api.advice_routes import Advice, Options
 from vroom_api.champion import Champion, ChampionWatch, example_of
-from vroom_api.freshness import ORDER
 from vroom_api.pages import page, table, text
 from vroom_api.problems import MEDIA_TYPE
-from vroom_api.reasons import Explanation
-from vroom_api.support import Outside
 
 Schema = dict[str, Any]
 
@@ -89,6 +86,15 @@ def document(generated: Schema, champion: Champion | None, largest_batch: int) -
         )
     }
     if champion is not None:
+        for question, lever in champion.manifest.advice.items():
+            merged["paths"][f"/advise/{question}"] = {
+                "post": _operation(
+                    f"advise{question.title().replace('_', '')}",
+                    f"Which {lever.input} is worth most: {lever.worth}, {lever.description}",
+                    _reference("AdviceRequest"),
+                    _reference("Advice"),
+                )
+            }
         merged["info"]["description"] = (
             f"{champion.manifest.title}: {champion.manifest.unit} of a {champion.manifest.entity} "
             f"in {champion.manifest.horizon}."
@@ -99,11 +105,14 @@ def document(generated: Schema, champion: Champion | None, largest_batch: int) -
 def schemas_of(champion: Champion) -> Schema:
     """The schemas of request and answer: made from the types that decode and encode them."""
     _, schemas = msgspec.json.schema_components(
-        [champion.request, champion.answer], ref_template="#/components/schemas/{name}"
+        [champion.request, champion.answer, Options, Advice], ref_template=REFERENCE
     )
     schemas["Request"] |= {
         "description": f"One {champion.manifest.entity}.",
         "examples": [example_of(champion.manifest)],
+    }
+    schemas["AdviceRequest"] = schemas["Request"] | {
+        "properties": schemas["Request"]["properties"] | schemas.pop("Options")["properties"],
     }
     # msgspec counts what has a default as optional; an answer leaves out only what is unset.
     schemas["Answer"]["required"] = [

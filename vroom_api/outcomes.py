@@ -13,15 +13,14 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 
-from vroom_api.record import new_id
+from vroom_api.record import NO_CONTROL_CHARACTERS, EntityId, new_id
 from vroom_api.tables import outcomes, predictions
 
 MOST_AT_ONCE = 1_000
 _ATTEMPTS = 5
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Period = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Period = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=NO_CONTROL_CHARACTERS)]
 Identifier = Annotated[
     str, msgspec.Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
 ]
@@ -46,7 +45,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forecast: Name
     value: Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
     prediction_id: Identifier | UnsetType = UNSET
-    entity_id: Text | UnsetType = UNSET
+    entity_id: EntityId | UnsetType = UNSET
     period: Period | UnsetType = UNSET  # which one the number covers, in the caller's words, e.g. 2026-Q1
     observed_at: Moment | UnsetType = UNSET  # the time of receipt where it is not told
     correction: bool = False

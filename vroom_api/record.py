@@ -11,14 +11,15 @@ import contextlib
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -29,6 +30,10 @@ from vroom_api.tables import outcomes, predictions
 log = logging.getLogger(__name__)
 
 LONGEST_TEXT = 128  # of caller and entity id, as the table declares
+# The look-ahead is for Python, whose `$` would let a newline follow.
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$(?!\n)"
+EntityId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT, pattern=NO_CONTROL_CHARACTERS)]
+_unfit = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]").search
 RETRY_AFTER = 1  # seconds, for the header of a 503
 
 
@@ -162,6 +167,11 @@ def _text(moment: int, tail: int) -> str:
 new_id = _Ids().next
 
 
+def caller_of(scope: Any) -> str:
+    """Who asks, as the record names it."""
+    return str(getattr(scope.get("auth"), "name", None) or "anonymous")
+
+
 def time_of(identifier: str) -> datetime:
     """When an id was made, in UTC, to the microsecond."""
     milliseconds = int(identifier[:8] + identifier[9:13], 16)
@@ -277,8 +287,19 @@ class Recorder:
                 await asyncio.sleep(pause)
         return total
 
-    async def keep(self, days: float, *, every: float = 3600.0) -> None:
-        """Forget what is older than `days`, for ever, every so many seconds."""
+    @contextlib.asynccontextmanager
+    async def keeping(self, days: float) -> AsyncIterator[None]:
+        """Forget what is older than `days` in the background, every hour; nothing where it is 0."""
+        task = asyncio.create_task(self._keep(days), name="retention") if days else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _keep(self, days: float, every: float = 3600.0) -> None:
         while True:
             try:
                 deleted = await self.forget(days)
@@ -542,11 +563,16 @@ def _values(rows: int) -> str:
     )
 
 
+def fits(text: str) -> bool:
+    """Whether the tables can hold a text."""
+    return 1 <= len(text) <= LONGEST_TEXT and not _unfit(text)
+
+
 def _check(made: Prediction) -> None:
     """Refuse what a table cannot hold, before it spoils the commit of others."""
     for field, text in (("caller", made.caller), ("entity_id", made.entity_id)):
-        if text is not None and (len(text) > LONGEST_TEXT or not text.isprintable()):
-            raise ValueError(f"{field}: at most {LONGEST_TEXT} printable characters")
+        if text is not None and not fits(text):
+            raise ValueError(f"{field}: 1 to {LONGEST_TEXT} characters, none of them a control character")
     if not math.isfinite(made.value + made.low + made.high):
         raise ValueError(f"value: {made.value}, {made.low}-{made.high}; only finite numbers are recorded")
 

@@ -23,20 +23,23 @@ from vroom_api.history import LARGEST_PAGE, Filter, Page, ParquetUnavailable, Un
 from vroom_api.lineage import Lineage
 from vroom_api.outcomes import MOST_AT_ONCE, BadOutcome, OtherValue, Outcome, Received, UnknownSubject
 from vroom_api.problems import Fault, Problem, respond
-from vroom_api.record import RETRY_AFTER
+from vroom_api.record import NO_CONTROL_CHARACTERS, RETRY_AFTER, caller_of
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 _CHUNK = 1 << 16
 
 Forecast = Annotated[
-    str | None, QueryParameter(pattern=_PRINTABLE, max_length=64, description="name of the forecast")
+    str | None,
+    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=64, description="name of the forecast"),
 ]
 Version = Annotated[
     int | None, QueryParameter(ge=1, le=2**31 - 1, description="of the champion that answered")
 ]
-Caller = Annotated[str | None, QueryParameter(pattern=_PRINTABLE, max_length=128, description="who asked")]
+Caller = Annotated[
+    str | None, QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=128, description="who asked")
+]
 EntityId = Annotated[
-    str | None, QueryParameter(pattern=_PRINTABLE, max_length=128, description="what was asked about")
+    str | None,
+    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=128, description="what was asked about"),
 ]
 Since = Annotated[datetime | None, QueryParameter(description="not earlier; UTC where no offset is given")]
 Until = Annotated[datetime | None, QueryParameter(description="earlier; UTC where no offset is given")]
@@ -196,12 +199,6 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
             raise Problem(409, "other-value", str(error)) from None
 
     return [page, chain, export, tell]
-
-
-def caller_of(scope: Any) -> str:
-    """Who asks, as the record names it."""
-    key = scope.get("auth")
-    return str(getattr(key, "name", None) or "anonymous")
 
 
 def _verify(database: Callable[[], sa.Engine], identifier: str, root: Path) -> Lineage:

@@ -82,6 +82,7 @@ def services() -> list[Service]:
         f"load_from:\n  - grpc_server: {{host: {LOOPBACK}, port: {code}, location_name: vroom}}\n"
     )
     python = sys.executable
+    quiet = ("--log-level", "warning")  # the page shows every tick; the terminal shows what needs somebody
     location = ("-m", "vroom_assets.definitions", "--location-name", "vroom")
     stores = ("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri())
     return [
@@ -89,10 +90,21 @@ def services() -> list[Service]:
             "code",
             [python, "-m", "dagster", "code-server", "start", "-h", LOOPBACK, "-p", str(code), *location],
         ),
-        Service("daemon", [python, "-m", "dagster._daemon", "run", "-w", str(workspace)]),
+        Service("daemon", [python, "-m", "dagster._daemon", "run", "-w", str(workspace), *quiet]),
         Service(
             "dagster",
-            [python, "-m", "dagster_webserver", "-w", str(workspace), "-h", LOOPBACK, "-p", str(dagster)],
+            [
+                python,
+                "-m",
+                "dagster_webserver",
+                "-w",
+                str(workspace),
+                "-h",
+                LOOPBACK,
+                "-p",
+                str(dagster),
+                *quiet,
+            ],
             dagster,
             "/server_info",
         ),
@@ -139,7 +151,7 @@ def prepare_home() -> Path:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "DO_NOT_TRACK": "true",
-        "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
+        "PYTHONWARNINGS": "ignore",
     }
     return folder
 

@@ -1,0 +1,288 @@
+"""The whole system as `make run` starts it, driven from outside: HTTP, GraphQL, files and signals."""
+
+import json
+import os
+import runpy
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+NAME = "reservations"
+VEHICLE = {
+    "technology": 1,
+    "actual_price": 67.85,
+    "recommended_price": 59,
+    "num_images": 5,
+    "street_parked": 0,
+    "description": 7,
+}
+GENERATE = runpy.run_path(str(ROOT / "data" / NAME / "generate.py"))["generate"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait(what: str, until: Callable[[], object], seconds: float) -> float:
+    """Wait until something holds and return how long it took."""
+    began = time.monotonic()
+    while not until():
+        if time.monotonic() - began > seconds:
+            pytest.fail(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.2)
+    return time.monotonic() - began
+
+
+@dataclass
+class System:
+    """One home, and the processes of a start in it."""
+
+    folder: Path
+    process: subprocess.Popen | None = None
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("VROOM_", "MLFLOW_"))
+        }
+        own = {
+            "VROOM_HOME": str(self.folder / "home"),
+            "VROOM_DATA": str(self.folder / "data"),
+            **{f"VROOM_{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
+        }
+        return clean | own
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def start(self) -> float:
+        """Start, wait for the announcement, and return the seconds it took."""
+        self.ports = {name: free_port() for name in ("dagster", "api", "mlflow")}
+        with open(self.folder / "log", "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vroom_assets"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return wait("ready", lambda: "Vroom is ready" in self.log or self.process.poll() is not None, 240)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.send_signal(how)
+        self.process.wait(60)
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def graphql(self, query: str, **variables: object) -> dict:
+        answer = httpx.post(
+            self.url("dagster") + "/graphql", json={"query": query, "variables": variables}, timeout=60
+        ).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def ledger(self, event: str | None = None) -> list[dict]:
+        """Oldest first."""
+        with sqlite3.connect(self.folder / "home" / "serving.db") as connection:
+            connection.row_factory = sqlite3.Row
+            rows = connection.execute("select * from ledger order by id").fetchall()
+        return [dict(row) for row in rows if event in (None, row["event"])]
+
+    def served(self) -> int:
+        return httpx.post(self.url("api") + "/predict", json=VEHICLE, timeout=10).json()["model_version"]
+
+    def runs(self) -> list[dict]:
+        query = "{ runsOrError { ... on Runs { results { runId jobName status tags { key value } } } } }"
+        return self.graphql(query)["runsOrError"]["results"]
+
+    def launch(self, assets: list[str], job: str = "__ASSET_JOB") -> str:
+        """What the page's "Materialize" button sends; the id of the run."""
+        mutation = """
+            mutation ($params: ExecutionParams!) {
+              launchPipelineExecution(executionParams: $params) {
+                __typename
+                ... on LaunchRunSuccess { run { runId } }
+                ... on PythonError { message }
+                ... on InvalidSubsetError { message }
+              }
+            }"""
+        selector = {
+            "repositoryLocationName": "vroom",
+            "repositoryName": "__repository__",
+            "pipelineName": job,
+            "assetSelection": [{"path": [NAME, asset]} for asset in assets] or None,
+        }
+        answer = self.graphql(mutation, params={"selector": selector, "runConfigData": {}, "mode": "default"})
+        launched = answer["launchPipelineExecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return launched["run"]["runId"]
+
+    def finish(self, run_id: str, seconds: float = 150) -> str:
+        ends = ("SUCCESS", "FAILURE", "CANCELED")
+        status = {}
+
+        def ended() -> bool:
+            status.update({run["runId"]: run["status"] for run in self.runs()})
+            return status[run_id] in ends
+
+        wait(f"run {run_id}", ended, seconds)
+        return status[run_id]
+
+    def mlflow_runs(self) -> list[tuple[str, str]]:
+        """(Dagster run, status) of every training."""
+        with sqlite3.connect(self.folder / "home" / "mlflow" / "mlflow.db") as connection:
+            return connection.execute(
+                "select tags.value, runs.status from runs join tags using (run_uuid) where tags.key = 'dagster_run_id'"
+            ).fetchall()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """From nothing to ready, once for the module."""
+    folder = tmp_path_factory.mktemp("system")
+    GENERATE(folder / "data" / NAME)
+    one = System(folder)
+    seconds = one.start()
+    print(f"\nfrom nothing to ready: {seconds:.0f} s")
+    yield one
+    if one.process and one.process.poll() is None:
+        one.stop()
+
+
+def test_from_nothing_to_a_first_prediction(system):
+    assert "Vroom is ready" in system.log, system.log[-3000:]
+    assert system.served() == 1
+    assert [entry["decision"] for entry in system.ledger()][:3] == ["registered", "promote", "published"]
+    command = next(line.strip() for line in system.log.splitlines() if line.strip().startswith("curl "))
+    answer = json.loads(
+        subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
+    )
+    assert answer["predicted_reservations"] > 0
+
+
+def test_other_csvs_are_one_retraining_and_no_failed_request(system):
+    settled = lambda: [e for e in system.ledger("retrain") if e["decision"] == "current"]  # noqa: E731
+    wait("the sensor knows what is trained", settled, 60)
+    before = system.served()
+    answers: list[tuple[int, int]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=system.url("api"), timeout=10) as client:
+            while not stop.is_set():
+                answer = client.post("/predict", json=VEHICLE)
+                answers.append((answer.status_code, answer.json().get("model_version", 0)))
+                time.sleep(0.01)
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    GENERATE(system.folder / "data" / NAME, seed=4, demand=1.1)
+    seconds = wait("the new champion serves", lambda: system.served() != before, 120)
+    time.sleep(20)  # a second retraining would have been asked for by now
+    stop.set()
+    for thread in asking:
+        thread.join()
+    print(f"\ncopied to served: {seconds:.0f} s, {len(answers)} requests meanwhile")
+    assert {status for status, _ in answers} == {200}
+    assert {version for _, version in answers} == {before, before + 1}
+    assert len([e for e in system.ledger("retrain") if e["decision"] == "requested"]) == 1
+    assert len([run for run in system.runs() if run["jobName"] == f"{NAME}_retrain"]) == 2
+    assert system.ledger("contest")[-1]["decision"] in ("promote", "refresh")
+
+
+def test_a_bad_file_fails_the_run_says_why_and_the_champion_serves_on(system):
+    path = system.folder / "data" / NAME / "vehicles.csv"
+    good = path.read_bytes()
+    before = system.served()
+    path.write_bytes(good.replace(b"num_images", b"photos", 1))
+    wait("the failure is in the ledger", lambda: system.ledger("run"), 90)
+    entry = system.ledger("run")[-1]
+    assert f"version {before} serves on" in entry["reason"]
+    assert system.served() == before
+    path.write_bytes(good)
+    wait(
+        "nothing is under way",
+        lambda: all(r["status"] not in ("STARTED", "QUEUED") for r in system.runs()),
+        90,
+    )
+
+
+def test_materialize_all_and_single_assets_by_hand_leave_the_same_traces(system):
+    trainings = len(system.mlflow_runs())
+    contests = len(system.ledger("contest"))
+    names = ["vehicles", "reservations", "features", "cv_metrics", "challenger", "contest", "champion"]
+    everything = system.launch(names)
+    assert system.finish(everything) == "SUCCESS"
+    assert (everything, "FINISHED") in system.mlflow_runs()
+    assert len(system.mlflow_runs()) == trainings + 1
+    assert system.finish(system.launch(["features"])) == "SUCCESS"
+    assert system.finish(system.launch(["contest", "champion"])) == "SUCCESS"
+    assert len(system.ledger("contest")) == contests + 2
+    assert len(system.mlflow_runs()) == trainings + 1
+
+
+def test_a_second_start_is_ready_within_a_minute_and_changes_nothing(system):
+    before = system.served()
+    trainings = len(system.mlflow_runs())
+    system.stop(signal.SIGINT)
+    assert not _listening(system.ports["api"])
+    seconds = system.start()
+    print(f"\nsecond start: {seconds:.0f} s")
+    assert seconds < 60
+    assert system.served() == before
+    assert len(system.mlflow_runs()) == trainings
+
+
+def test_stopping_ends_every_process(system):
+    ports = dict(system.ports)
+    system.stop(signal.SIGTERM)
+    assert not any(_listening(port) for port in ports.values())
+    left = subprocess.run(["ps", "axww", "-o", "command"], capture_output=True, text=True, check=True).stdout
+    assert str(system.folder) not in left
+
+
+def test_a_taken_port_is_named_with_its_setting(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environment = os.environ | {"VROOM_HOME": str(tmp_path), "VROOM_DAGSTER_PORT": str(port)}
+        done = subprocess.run(
+            [sys.executable, "-m", "vroom_assets"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"port {port} is taken" in done.stderr
+    assert "VROOM_DAGSTER_PORT" in done.stderr
+
+
+def _listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

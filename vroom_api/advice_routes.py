@@ -1,18 +1,18 @@
 """Advice over HTTP: POST /advise/<question>, for the questions that the forecast declares."""
 
 import asyncio
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar import MediaType, Request, Response, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from vroom_api.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
 from vroom_api.champion import Champion, ChampionWatch, score
 from vroom_api.freshness import Verdict
-from vroom_api.predict import admitted, faults, read_body, refusal, respond, serving
+from vroom_api.predict import admitted, faults, read_body, refusal, serving
 from vroom_api.problems import Fault, Problem
 
 Bound = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
@@ -45,16 +45,16 @@ class Advice(msgspec.Struct, frozen=True):
     curve: Curve
 
 
-def advice_routes(watch: ChampionWatch, *, largest_body: int) -> list[ASGIRouteHandler]:
-    """POST /advise/<question>"""
+def advice_routes(watch: ChampionWatch, *, largest_body: int) -> list[HTTPRouteHandler]:
+    """POST /advise/<question>; no plain ASGI handler, because Litestar gives those no path parameters."""
 
-    @asgi("/advise/{question:str}", copy_scope=False)
-    async def advise_about(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(cast(HTTPScope, scope), receive, largest_body)
-        champion = serving(watch)
+    # Which questions there are the champion knows, and so does the OpenAPI document that is made from it.
+    @post("/advise/{question:str}", status_code=200, include_in_schema=False)
+    async def advise_about(question: FromPath[str], request: Request[Any, Any, Any]) -> Response[bytes]:
+        body = await read_body(request.scope, request.receive, largest_body)
         # A curve takes a hundred times as long as a prediction: predictions do not wait for it.
-        answer = await asyncio.to_thread(answer_of, champion, scope["path_params"]["question"], body)
-        await respond(send, answer)
+        answer = await asyncio.to_thread(answer_of, serving(watch), question, body)
+        return Response(answer, media_type=MediaType.JSON)
 
     return [advise_about]
 

@@ -77,14 +77,15 @@ def respond(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
 def respond_to_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """What Litestar refuses by itself: unknown paths and methods, parameters, oversized bodies."""
     causes = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
-    headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    given = {name.lower(): value for name, value in (error.headers or {}).items()}
+    allowed = ", ".join(sorted(given["allow"].split(", "))) if "allow" in given else ""
+    headers = {"allow": allowed} if allowed else {}
     if error.status_code >= 500:
         return respond_to_defect(request, error)
     detail, faults = error.detail, []
     if error.status_code == 404:
         detail = f"{request.scope['path']}: there is nothing here; /schema lists what there is"
     elif error.status_code == 405:
-        allowed = headers.get("allow") or headers.get("Allow") or ""
         detail = f"{request.scope['path']} does not take {request.scope['method']}; it takes {allowed}"
     elif isinstance(error.extra, list):
         for part in error.extra:

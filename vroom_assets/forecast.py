@@ -40,7 +40,7 @@ def definitions_of(spec: ForecastSpec) -> dg.Definitions:
         contest_asset(spec),
         champion_asset(spec),
     ]
-    tables = [key(spec, name) for name in spec.sources]
+    tables = [key(spec, f"{name}_csv") for name in spec.sources] + [key(spec, name) for name in spec.sources]
     trained = [key(spec, "cv_metrics"), key(spec, CHALLENGER)]
     contested = [key(spec, "contest"), key(spec, CHAMPION)]
     stages = {

@@ -223,7 +223,7 @@ def _status_text(health: Health) -> str:
 
 def _champion_tables(champion: Champion) -> str:
     manifest = champion.manifest
-    mae = manifest.metrics.get("mae")
+    nested = {name: value for name, value in manifest.metrics.items() if name.startswith("nested_")}
     facts = [
         ("version", f"{manifest.version} (generation {champion.generation})"),
         ("forecasts", f"{manifest.unit} of a {manifest.entity} in {manifest.horizon}"),
@@ -231,7 +231,7 @@ def _champion_tables(champion: Champion) -> str:
         ("trained", f"{manifest.trained_at} on {manifest.rows} rows"),
         ("data as of", manifest.data_as_of),
         ("published", champion.published_at),
-        ("error (MAE)", f"{mae:.4g}" if mae is not None else "not told"),
+        *((name.replace("_", " ", 1), f"{value:.4g}") for name, value in nested.items()),
         ("MLflow run", manifest.mlflow_run_id),
         ("Dagster run", manifest.dagster_run_id),
     ]

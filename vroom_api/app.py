@@ -16,6 +16,8 @@ from vroom_api.champion import ChampionWatch
 from vroom_api.openapi import DocumentPlugin, PagePlugin
 from vroom_api.predict import prediction_routes
 from vroom_api.problems import Problem, respond, respond_to_defect, respond_to_framework
+from vroom_api.record import Recorder
+from vroom_api.record_routes import record_routes
 from vroom_api.settings import Settings
 from vroom_api.tables import open_database
 
@@ -31,6 +33,17 @@ def create_app(settings: Settings) -> Litestar:
     def database() -> sa.Engine:
         return open_database(settings.database_url)
 
+    capacity = max(settings.record_waiting, settings.largest_batch)
+    recorder = Recorder(database, capacity=capacity) if settings.record else None
+
+    @contextlib.asynccontextmanager
+    async def recorded(_: Litestar) -> AsyncIterator[None]:
+        if recorder is None:
+            yield
+            return
+        async with recorder, recorder.keeping(settings.record_days):
+            yield
+
     @contextlib.asynccontextmanager
     async def watched(_: Litestar) -> AsyncIterator[None]:
         await watch.reload()
@@ -43,12 +56,16 @@ def create_app(settings: Settings) -> Litestar:
     return Litestar(
         route_handlers=[
             *prediction_routes(
-                watch, largest_body=settings.largest_body, largest_batch=settings.largest_batch
+                watch,
+                largest_body=settings.largest_body,
+                largest_batch=settings.largest_batch,
+                recorder=recorder,
             ),
+            *record_routes(database, settings.home),
             *advice_routes(watch, largest_body=settings.largest_body),
             *catalog_routes(watch, database),
         ],
-        lifespan=[watched],
+        lifespan=[recorded, watched],
         exception_handlers={
             Problem: respond,
             HTTPException: respond_to_framework,

@@ -30,12 +30,13 @@ from vroom_api.contract import (
 )
 from vroom_api.freshness import Verdict
 from vroom_api.reasons import Explanation
+from vroom_api.record import EntityId, Origin
 from vroom_api.support import Outside
 
 log = logging.getLogger(__name__)
 
 LOWEST_LEVEL, USUAL_LEVEL, HIGHEST_LEVEL = 0.5, 0.9, 0.99
-OPTIONS = ("level", "explain")  # of a request, beside its inputs
+OPTIONS = ("level", "explain", "entity_id")  # of a request, beside its inputs
 EXACT_INTEGER = 2**53  # beyond it float64 skips integers
 FEATURE_TOLERANCE = 1e-9  # absolute, for features that are zero
 
@@ -58,6 +59,7 @@ class Champion:
     published_at: str
     loaded_at: str
     session: onnxruntime.InferenceSession
+    origin: Origin  # what its recorded predictions share
     request: type[msgspec.Struct]  # inputs in the manifest's order, then the options
     answer: type[msgspec.Struct]
     decoder: msgspec.json.Decoder[Any]  # one request
@@ -128,6 +130,7 @@ def prepare(bundle: Bundle, pointer: Pointer) -> Champion:
         published_at=pointer.published_at,
         loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         session=session,
+        origin=Origin.of(bundle.manifest, pointer.manifest_sha256, pointer.generation),
         request=request,
         answer=answer_of(bundle.manifest),
         decoder=msgspec.json.Decoder(request),
@@ -186,10 +189,16 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
         ),
     ]
     explained = Annotated[bool, msgspec.Meta(description="whether to give reasons")]
+    entity = Annotated[EntityId, msgspec.Meta(description="which one it is; recorded with the prediction")]
     # Attributes are numbered, so that an input may have any name.
     return msgspec.defstruct(
         "Request",
-        [*fields, ("level", level, USUAL_LEVEL), ("explain", explained, False)],
+        [
+            *fields,
+            ("level", level, USUAL_LEVEL),
+            ("explain", explained, False),
+            ("entity_id", entity | None, None),
+        ],
         rename={f"input{place}": name for place, name in enumerate(names)},
         frozen=True,
         gc=False,
@@ -213,6 +222,7 @@ def answer_of(manifest: Manifest) -> type[msgspec.Struct]:
             ("model_version", int, manifest.version),
             ("horizon", Annotated[str, _HORIZON], manifest.horizon),
             ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
+            ("prediction_id", Annotated[str, _PREDICTION_ID] | msgspec.UnsetType, msgspec.UNSET),
         ],
         rename={"value": f"predicted_{manifest.target}"},
         frozen=True,
@@ -251,6 +261,7 @@ def example_of(manifest: Manifest) -> dict[str, float]:
 
 
 _HORIZON = msgspec.Meta(description="the period that the number covers")
+_PREDICTION_ID = msgspec.Meta(description="of the record; not there where none is kept")
 _DATA_AS_OF = msgspec.Meta(description="time of the latest event in the training data")
 
 

@@ -25,7 +25,7 @@ REFUSALS = {
     "400": "the body or a parameter cannot be read",
     "413": "the body is too large",
     "422": "a field is unknown, missing or outside its range, or there is no finite prediction",
-    "503": "no champion serves yet, or it has expired and its forecast refuses such answers",
+    "503": "no champion serves yet, it has expired and its forecast refuses such answers, or the record is not written",
 }
 
 
@@ -219,8 +219,12 @@ def _operation_of(operation: Schema, schemas: Schema) -> str:
     if body := operation.get("requestBody"):
         schema = body["content"]["application/json"]["schema"]
         parts.append(f"<h3>Request{_plural(schema)}</h3>" + _properties(schema, schemas))
-    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    parts.append(f"<h3>Answer{_plural(schema)}</h3>" + _properties(schema, schemas))
+    for media_type, content in operation["responses"]["200"]["content"].items():
+        if media_type == "application/json":
+            schema = content["schema"]
+            parts.append(f"<h3>Answer{_plural(schema)}</h3>" + _properties(schema, schemas))
+        else:
+            parts.append(f"<h3>Answer: {text(media_type)}</h3>")
     return "".join(parts)
 
 

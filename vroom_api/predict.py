@@ -7,6 +7,7 @@ answer says comes from the one champion that was taken at its beginning.
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -32,6 +33,7 @@ from vroom_api.contract import InputField, Manifest
 from vroom_api.freshness import Ages, Expired, admit
 from vroom_api.problems import Fault, Problem
 from vroom_api.reasons import Explanation, NotExplainable, explain
+from vroom_api.record import LONGEST_TEXT, Notes, NotRecorded, Recorder, caller_of, fits
 from vroom_api.support import outside, supported
 
 MOST_FAULTS = 20  # told of one request
@@ -41,31 +43,54 @@ _encode = msgspec.json.Encoder().encode
 
 
 def prediction_routes(
-    watch: ChampionWatch, *, largest_body: int, largest_batch: int
+    watch: ChampionWatch, *, largest_body: int, largest_batch: int, recorder: Recorder | None = None
 ) -> list[ASGIRouteHandler]:
-    """POST /predict and POST /predict/batch."""
+    """POST /predict and POST /predict/batch; nothing is answered that the recorder, if there is one, did not keep."""
 
     @asgi("/predict", copy_scope=False)
     async def predict(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(cast(HTTPScope, scope), receive, largest_body)
         champion = serving(watch)
+        notes = notes_of(recorder, scope)
         if EXPLAIN in body:
-            answer = await asyncio.to_thread(predict_one, champion, body)
+            answer = await asyncio.to_thread(predict_one, champion, body, notes)
         else:
-            answer = predict_one(champion, body)
+            answer = predict_one(champion, body, notes)
+        await keep(recorder, notes)
         await respond(send, answer)
 
     @asgi("/predict/batch", copy_scope=False)
     async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(cast(HTTPScope, scope), receive, largest_body)
         champion = serving(watch)
+        notes = notes_of(recorder, scope)
         if EXPLAIN in body:
-            answer = await asyncio.to_thread(predict_many, champion, body, largest_batch)
+            answer = await asyncio.to_thread(predict_many, champion, body, largest_batch, notes)
         else:
-            answer = predict_many(champion, body, largest_batch)
+            answer = predict_many(champion, body, largest_batch, notes)
+        await keep(recorder, notes)
         await respond(send, answer)
 
     return [predict, predict_batch]
+
+
+def notes_of(recorder: Recorder | None, scope: Scope) -> Notes | None:
+    return Notes(caller_of(scope), time.perf_counter_ns()) if recorder is not None else None
+
+
+async def keep(recorder: Recorder | None, notes: Notes | None) -> None:
+    """Wait until what a request predicted is durable.
+
+    Raises:
+        Problem: it is not in the record, 503.
+    """
+    if recorder is None or notes is None:
+        return
+    try:
+        await recorder.record(*notes.made)
+    except NotRecorded as error:
+        retry = {"retry-after": str(error.retry_after)}
+        raise Problem(503, "not-recorded", str(error), headers=retry) from error
 
 
 def serving(watch: ChampionWatch) -> Champion:
@@ -87,7 +112,7 @@ def serving(watch: ChampionWatch) -> Champion:
     return champion
 
 
-def predict_one(champion: Champion, body: bytes) -> bytes:
+def predict_one(champion: Champion, body: bytes, notes: Notes | None = None) -> bytes:
     """Answer a JSON object of inputs.
 
     Raises:
@@ -97,7 +122,7 @@ def predict_one(champion: Champion, body: bytes) -> bytes:
         request = champion.decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
-    *row, level, explained = msgspec.structs.astuple(request)
+    *row, level, explained, entity_id = msgspec.structs.astuple(request)
     ages = admitted(champion)
     predictions, features = score(champion, np.array([row], dtype=np.float64))
     value = predictions.item()
@@ -105,21 +130,21 @@ def predict_one(champion: Champion, body: bytes) -> bytes:
     if not (math.isfinite(value) and all(map(math.isfinite, known))):
         raise _not_finite(champion.manifest, row, known)
     strange = outside(champion.manifest, row, known)
-    return _encode(
-        champion.answer(
-            value,
-            _interval(champion.manifest, value, level),
-            not strange,
-            strange,
-            ages.freshness,
-            ages.data_age_s,
-            ages.model_age_s,
-            reasons_of(champion, row) if explained else msgspec.UNSET,
-        )
+    answer = champion.answer(
+        value,
+        _interval(champion.manifest, value, level),
+        not strange,
+        strange,
+        ages.freshness,
+        ages.data_age_s,
+        ages.model_age_s,
+        reasons_of(champion, row) if explained else msgspec.UNSET,
     )
+    (answer,) = noted(champion, notes, [entity_id], [row], [known], [answer])
+    return _encode(answer)
 
 
-def predict_many(champion: Champion, body: bytes, most: int) -> bytes:
+def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None = None) -> bytes:
     """Answer a JSON array of 1 to `most` objects, in its order; all or nothing.
 
     Raises:
@@ -133,7 +158,8 @@ def predict_many(champion: Champion, body: bytes, most: int) -> bytes:
         allowed = f"1..{most} rows"
         detail = f"batch: {len(requests)} rows are not within {allowed}"
         raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
-    table = np.array([msgspec.structs.astuple(request) for request in requests], dtype=np.float64)
+    told = [msgspec.structs.astuple(request) for request in requests]
+    table = np.array([fields[:-1] for fields in told], dtype=np.float64)
     rows, levels, explained = np.ascontiguousarray(table[:, :-2]), table[:, -2].tolist(), table[:, -1]
     if explained.sum() > MOST_EXPLAINED:
         detail = f"explain: reasons are given for up to {MOST_EXPLAINED} rows of a batch"
@@ -158,7 +184,28 @@ def predict_many(champion: Champion, body: bytes, most: int) -> bytes:
         answers[place] = msgspec.structs.replace(
             answers[place], reasons=reasons_of(champion, rows[place].tolist())
         )
-    return _encode(answers)
+    entity_ids = [fields[-1] for fields in told]
+    return _encode(noted(champion, notes, entity_ids, rows.tolist(), features.tolist(), answers))
+
+
+def noted(
+    champion: Champion,
+    notes: Notes | None,
+    entity_ids: Sequence[str | None],
+    rows: Sequence[list[float]],
+    features: Sequence[list[float]],
+    answers: list[Any],
+) -> list[Any]:
+    """The answers, with the ids under which they are recorded where they are."""
+    if notes is None:
+        return answers
+    return [
+        msgspec.structs.replace(
+            answer,
+            prediction_id=notes.take(champion.origin, row, known, answer.value, answer.interval, entity_id),
+        )
+        for entity_id, row, known, answer in zip(entity_ids, rows, features, answers, strict=True)
+    ]
 
 
 def admitted(champion: Champion) -> Ages:
@@ -283,6 +330,11 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
     if not isinstance(explained := content.get("explain", False), bool):
         detail = f"{where}explain: {_shown(explained)} is neither true nor false"
         found.append(Fault("explain", detail, "true or false", row))
+    entity_id = content.get("entity_id")
+    if not (entity_id is None or (isinstance(entity_id, str) and fits(entity_id))):
+        allowed = f"1..{LONGEST_TEXT} characters without control characters"
+        detail = f"{where}entity_id: {_shown(entity_id)} is not {allowed}"
+        found.append(Fault("entity_id", detail, allowed, row))
     return found
 
 

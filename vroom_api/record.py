@@ -220,13 +220,15 @@ class Recorder:
         self._patience = patience
         self._store: _Store | None = None  # only in the writer's thread
         self._queue: deque[tuple[Sequence[Prediction], asyncio.Future[None]]] = deque()
-        self._work = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._thread: ThreadPoolExecutor | None = None
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
         self._probed = 0.0
 
     async def __aenter__(self) -> "Recorder":
+        self._stopping = False
+        self._work = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._writer = asyncio.create_task(self._write(), name="record")
         return self
 
@@ -237,7 +239,9 @@ class Recorder:
         if self._writer is not None:
             await self._writer
         await self._off_loop(self._disconnect)
-        self._thread.shutdown()
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._thread = self._writer = None
 
     def record(self, *made: Prediction) -> "asyncio.Future[None]":
         """Put predictions into the queue, all or none; the future is done when they are durable.
@@ -249,7 +253,7 @@ class Recorder:
         """
         for prediction in made:
             _check(prediction)
-        if self._stopping or self._writer is None:
+        if self._stopping or self._writer is None or self._writer.done():
             raise RecordUnavailable("the service is stopping and records nothing more; ask another one")
         if self.waiting + len(made) > self.capacity:
             self.refused += len(made)
@@ -309,11 +313,16 @@ class Recorder:
             await asyncio.sleep(every)
 
     async def _write(self) -> None:
-        while not self._stopping or self._queue:
-            await self._work.wait()
-            self._work.clear()
-            while self._queue:
-                await self._commit(self._take())
+        try:
+            while not self._stopping or self._queue:
+                await self._work.wait()
+                self._work.clear()
+                while self._queue:
+                    await self._commit(self._take())
+        finally:  # should this ever end early, nobody waits for it
+            for _, done in self._queue:
+                if not done.done():
+                    done.set_exception(RecordUnavailable("the record has stopped; ask again"))
 
     def _take(self) -> list[tuple[Sequence[Prediction], "asyncio.Future[None]"]]:
         batch = [self._queue.popleft()]

@@ -22,7 +22,7 @@ from vroom_api import history, lineage, outcomes
 from vroom_api.history import LARGEST_PAGE, Filter, Page, ParquetUnavailable, UnknownPrediction
 from vroom_api.lineage import Lineage
 from vroom_api.outcomes import MOST_AT_ONCE, BadOutcome, OtherValue, Outcome, Received, UnknownSubject
-from vroom_api.problems import Fault, Problem, respond
+from vroom_api.problems import MEDIA_TYPE, Fault, Problem, respond
 from vroom_api.record import NO_CONTROL_CHARACTERS, RETRY_AFTER, caller_of
 
 _CHUNK = 1 << 16
@@ -71,6 +71,9 @@ def _refusal(description: str) -> ResponseSpec:
     return ResponseSpec(None, description=description)  # the shape of refusals is the same everywhere
 
 
+_away = _refusal("the database of the record does not answer")
+
+
 @dataclass
 class _OutcomesOperation(Operation):
     """The body is decoded strictly, by us; this says what it is."""
@@ -84,7 +87,15 @@ class _OutcomesOperation(Operation):
             ]
         }
         several = {"type": "array", "items": outcome, "minItems": 1, "maxItems": MOST_AT_ONCE}
-        schema: Any = {"anyOf": [outcome, several]}
+        schema: Any = {
+            "description": (
+                "One outcome or a list of them. Each has forecast and value (what was observed), and either "
+                "prediction_id, or entity_id and period (which one the value covers, e.g. 2026-Q1); observed_at "
+                "and correction where they matter."
+            ),
+            "examples": [{"forecast": "reservations", "entity_id": "1234", "period": "2026", "value": 7}],
+            "anyOf": [outcome, several],
+        }
         self.request_body = RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)
 
 
@@ -102,6 +113,7 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         summary="Recorded predictions, newest first",
         tags=["record"],
         exception_handlers=_unavailable,
+        responses={503: _away},
         sync_to_thread=True,
     )
     def page(
@@ -124,13 +136,14 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         description=(
             "The chain from the prediction over champion, runs and data version to the snapshots. Each step is "
             "checked now: the digests of the bundle's files and of the snapshots, and the recorded features, value "
-            "and interval, computed again. 200 where all holds; 409 with the same body where something does not."
+            "and interval, computed again. 200 where all holds; where something does not, 409 with a problem that has the same fields."
         ),
         tags=["record"],
         exception_handlers=_unavailable,
         responses={
             404: _refusal("no such prediction in the record"),
-            409: ResponseSpec(Lineage, description="something behind the prediction has changed"),
+            503: _away,
+            409: _refusal("something behind the prediction has changed"),
         },
     )
     async def chain(identifier: FromPath[UUID]) -> Response[Lineage]:
@@ -139,7 +152,11 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
             found = await loop.run_in_executor(_verifiers, _verify, database, str(identifier), root)
         except UnknownPrediction as error:
             raise Problem(404, "unknown-prediction", str(error)) from None
-        return Response(found, status_code=200 if found.verified else 409)
+        if found.verified:
+            return Response(found)
+        content = Problem(409, "not-verified", "; ".join(found.failed)).content() | msgspec.to_builtins(found)
+        refused: Response[Any] = Response(content, status_code=409, media_type=MEDIA_TYPE)
+        return refused
 
     @get(
         "/predictions/export",
@@ -150,7 +167,7 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         exception_handlers=_unavailable,
         media_type="text/csv",
         sync_to_thread=True,
-        responses={501: _refusal("Parquet is not available here")},
+        responses={501: _refusal("Parquet is not available here"), 503: _away},
     )
     def export(
         format: Format = "csv",
@@ -184,9 +201,11 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         status_code=200,
         operation_class=_OutcomesOperation,
         responses={
+            400: _refusal("the body is no JSON"),
             404: _refusal("a prediction that is not in the record"),
             409: _refusal("another value is recorded and this is no correction"),
             422: _refusal("not an outcome"),
+            503: _away,
         },
     )
     async def tell(request: Request[Any, Any, Any], body: RawBody) -> Received:

@@ -24,6 +24,9 @@ class Settings:
     largest_body: int = 1_000_000  # bytes of a request
     largest_batch: int = 1_000  # rows of a request
     watch_seconds: float = 0.5  # between two looks at the pointer
+    record: bool = True  # whether predictions are recorded before they are answered
+    record_days: float = 0.0  # that predictions and outcomes are kept; 0 for ever
+    record_waiting: int = 10_000  # predictions that may wait for the disk
     shutdown_seconds: int = 10  # that requests under way are given to finish
 
     @classmethod
@@ -44,6 +47,9 @@ class Settings:
             largest_body=int(found.number("LARGEST_BODY", cls.largest_body, 1_000, 100_000_000, whole=True)),
             largest_batch=int(found.number("LARGEST_BATCH", cls.largest_batch, 1, 100_000, whole=True)),
             watch_seconds=found.number("WATCH_SECONDS", cls.watch_seconds, 0.05, 3_600),
+            record=found.switch("RECORD", cls.record),
+            record_days=found.number("RECORD_DAYS", cls.record_days, 0, 36_500),
+            record_waiting=int(found.number("RECORD_WAITING", cls.record_waiting, 1, 1_000_000, whole=True)),
             shutdown_seconds=int(found.number("SHUTDOWN_SECONDS", cls.shutdown_seconds, 1, 600, whole=True)),
         )
 
@@ -73,6 +79,12 @@ class _Environment:
             kind = "a whole number" if whole else "a number"
             raise BadSetting(f"VROOM_{name}={text!r}: use {kind} from {low:g} to {high:g}")
         return value
+
+    def switch(self, name: str, default: bool) -> bool:
+        text = self.text(name, "on" if default else "off").lower()
+        if text not in ("on", "off"):
+            raise BadSetting(f"VROOM_{name}={text!r}: use on or off")
+        return text == "on"
 
     def database(self, name: str, default: str) -> str:
         text = self.text(name, default)

@@ -4,6 +4,8 @@ SQLite (WAL, synchronous=FULL) by default; Postgres by changing VROOM_DATABASE_U
 """
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ import sqlalchemy as sa
 from vroom_api.contract import home
 
 metadata = sa.MetaData()
+_ATTEMPTS = 100
 
 ledger = sa.Table(
     "ledger",
@@ -118,7 +121,14 @@ def _create_tables(engine: sa.Engine) -> None:
 
 def _make_durable(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    for attempt in range(_ATTEMPTS):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # of two that switch at once SQLite refuses one without waiting
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.05)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 

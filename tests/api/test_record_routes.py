@@ -14,7 +14,10 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.testing import TestClient
 
+from tests.api.conftest import EXAMPLE, settings_of
+from tests.api.conftest import publish as publish_bundle
 from tests.api.test_lineage import CSVS, FORECAST, flip, predicted, publish, store
+from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
 from vroom_api.problems import Problem, respond, respond_to_framework
 from vroom_api.record import new_id, time_of
@@ -63,7 +66,9 @@ def test_one_changed_byte_is_a_status_that_a_script_notices(
     flip(snapshot, 3)
     response = client.get(f"/predictions/{one.id}")
     assert response.status_code == 409
+    assert response.headers["content-type"] == "application/problem+json"
     found = response.json()
+    assert found["type"] == "urn:vroom:not-verified"
     assert found["verified"] is False
     assert len(found["failed"]) == 1
     assert sum(step["verified"] is False for step in found["chain"]) == 1
@@ -224,3 +229,78 @@ def test_the_document_says_what_an_outcome_is(client: TestClient[Any]) -> None:
     assert set(one["required"]) == {"forecast", "value"}
     assert one["additionalProperties"] is False
     assert several["items"] == one
+
+
+# The service as a whole
+
+
+def service(home: Path, **given: Any) -> TestClient[Any]:
+    return TestClient(create_app(settings_of(home, record=True, **given)))
+
+
+def test_an_answer_names_its_record_which_verifies(tmp_path: Path) -> None:
+    publish_bundle(tmp_path, 3)
+    with service(tmp_path) as client:
+        answer = client.post("/predict", json=EXAMPLE | {"entity_id": "vehicle 7", "level": 0.8}).json()
+        response = client.get(f"/predictions/{answer['prediction_id']}")
+    assert response.status_code == 200, response.text
+    recorded = response.json()["prediction"]
+    assert recorded["value"] == answer["predicted_reservations"]
+    assert {"level": recorded["level"], "low": recorded["low"], "high": recorded["high"]} == answer[
+        "interval"
+    ]
+    assert recorded["inputs"] == EXAMPLE
+    assert (recorded["entity_id"], recorded["version"], recorded["caller"]) == ("vehicle 7", 3, "anonymous")
+
+
+def test_every_row_of_a_batch_is_recorded(tmp_path: Path) -> None:
+    publish_bundle(tmp_path, 1)
+    with service(tmp_path) as client:
+        rows = [EXAMPLE | {"num_images": images} for images in range(50)]
+        answers = client.post("/predict/batch", json=rows).json()
+        page = client.get("/predictions", params={"limit": 50}).json()["predictions"]
+        checks = {client.get(f"/predictions/{answer['prediction_id']}").status_code for answer in answers[:5]}
+    assert [one["id"] for one in reversed(page)] == [answer["prediction_id"] for answer in answers]
+    assert [one["inputs"]["num_images"] for one in reversed(page)] == list(range(50))
+    assert checks == {200}
+
+
+def test_what_is_refused_is_not_recorded(tmp_path: Path) -> None:
+    publish_bundle(tmp_path, 1)
+    with service(tmp_path) as client:
+        for wrong in ({"num_images": -1}, {"entity_id": "a\nb"}, {"entity_id": "a\n"}, {"entity_id": ""}):
+            assert client.post("/predict", json=EXAMPLE | wrong).status_code == 422
+        assert client.get("/predictions").json() == {"predictions": [], "next": None}
+
+
+def test_what_cannot_be_recorded_is_not_answered(tmp_path: Path) -> None:
+    publish_bundle(tmp_path, 1)
+    (tmp_path / "folder.db").mkdir()
+    with service(tmp_path, database_url=f"sqlite:///{tmp_path / 'folder.db'}") as client:
+        refused = client.post("/predict", json=EXAMPLE)
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:vroom:not-recorded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert str(tmp_path) not in refused.text
+        (tmp_path / "folder.db").rmdir()
+        assert client.post("/predict", json=EXAMPLE).status_code == 200
+
+
+def test_a_batch_beyond_the_queue_is_taken_all_the_same(tmp_path: Path) -> None:
+    publish_bundle(tmp_path, 1)
+    with service(tmp_path, record_waiting=1, largest_batch=20) as client:
+        assert client.post("/predict/batch", json=[EXAMPLE] * 20).status_code == 200
+
+
+def test_without_a_record_there_is_no_id(tmp_path: Path) -> None:
+    publish_bundle(tmp_path, 1)
+    with TestClient(create_app(settings_of(tmp_path, record=False))) as client:
+        assert "prediction_id" not in client.post("/predict", json=EXAMPLE).json()
+        assert client.get("/predictions").json()["predictions"] == []
+
+
+def test_a_service_that_starts_again_records_again(tmp_path: Path) -> None:
+    publish_bundle(tmp_path, 1)
+    app = create_app(settings_of(tmp_path, record=True, record_days=30.0))
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.post("/predict", json=EXAMPLE).status_code == 200

@@ -62,7 +62,7 @@ def test_in_a_batch_reasons_go_to_the_rows_that_ask(client: TestClient[Any]) -> 
 
 
 def test_a_champion_that_cannot_explain_says_so(state: Path, serve: Serve) -> None:
-    publish(state, 1)
+    publish(state, 1, background=[])
     status, detail = refused(serve(), "/predict", EXAMPLE | {"explain": True})
     assert status == 422
     assert "carries no background rows" in detail

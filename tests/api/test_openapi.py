@@ -13,9 +13,7 @@ from litestar.testing import TestClient
 from tests.api.conftest import EXAMPLE, NAMES, inputs, point, publish
 from vroom_api.contract import Lever
 
-ADVICE = {
-    "price": Lever(input="actual_price", worth="revenue", unit="USD", description="price × reservations")
-}
+ADVICE = {"image": Lever(input="pictures", worth="shown", unit="", description="photos × reservations")}
 
 
 def document_of(client: TestClient[Any]) -> dict[str, Any]:
@@ -103,7 +101,8 @@ def test_the_document_follows_the_champion(state: Path, client: TestClient[Any])
     after = document["components"]["schemas"]["Request"]["properties"]
     assert (after.keys() - before.keys(), before.keys() - after.keys()) == ({"pictures"}, {"num_images"})
     assert after["pictures"]["maximum"] == 50
-    assert "/advise/price" in document["paths"]
+    assert "/advise/image" in document["paths"]
+    assert "/advise/price" not in document["paths"]
     point(state, 1)
     client.post("/reload")
     assert document_of(client)["components"]["schemas"]["Request"]["properties"] == before

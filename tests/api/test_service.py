@@ -171,6 +171,38 @@ def test_sigterm_finishes_what_is_under_way_and_ends_the_process(tmp_path: Path)
             urllib.request.urlopen(f"{address}/health", timeout=5)
 
 
+def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> None:
+    home = tmp_path / "var"
+    publish(home, 1)
+    checks = (
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+        "negative_data_rejection",
+        "unsupported_method",
+    )  # not positive_data_acceptance: a ratio of two prices, each in its range, may have no finite logarithm
+    with running(home, RECORD="off") as (address, _):
+        fuzzed = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("schemathesis")),
+                "run",
+                f"{address}/schema/openapi.json",
+                *("--include-path-regex", "^/(predict|predict/batch|advise/.+|model|health|reload|ledger)$"),
+                *("--checks", ",".join(checks)),
+                *("--max-examples", "25", "--seed", "1", "--no-color"),
+                *("--generation-database", "none"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert fuzzed.returncode == 0, fuzzed.stdout
+    assert "Operations:       7 selected" in fuzzed.stdout
+
+
 def test_a_server_tells_little_about_itself(tmp_path: Path) -> None:
     home = tmp_path / "var"
     publish(home, 1)

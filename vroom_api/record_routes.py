@@ -41,8 +41,17 @@ EntityId = Annotated[
     str | None,
     QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=128, description="what was asked about"),
 ]
-Since = Annotated[datetime | None, QueryParameter(description="not earlier; UTC where no offset is given")]
-Until = Annotated[datetime | None, QueryParameter(description="earlier; UTC where no offset is given")]
+# Texts, because as times the framework would take bare numbers too.
+Since = Annotated[
+    str | None,
+    QueryParameter(
+        schema_extra={"format": "date-time"}, description="not earlier; UTC where no offset is given"
+    ),
+]
+Until = Annotated[
+    str | None,
+    QueryParameter(schema_extra={"format": "date-time"}, description="earlier; UTC where no offset is given"),
+]
 Before = Annotated[UUID | None, QueryParameter(description="`next` of the page before")]
 Limit = Annotated[int, QueryParameter(ge=1, le=LARGEST_PAGE, description="predictions on a page")]
 Format = Annotated[Literal["csv", "parquet"], QueryParameter(description="of the file")]
@@ -126,7 +135,9 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         before: Before = None,
         limit: Limit = 100,
     ) -> Page:
-        wanted = Filter(forecast, version, caller, entity_id, _utc(since), _utc(until))
+        wanted = Filter(
+            forecast, version, caller, entity_id, _moment("since", since), _moment("until", until)
+        )
         return history.page(database(), wanted, before=str(before) if before else None, size=limit)
 
     @get(
@@ -178,7 +189,9 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         since: Since = None,
         until: Until = None,
     ) -> Stream:
-        wanted = Filter(forecast, version, caller, entity_id, _utc(since), _utc(until))
+        wanted = Filter(
+            forecast, version, caller, entity_id, _moment("since", since), _moment("until", until)
+        )
         headers = {"content-disposition": f'attachment; filename="predictions.{format}"'}
         if format == "csv":
             return Stream(history.csv_pieces(database(), wanted), media_type="text/csv", headers=headers)
@@ -254,8 +267,16 @@ def _place(message: str) -> str:
     return path.strip("`.") or "outcome"
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+def _moment(name: str, told: str | None) -> datetime | None:
+    if told is None:
+        return None
+    try:
+        moment = msgspec.convert(told, datetime)
+    except msgspec.ValidationError:
+        allowed = "a time like 2026-03-01T12:00:00Z"
+        detail = f"{name}: {told[:40]!r} is not {allowed}"
+        raise Problem(400, "bad-request", detail, faults=[Fault(name, detail, allowed)]) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

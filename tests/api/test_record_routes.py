@@ -114,6 +114,7 @@ def test_predictions_are_found_by_time(engine: sa.Engine, client: TestClient[Any
         {"version": "0"},
         {"version": "99999999999"},
         {"since": "yesterday"},
+        {"until": "0.5"},
         {"before": "first"},
         {"caller": "a\x00"},
         {"entity_id": "x" * 129},

@@ -1,23 +1,24 @@
 """`python -m vroom_api`: the service on uvicorn, one worker. SIGTERM finishes what is under way."""
 
-import logging
 import sys
 
 import uvicorn
 
 from vroom_api.app import create_app
+from vroom_api.operations import configure_logs
 from vroom_api.settings import BadSetting, Settings
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.read()
+        configure_logs(settings.log_level, settings.log_format)
+        app = create_app(settings)
     except BadSetting as error:
         print(f"Vroom's service cannot start: {error}", file=sys.stderr)
         return 2
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",

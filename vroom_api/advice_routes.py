@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from vroom_api.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
-from vroom_api.champion import Champion, ChampionWatch, score
+from vroom_api.champion import Champion, ChampionWatch, row_of, score
 from vroom_api.freshness import Verdict
 from vroom_api.predict import admitted, faults, read_body, refusal, serving
 from vroom_api.problems import Fault, Problem
@@ -118,7 +118,8 @@ def decode(champion: Champion, body: bytes) -> tuple[list[float], float, Options
             422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found
         ) from None
     values = msgspec.structs.asdict(request)
-    return [values[f"input{place}"] for place in range(len(manifest.inputs))], values["level"], options
+    row = row_of(champion, [values[f"input{place}"] for place in range(len(manifest.inputs))])
+    return row, values["level"], options
 
 
 def _field(error: msgspec.ValidationError) -> str:

@@ -2,30 +2,41 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 
 import sqlalchemy as sa
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
 from vroom_api.advice_routes import advice_routes
 from vroom_api.catalog import catalog_routes
 from vroom_api.champion import ChampionWatch
+from vroom_api.keys import Keyring, create_first_admin
 from vroom_api.openapi import DocumentPlugin, PagePlugin
+from vroom_api.operations import Measures, operation_routes
 from vroom_api.predict import prediction_routes
 from vroom_api.problems import Problem, respond, respond_to_defect, respond_to_framework
 from vroom_api.record import Recorder
 from vroom_api.record_routes import record_routes
+from vroom_api.security import Shield, key_routes
 from vroom_api.settings import Settings
 from vroom_api.tables import open_database
+from vroom_api.tracing import tracing
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> Litestar:
     """The service for one forecast.
 
     It starts without a champion and without a database; what needs one says so.
+
+    Raises:
+        BadSetting: telemetry is asked for and not installed.
     """
     watch = ChampionWatch(settings.forecast, settings.home, settings.watch_seconds)
 
@@ -53,7 +64,21 @@ def create_app(settings: Settings) -> Litestar:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    return Litestar(
+    measures = Measures(watch, recorder)
+    keyring = Keyring(database) if settings.auth else None
+
+    plugins, traced = tracing() if settings.telemetry else ([], [])
+
+    @contextlib.asynccontextmanager
+    async def guarded(_: Litestar) -> AsyncIterator[None]:
+        if keyring is None:
+            yield
+            return
+        await asyncio.to_thread(_first_admin, database, settings)
+        async with keyring.kept():
+            yield
+
+    app = Litestar(
         route_handlers=[
             *prediction_routes(
                 watch,
@@ -64,8 +89,18 @@ def create_app(settings: Settings) -> Litestar:
             *record_routes(database, settings.home),
             *advice_routes(watch, largest_body=settings.largest_body),
             *catalog_routes(watch, database),
+            *operation_routes(watch, recorder, measures),
+            *(key_routes(database) if keyring else []),
         ],
-        lifespan=[recorded, watched],
+        plugins=plugins,
+        lifespan=[guarded, recorded, watched, *traced],
+        cors_config=CORSConfig(
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+        )
+        if settings.cors_origins
+        else None,
         exception_handlers={
             Problem: respond,
             HTTPException: respond_to_framework,
@@ -76,11 +111,30 @@ def create_app(settings: Settings) -> Litestar:
             version="1",
             path="/schema",
             render_plugins=[
-                PagePlugin(watch, settings.largest_batch),
-                DocumentPlugin(watch, settings.largest_batch),
+                PagePlugin(watch, settings.largest_batch, settings.auth),
+                DocumentPlugin(watch, settings.largest_batch, settings.auth),
             ],
         ),
         request_max_body_size=settings.largest_body,
         logging_config=None,
         debug=False,
     )
+    app.asgi_handler = Shield(
+        app.asgi_handler,
+        keyring=keyring,
+        hosts=settings.allowed_hosts,
+        seconds=settings.request_seconds,
+        rate=settings.rate,
+        measures=measures,
+    )
+    return app
+
+
+def _first_admin(database: Callable[[], sa.Engine], settings: Settings) -> None:
+    """A database that does not answer yet keeps nobody from starting; `litestar keys` makes keys as well."""
+    try:
+        create_first_admin(database(), settings.home / "admin.key")
+    except (sa.exc.DBAPIError, OSError) as error:
+        log.warning(
+            "no first admin's key was made, the serving database does not answer: %s", type(error).__name__
+        )

@@ -1,5 +1,6 @@
 """What serves, how it is, and what was decided: /model, /health, /reload, /ledger and the page at /."""
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -12,13 +13,18 @@ from litestar.params import Parameter
 
 from vroom_api.champion import Champion, ChampionWatch, Reload
 from vroom_api.contract import FeatureField, InputField, Recipe
+from vroom_api.keys import Role
 from vroom_api.pages import page, table, text
 from vroom_api.predict import allowed_of, serving
 from vroom_api.problems import Problem
+from vroom_api.security import needs
 from vroom_api.tables import ledger
+
+log = logging.getLogger(__name__)
 
 MOST_ENTRIES = 500
 SHOWN_ENTRIES = 25  # on the page
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # what a database takes as text
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -97,7 +103,12 @@ def catalog_routes(watch: ChampionWatch, database: Database) -> list[HTTPRouteHa
     def show_health() -> Health:
         return health_of(watch)
 
-    @post("/reload", summary="Load what the pointer names, now", status_code=200)
+    @post(
+        "/reload",
+        summary="Load what the pointer names, now",
+        status_code=200,
+        guards=[needs(Role.OPERATOR)],
+    )
     async def reload() -> Reload:
         return await watch.reload()
 
@@ -107,8 +118,12 @@ def catalog_routes(watch: ChampionWatch, database: Database) -> list[HTTPRouteHa
         before: Annotated[
             int | None, Parameter(ge=1, le=2**63 - 1, description="only entries with a smaller id")
         ] = None,
-        event: Annotated[str | None, Parameter(max_length=32, description="e.g. contest")] = None,
-        forecast: Annotated[str | None, Parameter(max_length=64, description="e.g. reservations")] = None,
+        event: Annotated[
+            str | None, Parameter(max_length=32, pattern=_PRINTABLE, description="e.g. contest")
+        ] = None,
+        forecast: Annotated[
+            str | None, Parameter(max_length=64, pattern=_PRINTABLE, description="e.g. reservations")
+        ] = None,
     ) -> Entries:
         return read_ledger(database, limit, before=before, event=event, forecast=forecast)
 
@@ -173,11 +188,12 @@ def read_ledger(
         with database().connect() as connection:
             rows = connection.execute(query).mappings().all()
     except (sa.exc.DBAPIError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        # The driver's own words may name hosts and users: they are for the log.
+        log.warning("the serving database does not answer: %s", getattr(error, "orig", None) or error)
         raise Problem(
             503,
             "no-database",
-            f"the serving database does not answer ({reason}); VROOM_DATABASE_URL names it",
+            "the serving database does not answer; the service's log says why, VROOM_DATABASE_URL names it",
             headers={"retry-after": "10"},
         ) from error
     entries = [Entry(**{**row, "time": _aware(row["time"])}) for row in rows[:limit]]

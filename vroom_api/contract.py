@@ -16,8 +16,10 @@ renamed; nothing half-written is ever under its final name.
 import hashlib
 import math
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal
 
 import msgspec
@@ -39,7 +41,7 @@ class InputField(Record, frozen=True):
     and the range that training saw."""
 
     name: str
-    type: Literal["integer", "number"]
+    type: Literal["integer", "number", "text"]
     description: str
     unit: str | None
     minimum: float | None
@@ -49,6 +51,22 @@ class InputField(Record, frozen=True):
     seen_maximum: float
     example: float
     levels: list[float] = []  # every value that training saw, ascending; empty for a continuous input
+    values: list[str] = []  # of a text: what it may be; a row holds its place among them
+    nullable: bool = False  # whether it may be left out; a row holds NaN then
+    seen_missing: bool = False  # whether training saw rows without it
+
+    def told(self, value: float) -> float | str | None:
+        """What a caller sends for a value in a row: a text for its place, nothing for NaN."""
+        if value != value:
+            return None
+        return self.values[round(value)] if self.values else value
+
+    def shown(self, value: float, digits: int = 10) -> str:
+        """A value in a sentence."""
+        told = self.told(value)
+        if told is None or isinstance(told, str):
+            return told or "left out"
+        return f"{told:.{digits}g}"
 
 
 class FeatureField(Record, frozen=True):
@@ -61,6 +79,31 @@ class FeatureField(Record, frozen=True):
     inputs: list[str] = []  # the inputs that the expression reads; empty where that is not known
     seen_minimum: float | None = None
     seen_maximum: float | None = None
+
+
+class Reliability(Record, frozen=True):
+    """How often out-of-fold probabilities came true, in bins; a value on an edge belongs above it.
+
+    Its intervals hold the share of yes among predictions of the same bin (Wilson 1927,
+    doi:10.1080/01621459.1927.10502953), moved by how far the prediction is from the bin's mean.
+    """
+
+    edges: list[float]  # inner, ascending
+    rows: list[int]
+    yes: list[float]  # how many
+    predicted: list[float]  # mean
+
+    def interval(self, prediction: float, level: float) -> tuple[float, float]:
+        place = bisect_right(self.edges, prediction)
+        count, moved = self.rows[place], prediction - self.predicted[place]
+        if not count:
+            return 0.0, 1.0
+        z = NormalDist().inv_cdf(0.5 + level / 2)
+        share, weight = self.yes[place] / count, z * z / count
+        middle = (share + weight / 2) / (1 + weight)
+        half = z / (1 + weight) * math.sqrt(share * (1 - share) / count + weight / (4 * count))
+        low, high = middle - half + moved, middle + half + moved
+        return max(min(low, prediction), 0.0), min(max(high, prediction), 1.0)
 
 
 class Calibration(Record, frozen=True):
@@ -76,6 +119,7 @@ class Calibration(Record, frozen=True):
     integer: bool
     minimum: float | None
     coverage: dict[str, float]  # measured out of fold at 0.9: overall, lower, middle, upper tercile
+    reliability: Reliability | None = None  # of a probability, which has no residuals
 
     def interval(self, prediction: float, level: float) -> tuple[float, float]:
         """The central interval at `level` (0.5-0.99) around one prediction.
@@ -83,6 +127,8 @@ class Calibration(Record, frozen=True):
         For integer targets the bounds are the outermost integers inside the continuous interval, which
         covers exactly what the continuous one covers; it is never empty.
         """
+        if self.reliability is not None:
+            return self.reliability.interval(prediction, level)
         scale = max(prediction, 1e-9) ** self.power
         tail = (1.0 - level) / 2.0
         low = prediction + self._quantile(tail) * scale
@@ -145,7 +191,7 @@ class Manifest(Record, frozen=True):
     version: int  # of the model registered in MLflow
     entity: str
     target: str
-    kind: Literal["count"]
+    kind: Literal["count", "regression", "binary"]
     unit: str
     horizon: str
     inputs: list[InputField]
@@ -165,7 +211,7 @@ class Manifest(Record, frozen=True):
     dagster_run_id: str
     libraries: dict[str, str]
     files: dict[str, str]  # file name -> SHA-256
-    background: list[list[float]] = []  # training rows that stand for a typical entity in reasons
+    background: list[list[float | None]] = []  # training rows that stand for a typical entity in reasons
     advice: dict[str, Lever] = {}
     freshness: FreshnessPolicy = FreshnessPolicy()
 
@@ -173,10 +219,25 @@ class Manifest(Record, frozen=True):
 class Golden(Record, frozen=True):
     """Rows with the outputs of the trained model, in the manifest's order of inputs and features."""
 
-    inputs: list[list[float]]
+    inputs: list[list[float | None]]  # None: left out
     features: list[list[float]]
     predictions: list[float]
     tolerance: float  # largest relative difference
+
+    def agrees(self, predictions: Sequence[float]) -> bool:
+        """Whether these are the golden predictions, but for the last digits."""
+        return len(predictions) == len(self.predictions) and all(
+            abs(found - wanted) <= self.tolerance * scale
+            for found, wanted, scale in zip(
+                predictions, self.predictions, scales(self.predictions), strict=True
+            )
+        )
+
+
+def scales(predictions: Sequence[float]) -> list[float]:
+    """What differences of predictions are relative to: themselves, or 1 % of their mean size where they are smaller."""
+    least = 0.01 * sum(map(abs, predictions)) / max(len(predictions), 1)
+    return [max(abs(prediction), least, 1e-12) for prediction in predictions]
 
 
 class Pointer(Record, frozen=True):

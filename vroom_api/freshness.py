@@ -5,6 +5,7 @@ limits are reported and not judged. The clock is an argument.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -66,11 +67,15 @@ def admit(manifest: Manifest, now: datetime) -> Ages:
 
 
 def _age(moment: str, now: datetime) -> int:
-    """Seconds from an ISO 8601 time, taken as UTC where it names no zone, to now; never negative."""
+    """Seconds from an ISO 8601 time to now; never negative."""
+    return max(int(now.timestamp() - _seconds(moment)), 0)
+
+
+@lru_cache(64)
+def _seconds(moment: str) -> float:
+    """Since the epoch; an ISO 8601 time is taken as UTC where it names no zone."""
     then = datetime.fromisoformat(moment)
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return max(int((now - then).total_seconds()), 0)
+    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp()
 
 
 def _verdict(age: float | None, limits: AgeLimits | None) -> Verdict:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import msgspec
 import sqlalchemy as sa
 
-from vroom_api.record import first_id
+from vroom_api.prediction import first_id
 from vroom_api.tables import predictions
 
 LARGEST_PAGE = 500

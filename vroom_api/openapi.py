@@ -17,9 +17,11 @@ from vroom_api.advice_routes import Advice, Options
 from vroom_api.champion import Champion, ChampionWatch, example_of
 from vroom_api.pages import page, table, text
 from vroom_api.problems import MEDIA_TYPE
+from vroom_api.security import PROBES
 
 Schema = dict[str, Any]
 
+FIRST = ("predict", "advise")  # of the page
 REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
     "400": "the body or a parameter cannot be read",
@@ -27,29 +29,41 @@ REFUSALS = {
     "422": "a field is unknown, missing or outside its range, or there is no finite prediction",
     "503": "no champion serves yet, it has expired and its forecast refuses such answers, or the record is not written",
 }
+# What the shield answers before any route does.
+SHIELDED = {
+    "400": "the request or its host cannot be taken",
+    "408": "the body did not come in time",
+    "429": "this key asks more often than it may; `Retry-After` says when to ask again",
+    "503": "not now; `Retry-After` says when to ask again",
+}
+GUARDED = {
+    "401": "the API key is missing, unknown, expired or revoked",
+    "403": "the key's role does not allow this",
+}
 
 
 class _Merged:
     """The document of the champion that serves, built once for each."""
 
-    def __init__(self, watch: ChampionWatch, largest_batch: int) -> None:
+    def __init__(self, watch: ChampionWatch, largest_batch: int, guarded: bool) -> None:
         self._watch = watch
         self._largest_batch = largest_batch
+        self._guarded = guarded
         self._built: tuple[Champion | None, Schema] | None = None
 
     def of(self, generated: Schema) -> Schema:
         champion = self._watch.champion
         if self._built is None or self._built[0] is not champion:
-            self._built = champion, document(generated, champion, self._largest_batch)
+            self._built = champion, document(generated, champion, self._largest_batch, guarded=self._guarded)
         return self._built[1]
 
 
 class DocumentPlugin(JsonRenderPlugin):
     """/schema/openapi.json"""
 
-    def __init__(self, watch: ChampionWatch, largest_batch: int) -> None:
+    def __init__(self, watch: ChampionWatch, largest_batch: int, guarded: bool = False) -> None:
         super().__init__(path="/openapi.json")
-        self._merged = _Merged(watch, largest_batch)
+        self._merged = _Merged(watch, largest_batch, guarded)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Schema) -> bytes:
         return self.render_json(request, self._merged.of(openapi_schema))
@@ -58,16 +72,22 @@ class DocumentPlugin(JsonRenderPlugin):
 class PagePlugin(OpenAPIRenderPlugin):
     """/schema, for people. It loads nothing from elsewhere, so it works where the service does."""
 
-    def __init__(self, watch: ChampionWatch, largest_batch: int) -> None:
+    def __init__(self, watch: ChampionWatch, largest_batch: int, guarded: bool = False) -> None:
         super().__init__(path="/")
-        self._merged = _Merged(watch, largest_batch)
+        self._merged = _Merged(watch, largest_batch, guarded)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Schema) -> bytes:
         return page_of(self._merged.of(openapi_schema), str(request.base_url).rstrip("/")).encode()
 
 
-def document(generated: Schema, champion: Champion | None, largest_batch: int) -> Schema:
-    """The whole document."""
+def document(
+    generated: Schema, champion: Champion | None, largest_batch: int, *, guarded: bool = False
+) -> Schema:
+    """The whole document.
+
+    Args:
+        guarded: whether API keys are asked for.
+    """
     merged = copy.deepcopy(msgspec.to_builtins(generated))
     schemas = merged.setdefault("components", {}).setdefault("schemas", {})
     schemas |= {"Problem": PROBLEM} | (schemas_of(champion) if champion else UNKNOWN)
@@ -99,7 +119,23 @@ def document(generated: Schema, champion: Champion | None, largest_batch: int) -
             f"{champion.manifest.title}: {champion.manifest.unit} of a {champion.manifest.entity} "
             f"in {champion.manifest.horizon}."
         )
+    _add_shield(merged, guarded)
     return merged
+
+
+def _add_shield(merged: Schema, guarded: bool) -> None:
+    """What every operation may answer beside what it says itself, and the key it needs."""
+    for path, operations in merged["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            for status, description in (SHIELDED | (GUARDED if guarded else {})).items():
+                if path not in PROBES or (status == "408"):
+                    responses.setdefault(status, _refusal(description))
+            if guarded and path in PROBES:
+                operation["security"] = []
+    if guarded:
+        merged["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        merged["security"] = [{"key": []}]
 
 
 def schemas_of(champion: Champion) -> Schema:
@@ -114,6 +150,8 @@ def schemas_of(champion: Champion) -> Schema:
     schemas["AdviceRequest"] = schemas["Request"] | {
         "properties": schemas["Request"]["properties"] | schemas.pop("Options")["properties"],
     }
+    for field in schemas["Answer"]["properties"].values():
+        field.pop("default", None)  # that of the type, which says nothing about an answer
     # msgspec counts what has a default as optional; an answer leaves out only what is unset.
     schemas["Answer"]["required"] = [
         field.encode_name
@@ -192,7 +230,7 @@ def page_of(whole: Schema, address: str) -> str:
     """The document as a page: each operation with what it takes, what it answers and how to ask."""
     schemas = whole["components"]["schemas"]
     parts = []
-    for path, operations in sorted(whole["paths"].items()):
+    for path, operations in sorted(whole["paths"].items(), key=lambda item: (_rank(item[0]), item[0])):
         for method, operation in operations.items():
             parts.append(
                 f"<h2>{text(method.upper())} {text(path)}</h2><p>{text(operation.get('summary', ''))}</p>"
@@ -206,6 +244,12 @@ def page_of(whole: Schema, address: str) -> str:
         operations="".join(parts),
         problem=_properties(PROBLEM, schemas),
     )
+
+
+def _rank(path: str) -> int:
+    """Predictions first: they are what people come for."""
+    first = path.split("/")[1]
+    return FIRST.index(first) if first in FIRST else len(FIRST)
 
 
 def _operation_of(operation: Schema, schemas: Schema) -> str:
@@ -231,10 +275,15 @@ def _operation_of(operation: Schema, schemas: Schema) -> str:
 def _properties(schema: Schema, schemas: Schema) -> str:
     schema = _resolved(schema.get("items", schema), schemas)
     rows = [
-        (name, _kind(_resolved(part, schemas)), _range(part), part.get("description", ""))
+        (name, _kind(_resolved(part, schemas)), _range(part), _meaning(part))
         for name, part in schema.get("properties", {}).items()
     ]
     return table(("name", "type", "allowed", "meaning"), rows, schema.get("description", ""))
+
+
+def _meaning(schema: Schema) -> str:
+    told = [part.get("description", "") for part in (schema, *schema.get("anyOf", []))]
+    return next(filter(None, told), "")
 
 
 def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
@@ -265,10 +314,14 @@ def _range(schema: Schema) -> str:
         "minimum": "at least",
         "exclusiveMinimum": "above",
         "maximum": "at most",
-        "maxLength": "characters at most",
+        "maxLength": "length at most",
         "default": "if not given",
     }
-    return ", ".join(f"{word} {schema[key]}" for key, word in words.items() if schema.get(key) is not None)
+    return ", ".join(
+        f"{word} {json.dumps(schema[key]).removesuffix('.0')}"
+        for key, word in words.items()
+        if schema.get(key) is not None
+    )
 
 
 def _resolved(schema: Schema, schemas: Schema) -> Schema:

@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 
-from vroom_api.record import NO_CONTROL_CHARACTERS, EntityId, new_id
+from vroom_api.prediction import NO_CONTROL_CHARACTERS, EntityId, new_id
 from vroom_api.tables import outcomes, predictions
 
 MOST_AT_ONCE = 1_000

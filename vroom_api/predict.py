@@ -27,14 +27,17 @@ from vroom_api.champion import (
     ChampionWatch,
     Interval,
     bounds_of,
+    row_of,
     score,
 )
 from vroom_api.contract import InputField, Manifest
 from vroom_api.freshness import Ages, Expired, admit
+from vroom_api.prediction import LONGEST_TEXT, Notes, caller_of, fits
 from vroom_api.problems import Fault, Problem
 from vroom_api.reasons import Explanation, NotExplainable, explain
-from vroom_api.record import LONGEST_TEXT, Notes, NotRecorded, Recorder, caller_of, fits
-from vroom_api.support import outside, supported
+from vroom_api.record import NotRecorded, Recorder
+from vroom_api.scoring import Scorer
+from vroom_api.support import outside, supported, usual
 
 MOST_FAULTS = 20  # told of one request
 MOST_EXPLAINED = 20  # rows of a batch
@@ -47,6 +50,8 @@ def prediction_routes(
 ) -> list[ASGIRouteHandler]:
     """POST /predict and POST /predict/batch; nothing is answered that the recorder, if there is one, did not keep."""
 
+    scorer = Scorer()
+
     @asgi("/predict", copy_scope=False)
     async def predict(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(cast(HTTPScope, scope), receive, largest_body)
@@ -55,8 +60,10 @@ def prediction_routes(
         if EXPLAIN in body:
             answer = await asyncio.to_thread(predict_one, champion, body, notes)
         else:
-            answer = predict_one(champion, body, notes)
+            request = decoded(champion, body)
+            answer = answered(champion, request, *await scorer.score(champion, request[0]), notes)
         await keep(recorder, notes)
+        watch.answered[champion.version] += 1
         await respond(send, answer)
 
     @asgi("/predict/batch", copy_scope=False)
@@ -65,10 +72,11 @@ def prediction_routes(
         champion = serving(watch)
         notes = notes_of(recorder, scope)
         if EXPLAIN in body:
-            answer = await asyncio.to_thread(predict_many, champion, body, largest_batch, notes)
+            answer, rows = await asyncio.to_thread(predict_many, champion, body, largest_batch, notes)
         else:
-            answer = predict_many(champion, body, largest_batch, notes)
+            answer, rows = predict_many(champion, body, largest_batch, notes)
         await keep(recorder, notes)
+        watch.answered[champion.version] += rows
         await respond(send, answer)
 
     return [predict, predict_batch]
@@ -118,34 +126,62 @@ def predict_one(champion: Champion, body: bytes, notes: Notes | None = None) -> 
     Raises:
         Problem: 400 for what is no JSON, 422 for what the champion cannot answer, 503 if it has expired.
     """
+    request = decoded(champion, body)
+    predictions, features = score(champion, np.array([request[0]], dtype=np.float64))
+    return answered(champion, request, predictions.item(), features[0].tolist(), notes)
+
+
+Request = tuple[list[float], float, bool, str | None]  # inputs, level, explain, entity_id
+
+
+def decoded(champion: Champion, body: bytes) -> Request:
+    """The parts of one request.
+
+    Raises:
+        Problem: 400 for what is no JSON, 422 for what is none, or is outside its range.
+    """
     try:
         request = champion.decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
     *row, level, explained, entity_id = msgspec.structs.astuple(request)
+    if champion.coded:
+        row = row_of(champion, row)
+    return row, level, explained, entity_id
+
+
+def answered(
+    champion: Champion, request: Request, value: float, known: list[float], notes: Notes | None
+) -> bytes:
+    """The answer to one request whose row was scored: `value` is the prediction, `known` are the features.
+
+    Raises:
+        Problem: 422 without a finite prediction or reasons, 503 if the champion has expired.
+    """
+    row, level, explained, entity_id = request
     ages = admitted(champion)
-    predictions, features = score(champion, np.array([row], dtype=np.float64))
-    value = predictions.item()
-    known = features[0].tolist()
     if not (math.isfinite(value) and all(map(math.isfinite, known))):
         raise _not_finite(champion.manifest, row, known)
-    strange = outside(champion.manifest, row, known)
+    strange = [] if usual(champion.limits, [*row, *known]) else outside(champion.manifest, row, known)
+    interval = _interval(champion.manifest, value, level)
     answer = champion.answer(
         value,
-        _interval(champion.manifest, value, level),
+        interval,
         not strange,
         strange,
         ages.freshness,
         ages.data_age_s,
         ages.model_age_s,
         reasons_of(champion, row) if explained else msgspec.UNSET,
+        prediction_id=msgspec.UNSET
+        if notes is None
+        else notes.take(champion.origin, row, known, value, interval, entity_id),
     )
-    (answer,) = noted(champion, notes, [entity_id], [row], [known], [answer])
     return _encode(answer)
 
 
-def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None = None) -> bytes:
-    """Answer a JSON array of 1 to `most` objects, in its order; all or nothing.
+def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None = None) -> tuple[bytes, int]:
+    """Answer a JSON array of 1 to `most` objects, in its order, and say how many; all or nothing.
 
     Raises:
         Problem: as for one.
@@ -159,6 +195,8 @@ def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None
         detail = f"batch: {len(requests)} rows are not within {allowed}"
         raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
     told = [msgspec.structs.astuple(request) for request in requests]
+    if champion.coded:
+        told = [(*row_of(champion, list(fields[:-3])), *fields[-3:]) for fields in told]
     table = np.array([fields[:-1] for fields in told], dtype=np.float64)
     rows, levels, explained = np.ascontiguousarray(table[:, :-2]), table[:, -2].tolist(), table[:, -1]
     if explained.sum() > MOST_EXPLAINED:
@@ -185,7 +223,8 @@ def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None
             answers[place], reasons=reasons_of(champion, rows[place].tolist())
         )
     entity_ids = [fields[-1] for fields in told]
-    return _encode(noted(champion, notes, entity_ids, rows.tolist(), features.tolist(), answers))
+    kept = noted(champion, notes, entity_ids, rows.tolist(), features.tolist(), answers)
+    return _encode(kept), len(kept)
 
 
 def noted(
@@ -317,9 +356,9 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
     ]
     for field in manifest.inputs:
         allowed = allowed_of(field)
-        if field.name not in content:
+        if field.name not in content and not field.nullable:
             found.append(Fault(field.name, f"{where}{field.name}: missing; it is {allowed}", allowed, row))
-        elif why := _wrong(content[field.name], field):
+        elif why := _wrong(content.get(field.name), field):
             detail = f"{where}{field.name}: {_shown(content[field.name])} {why} {allowed}"
             found.append(Fault(field.name, detail, allowed, row))
     level = content.get("level", LOWEST_LEVEL)
@@ -339,7 +378,14 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
 
 
 def allowed_of(field: InputField) -> str:
-    """The range of an input in words, e.g. ``0..100 photos``."""
+    """What an input may be, in words, e.g. ``0..100 photos``."""
+    or_nothing = ", or left out" if field.nullable else ""
+    return f"{_range_of(field)}{or_nothing}"
+
+
+def _range_of(field: InputField) -> str:
+    if field.type == "text":
+        return f"one of {', '.join(field.values)}"
     bounds = bounds_of(field)
     unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
     if bounds.minimum is not None and bounds.maximum is not None:
@@ -356,6 +402,10 @@ def allowed_of(field: InputField) -> str:
 
 def _wrong(value: Any, field: InputField) -> str | None:
     """What stands between a value and the range in a message; None for a value inside it."""
+    if value is None and field.nullable:
+        return None
+    if field.type == "text":
+        return None if isinstance(value, str) and value in field.values else "is not"
     if field.type == "integer" and (isinstance(value, bool) or not isinstance(value, int)):
         return "is not an integer within"
     if not _is_number(value):
@@ -394,12 +444,15 @@ def _not_finite(
         for feature, value in zip(manifest.features, features, strict=True)
         if not math.isfinite(value)
     ]
-    values = dict(zip((field.name for field in manifest.inputs), row, strict=True))
+    values = {
+        field.name: f"{field.name} = {field.shown(value)}"
+        for field, value in zip(manifest.inputs, row, strict=True)
+    }
     names = [name for name in values if any(name in feature.inputs for feature in broken)] or list(values)
-    given = ", ".join(f"{name} = {values[name]:.10g}" for name in names)
+    given = ", ".join(values[name] for name in names)
     what = ", ".join(feature.expression for feature in broken) or "the prediction"
     where = "" if place is None else f"row {place}: "
-    told = [Fault(name, f"{where}{name} = {values[name]:.10g}", row=place) for name in names]
+    told = [Fault(name, f"{where}{values[name]}", row=place) for name in names]
     return Problem(
         422, "no-finite-prediction", f"{where}{what} is not a finite number for {given}", faults=told
     )

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi import ResponseSpec
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,11 @@ class Problem(Exception):
                 body["allowed"] = first.allowed
             body["errors"] = msgspec.to_builtins(self.faults)
         return body
+
+
+def documented(description: str) -> ResponseSpec:
+    """A refusal in the OpenAPI document; the shape is the same everywhere."""
+    return ResponseSpec(None, description=description)
 
 
 def respond(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:

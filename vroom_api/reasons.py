@@ -40,7 +40,7 @@ class Reason(msgspec.Struct, frozen=True):
     """What one input contributes, in units of the target."""
 
     input: str
-    value: float
+    value: float | str | None
     amount: float
     error: float  # standard error of the amount; 0 where it is exact
     sentence: str
@@ -107,7 +107,11 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
     amounts[players], errors[players] = found.amounts, found.errors
     reasons = [
         Reason(
-            field.name, float(value), float(amount), float(error), sentence(manifest, field, value, amount)
+            field.name,
+            field.told(float(value)),
+            float(amount),
+            float(error),
+            sentence(manifest, field, value, amount),
         )
         for field, value, amount, error in zip(manifest.inputs, row, amounts, errors, strict=True)
     ]
@@ -175,4 +179,4 @@ def sentence(manifest: Manifest, field: InputField, value: float, amount: float)
     meaning = f" ({field.description})" if field.description else ""
     digits = f"{amount:+.1f}" if abs(amount) >= 0.05 else f"{amount:+.1g}"
     effect = f"{digits} {manifest.unit}" if abs(amount) > 1e-9 else "no difference"
-    return f"{field.name} {value:.10g}{unit}{meaning}: {effect} compared with a typical {manifest.entity}"
+    return f"{field.name} {field.shown(float(value))}{unit}{meaning}: {effect} compared with a typical {manifest.entity}"

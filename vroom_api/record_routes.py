@@ -13,17 +13,19 @@ import msgspec
 import sqlalchemy as sa
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from vroom_api import history, lineage, outcomes
 from vroom_api.history import LARGEST_PAGE, Filter, Page, ParquetUnavailable, UnknownPrediction
+from vroom_api.keys import Role
 from vroom_api.lineage import Lineage
 from vroom_api.outcomes import MOST_AT_ONCE, BadOutcome, OtherValue, Outcome, Received, UnknownSubject
-from vroom_api.problems import MEDIA_TYPE, Fault, Problem, respond
-from vroom_api.record import NO_CONTROL_CHARACTERS, RETRY_AFTER, caller_of
+from vroom_api.prediction import NO_CONTROL_CHARACTERS, caller_of
+from vroom_api.problems import MEDIA_TYPE, Fault, Problem, documented, respond
+from vroom_api.record import RETRY_AFTER
+from vroom_api.security import needs
 
 _CHUNK = 1 << 16
 
@@ -76,11 +78,7 @@ def _no_database(request: Request[Any, Any, Any], _: sa.exc.DBAPIError) -> Respo
 _unavailable: Any = {sa.exc.OperationalError: _no_database, sa.exc.IntegrityError: _no_database}
 
 
-def _refusal(description: str) -> ResponseSpec:
-    return ResponseSpec(None, description=description)  # the shape of refusals is the same everywhere
-
-
-_away = _refusal("the database of the record does not answer")
+_away = documented("the database of the record does not answer")
 
 
 @dataclass
@@ -152,9 +150,9 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         tags=["record"],
         exception_handlers=_unavailable,
         responses={
-            404: _refusal("no such prediction in the record"),
+            404: documented("no such prediction in the record"),
             503: _away,
-            409: _refusal("something behind the prediction has changed"),
+            409: documented("something behind the prediction has changed"),
         },
     )
     async def chain(identifier: FromPath[UUID]) -> Response[Lineage]:
@@ -178,7 +176,7 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         exception_handlers=_unavailable,
         media_type="text/csv",
         sync_to_thread=True,
-        responses={501: _refusal("Parquet is not available here"), 503: _away},
+        responses={501: documented("Parquet is not available here"), 503: _away},
     )
     def export(
         format: Format = "csv",
@@ -212,12 +210,13 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
         tags=["record"],
         exception_handlers=_unavailable,
         status_code=200,
+        guards=[needs(Role.OPERATOR)],
         operation_class=_OutcomesOperation,
         responses={
-            400: _refusal("the body is no JSON"),
-            404: _refusal("a prediction that is not in the record"),
-            409: _refusal("another value is recorded and this is no correction"),
-            422: _refusal("not an outcome"),
+            400: documented("the body is no JSON"),
+            404: documented("a prediction that is not in the record"),
+            409: documented("another value is recorded and this is no correction"),
+            422: documented("not an outcome"),
             503: _away,
         },
     )

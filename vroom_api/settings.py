@@ -1,11 +1,22 @@
 """Settings of the service: environment variables with the prefix VROOM_, read once at start."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class BadSetting(Exception):
@@ -28,6 +39,14 @@ class Settings:
     record_days: float = 0.0  # that predictions and outcomes are kept; 0 for ever
     record_waiting: int = 10_000  # predictions that may wait for the disk
     shutdown_seconds: int = 10  # that requests under way are given to finish
+    auth: bool = False  # whether API keys are asked for; without them only on loopback
+    allowed_hosts: tuple[str, ...] = LOOPBACK  # names that requests may be addressed to; * is any
+    cors_origins: tuple[str, ...] = ()  # whose pages may ask from a browser
+    request_seconds: float = 30.0  # until an answer begins
+    rate: float = 0.0  # requests a second of one key; 0 any
+    log_level: str = "info"
+    log_format: str = "json"
+    telemetry: bool = False  # traces by OpenTelemetry, to where its own variables say
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -38,11 +57,18 @@ class Settings:
         """
         found = _Environment(os.environ if environment is None else environment)
         home = Path(found.text("HOME", "var")).absolute()
+        host = found.text("HOST", cls.host)
+        auth = found.switch("AUTH", not is_loopback(host))
+        if not (auth or is_loopback(host)):
+            raise BadSetting(
+                f"VROOM_AUTH=off with VROOM_HOST={host}: without API keys the service is for this machine only; "
+                "use VROOM_AUTH=on, or VROOM_HOST=127.0.0.1"
+            )
         return cls(
             home=home,
             database_url=found.database("DATABASE_URL", f"sqlite:///{home / 'serving.db'}"),
             forecast=found.name("FORECAST", cls.forecast),
-            host=found.text("HOST", cls.host),
+            host=host,
             port=int(found.number("API_PORT", cls.port, 1, 65_535, whole=True)),
             largest_body=int(found.number("LARGEST_BODY", cls.largest_body, 1_000, 100_000_000, whole=True)),
             largest_batch=int(found.number("LARGEST_BATCH", cls.largest_batch, 1, 100_000, whole=True)),
@@ -51,6 +77,14 @@ class Settings:
             record_days=found.number("RECORD_DAYS", cls.record_days, 0, 36_500),
             record_waiting=int(found.number("RECORD_WAITING", cls.record_waiting, 1, 1_000_000, whole=True)),
             shutdown_seconds=int(found.number("SHUTDOWN_SECONDS", cls.shutdown_seconds, 1, 600, whole=True)),
+            auth=auth,
+            allowed_hosts=found.names("ALLOWED_HOSTS", LOOPBACK),
+            cors_origins=found.names("CORS_ORIGINS", ()),
+            request_seconds=found.number("REQUEST_SECONDS", cls.request_seconds, 0.1, 3_600),
+            rate=found.number("RATE", cls.rate, 0, 1_000_000),
+            log_level=found.choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
+            log_format=found.choice("LOG_FORMAT", ("json", "console")),
+            telemetry=found.switch("TELEMETRY", cls.telemetry),
         )
 
 
@@ -85,6 +119,16 @@ class _Environment:
         if text not in ("on", "off"):
             raise BadSetting(f"VROOM_{name}={text!r}: use on or off")
         return text == "on"
+
+    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        text = self.text(name, ",".join(default))
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    def choice(self, name: str, options: tuple[str, ...]) -> str:
+        text = self.text(name, options[0]).lower()
+        if text not in options:
+            raise BadSetting(f"VROOM_{name}={text!r}: use one of {', '.join(options)}")
+        return text
 
     def database(self, name: str, default: str) -> str:
         text = self.text(name, default)

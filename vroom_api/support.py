@@ -4,6 +4,7 @@ Each input and each feature has the range that training saw, a discrete input al
 count as well as inputs: a price and a recommended price may each be usual and their ratio unheard of.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,11 +21,39 @@ class Outside(msgspec.Struct, frozen=True):
 
     field: str
     kind: Literal["input", "feature"]
-    value: float
+    value: float | str | None
     seen_minimum: float
     seen_maximum: float
     levels: list[float]  # of a discrete input; else empty
     sentence: str
+
+
+Limits = list[tuple[float, float, frozenset[float]]]  # lowest, highest, levels; of inputs, then features
+
+
+def limits_of(manifest: Manifest) -> Limits:
+    """What training saw, prepared for `usual`."""
+    nothing: frozenset[float] = frozenset()
+    limits: Limits = [
+        (field.seen_minimum - SLACK, field.seen_maximum + SLACK, frozenset(field.levels))
+        for field in manifest.inputs
+    ]
+    for feature in manifest.features:
+        low, high = feature.seen_minimum, feature.seen_maximum
+        known = low is not None and high is not None
+        limits.append((low - SLACK, high + SLACK, nothing) if known else (-math.inf, math.inf, nothing))  # type: ignore[operator]
+    return limits
+
+
+def usual(limits: Limits, values: Sequence[float]) -> bool:
+    """Whether all of one row is within limits: inputs, then features. A tenth of the time of `outside`.
+
+    What was left out is not; `outside` knows whether training saw that.
+    """
+    for value, (low, high, levels) in zip(values, limits, strict=True):
+        if not low <= value <= high or (levels and value not in levels):  # stands so that NaN is out
+            return False
+    return True
 
 
 def outside(manifest: Manifest, row: Sequence[float], features: Sequence[float]) -> list[Outside]:
@@ -36,18 +65,19 @@ def outside(manifest: Manifest, row: Sequence[float], features: Sequence[float])
         row, features: in the manifest's order. Plain floats are faster than an array here.
     """
     found: list[Outside] = []
+    # Comparisons stand as they do so that NaN is out.
     for field, value in zip(manifest.inputs, row, strict=True):
-        if _out(value, field.seen_minimum, field.seen_maximum) or (
+        if field.seen_missing and math.isnan(value):
+            continue
+        if not field.seen_minimum - SLACK <= value <= field.seen_maximum + SLACK or (
             field.levels and value not in field.levels
         ):
             found.append(_outside(field, "input", value))
     for feature, value in zip(manifest.features, features, strict=True):
-        if (
-            feature.seen_minimum is not None
-            and feature.seen_maximum is not None
-            and _out(value, feature.seen_minimum, feature.seen_maximum)
-            and all(feature.name != other.field for other in found)
-        ):
+        low, high = feature.seen_minimum, feature.seen_maximum
+        if low is None or high is None or low - SLACK <= value <= high + SLACK:
+            continue
+        if all(feature.name != other.field for other in found):
             found.append(_outside(feature, "feature", value))
     return found
 
@@ -67,33 +97,37 @@ def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.
         (features, manifest.features),
     )
     for values, fields in parts:
+        missing = [isinstance(field, InputField) and field.seen_missing for field in fields]
         low = np.array([-np.inf if field.seen_minimum is None else field.seen_minimum for field in fields])
         high = np.array([np.inf if field.seen_maximum is None else field.seen_maximum for field in fields])
-        inside &= np.all((low - SLACK <= values) & (values <= high + SLACK), axis=1)
+        within = (low - SLACK <= values) & (values <= high + SLACK)
+        inside &= np.all(within | (np.array(missing, dtype=bool) & np.isnan(values)), axis=1)
     for place, field in enumerate(manifest.inputs):
         if field.levels:
-            inside &= np.isin(rows[:, place], field.levels)
+            known = np.isin(rows[:, place], field.levels)
+            inside &= known | (field.seen_missing & np.isnan(rows[:, place]))
     return inside
-
-
-def _out(value: float, low: float, high: float) -> bool:
-    return not low - SLACK <= value <= high + SLACK  # so that NaN is out
 
 
 def _outside(field: InputField | FeatureField, kind: Literal["input", "feature"], value: float) -> Outside:
     assert field.seen_minimum is not None
     assert field.seen_maximum is not None
-    levels = field.levels if isinstance(field, InputField) else []
-    seen = f"{field.seen_minimum:.6g} to {field.seen_maximum:.6g}"
-    if levels:
-        seen = f"only {', '.join(f'{level:g}' for level in levels)}"
-    shown = field.name if isinstance(field, InputField) else f"{field.name} = {field.expression},"
+    if isinstance(field, InputField):
+        told = field.told(float(value))
+        levels = field.levels
+        seen = f"only {', '.join(field.shown(level, 6) for level in levels)}"
+        shown = f"{field.name} {field.shown(float(value), 6)}"
+    else:
+        told, levels, seen = float(value), [], ""
+        shown = f"{field.name} = {field.expression}, {value:.6g}"
+    if not levels:
+        seen = f"{field.seen_minimum:.6g} to {field.seen_maximum:.6g}"
     return Outside(
         field=field.name,
         kind=kind,
-        value=float(value),
+        value=told,
         seen_minimum=field.seen_minimum,
         seen_maximum=field.seen_maximum,
         levels=levels,
-        sentence=f"{shown} {value:.6g}: training saw {seen}",
+        sentence=f"{shown}: training saw {seen}",
     )

@@ -87,6 +87,21 @@ outcomes = sa.Table(
 )
 
 
+keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True, doc="the part of the key that may be shown"),
+    sa.Column("name", sa.String(64), nullable=False, unique=True, doc="who holds it"),
+    sa.Column("role", sa.String(16), nullable=False, doc="viewer, operator or admin"),
+    sa.Column("sha256", sa.String(64), nullable=False, doc="of the whole key, which nobody keeps"),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True, doc="to about half a minute"),
+    comment="who may ask what; keys are never deleted, so that records keep their names",
+)
+
+
 def database_url() -> str:
     """VROOM_DATABASE_URL, else a SQLite file under the home."""
     return os.environ.get("VROOM_DATABASE_URL") or f"sqlite:///{home() / 'serving.db'}"
@@ -113,10 +128,17 @@ def _create_tables(engine: sa.Engine) -> None:
     """Create what is missing, one process at a time: several start at once on a new database."""
     if set(metadata.tables) <= set(sa.inspect(engine).get_table_names()):
         return
+    with exclusive(engine) as connection:
+        metadata.create_all(connection)
+
+
+@contextmanager
+def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that only one process is in at a time."""
     sqlite = engine.dialect.name == "sqlite"
     with engine.begin() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_advisory_xact_lock(86766)")
-        metadata.create_all(connection)
+        yield connection
 
 
 def _make_durable(connection: Any, _: Any) -> None:

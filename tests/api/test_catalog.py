@@ -43,6 +43,9 @@ def test_the_model_says_what_serves_and_what_it_takes(client: TestClient[Any]) -
     assert found["inputs"][3] | {"seen_minimum": 0, "seen_maximum": 0} == {
         "name": "num_images",
         "type": "integer",
+        "values": [],
+        "nullable": False,
+        "seen_missing": False,
         "description": "photos",
         "unit": "photos",
         "minimum": 0,
@@ -101,7 +104,13 @@ def test_an_entry_carries_its_evidence_and_a_time_with_a_zone(
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("limit=0", "limit"), ("limit=501", "limit"), ("limit=x", "limit"), ("before=0", "before")],
+    [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=x", "limit"),
+        ("before=0", "before"),
+        ("event=%00", "event"),
+    ],
 )
 def test_a_wrong_parameter_is_named(client: TestClient[Any], query: str, field: str) -> None:
     answer = client.get(f"/ledger?{query}")
@@ -158,7 +167,7 @@ def test_a_defect_is_logged_and_not_told(
         raise RuntimeError("the secret inside")
 
     monkeypatch.setattr("vroom_api.catalog.health_of", broken)
-    monkeypatch.setattr("vroom_api.predict.score", broken)
+    monkeypatch.setattr("vroom_api.scoring.score", broken)
     for answer in (client.get("/health"), client.post("/predict", json=EXAMPLE)):
         assert answer.status_code == 500
         assert answer.json() == {

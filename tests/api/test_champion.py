@@ -15,7 +15,7 @@ from litestar.testing import TestClient
 
 from tests.api.conftest import EXAMPLE, FORECAST, golden_of, graph, inputs, point, predicted, publish
 from vroom_api.champion import ChampionWatch, load, score
-from vroom_api.contract import POINTER, BundleError, bundle_folder, forecast_folder
+from vroom_api.contract import POINTER, BundleError, Lever, bundle_folder, forecast_folder
 
 
 def version_of(client: TestClient[Any]) -> int:
@@ -78,6 +78,10 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "an input named as an option": (
         {"inputs": [*inputs()[:5], msgspec.structs.replace(inputs()[5], name="level")]},
         "no names of their own: level",
+    ),
+    "advice about what is no input": (
+        {"advice": {"paint": Lever(input="colour", worth="revenue", unit="USD", description="")}},
+        "advice about paint: its lever colour is none of the inputs",
     ),
     "a manifest of more inputs than the model": ({"inputs": [*inputs(), *inputs()]}, "no names of their own"),
 }

@@ -25,7 +25,8 @@ from vroom_api.contract import (
     read_pointer,
 )
 from vroom_api.history import Filter, UnknownPrediction
-from vroom_api.record import Origin, Prediction, Recorder, new_id
+from vroom_api.prediction import Origin, Prediction, new_id
+from vroom_api.record import Recorder
 from vroom_api.tables import open_database, predictions
 from vroom_assets import bundle
 

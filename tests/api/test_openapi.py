@@ -134,7 +134,8 @@ def test_the_page_shows_the_inputs_and_loads_nothing_from_elsewhere(client: Test
     answer = client.get("/schema")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")
-    assert "POST /predict/batch" in answer.text
+    assert answer.text.index("POST /predict/batch") < answer.text.index("GET /health")
+    assert "above 0, at most 10000" in answer.text
     assert "price per day that the host asks" in answer.text
     assert "curl -s http://testserver.local/predict" in answer.text
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", answer.text)

@@ -21,16 +21,8 @@ from hypothesis import strategies as st
 from vroom_api import history, outcomes, record
 from vroom_api.history import Filter, UnknownPrediction
 from vroom_api.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
-from vroom_api.record import (
-    Origin,
-    Prediction,
-    Recorder,
-    RecordFull,
-    RecordUnavailable,
-    first_id,
-    new_id,
-    time_of,
-)
+from vroom_api.prediction import Origin, Prediction, first_id, new_id, time_of
+from vroom_api.record import Recorder, RecordFull, RecordUnavailable
 from vroom_api.tables import open_database
 
 POSTGRES = os.environ.get("VROOM_TEST_POSTGRES_URL") or "postgresql+psycopg://root@127.0.0.1:5432/test"

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from litestar import Litestar
-from litestar.exceptions import HTTPException
 from litestar.testing import TestClient
 
 from tests.api.conftest import EXAMPLE, settings_of
@@ -19,9 +17,7 @@ from tests.api.conftest import publish as publish_bundle
 from tests.api.test_lineage import CSVS, FORECAST, flip, predicted, publish, store
 from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
-from vroom_api.problems import Problem, respond, respond_to_framework
-from vroom_api.record import new_id, time_of
-from vroom_api.record_routes import record_routes
+from vroom_api.prediction import new_id, time_of
 from vroom_api.tables import open_database
 
 
@@ -35,9 +31,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engin
 
 @pytest.fixture
 def client(engine: sa.Engine, tmp_path: Path) -> Iterator[TestClient[Any]]:
-    handlers: Any = {Problem: respond, HTTPException: respond_to_framework}
-    routes = record_routes(lambda: engine, tmp_path / "home")
-    with TestClient(Litestar(routes, exception_handlers=handlers)) as client:
+    address = engine.url.render_as_string(hide_password=False)
+    with TestClient(create_app(settings_of(tmp_path / "home", database_url=address))) as client:
         yield client
 
 
@@ -210,6 +205,7 @@ def test_an_outcome_of_an_unknown_prediction_is_404(client: TestClient[Any]) -> 
 
 
 def test_a_database_that_does_not_answer_is_503(engine: sa.Engine, client: TestClient[Any]) -> None:
+    assert client.get("/predictions").status_code == 200
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE predictions")
         connection.exec_driver_sql("DROP TABLE outcomes")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.api.tiny import changed, feature_field, input_field, manifest_of, van
 from vroom_api.contract import Manifest
-from vroom_api.support import Outside, outside, supported
+from vroom_api.support import Outside, limits_of, outside, supported, usual
 
 
 def look(price: float, usual_price: float, photos: float) -> list[Outside]:
@@ -77,6 +77,8 @@ def test_many_rows_at_once_are_judged_as_each_alone(rows):
         not outside(manifest, row, own) for row, own in zip(matrix.tolist(), features.tolist(), strict=True)
     ]
     assert supported(manifest, matrix, features).tolist() == alone
+    limits = limits_of(manifest)
+    assert [usual(limits, one) for one in np.hstack([matrix, features]).tolist()] == alone
 
 
 def seen_in(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> Manifest:

@@ -1,0 +1,211 @@
+"""What an operator looks at: probes, measures for Prometheus, structured logs."""
+
+import logging
+import sys
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from vroom_api.champion import ChampionWatch
+from vroom_api.freshness import ages
+from vroom_api.record import Recorder
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+log = logging.getLogger("vroom_api.access")
+_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Whether this process should be sent requests; what is false says what to look at."""
+
+    ready: bool
+    champion: bool
+    record: bool | None  # None where nothing is recorded
+    detail: str
+
+
+class _Latency:
+    """A histogram of one route and status. All is counted on the event loop, so it needs no lock."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_BUCKETS) + 1)
+        self.total = 0.0
+
+
+class Measures:
+    """The measures of one service, read when they are asked for; only latencies are taken per request."""
+
+    def __init__(self, watch: ChampionWatch, recorder: Recorder | None) -> None:
+        self.registry = CollectorRegistry()
+        self._latencies: dict[tuple[str, int], _Latency] = {}
+        self.registry.register(_Own(watch, recorder, self._latencies))
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def request(self, scope: Any, status: int, seconds: float) -> None:
+        """Count one answered request; status 0: the caller went away first."""
+        route = scope.get("path_template") or "(none)"
+        latency = self._latencies.get((route, status))
+        if latency is None:
+            latency = self._latencies[route, status] = _Latency()
+        latency.counts[bisect_left(_BUCKETS, seconds)] += 1
+        latency.total += seconds
+        if status >= 400 or log.isEnabledFor(logging.DEBUG):
+            level = logging.WARNING if status >= 500 else logging.INFO if status >= 400 else logging.DEBUG
+            told = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "milliseconds": round(seconds * 1000, 2),
+                "caller": getattr(scope.get("auth"), "name", None),
+            }
+            log.log(level, "request", extra=told)
+
+
+class _Own(Collector):
+    """What champion and record count by themselves."""
+
+    def __init__(
+        self, watch: ChampionWatch, recorder: Recorder | None, latencies: dict[tuple[str, int], _Latency]
+    ) -> None:
+        self._watch = watch
+        self._recorder = recorder
+        self._latencies = latencies
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        watch = self._watch
+        requests = HistogramMetricFamily(
+            "vroom_request_seconds",
+            "Time from a request to the end of its answer, by route and status",
+            labels=("route", "status"),
+        )
+        for (route, status), latency in list(self._latencies.items()):
+            ends = [*map(str, _BUCKETS), "+Inf"]
+            buckets = list(zip(ends, accumulate(latency.counts), strict=True))
+            requests.add_metric((route, str(status)), buckets, latency.total)
+        yield requests
+        answered = CounterMetricFamily(
+            "vroom_predictions", "Predictions that were answered", labels=("forecast", "version")
+        )
+        for version, count in list(watch.answered.items()):
+            answered.add_metric((watch.forecast, str(version)), count)
+        yield answered
+        yield self._one("vroom_champion_loaded", "1 where a champion serves", watch.champion is not None)
+        yield CounterMetricFamily(
+            "vroom_reload_failures", "Champions that were not taken", value=watch.failures
+        )
+        if watch.champion is not None:
+            found = ages(watch.champion.manifest, datetime.now(UTC))
+            yield self._one("vroom_champion_version", "Version that serves", watch.champion.version)
+            yield self._one("vroom_champion_generation", "Of the pointer", watch.champion.generation)
+            yield self._one("vroom_model_age_seconds", "Since the champion was trained", found.model_age_s)
+            if found.data_age_s is not None:
+                yield self._one(
+                    "vroom_data_age_seconds", "Since the latest event in its data", found.data_age_s
+                )
+            state = GaugeMetricFamily("vroom_freshness", "1 for the verdict that holds", labels=("verdict",))
+            for verdict in ("fresh", "stale", "expired"):
+                state.add_metric((verdict,), float(found.freshness == verdict))
+            yield state
+        if (recorder := self._recorder) is not None:
+            yield self._one("vroom_record_waiting", "Predictions that wait for the disk", recorder.waiting)
+            yield self._one("vroom_record_capacity", "Of the queue", recorder.capacity)
+            yield self._one(
+                "vroom_record_commit_seconds", "Duration of the latest commit", recorder.last_commit_seconds
+            )
+            for name, value, what in (
+                ("rows", recorder.rows, "Predictions that were recorded"),
+                ("commits", recorder.commits, "Commits that succeeded"),
+                ("failures", recorder.failures, "Commits that failed"),
+                ("refused", recorder.refused, "Predictions that found the queue full"),
+            ):
+                yield CounterMetricFamily(f"vroom_record_{name}", what, value=value)
+
+    @staticmethod
+    def _one(name: str, what: str, value: float) -> Metric:
+        return GaugeMetricFamily(name, what, value=float(value))
+
+
+def operation_routes(
+    watch: ChampionWatch, recorder: Recorder | None, measures: Measures
+) -> list[HTTPRouteHandler]:
+    """GET /livez, /readyz, /metrics."""
+
+    @get("/livez", summary="Whether the process answers", tags=["operation"], sync_to_thread=False)
+    def alive() -> dict[str, bool]:
+        return {"alive": True}
+
+    @get(
+        "/readyz",
+        summary="Whether predictions are answered and recorded: 200, else 503",
+        tags=["operation"],
+    )
+    async def ready() -> Response[Ready]:
+        record = None if recorder is None else await recorder.writable()
+        champion = watch.champion is not None
+        missing = [] if champion else ["no champion serves"]
+        missing += ["the record cannot be written"] if record is False else []
+        found = Ready(not missing, champion, record, "; ".join(missing) or "ready")
+        return Response(found, status_code=503 if missing else 200)
+
+    @get(
+        "/metrics",
+        summary="Measures for Prometheus",
+        tags=["operation"],
+        media_type="text/plain",
+        sync_to_thread=False,
+    )
+    def show_measures() -> Response[bytes]:
+        return Response(generate_latest(measures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [alive, ready, show_measures]
+
+
+def configure_logs(level: str, form: str) -> None:
+    """One line for each event on standard error, with the id of its request; JSON, or text for people.
+
+    Bodies, keys and query strings are never logged.
+    """
+    common: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ExtraAdder(),
+        _add_request_id,
+    ]
+    last: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if form == "console"
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def _add_request_id(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    if identifier := request_id.get():
+        event["request_id"] = identifier
+    return event

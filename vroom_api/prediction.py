@@ -1,0 +1,170 @@
+"""A prediction as it is recorded: its parts, its id, and what texts the tables take."""
+
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from vroom_api.contract import Manifest
+
+LONGEST_TEXT = 128  # of caller and entity id, as the table declares
+# The look-ahead is for Python, whose `$` would let a newline follow.
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$(?!\n)"
+EntityId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT, pattern=NO_CONTROL_CHARACTERS)]
+_unfit = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]").search
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What all predictions of one champion share; made once per champion."""
+
+    forecast: str
+    version: int
+    generation: int
+    manifest_sha256: str
+    data_version: str
+    inputs: tuple[str, ...]  # names, in the manifest's order
+    features: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest, manifest_sha256: str, generation: int) -> "Origin":
+        return cls(
+            forecast=manifest.forecast,
+            version=manifest.version,
+            generation=generation,
+            manifest_sha256=manifest_sha256,
+            data_version=manifest.data_version,
+            inputs=tuple(field.name for field in manifest.inputs),
+            features=tuple(field.name for field in manifest.features),
+        )
+
+
+class Interval(Protocol):
+    """The interval of an answer."""
+
+    @property
+    def level(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """One prediction as it is recorded. Its time is in its id (`new_id`)."""
+
+    id: str
+    origin: Origin
+    caller: str
+    entity_id: str | None
+    inputs: Sequence[float]  # in the origin's order
+    features: Sequence[float]
+    value: float
+    low: float
+    high: float
+    level: float
+    latency_us: int
+
+
+class Notes:
+    """What one request predicts, collected until it is recorded."""
+
+    def __init__(self, caller: str, started_ns: int) -> None:
+        self.made: list[Prediction] = []
+        self._caller = caller
+        self._started_ns = started_ns  # of time.perf_counter_ns
+
+    def take(
+        self,
+        origin: Origin,
+        inputs: Sequence[float],
+        features: Sequence[float],
+        value: float,
+        interval: Interval,
+        entity_id: str | None = None,
+    ) -> str:
+        """Note one prediction; its id."""
+        identifier = new_id()
+        latency_us = (time.perf_counter_ns() - self._started_ns) // 1000
+        self.made.append(
+            Prediction(
+                identifier,
+                origin,
+                self._caller,
+                entity_id,
+                inputs,
+                features,
+                value,
+                interval.low,
+                interval.high,
+                interval.level,
+                latency_us,
+            )
+        )
+        return identifier
+
+
+class _Ids:
+    """UUIDv7 (RFC 9562, section 6.2, method 3): milliseconds, 12 bits of their fraction, 62 random bits.
+
+    Ascending within a process, also when the clock is set back or stands still.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def next(self) -> str:
+        milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+        now = milliseconds << 12 | (nanoseconds << 12) // 1_000_000
+        with self._lock:
+            self._last = now = max(now, self._last + 1)
+        tail = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+        return _text(now, tail)
+
+
+def _text(moment: int, tail: int) -> str:
+    digits = f"{moment >> 12:012x}7{moment & 0xFFF:03x}{tail:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+new_id = _Ids().next
+
+
+def caller_of(scope: Any) -> str:
+    """Who asks, as the record names it."""
+    return str(getattr(scope.get("auth"), "name", None) or "anonymous")
+
+
+def time_of(identifier: str) -> datetime:
+    """When an id was made, in UTC, to the microsecond."""
+    milliseconds = int(identifier[:8] + identifier[9:13], 16)
+    fraction = int(identifier[15:18], 16)
+    microseconds = milliseconds * 1000 + (fraction * 1000 >> 12)
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+
+
+def first_id(moment: datetime) -> str:
+    """The least id of a moment: ids made before it are smaller, ids made after it are not."""
+    microseconds = max((moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1), 0)
+    milliseconds, rest = divmod(microseconds, 1000)
+    return _text(milliseconds << 12 | -(-(rest << 12) // 1000), 0x8000_0000_0000_0000)
+
+
+def fits(text: str) -> bool:
+    """Whether the tables can hold a text."""
+    return 1 <= len(text) <= LONGEST_TEXT and not _unfit(text)
+
+
+def check(made: Prediction) -> None:
+    """Refuse what a table cannot hold, before it spoils the commit of others."""
+    for field, text in (("caller", made.caller), ("entity_id", made.entity_id)):
+        if text is not None and not fits(text):
+            raise ValueError(f"{field}: 1 to {LONGEST_TEXT} characters, none of them a control character")
+    if not math.isfinite(made.value + made.low + made.high):
+        raise ValueError(f"value: {made.value}, {made.low}-{made.high}; only finite numbers are recorded")

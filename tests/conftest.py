@@ -13,7 +13,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty VROOM_HOME, and a VROOM_DATA with a copy of the shipped CSVs."""
     folder = tmp_path / "home"
     folder.mkdir()
-    shutil.copytree(ROOT / "data" / "reservations", tmp_path / "data" / "reservations")
+    for name in ("reservations", "upcoming_reservations", "lap_times", "market_resolution"):
+        shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
     monkeypatch.setenv("VROOM_HOME", str(folder))
     monkeypatch.setenv("VROOM_DATA", str(tmp_path / "data"))
     for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):

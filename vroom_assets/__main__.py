@@ -9,6 +9,7 @@ VROOM_MLFLOW_PORT; everything listens on 127.0.0.1.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -17,12 +18,11 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from vroom_api.contract import home, read_pointer
+from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
 from vroom_assets.resources import artifacts_uri, tracking_uri
 
 LOOPBACK = "127.0.0.1"
@@ -67,6 +67,11 @@ def port_of(setting: str, default: int) -> int:
     return int(text)
 
 
+def forecast() -> str:
+    """The forecast that the service serves and the first start trains; the sensors train the others."""
+    return os.environ.get("VROOM_FORECAST") or "reservations"
+
+
 def services() -> list[Service]:
     """All processes, once their ports are known to be free.
 
@@ -109,7 +114,7 @@ def services() -> list[Service]:
             dagster,
             "/server_info",
         ),
-        Service("api", [python, "-m", "vroom_api"], api, "/health"),
+        Service("api", [python, "-m", "vroom_api"], api, "/livez"),
         Service(
             "mlflow",
             [
@@ -154,6 +159,7 @@ def prepare_home() -> Path:
         "DO_NOT_TRACK": "true",
         "PYTHONWARNINGS": "ignore",
     }
+    os.environ.setdefault("VROOM_LOG_FORMAT", "console")  # somebody reads along
     return folder
 
 
@@ -178,15 +184,18 @@ def materialize() -> int:
     loaded = defs()
     loaded = loaded.load_fn() if hasattr(loaded, "load_fn") else loaded
     console = {"loggers": {"console": {"config": {"log_level": "INFO", "name": "vroom"}}}}
+    known = sorted(
+        job.name.removesuffix("_retrain")
+        for job in loaded.resolve_all_job_defs()
+        if job.name.endswith("_retrain")
+    )
+    if forecast() not in known:
+        raise CannotStart(f"VROOM_FORECAST={forecast()!r}: no such forecast; declared are {', '.join(known)}")
     with dg.DagsterInstance.get() as instance:
-        jobs = sorted(job.name for job in loaded.resolve_all_job_defs() if job.name.endswith("_retrain"))
-        results = [
-            loaded.resolve_job_def(name).execute_in_process(
-                instance=instance, run_config=console, raise_on_error=False
-            )
-            for name in jobs
-        ]
-    return 0 if all(result.success for result in results) else 1
+        result = loaded.resolve_job_def(f"{forecast()}_retrain").execute_in_process(
+            instance=instance, run_config=console, raise_on_error=False
+        )
+    return 0 if result.success else 1
 
 
 def announce(running: list[Service], started: float) -> None:
@@ -219,18 +228,23 @@ Ctrl-C stops everything.
 
 def _curl(api: str) -> str:
     """A request for a prediction, ready to be pasted; without a champion, how to get one."""
-    import json
-
+    name = forecast()
     try:
-        with urllib.request.urlopen(f"{api}/model", timeout=5) as answer:
-            inputs = json.load(answer)["inputs"]
-    except urllib.error.HTTPError:
+        pointer = read_pointer(name)
+        if pointer is None:
+            raise BundleError("nothing was published yet")
+        manifest = read_bundle(bundle_folder(name, pointer.version), pointer.manifest_sha256).manifest
+    except BundleError:
         return "(no champion yet: repair what the log says and press Materialize all in Dagster)"
     example = {
-        field["name"]: int(field["example"]) if field["type"] == "integer" else field["example"]
-        for field in inputs
+        field.name: round(field.example) if field.type == "integer" else field.example
+        for field in manifest.inputs
     }
-    return f"curl -s {api}/predict -H 'content-type: application/json' -d {shlex.quote(json.dumps(example))}"
+    key = ""
+    if os.environ.get("VROOM_AUTH", "").lower() == "on":
+        key = f'-H "Authorization: Bearer $(cat {shlex.quote(str(home() / "admin.key"))})" '
+    content = shlex.quote(json.dumps(example))
+    return f"curl -s {api}/predict {key}-H 'content-type: application/json' -d {content}"
 
 
 def _answers(url: str) -> bool:
@@ -266,7 +280,7 @@ def main() -> int:
             raise CannotStart(f"unknown command {sys.argv[1]!r}: use none, or materialize")
         folder = prepare_home()
         running = services()
-        if read_pointer(os.environ.get("VROOM_FORECAST", "reservations")) is None:
+        if read_pointer(forecast()) is None:
             print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
             if subprocess.run([sys.executable, "-m", "vroom_assets", "materialize"], check=False).returncode:
                 print("The first training failed; the messages above say why. Dagster starts all the same.")

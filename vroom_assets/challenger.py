@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -34,7 +34,7 @@ from vroom_assets.graph import build, parity
 from vroom_assets.models import Fitted, fit_all
 from vroom_assets.resources import MANIFEST_TAG, tracking_uri
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
-from vroom_assets.training import BASELINES, Measures, Search, mae, r2, reference, rmse, summary
+from vroom_assets.training import MEASURES, Measures, Search, reference, summary
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 GOLDEN_ROWS = 24
@@ -59,7 +59,9 @@ def exportable(
     Returns:
         the candidates that may compete, and for each other one the reason it may not.
     """
-    models = fit_all(spec.candidates, dataset.features, dataset.target, spec.validation.seed)
+    models = fit_all(
+        spec.candidates, dataset.features, dataset.target, spec.validation.seed, dataset.arrangement.groups
+    )
     kept: dict[str, Exported] = {}
     refused: dict[str, str] = {}
     inputs = dataset.inputs.to_numpy()
@@ -86,24 +88,38 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
     return [
         InputField(
             name=name,
-            type="integer" if column.type is ColumnType.INTEGER else "number",
+            type=INPUT_TYPES[column.type],
             description=column.description,
             unit=column.unit,
             minimum=column.minimum,
             above=column.above,
             maximum=column.maximum,
-            seen_minimum=float(inputs[name].min()),
-            seen_maximum=float(inputs[name].max()),
-            example=float(inputs[name].sort_values().iloc[len(inputs) // 2]),
-            levels=_levels(inputs[name]) if column.type is ColumnType.INTEGER else [],
+            seen_minimum=float(seen.iloc[0]),
+            seen_maximum=float(seen.iloc[-1]),
+            example=float(seen.iloc[len(seen) // 2]),
+            levels=_levels(seen, column.type),
+            values=column.values,
+            nullable=column.nullable,
+            seen_missing=len(seen) < len(inputs),
         )
         for name, column in spec.input_columns.items()
+        for seen in [inputs[name].dropna().sort_values()]
     ]
 
 
-def _levels(values: pd.Series) -> list[float]:
+INPUT_TYPES: dict[ColumnType, Literal["integer", "number", "text"]] = {
+    ColumnType.INTEGER: "integer",
+    ColumnType.NUMBER: "number",
+    ColumnType.TEXT: "text",
+}
+
+
+def _levels(values: pd.Series, kind: ColumnType) -> list[float]:
+    """Every value of a text, or of an integer that has few."""
     found = sorted(float(value) for value in values.unique())
-    return found if len(found) <= min(LEVELS, len(values) / 10) else []
+    if kind is ColumnType.TEXT:
+        return found
+    return found if kind is ColumnType.INTEGER and len(found) <= min(LEVELS, len(values) / 10) else []
 
 
 def feature_fields(spec: ForecastSpec, definitions: list[Feature], frame: pd.DataFrame) -> list[FeatureField]:
@@ -134,7 +150,7 @@ def _read(feature: Feature, inputs: list[str]) -> list[str]:
     return [name for name in inputs if name in read]
 
 
-def background_rows(dataset: Dataset, fitted: Fitted, seed: int) -> list[list[float]]:
+def background_rows(dataset: Dataset, fitted: Fitted, seed: int) -> list[list[float | None]]:
     """Inputs of training rows whose mean prediction is close to that of all rows.
 
     A systematic sample along the order of the predictions from a random start: every row is as likely as
@@ -144,7 +160,12 @@ def background_rows(dataset: Dataset, fitted: Fitted, seed: int) -> list[list[fl
     size = min(BACKGROUND_ROWS, len(order))
     start = np.random.default_rng(seed).random()
     rows = order[((np.arange(size) + start) * len(order) / size).astype(int)]
-    return dataset.inputs.to_numpy()[rows].tolist()
+    return _told(dataset.inputs.to_numpy()[rows])
+
+
+def _told(rows: np.ndarray) -> list[list[float | None]]:
+    """Rows as JSON can hold them: None for what was left out."""
+    return [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
 
 
 def levers(spec: ForecastSpec) -> dict[str, Lever]:
@@ -174,7 +195,7 @@ def golden_rows(dataset: Dataset, fitted: Fitted, tolerance: float) -> Golden:
     order = np.argsort(prediction, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, GOLDEN_ROWS).astype(int))]
     return Golden(
-        inputs=dataset.inputs.to_numpy()[rows].tolist(),
+        inputs=_told(dataset.inputs.to_numpy()[rows]),
         features=dataset.features.to_numpy()[rows].tolist(),
         predictions=prediction[rows].tolist(),
         tolerance=tolerance,
@@ -204,7 +225,8 @@ def register(
     """Log everything about the training, register the graph as a version and attach its bundle."""
     import onnx
 
-    metrics = summary(found, dataset.target, measures) | _train_figures(exported.fitted, dataset)
+    metrics = summary(found, dataset.target, measures, spec.gates.reference)
+    metrics |= _train_figures(exported.fitted, dataset, measures)
     metrics |= {f"coverage_{name}": value for name, value in calibration.coverage.items()}
     tracking.log_params(_parameters(spec, found, dataset))
     tracking.log_metrics(metrics | {f"importance_{n}": v for n, v in found.importances.items()})
@@ -217,7 +239,7 @@ def register(
     for name, canvas in {
         "candidates": plots.candidates(found.fold_metrics, measures.error, found.chosen),
         "predicted_and_observed": plots.predicted_and_seen(
-            found.predictions(found.chosen), dataset.target, spec.target.unit
+            found.predictions(found.chosen), dataset.target[found.predicted], spec.target.unit
         ),
         "importances": plots.importances(found.importances, measures.error),
     }.items():
@@ -283,10 +305,9 @@ def register(
     return manifest
 
 
-def _train_figures(fitted: Fitted, dataset: Dataset) -> dict[str, float]:
+def _train_figures(fitted: Fitted, dataset: Dataset, measures: Measures) -> dict[str, float]:
     prediction = fitted.predict(dataset.features)
-    figures = {"mae": mae, "rmse": rmse, "r2": r2}
-    return {f"train_{name}": score(dataset.target, prediction) for name, score in figures.items()}
+    return {f"train_{name}": score(dataset.target, prediction) for name, score in measures.metrics.items()}
 
 
 def _parameters(spec: ForecastSpec, found: Search, dataset: Dataset) -> dict[str, Any]:
@@ -302,7 +323,7 @@ def _parameters(spec: ForecastSpec, found: Search, dataset: Dataset) -> dict[str
             "candidate": found.chosen,
             "family": chosen.family.value,
             "candidates": ", ".join(spec.candidates),
-            "baselines": ", ".join(BASELINES),
+            "baselines": ", ".join(MEASURES[spec.target.kind].baselines),
             "nested_choices": ", ".join(found.nested_choices),
             "rows": len(dataset.target),
             "features": ", ".join(dataset.features.columns),

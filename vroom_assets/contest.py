@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -20,10 +20,9 @@ from vroom_api.contract import Bundle, Manifest, Recipe, forecast_folder
 from vroom_assets import dataset
 from vroom_assets.bundle import write_beside
 from vroom_assets.dataset import Dataset
-from vroom_assets.features import Feature
-from vroom_assets.models import fit_all
+from vroom_assets.features import Feature, texts_of
 from vroom_assets.spec import Candidate, Contest, ForecastSpec, Gates, Validation
-from vroom_assets.training import Measures, in_parallel, splits
+from vroom_assets.training import Arrangement, Measures, Split, fit_split, one_by_one, outer_splits
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -98,43 +97,68 @@ def corrected_t(differences: np.ndarray, test_share: float) -> tuple[float, floa
     return float(statistic), float(student.sf(statistic, count - 1))
 
 
+def standard_error(values: np.ndarray, groups: np.ndarray | None) -> float:
+    """Of the mean of values; those of one group are taken to move together (Liang & Zeger 1986).
+
+    Args:
+        values: shape (n,). groups: shape (n,), or None where all are independent.
+    """
+    count = len(values)
+    if groups is None:
+        return float(values.std(ddof=1) / np.sqrt(count))
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.bincount(member, weights=values - values.mean())
+    clusters = len(sums)
+    return float(np.sqrt((sums**2).sum() * clusters / (clusters - 1)) / count)
+
+
 def compare(
-    champion: Entrant, challenger: Entrant, target: np.ndarray, validation: Validation, measures: Measures
+    champion: Entrant,
+    challenger: Entrant,
+    target: np.ndarray,
+    validation: Validation,
+    measures: Measures,
+    rows: Arrangement | None = None,
 ) -> Comparison:
-    """Score both recipes on the same repeated folds of the current data, paired per row."""
-    rows = len(target)
-    folds = splits(rows, validation.folds, validation.repeats, validation.seed)
+    """Score both recipes on the same repeated folds of the current data, paired per row.
+
+    Args:
+        rows: how they hang together, None where they are independent.
+    """
+    rows = rows or Arrangement(len(target))
+    folds = outer_splits(rows, validation)
 
     def losses(entrant: Entrant) -> list[np.ndarray]:
-        def score(split: Any) -> np.ndarray:
-            models = fit_all(
-                entrant.candidates, entrant.frame.iloc[split.train], target[split.train], validation.seed
-            )
+        def score(split: Split) -> np.ndarray:
+            models = fit_split(entrant.candidates, entrant.frame, target, split, validation, rows)
             prediction = models[entrant.name].predict(entrant.frame.iloc[split.test])
             return measures.row_loss(target[split.test], prediction)
 
-        return list(in_parallel(score, folds))
+        return list(one_by_one(score, folds))
 
     champion_losses = losses(champion)
     challenger_losses = champion_losses if challenger.same_recipe(champion) else losses(challenger)
-    gains = np.zeros(rows)
-    champion_error = np.zeros(rows)
+    gains, champion_error, times = np.zeros(rows.rows), np.zeros(rows.rows), np.zeros(rows.rows)
     fold_gains = np.empty(len(folds))
     for number, split in enumerate(folds):
         difference = champion_losses[number] - challenger_losses[number]
-        gains[split.test] += difference / validation.repeats
-        champion_error[split.test] += champion_losses[number] / validation.repeats
+        gains[split.test] += difference
+        champion_error[split.test] += champion_losses[number]
+        times[split.test] += 1
         fold_gains[number] = difference.mean()
-    spread = gains.std(ddof=1)
-    statistic, probability = corrected_t(fold_gains, 1 / (validation.folds - 1))
+    tested = times > 0
+    gains, champion_error = gains[tested] / times[tested], champion_error[tested] / times[tested]
+    deviation = standard_error(gains, None if rows.groups is None else rows.groups[tested])
+    share = float(np.mean([len(split.test) / len(split.train) for split in folds]))
+    statistic, probability = corrected_t(fold_gains, share)
     gain, error = float(gains.mean()), float(champion_error.mean())
     return Comparison(
-        rows=rows,
+        rows=int(tested.sum()),
         champion_error=error,
         challenger_error=error - gain,
         gain=gain,
         relative_gain=gain / error if error > 0 else 0.0,
-        row_z=float(gain / (spread / np.sqrt(rows))) if spread > 0 else 0.0,
+        row_z=gain / deviation if deviation > 0 else 0.0,
         folds_t=statistic,
         folds_p=probability,
     )
@@ -182,7 +206,7 @@ def failed_gates(
     """
     failures = []
     low, high = gates.coverage
-    if not low <= coverage["overall"] <= high:
+    if coverage and not low <= coverage["overall"] <= high:
         failures.append(
             f"coverage of the 90 % interval is {coverage['overall']:.3f}, not within {low}-{high}"
         )
@@ -195,6 +219,14 @@ def failed_gates(
         if name.startswith("skill_") and value <= 0:
             _, _, rest = name.partition("skill_")
             failures.append(f"{rest.replace('_', ' ')}: no better than that baseline ({value:+.3f})")
+    error = metrics.get("nested_calibration_error", 0.0)
+    if error > gates.calibration_error:
+        failures.append(f"calibration error is {error:.3f}, more than {gates.calibration_error}")
+    loss = metrics.get("loss_over_reference", 0.0)
+    if loss > gates.reference_margin:
+        failures.append(
+            f"error is {loss:.2%} above that of {gates.reference}, more than {gates.reference_margin:.2%}"
+        )
     share = abs(metrics["nested_bias"]) / abs(target_mean) if target_mean else 0.0
     if share > gates.bias:
         failures.append(f"mean error is {share:.1%} of the mean target, more than {gates.bias:.0%}")
@@ -273,13 +305,13 @@ def hold(
     elif champion.manifest.version == challenger.version:
         verdict, reason = Verdict.HOLD, "it serves already"
     else:
-        theirs = entrant(connection, champion.manifest, data)
+        theirs = entrant(connection, spec, champion.manifest, data)
         if theirs is None:
             verdict, reason = Verdict.PROMOTE, "the data no longer have the inputs that the champion needs"
         else:
-            ours = entrant(connection, challenger, data)
+            ours = entrant(connection, spec, challenger, data)
             assert ours is not None, "a challenger is trained on the current data"
-            found = compare(theirs, ours, data.target, spec.validation, measures)
+            found = compare(theirs, ours, data.target, spec.validation, measures, data.arrangement)
             comparison = found.as_evidence()
             verdict, reason = judge(
                 found,
@@ -288,7 +320,7 @@ def hold(
                 new_data=challenger.data_version != champion.manifest.data_version,
                 new_declaration=challenger.code_version != champion.manifest.code_version,
             )
-            unseen = on_unseen_rows(connection, champion, data, measures)
+            unseen = on_unseen_rows(connection, spec, champion, data, measures)
     if rolled_back:
         verdict, reason = Verdict.HOLD, f"it equals version {rolled_back[0]}, which was rolled back"
     if challenger.data_version != data.data_version:
@@ -309,11 +341,16 @@ def hold(
     )
 
 
-def entrant(connection: DuckDBPyConnection, manifest: Manifest, data: Dataset) -> Entrant | None:
+def entrant(
+    connection: DuckDBPyConnection, spec: ForecastSpec, manifest: Manifest, data: Dataset
+) -> Entrant | None:
     """A version's recipe with its own feature definitions on the current data; None if inputs are gone."""
     if not {field.name for field in manifest.inputs} <= set(data.inputs.columns):
         return None
-    features = [Feature(feature.name, feature.expression) for feature in manifest.features]
+    if any(set(field.values) - set(spec.input_columns[field.name].values) for field in manifest.inputs):
+        return None
+    texts = texts_of(spec.input_columns)
+    features = [Feature(feature.name, feature.expression, texts) for feature in manifest.features]
     return Entrant(
         name=manifest.recipe.name,
         candidates=candidates_of(manifest.recipe),
@@ -327,11 +364,16 @@ def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
 
 
 def on_unseen_rows(
-    connection: DuckDBPyConnection, champion: Bundle, data: Dataset, measures: Measures
+    connection: DuckDBPyConnection, spec: ForecastSpec, champion: Bundle, data: Dataset, measures: Measures
 ) -> dict[str, float]:
-    """The champion exactly as it serves, scored on entities that its training did not have."""
+    """The champion exactly as it serves, scored on entities that its training did not have.
+
+    Nothing where its texts have other places than in the current data.
+    """
     import onnxruntime
 
+    if any(field.values != spec.input_columns[field.name].values for field in champion.manifest.inputs):
+        return {}
     seen = dataset.keys_of(connection, data.forecast, champion.manifest.data_version)
     if seen is None:
         return {}

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from vroom_api.contract import forecast_folder
+from vroom_assets import examples
 from vroom_assets.features import Feature, parse, select_sql
-from vroom_assets.spec import ForecastSpec
-from vroom_assets.training import Search
+from vroom_assets.spec import Column, ColumnType, ForecastSpec, Kind
+from vroom_assets.training import Arrangement, Search
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -29,7 +30,8 @@ class DatasetError(Exception):
 class Dataset:
     """The feature table of one data version.
 
-    keys (rows,), inputs and features (rows, ·) as float64 frames, target (rows,), rows ordered by key.
+    keys (rows,), inputs and features (rows, ·) as float64 frames, target (rows,), ordered by key. An input is
+    NaN where it was left out, and of a text its place among the declared values.
     """
 
     forecast: str
@@ -37,6 +39,7 @@ class Dataset:
     inputs: pd.DataFrame
     features: pd.DataFrame
     target: np.ndarray
+    arrangement: Arrangement  # groups and times of the rows, where the declaration names them
     data_version: str
     data_as_of: str
     snapshots: dict[str, str]
@@ -63,38 +66,30 @@ def origin(connection: DuckDBPyConnection, table: str) -> dict[str, Any]:
 
 def definitions(spec: ForecastSpec) -> list[Feature]:
     """The declared features, parsed."""
-    return parse(spec.features_sql, spec.inputs)
+    return parse(spec.features_sql, spec.input_columns)
 
 
 def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
     """Replace the feature table, in one transaction, from the checked tables.
 
     Raises:
-        DatasetError: the target has no or several rows for an entity, or a feature or target is not finite.
+        DatasetError: examples break their declaration or look ahead, the target has no or several rows for an entity, or a feature or target is not finite.
     """
     snapshots = {name: origin(connection, name)["snapshot"] for name in spec.sources}
-    source, key = spec.entity.source, spec.entity.key
     features = definitions(spec)
+    try:
+        with examples.tables(connection, spec):
+            _replace_features(connection, spec, features, snapshots)
+    except examples.ExamplesError as error:
+        raise DatasetError(str(error)) from error
+
+
+def _replace_features(
+    connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature], snapshots: dict[str, str]
+) -> None:
     connection.begin()
     try:
-        connection.execute(
-            f"""
-            create or replace temp table computed as
-            with inputs as (
-                select "{key}" as entity_key, {", ".join(f'"{name}"::double as "{name}"' for name in spec.inputs)}
-                from "{source}"
-            ),
-            target as ({_statement(spec.target_sql)})
-            select
-                entities.entity_key,
-                {", ".join(f'entities."{name}" as "input_{name}"' for name in spec.inputs)},
-                {", ".join(f'entities."feature_{feature.name}"' for feature in features)},
-                target."{spec.target.name}"::double as target
-            from ({select_sql(features, "inputs", keep=["entity_key", *spec.inputs], prefix="feature_")}) as entities
-            left join target on target."{key}" = entities.entity_key
-            order by entities.entity_key
-            """
-        )
+        _compute(connection, spec, features)
         _refuse_bad_rows(connection, spec, features)
         connection.execute("create or replace table features as from computed")
         source_of_time, column = spec.target.as_of.split(".")
@@ -115,6 +110,48 @@ def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
         raise
 
 
+def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature]) -> None:
+    """Temporary table: key, group, times, inputs, features and target of every entity, in order of the keys."""
+    key = spec.entity.key
+    kept = {"entity_group": spec.validation.group, "entity_time": spec.validation.order}
+    kept = {name: column for name, column in kept.items() if column is not None}
+    # Of an example the target may not be known yet, or never come; an entity of a source has one.
+    join = "inner" if spec.entity.source in spec.examples else "left"
+    known = f', target."{spec.target.known_at}"::timestamp as target_known' if spec.target.known_at else ""
+    connection.execute(
+        f"""
+        create or replace temp table computed as
+        with inputs as (
+            select "{key}" as entity_key,
+                {"".join(f'"{column}" as {name}, ' for name, column in kept.items())}
+                {", ".join(coded(name, column) for name, column in spec.input_columns.items())}
+            from "{spec.entity.source}"
+        ),
+        target as ({_statement(spec.target_sql)})
+        select
+            entities.entity_key,
+            {"".join(f"entities.{name}, " for name in kept)}
+            {", ".join(f'entities."{name}" as "input_{name}"' for name in spec.inputs)},
+            {", ".join(f'entities."feature_{feature.name}"' for feature in features)},
+            target."{spec.target.name}"::double as target{known}
+        from ({select_sql(features, "inputs", keep=["entity_key", *kept, *spec.inputs], prefix="feature_")}) as entities
+        {join} join target on target."{key}" = entities.entity_key
+        order by entities.entity_key
+        """
+    )
+
+
+def coded(name: str, column: Column) -> str:
+    """The SQL of an input as a number: itself, or its place among the values of a text."""
+    if column.type is not ColumnType.TEXT:
+        return f'"{name}"::double as "{name}"'
+    places = " ".join(
+        f"when '{value.replace(chr(39), chr(39) * 2)}' then {place}"
+        for place, value in enumerate(column.values)
+    )
+    return f'(case "{name}" {places} end)::double as "{name}"'
+
+
 def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature]) -> None:
     entity = spec.entity.name
     twice = connection.execute(
@@ -122,6 +159,15 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
     ).fetchall()
     if twice:
         raise DatasetError(f"target.sql gives several rows for one {entity}: {twice[0][0]}; group by its key")
+    if spec.target.known_at and spec.validation.order:
+        [(early,)] = connection.execute(
+            "select count(*) from computed where target_known is null or target_known <= entity_time"
+        ).fetchall()
+        if early:
+            raise DatasetError(
+                f"target.sql, column {spec.target.known_at}: empty or not after {spec.validation.order} "
+                f"in {early} rows; a target becomes known later than what it is forecast from"
+            )
     rules = {"target": "target.sql gives no finite target"} | {
         f"feature_{feature.name}": f"feature {feature.name} ({feature.expression}) is not finite"
         for feature in features
@@ -132,6 +178,14 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
         ).fetchall()
         if bad:
             raise DatasetError(f"{message} for {entity} {', '.join(str(row[0]) for row in bad)}")
+    if spec.target.kind is Kind.BINARY:
+        other = connection.execute(
+            "select entity_key, target from computed where target not in (0, 1) limit 1"
+        ).fetchall()
+        if other:
+            raise DatasetError(
+                f"target.sql: {other[0][1]:g} for {entity} {other[0][0]}; yes is 1 and no is 0"
+            )
     [(rows,)] = connection.execute("select count(*) from computed").fetchall()
     needed = spec.validation.folds * 2
     if rows < needed:
@@ -152,6 +206,13 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         inputs=_columns(table, "input_", spec.inputs),
         features=_columns(table, "feature_", [feature.name for feature in definitions(spec)]),
         target=table["target"].to_numpy(dtype=float),
+        arrangement=Arrangement(
+            len(table),
+            *(
+                table[name].to_numpy() if name in table else None
+                for name in ("entity_group", "entity_time", "target_known")
+            ),
+        ),
         data_version=made_from["data_version"],
         data_as_of=made_from["data_as_of"],
         snapshots=made_from["snapshots"],

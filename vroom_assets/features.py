@@ -3,7 +3,11 @@
 One definition, executed twice: DuckDB evaluates the text, `nodes` walks the same parsed expression onto
 ONNX operators. Both compute in float64 by IEEE 754, so ln(0) is -inf and 0 / 0 is NaN on either side;
 a row with such a feature is refused in training and by the service. What the language offers is what
-`nodes` writes; anything else is refused when the declaration is read. Inputs are finite and never NULL.
+`nodes` writes; anything else is refused when the declaration is read.
+
+An input is a finite number, or the place of a text among its declared values: `compound = 'soft'` compares
+places. One that may be left out is NULL in DuckDB and NaN in the graph, which compare differently, so it
+stands only in `is null` or as the first of a `coalesce`.
 
 The two sides agree in the last digit or two, not in every bit: ln, log, exp and power are rounded
 differently, and a tree or bin edge that lies exactly on a training value would tell them apart. So a
@@ -18,12 +22,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import sqlglot
 from sqlglot import expressions as sql
+
+from vroom_assets.spec import Column
 
 DIALECT = "duckdb"
 NAME = r"[a-z][a-z0-9_]*"
@@ -48,9 +55,10 @@ COMPARISON: dict[type, str] = {
 }
 LOGIC: dict[type, str] = {sql.And: "And", sql.Or: "Or"}
 OFFERED = (
-    "+ - * /, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, greatest, least, "
-    "case when … then … else … end, = <> < <= > >=, between, and, or, not"
+    "+ - * /, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, greatest, least, coalesce, "
+    "case when … then … else … end, = <> < <= > >=, between, in, is null, and, or, not"
 )
+Texts = tuple[tuple[str, tuple[str, ...]], ...]  # the inputs that are texts, each with its values
 
 
 class FeatureError(Exception):
@@ -62,15 +70,27 @@ class Feature(NamedTuple):
 
     name: str
     expression: str
+    texts: Texts = ()
 
 
-def parse(text: str, inputs: Sequence[str]) -> list[Feature]:
+def texts_of(inputs: Mapping[str, Column]) -> Texts:
+    """The values of the inputs that are texts."""
+    return tuple((name, tuple(column.values)) for name, column in inputs.items() if column.values)
+
+
+def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Feature]:
     """Read `select <expression> [as <name>], … from inputs`.
+
+    Args:
+        inputs: the declared columns; names alone are numbers that are always given.
 
     Raises:
         FeatureError: not such a statement, an unknown input, an operation that is not offered, a name that
             is missing, misspelled or given twice; the message says line, feature and what is allowed.
     """
+    columns = inputs if isinstance(inputs, Mapping) else {}
+    texts = texts_of(columns)
+    optional = {name for name, column in columns.items() if column.nullable}
     found: list[Feature] = []
     for projection in _statement(text).expressions:
         where = f"features.sql, {line}" if (line := _line(projection)) else "features.sql"
@@ -87,9 +107,10 @@ def parse(text: str, inputs: Sequence[str]) -> list[Feature]:
             )
         if name in [feature.name for feature in found]:
             raise FeatureError(f"{where}: feature {name} is defined twice")
-        feature = Feature(name, shown)
+        read = {column.name for column in expression.find_all(sql.Column)}
+        feature = Feature(name, shown, tuple(text for text in texts if text[0] in read))
         try:
-            _check(feature, inputs)
+            _check(feature, list(inputs), optional)
         except FeatureError as error:
             raise FeatureError(f"{where}: {error}") from None
         found.append(feature)
@@ -126,7 +147,7 @@ def _line(node: sql.Expr) -> str:
     return f"line {min(numbers)}" if numbers else ""
 
 
-def _check(feature: Feature, inputs: Sequence[str]) -> None:
+def _check(feature: Feature, inputs: Sequence[str], optional: Set[str]) -> None:
     def column(name: str) -> str:
         if name not in inputs:
             raise FeatureError(
@@ -134,11 +155,11 @@ def _check(feature: Feature, inputs: Sequence[str]) -> None:
             )
         return name
 
-    nodes(feature, column, lambda _: "", lambda *_, **__: "")
+    nodes(feature, column, lambda _: "", lambda *_, **__: "", optional)
 
 
 def select_sql(features: Sequence[Feature], relation: str, keep: Sequence[str], prefix: str) -> str:
-    """The statement that computes the features of a relation whose inputs are doubles.
+    """The statement that computes the features of a relation whose inputs are doubles, texts by their place.
 
     Numbers are written as doubles (2 as 2.0e0): DuckDB would compute 0.1 + 0.2 in decimals and
     2147483647 + 1 in 32 bits. A result beyond float32 is NULL, where the graph has an infinity.
@@ -158,29 +179,72 @@ def _in_doubles(feature: Feature) -> str:
             return sql.Literal.number(text if "e" in text else f"{text}e0")
         return node
 
-    return _parsed(feature).transform(double).sql(DIALECT, identify=True)
+    return _placed(feature).transform(double).sql(DIALECT, identify=True)
 
 
-def _parsed(feature: Feature) -> sql.Expr:
-    return sqlglot.parse_one(feature.expression, dialect=DIALECT)
+def _placed(feature: Feature) -> sql.Expr:
+    """The expression with the place of each text that an input is compared with.
+
+    Raises:
+        FeatureError: a text that is none of the input's values, or no input stands beside it.
+    """
+    whole = sqlglot.parse_one(feature.expression, dialect=DIALECT)
+
+    def refused(node: sql.Expr, why: str) -> FeatureError:
+        shown = node.sql(DIALECT, comments=False)
+        return FeatureError(f"feature {feature.name} ({feature.expression}): {shown}: {why}")
+
+    texts = dict(feature.texts)
+    for column in list(whole.find_all(sql.Column)):
+        if column.name not in texts:
+            continue
+        values = texts[column.name]
+        beside = column.parent
+        literals = []
+        if isinstance(beside, sql.Coalesce) and beside.this is column:
+            literals += beside.expressions
+            beside = beside.parent
+        if isinstance(beside, sql.In):
+            literals += beside.expressions
+        elif isinstance(beside, (sql.EQ, sql.NEQ)):
+            literals += [side for side in (beside.this, beside.expression) if not side.find(sql.Column)]
+        elif not isinstance(beside, sql.Is):
+            raise refused(
+                column,
+                f"it is a text; compare it, as in {column.name} = '{values[0]}' or {column.name} in (…)",
+            )
+        for literal in literals:
+            if not (isinstance(literal, sql.Literal) and literal.is_string and literal.this in values):
+                raise refused(literal, f"{column.name} is one of {', '.join(values)}")
+            literal.replace(sql.Literal.number(values.index(literal.this)))
+    if lost := next((node for node in whole.find_all(sql.Literal) if node.is_string), None):
+        raise refused(lost, "a text stands only beside an input that is one")
+    return whole
 
 
 Emit = Callable[..., str]
 
 
-def nodes(feature: Feature, column: Callable[[str], str], number: Callable[[float], str], emit: Emit) -> str:
+def nodes(
+    feature: Feature,
+    column: Callable[[str], str],
+    number: Callable[[float], str],
+    emit: Emit,
+    optional: Set[str] | None = None,
+) -> str:
     """Append the ONNX nodes of one feature and return the name of its value, float64 of shape (rows, 1).
 
     The value of a feature that names no input has shape (1, 1).
 
     Args:
         column: the value of an input, (rows, 1). number: a constant. emit: appends a node of an operator
-            over values and returns its output.
+            over values and returns its output. optional: the inputs that may be left out,
+            None where that was checked before.
 
     Raises:
         FeatureError: an operation that is not offered, or not offered where it stands.
     """
-    return _Writer(feature, column, number, emit).value(_parsed(feature))
+    return _Writer(feature, column, number, emit, optional).value(_placed(feature))
 
 
 @dataclass(frozen=True)
@@ -191,6 +255,7 @@ class _Writer:
     column: Callable[[str], str]
     number: Callable[[float], str]
     emit: Emit
+    optional: Set[str] | None
 
     def value(self, node: sql.Expr) -> str:
         """Write a number."""
@@ -200,7 +265,11 @@ class _Writer:
         if isinstance(node, sql.Column):
             if node.table:
                 raise self.refused(node, f"write {node.name} without {node.table}")
+            if self.optional and node.name in self.optional:
+                raise self.refused(node, f"it may be left out; write `coalesce({node.name}, …)` or `is null`")
             return self.column(node.name)
+        if isinstance(node, sql.Coalesce):
+            return self.coalesce(node)
         if isinstance(node, sql.Literal):
             return self.number(self.finite(node))
         if kind in ARITHMETIC:
@@ -223,7 +292,7 @@ class _Writer:
             if node.this is not None:
                 raise self.refused(node, "write `case when <condition> then … else … end`")
             return self.choice(node.args["ifs"], node.args.get("default"), node)
-        if kind in COMPARISON or kind in LOGIC or isinstance(node, (sql.Not, sql.Between)):
+        if kind in COMPARISON or kind in LOGIC or isinstance(node, (sql.Not, sql.Between, sql.In, sql.Is)):
             raise self.refused(node, "a condition is no number, write `case when … then 1 else 0 end`")
         raise self.refused(node, f"use {OFFERED}")
 
@@ -240,12 +309,34 @@ class _Writer:
             middle = self.compared(node.this)
             low = self.emit("GreaterOrEqual", middle, self.compared(node.args["low"]))
             return self.emit("And", low, self.emit("LessOrEqual", middle, self.compared(node.args["high"])))
+        if isinstance(node, sql.Is) and isinstance(node.expression, sql.Null):
+            return self.emit("IsNaN", self.given(node.this, "is null"))
+        if isinstance(node, sql.In) and node.expressions:
+            known = self.compared(node.this)
+            answers = [self.emit("Equal", known, self.compared(one)) for one in node.expressions]
+            return reduce(lambda one, other: self.emit("Or", one, other), answers)
         if kind in COMPARISON:
             answer = self.emit(COMPARISON[kind], self.compared(node.this), self.compared(node.expression))
             return self.emit("Not", answer) if kind is sql.NEQ else answer
         raise self.refused(
-            node, "a condition is a comparison of numbers (= <> < <= > >= between) or and, or, not"
+            node, "a condition is a comparison (= <> < <= > >= between, in, is null) or and, or, not"
         )
+
+    def given(self, node: sql.Expr, where: str) -> str:
+        """Write an input that may be NaN."""
+        if not isinstance(node, sql.Column) or node.table:
+            raise self.refused(node, f"`{where}` takes an input alone: nothing else can be missing")
+        if self.optional is not None and node.name not in self.optional:
+            raise self.refused(
+                node, f"`{where}` is for inputs that may be left out; declare it `nullable: true`"
+            )
+        return self.column(node.name)
+
+    def coalesce(self, node: sql.Coalesce) -> str:
+        first = self.given(node.this, "coalesce")
+        if len(node.expressions) != 1:
+            raise self.refused(node, "`coalesce` takes an input and what stands for it when it is left out")
+        return self.emit("Where", self.emit("IsNaN", first), self.value(node.expressions[0]), first)
 
     def compared(self, node: sql.Expr) -> str:
         self.needs(

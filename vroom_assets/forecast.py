@@ -14,7 +14,7 @@ from vroom_api.contract import forecast_folder
 from vroom_assets import automation, resources
 from vroom_assets.automation import CHALLENGER, CHAMPION
 from vroom_assets.renewal import champion_asset, common, contest_asset, key, training_assets
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import TABLE_PARTS, ForecastSpec
 
 
 class Forecast(ForecastSpec, dg.Component):
@@ -25,6 +25,7 @@ class Forecast(ForecastSpec, dg.Component):
             update={
                 "features_sql": (context.path / "features.sql").read_text(),
                 "target_sql": (context.path / "target.sql").read_text(),
+                "examples_sql": {name: (context.path / f"{name}.sql").read_text() for name in self.examples},
             }
         )
         return definitions_of(spec)
@@ -204,10 +205,13 @@ def features_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         deps=[key(spec, name) for name in spec.sources],
         description=(
             f"One row per {spec.entity.name}: inputs, features and the target "
-            f"({spec.target.unit}, {spec.target.horizon}).\n\n```sql\n{spec.features_sql}```\n"
-            f"```sql\n{spec.target_sql}```"
+            f"({spec.target.unit}, {spec.target.horizon}).\n\n"
+            + "\n".join(
+                f"```sql\n{text}```"
+                for text in (*spec.examples_sql.values(), spec.features_sql, spec.target_sql)
+            )
         ),
-        code_version=spec.fingerprint("entity", "inputs", "target", "features_sql", "target_sql")[:12],
+        code_version=spec.fingerprint(*(part for part in TABLE_PARTS if part != "sources"))[:12],
         pool=f"{spec.name}_warehouse",
         **common(spec, "duckdb", "sql", "parquet"),
     )

@@ -13,8 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
+from vroom_api.contract import scales
 from vroom_assets.features import Feature, nodes
-from vroom_assets.models import Average, Constant, Estimator, Fitted, Monomials
+from vroom_assets.models import (
+    NEAREST,
+    Average,
+    Calibrated,
+    Constant,
+    Estimator,
+    Fitted,
+    Monomials,
+    Passed,
+    Shifted,
+)
 from vroom_assets.spec import Family
 
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
@@ -113,16 +124,31 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
     if isinstance(fitted, Average):
         members = [_predict(graph, matrix, order, member) for member in fitted.members]
         return graph.emit("Div", graph.emit("Sum", *members), graph.constant([[float(len(members))]]))
+    if isinstance(fitted, Shifted):
+        remainder = _predict(graph, matrix, order, fitted.remainder)
+        return graph.emit("Add", graph.column(matrix, order[fitted.offset]), remainder)
+    if isinstance(fitted, Passed):
+        return graph.column(matrix, order[fitted.feature])
+    if isinstance(fitted, Calibrated):
+        return _calibrated(graph, _predict(graph, matrix, order, fitted.base), fitted)
     if not isinstance(fitted, Estimator):
         raise TypeError(f"no graph is written for {type(fitted).__name__}")
     own = graph.columns(matrix, [order[name] for name in fitted.features])
     match fitted.family:
         case Family.FOREST:
             return _forest(graph, own, fitted.estimator)
-        case Family.POISSON_BOOSTING:
+        case Family.BOOSTING:
             return _boosting(graph, own, fitted.estimator)
-        case Family.POISSON_GLM:
+        case Family.POISSON_BOOSTING:
+            return graph.emit("Exp", _boosting(graph, own, fitted.estimator))
+        case Family.BINARY_BOOSTING:
+            return graph.emit("Sigmoid", _boosting(graph, own, fitted.estimator))
+        case Family.LINEAR:
             return _monomials(graph, own, fitted.estimator)
+        case Family.LOGISTIC:
+            return graph.emit("Sigmoid", _monomials(graph, own, fitted.estimator))
+        case Family.POISSON_GLM:
+            return graph.emit("Exp", _monomials(graph, own, fitted.estimator))
         case Family.POISSON_EBM:
             return _explainable_boosting(graph, own, fitted.estimator)
     raise TypeError(f"no graph is written for {fitted.family}")
@@ -191,7 +217,7 @@ def _forest(graph: Graph, own: str, forest: Any) -> str:
 
 
 def _boosting(graph: Graph, own: str, boosting: Any) -> str:
-    """Histogram boosting adds its trees to a base score and takes the exponential (log link).
+    """Histogram boosting adds its trees to a base score; with a log link the exponential comes on top.
 
     The base is added here, in float64, so that float32 rounds only the small sum of the trees.
     """
@@ -207,15 +233,36 @@ def _boosting(graph: Graph, own: str, boosting: Any) -> str:
         value=np.concatenate([part["value"] for part in parts]),
     )
     base = graph.constant([[float(boosting._baseline_prediction.item())]])
-    return graph.emit("Exp", graph.emit("Add", _ensemble(graph, own, trees), base))
+    return graph.emit("Add", _ensemble(graph, own, trees), base)
+
+
+def _calibrated(graph: Graph, probability: str, curve: Calibrated) -> str:
+    """A line of log odds, or the sum of what each piece of a broken line adds up to a probability."""
+
+    def number(value: float) -> str:
+        return graph.constant([[float(value)]])
+
+    if curve.logits:
+        inside = graph.emit("Min", graph.emit("Max", probability, number(NEAREST)), number(1 - NEAREST))
+        odds = graph.emit("Div", inside, graph.emit("Sub", number(1.0), inside))
+        line = graph.emit("Mul", graph.emit("Log", odds), number(curve.y[1]))
+        return graph.emit("Sigmoid", graph.emit("Add", line, number(curve.y[0])))
+    if len(curve.x) == 1:
+        return number(curve.y[0])
+    lengths = np.diff(curve.x)
+    inside = graph.emit("Sub", probability, graph.constant(curve.x[None, :-1]))
+    inside = graph.emit("Max", inside, number(0.0))
+    inside = graph.emit("Min", inside, graph.constant(lengths[None, :]))
+    slopes = graph.constant((np.diff(curve.y) / lengths)[:, None])
+    return graph.emit("Add", graph.emit("MatMul", inside, slopes), number(curve.y[0]))
 
 
 def _monomials(graph: Graph, own: str, glm: Monomials) -> str:
-    """exp(intercept + Σ coefficient · (Π x^power - mean) / scale), the scaling folded into the weights."""
+    """intercept + Σ coefficient · (Π x^power - mean) / scale, the scaling folded into the weights."""
     inside = graph.emit("Max", own, graph.constant(glm.low[None, :]))
     inside = graph.emit("Min", inside, graph.constant(glm.high[None, :]))
-    weights = glm.estimator.coef_ / glm.scale
-    intercept = glm.estimator.intercept_ - float(weights @ glm.mean)
+    weights = np.ravel(glm.estimator.coef_) / glm.scale
+    intercept = float(np.ravel(glm.estimator.intercept_)[0]) - float(weights @ glm.mean)
     columns: dict[int, str] = {}
 
     def column(number: int) -> str:
@@ -232,7 +279,7 @@ def _monomials(graph: Graph, own: str, glm: Monomials) -> str:
         terms.append(term)
     matrix = graph.emit("Concat", *terms, axis=1)
     linear = graph.emit("MatMul", matrix, graph.constant(weights[:, None]))
-    return graph.emit("Exp", graph.emit("Add", linear, graph.constant([[intercept]])))
+    return graph.emit("Add", linear, graph.constant([[intercept]]))
 
 
 def _explainable_boosting(graph: Graph, own: str, ebm: Any) -> str:
@@ -292,7 +339,7 @@ def parity(model: bytes, inputs: np.ndarray, features: np.ndarray, prediction: n
         served, computed = session.run(
             ["prediction", "features"], {"inputs": np.ascontiguousarray(inputs[rows], dtype=np.float64)}
         )
-        scale = np.maximum(np.abs(prediction[rows]), 1e-12)
+        scale = np.asarray(scales(prediction[rows].tolist()))
         worst = Parity(
             features=max(worst.features, _largest_gap(computed, features[rows], np.ones(1))),
             prediction=max(worst.prediction, _largest_gap(served, prediction[rows], scale)),

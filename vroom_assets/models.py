@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from vroom_assets.spec import Candidate, Family
+from vroom_assets.spec import Candidate, Curve, Family
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -46,7 +46,23 @@ class Estimator:
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         matrix = frame[self.features].to_numpy(dtype=np.float64)
         with one_thread(self.family):
+            if self.family is Family.BINARY_BOOSTING:
+                return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
             return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A feature as it is, for a forecast."""
+
+    feature: str
+
+    @property
+    def features(self) -> list[str]:
+        return [self.feature]
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return frame[self.feature].to_numpy(dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -74,8 +90,59 @@ class Average:
         return np.mean([member.predict(frame) for member in self.members], axis=0)
 
 
+@dataclass(frozen=True)
+class Shifted:
+    """A candidate that forecasts what remains of the target beside one feature."""
+
+    remainder: Fitted
+    offset: str
+
+    @property
+    def features(self) -> list[str]:
+        return list(dict.fromkeys([*self.remainder.features, self.offset]))
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return self.remainder.predict(frame) + frame[self.offset].to_numpy(dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A probability, put right by a curve through points; beyond the outer ones it is level.
+
+    x, y: shape (points,), x ascending without repeats. logits: whether the curve is a line of log odds,
+    sigmoid(y[0] + y[1] · logit(p)), instead.
+    """
+
+    base: Fitted
+    x: np.ndarray
+    y: np.ndarray
+    logits: bool
+
+    @property
+    def features(self) -> list[str]:
+        return self.base.features
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        probability = self.base.predict(frame)
+        if self.logits:
+            return sigmoid(self.y[0] + self.y[1] * log_odds(probability))
+        return np.interp(probability, self.x, self.y)
+
+
+NEAREST = 1e-6  # to 0 and 1 that a probability is taken to be, before its odds are
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    inside = np.clip(probability, NEAREST, 1 - NEAREST)
+    return np.log(inside / (1 - inside))
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
 class Monomials:
-    """A Poisson regression with log link on standardized products of powers of the features.
+    """A regression on standardized products of powers of the features.
 
     A polynomial explodes outside the rows it was fitted on, and its exponential more so. A feature
     beyond the range of training therefore counts as the nearest value inside it, as in a tree.
@@ -84,11 +151,9 @@ class Monomials:
     estimator: fitted on (terms - mean) / scale.
     """
 
-    def __init__(self, powers: np.ndarray, **parameters: Any):
-        from sklearn.linear_model import PoissonRegressor
-
+    def __init__(self, estimator: Any, powers: np.ndarray):
+        self.estimator = estimator
         self.powers = powers
-        self.estimator = PoissonRegressor(**parameters)
 
     def terms(self, matrix: np.ndarray) -> np.ndarray:
         """Terms of shape (rows, terms)."""
@@ -105,7 +170,10 @@ class Monomials:
         return self
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        return self.estimator.predict((self.terms(matrix) - self.mean) / self.scale)
+        standardized = (self.terms(matrix) - self.mean) / self.scale
+        if hasattr(self.estimator, "predict_proba"):
+            return self.estimator.predict_proba(standardized)[:, 1]
+        return self.estimator.predict(standardized)
 
 
 def powers_of(name: str, terms: list[str], features: list[str]) -> np.ndarray:
@@ -128,18 +196,23 @@ def powers_of(name: str, terms: list[str], features: list[str]) -> np.ndarray:
 
 
 def fit_all(
-    candidates: Mapping[str, Candidate], frame: pd.DataFrame, target: np.ndarray, seed: int
+    candidates: Mapping[str, Candidate],
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Fitted]:
     """Fit every candidate once; an average uses the members that are fitted beside it.
 
     Args:
         frame: features, float64. target: shape (rows,).
+        groups: shape (rows,); no calibration is fitted on rows whose group the model has seen.
 
     Raises:
         CandidateError: a feature, term, member or parameter that does not exist or does not fit.
     """
     fitted: dict[str, Fitted] = {
-        name: _fit(name, candidate, frame, target, seed)
+        name: _fit(name, candidate, frame, target, seed, groups)
         for name, candidate in candidates.items()
         if candidate.family is not Family.AVERAGE
     }
@@ -159,7 +232,25 @@ def _average(name: str, candidate: Candidate, fitted: Mapping[str, Fitted]) -> A
     return Average([fitted[member] for member in candidate.members])
 
 
-def _fit(name: str, candidate: Candidate, frame: pd.DataFrame, target: np.ndarray, seed: int) -> Fitted:
+def _fit(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> Fitted:
+    if candidate.calibration is not None:
+        return _calibrated(name, candidate, frame, target, seed, groups)
+    if candidate.offset is not None:
+        if candidate.offset not in frame.columns:
+            raise CandidateError(
+                f"candidate {name}: offset {candidate.offset} is no feature; "
+                f"the features are {', '.join(frame.columns)}"
+            )
+        rest = target - frame[candidate.offset].to_numpy(dtype=np.float64)
+        plain = candidate.model_copy(update={"offset": None})
+        return Shifted(_fit(name, plain, frame, rest, seed), candidate.offset)
     if candidate.family is Family.MEAN:
         return Constant(float(target.mean()), [])
     if candidate.family is Family.MEDIAN:
@@ -170,6 +261,10 @@ def _fit(name: str, candidate: Candidate, frame: pd.DataFrame, target: np.ndarra
             f"candidate {name}: {', '.join(unknown) or 'nothing'} is no feature; "
             f"the features are {', '.join(frame.columns)}"
         )
+    if candidate.family is Family.FEATURE:
+        if len(candidate.features) != 1:
+            raise CandidateError(f"candidate {name}: it passes on one feature, not {len(candidate.features)}")
+        return Passed(candidate.features[0])
     matrix = frame[candidate.features].to_numpy(dtype=np.float64)
     estimator = _estimator(name, candidate, seed)
     try:
@@ -179,6 +274,42 @@ def _fit(name: str, candidate: Candidate, frame: pd.DataFrame, target: np.ndarra
         raise CandidateError(
             f"candidate {name} ({candidate.family}) cannot be fitted on {len(frame)} rows: {error}"
         ) from error
+
+
+def _calibrated(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None,
+) -> Calibrated:
+    """The model of all rows, and a curve through predictions that were made without their own rows."""
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, KFold
+
+    plain = candidate.model_copy(update={"calibration": None})
+    kind = KFold if groups is None else GroupKFold
+    unseen = np.empty(len(target))
+    for train, test in kind(CALIBRATION_FOLDS, shuffle=True, random_state=seed).split(frame, groups=groups):
+        unseen[test] = _fit(name, plain, frame.iloc[train], target[train], seed).predict(frame.iloc[test])
+    base = _fit(name, plain, frame, target, seed)
+    if candidate.calibration is Curve.SIGMOID:
+        line = LogisticRegression(C=np.inf).fit(log_odds(unseen)[:, None], target)
+        return Calibrated(base, np.empty(0), np.array([line.intercept_[0], line.coef_[0, 0]]), logits=True)
+    # Through the means of bins, not through single rows: where two neighbours differ it would jump.
+    parts = np.array_split(np.argsort(unseen, kind="stable"), min(CALIBRATION_BINS, len(target)))
+    x, places = np.unique([unseen[part].mean() for part in parts], return_inverse=True)
+    rows = np.bincount(places, [len(part) for part in parts])
+    share = np.bincount(places, [target[part].sum() for part in parts]) / rows
+    rising = IsotonicRegression().fit_transform(x, share, sample_weight=rows)
+    return Calibrated(base, x, np.clip(rising, SUREST, 1 - SUREST), logits=False)
+
+
+CALIBRATION_FOLDS = 5
+CALIBRATION_BINS = 30
+SUREST = 0.005  # that an isotonic curve may be: its ends are few rows, and often all alike
 
 
 class _Blueprint(NamedTuple):
@@ -195,6 +326,30 @@ def _blueprint(candidate: Candidate, seed: int) -> _Blueprint:
             from sklearn.ensemble import RandomForestRegressor
 
             return _Blueprint(RandomForestRegressor, {"random_state": seed, "n_jobs": 1}, {})
+        case Family.LINEAR:
+            from sklearn.linear_model import Ridge
+
+            return _Blueprint(Ridge, {}, {})
+        case Family.LOGISTIC:
+            from sklearn.linear_model import LogisticRegression
+
+            return _Blueprint(LogisticRegression, {}, {"max_iter": 1000})
+        case Family.BINARY_BOOSTING:
+            from sklearn.ensemble import HistGradientBoostingClassifier
+
+            return _Blueprint(
+                HistGradientBoostingClassifier,
+                {"random_state": seed, "categorical_features": None},
+                {"early_stopping": False},
+            )
+        case Family.BOOSTING:
+            from sklearn.ensemble import HistGradientBoostingRegressor
+
+            return _Blueprint(
+                HistGradientBoostingRegressor,
+                {"random_state": seed, "categorical_features": None},
+                {"early_stopping": False},
+            )
         case Family.POISSON_BOOSTING:
             from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -229,10 +384,9 @@ def _estimator(name: str, candidate: Candidate, seed: int) -> Any:
                 f"{estimator.__name__} takes {', '.join(allowed)}"
             )
     parameters = defaults | candidate.parameters | fixed
-    if candidate.family is Family.POISSON_GLM:
-        return Monomials(
-            powers_of(name, candidate.terms or candidate.features, candidate.features), **parameters
-        )
+    if candidate.family in (Family.POISSON_GLM, Family.LINEAR, Family.LOGISTIC):
+        powers = powers_of(name, candidate.terms or candidate.features, candidate.features)
+        return Monomials(estimator(**parameters), powers)
     return estimator(**parameters)
 
 
@@ -242,7 +396,7 @@ def one_thread(family: Family) -> Iterator[None]:
 
     On some thousand rows its OpenMP team costs ten times what it saves, above all while other folds run.
     """
-    if family is not Family.POISSON_BOOSTING:
+    if family not in (Family.POISSON_BOOSTING, Family.BOOSTING, Family.BINARY_BOOSTING):
         yield
         return
     with _threadpools().limit(limits=1, user_api="openmp"):

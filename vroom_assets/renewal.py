@@ -112,9 +112,18 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
             if not exports:
                 raise dg.Failure(description=f"no candidate can be exported: {refused}", allow_retries=False)
             competing = {name: spec.candidates[name] for name in spec.candidates if name in exports}
-            found = chapter.search(
-                data.features, data.target, competing, spec.validation, measures, context.log.info
-            )
+            try:
+                found = chapter.search(
+                    data.features,
+                    data.target,
+                    competing,
+                    spec.validation,
+                    measures,
+                    context.log.info,
+                    data.arrangement,
+                )
+            except chapter.TooFewRows as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
             mine = found.out_of_fold.query("candidate == @found.chosen").sort_values(["repeat", "row"])
             calibration = chapter.calibrate(
                 data.target[mine["row"]], mine["prediction"].to_numpy(), mine["fold"].to_numpy(), measures
@@ -192,7 +201,9 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
             ),
             "predicted_and_observed": dg.MetadataValue.md(
                 plots.markdown(
-                    plots.predicted_and_seen(found.predictions(found.chosen), data.target, spec.target.unit),
+                    plots.predicted_and_seen(
+                        found.predictions(found.chosen), data.target[found.predicted], spec.target.unit
+                    ),
                     "predicted and observed",
                 )
             ),

@@ -40,7 +40,8 @@ class Column(Declared):
     above: float | None = Field(None, description="exclusive lower bound")
     maximum: float | None = None
     unique: bool = False
-    nullable: bool = False
+    nullable: bool = Field(False, description="whether a cell may be empty, and an input left out")
+    values: list[str] = Field([], description="of a text: all that it may be; an input has to have them")
     references: str | None = Field(None, description="<source>.<column> whose values this column may hold")
 
     @property
@@ -49,7 +50,15 @@ class Column(Declared):
         low = f"≥ {self.minimum:g}" if self.minimum is not None else ""
         low = f"> {self.above:g}" if self.above is not None else low
         high = f"≤ {self.maximum:g}" if self.maximum is not None else ""
-        return " and ".join(part for part in (low, high) if part)
+        return " and ".join(part for part in (low, high) if part) or ", ".join(self.values)
+
+    @model_validator(mode="after")
+    def _values_of_texts(self) -> Self:
+        if self.values and self.type is not ColumnType.TEXT:
+            raise ValueError(f"values: they are for texts; give a column of type {self.type} a range")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values: one of them is there twice")
+        return self
 
 
 class Source(Declared):
@@ -58,6 +67,12 @@ class Source(Declared):
     path: str = Field(description="CSV file, relative to the data folder")
     description: str
     columns: dict[str, Column]
+    event_time: str | None = Field(
+        None, description="the column that says when a row happened; no example before it may know the row"
+    )
+    load_time: str | None = Field(
+        None, description="the column that says when a row became known, where that is later"
+    )
     tolerated_bad_share: float = Field(
         0.01,
         ge=0,
@@ -66,8 +81,38 @@ class Source(Declared):
     )
 
 
+class Period(StrEnum):
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+
+
+class AsOf(Declared):
+    """The times at which examples stand: each time of a column, or the starts of periods.
+
+    Periods that have too little history before them, or a target's window that is not closed, are left out.
+    """
+
+    events: str = Field(description="<source>.<column> that gives the times, or their first and last")
+    every: Period | None = Field(None, description="start of each period; else the statement takes the times")
+    history_days: float = Field(0, ge=0, description="least time between the first event and an example")
+    horizon_days: float = Field(0, ge=0, description="time after an example that its target covers")
+
+
+class Examples(Declared):
+    """A table of examples, by `<name>.sql`: what was known of each entity at each time of `as_of`.
+
+    The statement reads the sources and the table `as_of`, of one column of that name, and keeps it in its
+    result. It is run again on the sources as they were at such a time, and must give the same rows.
+    """
+
+    description: str
+    columns: dict[str, Column]
+    as_of: AsOf
+
+
 class Entity(Declared):
-    """What a prediction is about: one row of `source`, known by `key`."""
+    """What a prediction is about: one row of `source`, known by `key`. A source, or a table of examples."""
 
     name: str
     source: str
@@ -76,6 +121,8 @@ class Entity(Declared):
 
 class Kind(StrEnum):
     COUNT = "count"
+    REGRESSION = "regression"
+    BINARY = "binary"
 
 
 class Target(Declared):
@@ -86,35 +133,81 @@ class Target(Declared):
     unit: str
     horizon: str = Field(description="what period the number covers, in words")
     as_of: str = Field(description="<source>.<column> whose latest value dates the data")
+    known_at: str | None = Field(
+        None,
+        description="column of target.sql that says when the target was known; ordered validation needs it",
+    )
 
 
 class Family(StrEnum):
     FOREST = "forest"
+    BOOSTING = "boosting"
+    LINEAR = "linear"
+    LOGISTIC = "logistic"
+    BINARY_BOOSTING = "binary_boosting"
     POISSON_BOOSTING = "poisson_boosting"
     POISSON_GLM = "poisson_glm"
     POISSON_EBM = "poisson_ebm"
     AVERAGE = "average"
+    FEATURE = "feature"
     MEAN = "mean"
     MEDIAN = "median"
+
+
+# Families that make sense for every kind of target, and those of one.
+ANY_KIND = {Family.FOREST, Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN}
+FAMILIES = {
+    Kind.COUNT: ANY_KIND | {Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM},
+    Kind.REGRESSION: ANY_KIND | {Family.BOOSTING, Family.LINEAR},
+    Kind.BINARY: (ANY_KIND - {Family.MEDIAN}) | {Family.LOGISTIC, Family.BINARY_BOOSTING},
+}
+
+
+class Curve(StrEnum):
+    ISOTONIC = "isotonic"
+    SIGMOID = "sigmoid"
 
 
 class Candidate(Declared):
     """A model recipe in the search."""
 
     family: Family
-    features: list[str] = Field([], description="the features it sees")
-    terms: list[str] = Field([], description="poisson_glm: products of features, as `a * b` or `a ^ 2`")
+    features: list[str] = Field(
+        [], description="the features it sees; of `feature` the one that it passes on"
+    )
+    terms: list[str] = Field(
+        [], description="linear, logistic, poisson_glm: products of features, as `a * b` or `a ^ 2`"
+    )
     members: list[str] = Field([], description="average: the candidates it averages")
     parameters: dict[str, Any] = Field({}, description="passed to the estimator as they are")
+    offset: str | None = Field(
+        None, description="a feature that is added to the prediction; the model forecasts what remains"
+    )
+    calibration: Curve | None = Field(
+        None, description="binary: a curve over the probability, fitted on rows that the model has not seen"
+    )
 
 
 class Validation(Declared):
-    """Repeated k-fold cross-validation; the inner folds choose a candidate inside each outer fold."""
+    """Repeated k-fold cross-validation; the inner folds choose a candidate inside each outer fold.
 
-    folds: int = Field(5, ge=2)
-    repeats: int = Field(2, ge=1)
-    inner_folds: int = Field(4, ge=2)
-    seed: int = 7
+    With `order` it goes forward in time: each block of later rows is predicted by what was known before it.
+    """
+
+    folds: int = Field(5, ge=2, description="parts; each is predicted by models of the others")
+    repeats: int = Field(2, ge=1, description="of the whole, with other parts")
+    inner_folds: int = Field(4, ge=2, description="parts of the training rows, to choose a candidate by")
+    seed: int = Field(7, description="of the parts and of the models")
+    group: str | None = Field(
+        None, description="column of the entity's table; rows that share its value are never in two folds"
+    )
+    order: str | None = Field(
+        None,
+        description="time column of the entity's table; rows are predicted by models of targets known before",
+    )
+    blocks: int = Field(
+        4, ge=1, description="with order: blocks of time that are predicted, after a first that is not"
+    )
 
 
 class Contest(Declared):
@@ -131,6 +224,14 @@ class Gates(Declared):
     coverage: tuple[float, float] = Field((0.88, 0.94), description="of the 90 % interval")
     tercile_coverage: float = Field(0.84, description="least coverage in any tercile of the prediction")
     bias: float = Field(0.05, description="largest |mean error| as a share of the mean target")
+    calibration_error: float = Field(
+        0.04, description="binary: largest expected calibration error, over ten bins of equal size"
+    )
+    reference: str | None = Field(
+        None,
+        description="a candidate that what is published may not be worse than, by more than `reference_margin`",
+    )
+    reference_margin: float = Field(0.01, ge=0, description="as a share of the reference's error")
     parity: float = Field(1e-6, description="largest relative difference of bundle and model")
 
 
@@ -179,6 +280,19 @@ class Freshness(Declared):
     expired: Expired = Field(Expired.FLAG, description="flag expired answers, or refuse them")
 
 
+# The parts of a declaration that the feature table is made of.
+TABLE_PARTS = (
+    "sources",
+    "examples",
+    "entity",
+    "inputs",
+    "target",
+    "features_sql",
+    "target_sql",
+    "examples_sql",
+)
+
+
 class ForecastSpec(Declared):
     """The declaration of one forecast."""
 
@@ -187,6 +301,7 @@ class ForecastSpec(Declared):
     description: str
     owner: str = Field(description="an e-mail address or `team:<name>`")
     sources: dict[str, Source]
+    examples: dict[str, Examples] = Field({}, description="tables of what was known at several times")
     entity: Entity
     inputs: list[str] = Field(description="columns of the entity's source that a caller sends")
     target: Target
@@ -199,8 +314,9 @@ class ForecastSpec(Declared):
     freshness: Freshness = Freshness()
     features_sql: str = Field("", description="filled from features.sql beside this file")
     target_sql: str = Field("", description="filled from target.sql beside this file")
+    examples_sql: dict[str, str] = Field({}, description="filled from <examples>.sql beside this file")
 
-    @field_validator("sources", "candidates", "advice")
+    @field_validator("sources", "examples", "candidates", "advice")
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
@@ -210,14 +326,32 @@ class ForecastSpec(Declared):
 
     @model_validator(mode="after")
     def _refer_to_what_is_declared(self) -> Self:
-        self._known("entity.source", self.entity.source, self.sources)
-        table = self.sources[self.entity.source].columns
+        self._known("entity.source", self.entity.source, [*self.sources, *self.examples])
+        table = self.entity_columns
         self._known("entity.key", self.entity.key, table)
+        if self.validation.group is not None:
+            self._known("validation.group", self.validation.group, table)
+        for name, source in self.sources.items():
+            for field in ("event_time", "load_time"):
+                if (column := getattr(source, field)) is not None:
+                    self._known(f"sources.{name}.{field}", column, source.columns)
+        for name, examples in self.examples.items():
+            self._column(f"examples.{name}.as_of.events", examples.as_of.events)
+            self._known(f"examples.{name}.columns", "as_of", examples.columns)
+            if name in self.sources or name == "as_of":
+                raise ValueError(f"examples.{name}: there is a source of that name; choose another")
         for name in self.inputs:
             self._known("inputs", name, table)
+            self._input(name, table[name])
+        self._ordered(table)
         self._column("target.as_of", self.target.as_of)
         for name, advice in self.advice.items():
             self._known(f"advice.{name}.lever", advice.lever, self.inputs)
+            lever = table[advice.lever]
+            if lever.type is ColumnType.TEXT or lever.nullable:
+                raise ValueError(
+                    f"advice.{name}.lever: {advice.lever} has to be a number that is always given"
+                )
         for source_name, source in self.sources.items():
             for column_name, column in source.columns.items():
                 if column.references:
@@ -225,7 +359,36 @@ class ForecastSpec(Declared):
         for name, candidate in self.candidates.items():
             for member in candidate.members:
                 self._known(f"candidates.{name}.members", member, self.candidates)
+            if candidate.family not in (fitting := FAMILIES[self.target.kind]):
+                raise ValueError(
+                    f"candidates.{name}.family: {candidate.family} is not for a {self.target.kind}; "
+                    f"use one of {', '.join(sorted(fitting))}"
+                )
+            if candidate.calibration and self.target.kind is not Kind.BINARY:
+                raise ValueError(f"candidates.{name}.calibration: it is for a binary target, leave it out")
+        if self.gates.reference is not None:
+            self._known("gates.reference", self.gates.reference, self.candidates)
         return self
+
+    @staticmethod
+    def _input(name: str, column: Column) -> None:
+        if column.type is ColumnType.TEXT and not column.values:
+            raise ValueError(f"inputs: {name} is a text; declare the `values` that it may be")
+        if column.type is ColumnType.TIMESTAMP:
+            raise ValueError(f"inputs: {name} is a time; let the examples give a number of days instead")
+
+    def _ordered(self, table: dict[str, Column]) -> None:
+        order = self.validation.order
+        if order is None:
+            return
+        self._known("validation.order", order, table)
+        if table[order].type is not ColumnType.TIMESTAMP:
+            raise ValueError(f"validation.order: {order} is no timestamp")
+        if self.target.known_at is None:
+            raise ValueError(
+                "target.known_at: ordered validation trains on targets that were known in time; "
+                "name the column of target.sql that says when they were"
+            )
 
     @staticmethod
     def _known(field: str, name: str, known: Sequence[str] | dict[str, Any]) -> None:
@@ -238,14 +401,20 @@ class ForecastSpec(Declared):
         self._known(field, column, self.sources[source].columns)
 
     @property
+    def entity_columns(self) -> dict[str, Column]:
+        """The columns of the table with a row per entity."""
+        name = self.entity.source
+        return self.sources[name].columns if name in self.sources else self.examples[name].columns
+
+    @property
     def input_columns(self) -> dict[str, Column]:
         """The declared inputs, in request order."""
-        columns = self.sources[self.entity.source].columns
+        columns = self.entity_columns
         return {name: columns[name] for name in self.inputs}
 
     def data_version(self, snapshots: dict[str, str]) -> str:
         """The version of the feature table: the sources' contents and the definitions that turn them into it."""
-        definitions = self.fingerprint("sources", "entity", "inputs", "target", "features_sql", "target_sql")
+        definitions = self.fingerprint(*TABLE_PARTS)
         return _digest({"snapshots": snapshots, "definitions": definitions})
 
     def trained_version(self, snapshots: dict[str, str]) -> str:

@@ -8,16 +8,14 @@ only (Varma & Simon 2006, doi:10.1186/1471-2105-7-91).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from vroom_api.contract import Calibration, FeatureField
+from vroom_api.contract import Calibration, FeatureField, Reliability
 from vroom_assets.models import Fitted, fit_all
 from vroom_assets.spec import Candidate, Family, Kind, Validation
 
@@ -26,7 +24,6 @@ BASELINES = {
     "median": Candidate(family=Family.MEDIAN),
 }
 INTERVAL_LEVEL = 0.9
-RESIDUAL_POWER = 0.75  # residuals of over-dispersed counts grow with about this power of the prediction
 R = TypeVar("R")
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -49,11 +46,48 @@ def r2(target: np.ndarray, prediction: np.ndarray) -> float:
     return float(1.0 - np.square(target - prediction).sum() / spread) if spread > 0 else 0.0
 
 
+def median_error(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Median absolute error."""
+    return float(np.median(np.abs(target - prediction)))
+
+
 def poisson_deviance(target: np.ndarray, prediction: np.ndarray) -> float:
     """Mean Poisson deviance; predictions are kept above 1e-9, where the deviance of a zero is 0."""
     safe = np.maximum(prediction, 1e-9)
     log_ratio = np.log(np.where(target > 0, target, 1.0) / safe)
     return float(2.0 * (np.where(target > 0, target * log_ratio, 0.0) - target + safe).mean())
+
+
+SUREST = 1e-6  # that a probability is taken to be, where its logarithm is
+
+
+def brier(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Mean squared error of a probability (Brier 1950)."""
+    return float(np.square(target - prediction).mean())
+
+
+def log_loss(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Mean negative log likelihood of a probability, kept 1e-6 from 0 and 1."""
+    safe = np.clip(prediction, SUREST, 1 - SUREST)
+    return float(-(target * np.log(safe) + (1 - target) * np.log(1 - safe)).mean())
+
+
+def auc(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Probability that a yes has a higher prediction than a no; 0.5 where there is only one of them."""
+    from scipy.stats import rankdata
+
+    yes = target > 0.5
+    count, others = int(yes.sum()), int((~yes).sum())
+    if not count or not others:
+        return 0.5
+    return float((rankdata(prediction)[yes].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def calibration_error(target: np.ndarray, prediction: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: |share of yes - mean prediction|, over bins of equal size."""
+    parts = np.array_split(np.argsort(prediction, kind="stable"), bins)
+    gaps = [abs((target[part] - prediction[part]).sum()) for part in parts]
+    return float(sum(gaps) / len(target))
 
 
 @dataclass(frozen=True)
@@ -66,6 +100,10 @@ class Measures:
     row_loss: Callable[[np.ndarray, np.ndarray], np.ndarray]
     integer: bool
     minimum: float | None
+    power: float  # of the prediction, with which residuals grow
+    baselines: tuple[str, ...] = ("mean", "median")
+    higher: tuple[str, ...] = ("r2", "auc")  # the metrics that are better when they are larger
+    shares: bool = False  # whether the prediction is a probability
 
 
 MEASURES = {
@@ -76,7 +114,34 @@ MEASURES = {
         row_loss=lambda target, prediction: np.abs(target - prediction),
         integer=True,
         minimum=0.0,
-    )
+        power=0.75,  # over-dispersed counts
+    ),
+    Kind.REGRESSION: Measures(
+        metrics={"mae": mae, "median_error": median_error, "rmse": rmse, "r2": r2, "bias": bias},
+        select="mae",
+        error="mae",
+        row_loss=lambda target, prediction: np.abs(target - prediction),
+        integer=False,
+        minimum=None,
+        power=0.0,
+    ),
+    Kind.BINARY: Measures(
+        metrics={
+            "brier": brier,
+            "log_loss": log_loss,
+            "auc": auc,
+            "calibration_error": calibration_error,
+            "bias": bias,
+        },
+        select="log_loss",
+        error="brier",
+        row_loss=lambda target, prediction: np.square(target - prediction),
+        integer=False,
+        minimum=0.0,
+        power=0.0,
+        baselines=("mean",),
+        shares=True,
+    ),
 }
 
 
@@ -90,28 +155,100 @@ class Split:
     test: np.ndarray
 
 
-def splits(rows: int, folds: int, repeats: int, seed: int) -> list[Split]:
-    """Repeated shuffled k-fold: the same rows, folds and seed always give the same folds."""
-    from sklearn.model_selection import KFold
+@dataclass(frozen=True)
+class Arrangement:
+    """How rows hang together; arrays of shape (rows,), None where it does not matter.
 
-    return [
-        Split(repeat, fold, train, test)
-        for repeat in range(repeats)
-        for fold, (train, test) in enumerate(
-            KFold(folds, shuffle=True, random_state=seed + repeat).split(np.zeros(rows))
+    groups: rows of one value are never in two folds. times: when a row stands. known: when its target was.
+    """
+
+    rows: int
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+    known: np.ndarray | None = None
+
+    def take(self, chosen: np.ndarray) -> Arrangement:
+        def part(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[chosen]
+
+        return Arrangement(len(chosen), part(self.groups), part(self.times), part(self.known))
+
+
+def splits(rows: Arrangement, folds: int, repeats: int, seed: int, blocks: int = 1) -> list[Split]:
+    """Repeated shuffled k-fold, or forward in time; the same arguments always give the same folds.
+
+    With times, the rows after a first part are cut into `blocks` of time. A block is predicted by models of
+    the rows whose targets were known when it began, so none of the first part is ever predicted, nor is a
+    block with less than 20 such rows. With groups as well, a block is predicted fold by fold, by models
+    that have not seen the fold's groups; without them a block is one fold, and there is nothing to repeat.
+
+    Raises:
+        TooFewRows: no block of time has anything before it to learn from.
+    """
+    from sklearn.model_selection import GroupKFold, KFold
+
+    def parts(repeat: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        kind = KFold if rows.groups is None else GroupKFold
+        whole = kind(folds, shuffle=True, random_state=seed + repeat)
+        return whole.split(np.zeros(rows.rows), groups=rows.groups)
+
+    if rows.times is None:
+        return [
+            Split(repeat, fold, train, test)
+            for repeat in range(repeats)
+            for fold, (train, test) in enumerate(parts(repeat))
+        ]
+    found: list[Split] = []
+    for repeat in range(repeats if rows.groups is not None else 1):
+        number = 0
+        sides = (
+            list(parts(repeat)) if rows.groups is not None else [(np.arange(rows.rows), np.arange(rows.rows))]
         )
-    ]
+        for begin, end in _blocks(rows.times, blocks):
+            for train, test in sides:
+                later = test[(rows.times[test] >= begin) & (rows.times[test] < end)]
+                assert rows.known is not None
+                earlier = train[rows.known[train] <= begin]
+                if len(later) and len(earlier) >= FEWEST:
+                    found.append(Split(repeat, number, earlier, later))
+                number += 1
+    if not found:
+        raise TooFewRows(
+            f"of {rows.rows} rows less than {FEWEST} had a target that was known when others had to be predicted: "
+            "declare fewer `blocks` in validation, or bring older data"
+        )
+    return found
 
 
-def in_parallel(work: Callable[[Split], R], items: list[Split]) -> Iterator[R]:
-    """Fits release the interpreter lock for most of their time, so threads use all cores.
+class TooFewRows(Exception):
+    """Not enough rows to train and test on; the message says what to do."""
 
-    Each fit stays on its own thread: OpenMP teams inside the threads would wait for each other.
+
+FEWEST = 20  # rows to learn from
+
+
+def _blocks(times: np.ndarray, count: int) -> list[tuple[np.datetime64, np.datetime64]]:
+    """Begin and end of so many stretches of time with about as many rows, after a first such stretch."""
+    ordered = np.sort(times)
+    cuts = ordered[(np.arange(1, count + 1) * len(ordered)) // (count + 1)]
+    begins = np.unique(cuts[cuts > ordered[0]])
+    if not len(begins):
+        raise TooFewRows("all rows stand at one time: nothing comes before anything")
+    ends = [*begins[1:], ordered[-1] + np.timedelta64(1, "s")]
+    return list(zip(begins, ends, strict=True))
+
+
+def one_by_one(work: Callable[[Split], R], items: Sequence[Split]) -> Iterator[R]:
+    """Work on each item, on one core.
+
+    Threads are no help: fits of some hundred rows go in and out of the interpreter's lock so often that two
+    of them side by side take longer than one after the other, and twice the processor time (measured:
+    3.4 s for four fits of all candidates in a row, 3.6-6.1 s in two threads). The other cores serve meanwhile.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        yield from pool.map(work, items)
+    with threadpool_limits(1):
+        yield from map(work, items)
 
 
 @dataclass(frozen=True)
@@ -120,7 +257,8 @@ class Search:
 
     fold_metrics: one row per candidate, repeat and fold, a column per metric.
     out_of_fold: one row per candidate, repeat and row number, with its prediction.
-    nested: one row per row number of the first repeat: prediction of the candidate chosen without it.
+    nested: shape (rows,), of the first repeat: prediction of the candidate chosen without the row; NaN for
+        rows that nothing precedes, where validation goes forward in time.
     chosen: the winner on all folds. nested_choices: what the inner folds chose, fold by fold.
     importances: increase of the error when a feature is permuted in the test folds, for the chosen.
     """
@@ -132,8 +270,13 @@ class Search:
     chosen: str
     importances: dict[str, float]
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """The rows that have out-of-fold predictions, ascending."""
+        return np.flatnonzero(~np.isnan(self.nested))
+
     def predictions(self, candidate: str, repeat: int = 0) -> np.ndarray:
-        """Out-of-fold predictions in row order."""
+        """Out-of-fold predictions of `predicted`, in row order."""
         mine = self.out_of_fold.query("candidate == @candidate and repeat == @repeat")
         return mine.sort_values("row")["prediction"].to_numpy()
 
@@ -145,23 +288,29 @@ def search(
     validation: Validation,
     measures: Measures,
     progress: Callable[[str], None] = lambda _: None,
+    rows: Arrangement | None = None,
 ) -> Search:
     """Score every candidate and the baselines on the same folds, nested over the first repeat.
 
     Args:
         frame: features, float64, one row per entity.
         target: shape (rows,).
+        rows: how they hang together, None where they are independent.
+
+    Raises:
+        TooFewRows: the declared validation cannot be made of these rows.
     """
-    everyone = dict(candidates) | BASELINES
-    outer = splits(len(frame), validation.folds, validation.repeats, validation.seed)
+    rows = rows or Arrangement(len(frame))
+    everyone = dict(candidates) | {name: BASELINES[name] for name in measures.baselines}
+    outer = outer_splits(rows, validation)
     metric_rows: list[dict] = []
     predictions: list[pd.DataFrame] = []
     fold_models: list[tuple[Split, dict[str, Fitted]]] = []
 
     def fit_outer(split: Split) -> tuple[Split, dict[str, Fitted]]:
-        return split, fit_all(everyone, frame.iloc[split.train], target[split.train], validation.seed)
+        return split, fit_split(everyone, frame, target, split, validation, rows)
 
-    for done, (split, models) in enumerate(in_parallel(fit_outer, outer), 1):
+    for done, (split, models) in enumerate(one_by_one(fit_outer, outer), 1):
         for name, model in models.items():
             prediction = model.predict(frame.iloc[split.test])
             metric_rows.append(
@@ -189,12 +338,12 @@ def search(
     fold_metrics = pd.DataFrame(metric_rows)
     chosen = choose(fold_metrics, list(candidates), measures.select)
 
-    nested = np.empty(len(frame))
+    nested = np.full(len(frame), np.nan)
     inner = [split for split, _ in fold_models]
-    nested_choices = inner_choices(frame, target, inner, candidates, validation, measures)
+    nested_choices = inner_choices(frame, target, inner, candidates, validation, measures, rows)
     for (split, models), choice in zip(fold_models, nested_choices, strict=True):
         nested[split.test] = models[choice].predict(frame.iloc[split.test])
-        progress(f"nested fold {split.fold + 1} of {validation.folds}: chose {choice} without seeing it")
+        progress(f"nested fold {split.fold + 1} of {len(fold_models)}: chose {choice} without seeing it")
 
     return Search(
         fold_metrics=fold_metrics,
@@ -212,6 +361,58 @@ def search(
     )
 
 
+INNER_BLOCKS = 2  # of time
+
+
+def outer_splits(rows: Arrangement, validation: Validation) -> list[Split]:
+    """The declared folds, but for those whose training rows are too few to choose a candidate by.
+
+    Raises:
+        TooFewRows: none is left.
+    """
+    found = splits(rows, validation.folds, validation.repeats, validation.seed, validation.blocks)
+    if rows.times is None:
+        return found
+    chosen_by: list[Split] = []
+    for split in found:
+        try:
+            inner_splits(rows, split, validation)
+        except TooFewRows as error:
+            last = error
+        else:
+            chosen_by.append(split)
+    if not chosen_by:
+        raise last
+    return chosen_by
+
+
+def inner_splits(rows: Arrangement, outer: Split, validation: Validation) -> list[Split]:
+    """Folds of an outer split's training rows, which a candidate is chosen by."""
+    found = splits(
+        rows.take(outer.train),
+        validation.inner_folds,
+        1,
+        validation.seed + 1000,
+        blocks=min(validation.blocks, INNER_BLOCKS),
+    )
+    return [
+        Split(split.repeat, split.fold, outer.train[split.train], outer.train[split.test]) for split in found
+    ]
+
+
+def fit_split(
+    candidates: Mapping[str, Candidate],
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    split: Split,
+    validation: Validation,
+    rows: Arrangement,
+) -> dict[str, Fitted]:
+    """Every candidate, fitted on the training rows of a split."""
+    groups = None if rows.groups is None else rows.groups[split.train]
+    return fit_all(candidates, frame.iloc[split.train], target[split.train], validation.seed, groups)
+
+
 def choose(fold_metrics: pd.DataFrame, names: list[str], metric: str) -> str:
     """The candidate with the lowest mean of the metric over all folds; ties go to the one declared first."""
     means = fold_metrics.groupby("candidate")[metric].mean()
@@ -225,17 +426,19 @@ def inner_choices(
     candidates: Mapping[str, Candidate],
     validation: Validation,
     measures: Measures,
+    rows: Arrangement | None = None,
 ) -> list[str]:
     """For each outer split, the candidate that inner folds of its training rows alone would choose."""
+    rows = rows or Arrangement(len(frame))
     score = measures.metrics[measures.select]
     inner = [
-        Split(number, split.fold, outer[number].train[split.train], outer[number].train[split.test])
+        replace(split, repeat=number)
         for number in range(len(outer))
-        for split in splits(len(outer[number].train), validation.inner_folds, 1, validation.seed + 1000)
+        for split in inner_splits(rows, outer[number], validation)
     ]
 
     def fit_inner(split: Split) -> list[dict]:
-        models = fit_all(candidates, frame.iloc[split.train], target[split.train], validation.seed)
+        models = fit_split(candidates, frame, target, split, validation, rows)
         return [
             {
                 "outer": split.repeat,
@@ -245,7 +448,7 @@ def inner_choices(
             for name, model in models.items()
         ]
 
-    scores = pd.DataFrame([row for rows in in_parallel(fit_inner, inner) for row in rows])
+    scores = pd.DataFrame([row for rows in one_by_one(fit_inner, inner) for row in rows])
     return [
         choose(scores[scores["outer"] == number], list(candidates), measures.select)
         for number in range(len(outer))
@@ -283,30 +486,20 @@ def permutation_importances(
 def calibrate(
     target: np.ndarray, prediction: np.ndarray, fold: np.ndarray, measures: Measures
 ) -> Calibration:
-    """Interval calibration from out-of-fold predictions, with its coverage measured across folds.
+    """What out-of-fold predictions say about the certainty of new ones, with its coverage measured across folds.
 
-    The coverage of a fold's rows is measured with quantiles of the other folds' residuals.
+    The coverage of a fold's rows is measured with the other folds alone. For a probability there is no
+    interval that holds a yes or no; what is told is the share of yes among predictions like it.
 
     Args:
         target, prediction, fold: shape (n,), predictions made without their own row.
     """
-
-    def fitted(rows: np.ndarray, coverage: dict[str, float]) -> Calibration:
-        scale = np.maximum(prediction[rows], 1e-9) ** RESIDUAL_POWER
-        residuals = (target[rows] - prediction[rows]) / scale
-        return Calibration(
-            power=RESIDUAL_POWER,
-            probabilities=[round(float(p), 4) for p in probabilities],
-            quantiles=np.quantile(residuals, probabilities).tolist(),
-            integer=measures.integer,
-            minimum=measures.minimum,
-            coverage=coverage,
-        )
-
+    if measures.shares:
+        return _reliability(target, prediction)
     probabilities = np.linspace(0.005, 0.995, 199)
     covered = np.zeros(len(target), dtype=bool)
     for one in np.unique(fold):
-        others = fitted(fold != one, {})
+        others = _residuals(target[fold != one], prediction[fold != one], probabilities, measures, {})
         for row in np.flatnonzero(fold == one):
             low, high = others.interval(float(prediction[row]), INTERVAL_LEVEL)
             covered[row] = low <= target[row] <= high
@@ -316,7 +509,49 @@ def calibrate(
         for number, name in enumerate(("lower_tercile", "middle_tercile", "upper_tercile"))
         if (tercile == number).any()
     }
-    return fitted(np.ones(len(target), dtype=bool), coverage)
+    return _residuals(target, prediction, probabilities, measures, coverage)
+
+
+def _residuals(
+    target: np.ndarray,
+    prediction: np.ndarray,
+    probabilities: np.ndarray,
+    measures: Measures,
+    coverage: dict[str, float],
+) -> Calibration:
+    scale = np.maximum(prediction, 1e-9) ** measures.power
+    return Calibration(
+        power=measures.power,
+        probabilities=[round(float(p), 4) for p in probabilities],
+        quantiles=np.quantile((target - prediction) / scale, probabilities).tolist(),
+        integer=measures.integer,
+        minimum=measures.minimum,
+        coverage=coverage,
+    )
+
+
+RELIABILITY_BINS = 10
+
+
+def _reliability(target: np.ndarray, prediction: np.ndarray) -> Calibration:
+    """Bins of about as many rows each: how often yes came, and what was predicted."""
+    edges = np.unique(np.quantile(prediction, np.linspace(0, 1, RELIABILITY_BINS + 1)[1:-1]))
+    place = np.searchsorted(edges, prediction, side="right")
+    rows = np.bincount(place, minlength=len(edges) + 1)
+    return Calibration(
+        power=0.0,
+        probabilities=[],
+        quantiles=[],
+        integer=False,
+        minimum=0.0,
+        coverage={},
+        reliability=Reliability(
+            edges=edges.tolist(),
+            rows=rows.tolist(),
+            yes=np.bincount(place, target, len(edges) + 1).tolist(),
+            predicted=(np.bincount(place, prediction, len(edges) + 1) / np.maximum(rows, 1)).tolist(),
+        ),
+    )
 
 
 def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) -> FeatureField:
@@ -334,11 +569,20 @@ def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) ->
     )
 
 
-def summary(found: Search, target: np.ndarray, measures: Measures) -> dict[str, float]:
-    """The figures that stand for a training: nested error, skill over the baselines, folds of the chosen."""
+def summary(
+    found: Search, target: np.ndarray, measures: Measures, reference: str | None = None
+) -> dict[str, float]:
+    """The figures that stand for a training: nested error, skill over the baselines, folds of the chosen.
+
+    Args:
+        reference: a candidate; how much larger than its error the nested error is, as a share of it.
+    """
     mine = found.fold_metrics.query("candidate == @found.chosen")
     error, select = measures.error, measures.select
-    figures = {f"nested_{name}": score(target, found.nested) for name, score in measures.metrics.items()}
+    seen = found.predicted
+    figures = {
+        f"nested_{name}": score(target[seen], found.nested[seen]) for name, score in measures.metrics.items()
+    }
     figures |= {
         f"cv_{metric}_{statistic}": float(getattr(mine[metric], statistic)())
         for metric in measures.metrics
@@ -347,7 +591,10 @@ def summary(found: Search, target: np.ndarray, measures: Measures) -> dict[str, 
     figures |= {
         f"cv_{error}_fold_{number}": float(value) for number, value in enumerate(mine[error].to_numpy())
     }
-    for name in BASELINES:
+    if reference is not None:
+        allowed = measures.metrics[error](target[seen], found.predictions(reference))
+        figures["loss_over_reference"] = figures[f"nested_{error}"] / allowed - 1.0
+    for name in measures.baselines:
         theirs = found.fold_metrics.query("candidate == @name and repeat == 0")
         for metric in (error, select):
             figures[f"{name}_{metric}"] = float(theirs[metric].mean())

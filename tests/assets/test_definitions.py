@@ -9,17 +9,37 @@ import pytest
 from tests.conftest import ROOT
 from vroom_assets.definitions import defs
 
-ASSETS = {
-    "vehicles_csv",
-    "reservations_csv",
-    "vehicles",
-    "reservations",
-    "features",
-    "cv_metrics",
-    "challenger",
-    "contest",
-    "champion",
+# The owner of each forecast, and what each of its sources refers to.
+TEAMS = {
+    "reservations": "team:marketplace",
+    "upcoming_reservations": "team:marketplace",
+    "lap_times": "team:racing",
+    "market_resolution": "team:markets",
 }
+SOURCES: dict[str, dict[str, set[str]]] = {
+    "reservations": {"vehicles": set(), "reservations": {"vehicles"}},
+    "upcoming_reservations": {"vehicles": set(), "reservations": {"vehicles"}},
+    "lap_times": {"laps": set()},
+    "market_resolution": {"markets": set(), "prices": {"markets"}},
+}
+FORECASTS = list(TEAMS)
+LATER: dict[str, set[str]] = {
+    "cv_metrics": {"features"},
+    "challenger": {"cv_metrics"},
+    "contest": {"challenger", "features"},
+    "champion": {"contest"},
+}
+
+
+def parents_of(forecast: str) -> dict[str, set[str]]:
+    """What each asset of a forecast is made from."""
+    sources = SOURCES[forecast]
+    return (
+        {f"{name}_csv": set() for name in sources}
+        | {name: {f"{name}_csv"} | others for name, others in sources.items()}
+        | {"features": set(sources)}
+        | LATER
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,52 +55,43 @@ def specs(loaded: dg.Definitions) -> list[dg.AssetSpec]:
 
 
 def test_the_asset_keys_are_these(specs):
-    assert {spec.key for spec in specs} == {dg.AssetKey(["reservations", name]) for name in ASSETS}
+    expected = {dg.AssetKey([forecast, name]) for forecast in FORECASTS for name in parents_of(forecast)}
+    assert {spec.key for spec in specs} == expected
 
 
 def test_every_asset_has_owner_group_kinds_and_description(specs):
     for spec in specs:
-        assert spec.owners == ["team:marketplace"], spec.key
-        assert spec.group_name == "reservations", spec.key
+        assert spec.owners == [TEAMS[spec.key.path[0]]], spec.key
+        assert spec.group_name == spec.key.path[0], spec.key
         assert spec.kinds, spec.key
         assert spec.description, spec.key
 
 
-def test_the_lineage_runs_from_the_csvs_to_the_champion(specs):
-    parents = {spec.key.path[-1]: {dep.asset_key.path[-1] for dep in spec.deps} for spec in specs}
-    assert parents == {
-        "vehicles_csv": set(),
-        "reservations_csv": set(),
-        "vehicles": {"vehicles_csv"},
-        "reservations": {"reservations_csv", "vehicles"},
-        "features": {"vehicles", "reservations"},
-        "cv_metrics": {"features"},
-        "challenger": {"cv_metrics"},
-        "contest": {"challenger", "features"},
-        "champion": {"contest"},
-    }
+@pytest.mark.parametrize("forecast", FORECASTS)
+def test_the_lineage_runs_from_the_csvs_to_the_champion(specs, forecast):
+    mine = [spec for spec in specs if spec.key.path[0] == forecast]
+    assert {dep.asset_key.path[0] for spec in mine for dep in spec.deps} == {forecast}
+    parents = {spec.key.path[-1]: {dep.asset_key.path[-1] for dep in spec.deps} for spec in mine}
+    assert parents == parents_of(forecast)
 
 
 def test_the_checks_are_these_and_source_checks_block(loaded):
     graph = loaded.resolve_asset_graph()
     checks = {key.to_user_string() for key in graph.asset_check_keys}
-    assert checks == {
-        "reservations/vehicles:accepted",
-        "reservations/reservations:accepted",
-        "reservations/challenger:gates",
-    }
+    sources = {f"{forecast}/{name}:accepted" for forecast in FORECASTS for name in SOURCES[forecast]}
+    assert checks == sources | {f"{forecast}/challenger:gates" for forecast in FORECASTS}
     blocking = {key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
-    assert blocking == {"reservations/vehicles:accepted", "reservations/reservations:accepted"}
+    assert blocking == sources
 
 
 def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     repository = loaded.get_repository_def()
     jobs = {name for name in repository.job_names if not name.startswith("__")}
-    assert jobs == {
-        f"reservations_{stage}" for stage in ("materialize", "train", "promote", "retrain", "rollback")
-    }
-    assert {sensor.name for sensor in repository.sensor_defs} == {"reservations_sources", "report_failures"}
-    assert {schedule.name for schedule in repository.schedule_defs} == {"reservations_daily"}
+    stages = ("materialize", "train", "promote", "retrain", "rollback")
+    assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
+    sensors = {sensor.name for sensor in repository.sensor_defs}
+    assert sensors == {"report_failures"} | {f"{forecast}_sources" for forecast in FORECASTS}
+    assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_daily" for name in FORECASTS}
     for sensor in repository.sensor_defs:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
         assert sensor.minimum_interval_seconds <= 15

@@ -14,11 +14,30 @@ from hypothesis import strategies as st
 from vroom_assets.features import OFFERED, Feature, FeatureError, parse, select_sql
 from vroom_assets.graph import build
 from vroom_assets.models import Constant
+from vroom_assets.spec import Column
 
-INPUTS = ["a", "b", "order"]
+COLUMN = Column(type="number")
+INPUTS = {
+    "a": COLUMN,
+    "b": COLUMN,
+    "order": COLUMN,
+    "maybe": Column(type="number", nullable=True),
+    "grade": Column(type="text", values=["low", "it's", "high"]),
+    "maybe_grade": Column(type="text", values=["low", "high"], nullable=True),
+}
 NUMBER = st.floats(-1e6, 1e6, allow_subnormal=False)
 SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 10.0, 1e6, -1e6, 2.5, 1e-6])
-ROWS = st.lists(st.tuples(*[NUMBER | SPECIAL] * 3), min_size=1, max_size=12)
+MISSING = st.just(float("nan"))
+ROWS = st.lists(
+    st.tuples(
+        *[NUMBER | SPECIAL] * 3,
+        NUMBER | SPECIAL | MISSING,
+        st.sampled_from([0.0, 1.0, 2.0]),
+        st.sampled_from([0.0, 1.0]) | MISSING,
+    ),
+    min_size=1,
+    max_size=12,
+)
 CONNECTION = duckdb.connect()
 
 
@@ -29,14 +48,14 @@ def read(expressions: Sequence[str]) -> list[Feature]:
 
 def in_duckdb(features: Sequence[Feature], rows: np.ndarray) -> np.ndarray:
     """Features as training computes them, (rows, features); NULL as NaN."""
-    CONNECTION.register("given", pd.DataFrame(rows, columns=INPUTS))
+    CONNECTION.register("given", pd.DataFrame(rows, columns=list(INPUTS)))
     columns = CONNECTION.execute(select_sql(features, "given", [], "feature_")).fetchnumpy()
     return np.column_stack([np.ma.filled(columns[f"feature_{feature.name}"], np.nan) for feature in features])
 
 
 @lru_cache
 def session(features: tuple[Feature, ...]) -> onnxruntime.InferenceSession:
-    model = build(INPUTS, features, Constant(1.0, [])).SerializeToString()
+    model = build(list(INPUTS), features, Constant(1.0, [])).SerializeToString()
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
@@ -47,7 +66,7 @@ def in_graph(features: Sequence[Feature], rows: np.ndarray) -> np.ndarray:
 
 def both(expressions: Sequence[str], rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
     features = read(expressions)
-    matrix = np.array(rows, dtype=np.float64)
+    matrix = np.array([row + (0.0,) * (len(INPUTS) - len(row)) for row in rows], dtype=np.float64)
     return in_duckdb(features, matrix), in_graph(features, matrix)
 
 
@@ -119,18 +138,34 @@ def test_a_statement_that_is_not_a_plain_select_is_refused(text, message):
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("c", "c is no input; the inputs are a, b, order"),
+        ("c", "c is no input; the inputs are a, b, order, maybe, grade"),
         ("inputs.a", "write a without inputs"),
         ("foo(a)", "FOO(a) is not offered here; use + - * /"),
         ("a % 2", "a % 2 is not offered here"),
         ("a // 2", "a // 2 is not offered here"),
         ("round(a)", "ROUND(a) is not offered here"),
         ("random()", "RANDOM() is not offered here"),
-        ("coalesce(a, 1)", "is not offered here"),
+        ("coalesce(a, 1)", "declare it `nullable: true`"),
+        ("coalesce(maybe, a, 1)", "`coalesce` takes an input and what stands for it"),
+        ("coalesce(maybe + 1, 1)", "`coalesce` takes an input alone"),
+        ("maybe", "it may be left out; write `coalesce(maybe, …)`"),
+        ("maybe + 1", "it may be left out"),
+        ("case when maybe > 1 then 1 else 0 end", "it may be left out"),
+        ("case when maybe_grade = 'low' then 1 else 0 end", "it may be left out"),
+        ("case when a is null then 1 else 0 end", "declare it `nullable: true`"),
+        ("case when a + 1 is null then 1 else 0 end", "`is null` takes an input alone"),
+        ("maybe is null", "a condition is no number"),
+        ("grade", "it is a text; compare it, as in grade = 'low'"),
+        ("grade + 1", "it is a text"),
+        ("case when grade > 'low' then 1 else 0 end", "it is a text"),
+        ("case when grade = 'medium' then 1 else 0 end", "'medium': grade is one of low, it's, high"),
+        ("case when grade in ('low', 1) then 1 else 0 end", "1: grade is one of low"),
+        ("case when grade = 1 then 1 else 0 end", "1: grade is one of low"),
+        ("case when a = 'low' then 1 else 0 end", "a text stands only beside an input that is one"),
         ("nullif(a, 0)", "is not offered here"),
         ("null", "NULL is not offered here"),
         ("true", "TRUE is not offered here"),
-        ("'text'", "it is no finite number"),
+        ("'text'", "a text stands only beside an input that is one"),
         ("1e999", "it is no finite number"),
         ("a * 1e3+5", "put spaces around"),
         ("a::integer", "is not offered here"),
@@ -140,9 +175,8 @@ def test_a_statement_that_is_not_a_plain_select_is_refused(text, message):
         ("a > b", "a condition is no number, write `case when"),
         ("a > b and b > a", "a condition is no number"),
         ("not a > b", "a condition is no number"),
-        ("case when a then 1 else 0 end", "a condition is a comparison of numbers"),
-        ("case when a is null then 1 else 0 end", "a condition is a comparison of numbers"),
-        ("case when a in (1, 2) then 1 else 0 end", "a condition is a comparison of numbers"),
+        ("case when a then 1 else 0 end", "a condition is a comparison"),
+        ("case when a in (select 1) then 1 else 0 end", "a condition is a comparison"),
         ("case a when 1 then 2 else 3 end", "write `case when <condition>"),
         ("case when a > 1 then 2 end", "without `else` it is NULL"),
         ("if(a > 1, 2)", "without `else` it is NULL"),
@@ -205,6 +239,20 @@ EXACT = [
     "5",
     "a * 1e3 + 5",
     "a * 1.23456789012345678901234567890",
+    "coalesce(maybe, 0)",
+    "coalesce(maybe, a / b) - 1",
+    "case when maybe is null then a else b end",
+    "case when maybe is not null and a > 0 then coalesce(maybe, 3) else b end",
+    "case when coalesce(maybe, 0) > a then 1 else 0 end",
+    "case when a in (1, 2.5, 10) then b else 0 end",
+    "case when a not in (0, b) then 1 else 0 end",
+    "case when grade = 'low' then 1 when grade = 'it''s' then 2 else 0 end",
+    "case when grade <> 'high' then a else b end",
+    "case when 'high' = grade then a else b end",
+    "case when grade in ('low', 'high') then 1 else 0 end",
+    "case when coalesce(maybe_grade, 'high') = 'high' then 1 else 0 end",
+    "case when coalesce(maybe_grade, 'low') in ('low') then 1 else 0 end",
+    "case when maybe_grade is null then 1 else 0 end",
 ]
 
 

@@ -1,10 +1,12 @@
 """From CSVs to a champion, through Dagster, MLflow and DuckDB as they are."""
 
 import dagster as dg
+import duckdb
 import pytest
 from mlflow import MlflowClient
 
 from tests.assets.conftest import definitions, entries
+from tests.faults.test_hostile_csvs import USELESS
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets import resources
 from vroom_assets.bundle import prove
@@ -144,14 +146,31 @@ def test_a_failed_gate_holds_whatever_the_verdict(run, fast, trained):
     assert "a gate is not passed" in entries("contest")[-1].reason
 
 
-def test_a_refused_source_stops_everything_behind_it(run, data, trained):
-    (data / "vehicles.csv").write_text("vehicle_id,technology\n1,1\n")
-    result = run()
-    assert not result.success
-    assert served() == 1
+def test_a_useless_file_stops_everything_behind_it_and_changes_nothing(run, data, trained):
+    champion = read_pointer(NAME)
+    sources = {name: (data / f"{name}.csv").read_bytes() for name in ("vehicles", "reservations")}
+    assert run("materialize").success
+    tables = stored_tables(trained)
+    for case in USELESS[::4]:  # what each of them says is a table of its own
+        path = data / f"{case.source}.csv"
+        path.write_bytes(case.content)
+        result = run()
+        failed = {e.node_name for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE}
+        assert failed == {f"{NAME}__{case.source}"}, case.name
+        message = result.failure_data_for_node(f"{NAME}__{case.source}").error.message
+        assert case.message in message, case.name
+        assert stored_tables(trained) == tables, case.name
+        path.write_bytes(sources[case.source])
+    assert read_pointer(NAME) == champion
     assert len(mlflow_runs()) == 1
-    failed = {e.node_name for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE}
-    assert failed == {f"{NAME}__vehicles"}
+
+
+def stored_tables(home) -> dict[str, list]:
+    with duckdb.connect(home / NAME / "warehouse.duckdb", read_only=True) as connection:
+        return {
+            name: connection.execute(f"select * from {name} order by all").fetchall()
+            for name in ("vehicles", "reservations", "features")
+        }
 
 
 def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, data, trained):

@@ -21,6 +21,7 @@ from vroom_assets.challenger import (
 from vroom_assets.dataset import Dataset, definitions
 from vroom_assets.models import Constant
 from vroom_assets.spec import ForecastSpec
+from vroom_assets.training import Arrangement
 
 
 def declared(**parts: Any) -> ForecastSpec:
@@ -105,6 +106,7 @@ class ByPrice(Constant):
 
 def data_of(inputs: pd.DataFrame) -> Dataset:
     return Dataset(
+        arrangement=Arrangement(len(inputs)),
         forecast="bookings",
         keys=np.arange(len(inputs)),
         inputs=inputs,

@@ -173,11 +173,13 @@ def test_a_term_that_is_no_product_of_features_is_refused(term):
 
 
 @pytest.mark.parametrize(
-    "family", [f for f in Family if f not in (Family.AVERAGE, Family.MEAN, Family.MEDIAN)]
+    "family", [f for f in Family if f not in (Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN)]
 )
 def test_a_parameter_that_does_not_exist_is_refused_with_those_that_do(family):
     message = refusal({"tuned": Candidate(family=family, features=["x"], parameters={"number_of_trees": 3})})
-    known = "max_iter" if family in (Family.POISSON_GLM, Family.POISSON_BOOSTING) else "min_samples_leaf"
+    known = {Family.FOREST: "min_samples_leaf", Family.POISSON_EBM: "min_samples_leaf"}.get(
+        family, "max_iter"
+    )
     assert "candidate tuned: parameter 'number_of_trees' does not exist" in message
     assert known in message
 
@@ -235,3 +237,48 @@ def test_a_feature_that_never_varies_does_no_harm(name):
     frame, target = world(100, 0)
     models = fit_all(CANDIDATES, frame.assign(flag=1.0), target, 0)
     assert np.isfinite(models[name].predict(frame)).all()
+
+
+# Families of other kinds of targets
+
+
+def test_an_offset_is_added_to_what_remains():
+    frame, _ = world(500, 0)
+    frame = frame.assign(before=np.linspace(60, 120, 500))
+    target = (frame["before"] + 0.5 * frame["x"]).to_numpy()
+    beside = Candidate(family=Family.LINEAR, features=["x"], offset="before", parameters={"alpha": 1e-6})
+    models = fit_all(
+        {"beside": beside, "last": Candidate(family=Family.MEDIAN, offset="before")}, frame, target, 0
+    )
+    assert models["beside"].features == ["x", "before"]
+    assert np.abs(models["beside"].predict(frame) - target).max() < 1e-5
+    shift = models["last"].predict(frame) - frame["before"]
+    assert np.allclose(shift, np.median(0.5 * frame["x"]))
+    with pytest.raises(CandidateError, match="offset other is no feature; the features are x"):
+        fit_all({"beside": beside.model_copy(update={"offset": "other"})}, frame, target, 0)
+
+
+def test_a_feature_is_passed_on_as_it_is():
+    frame, target = world(50, 0)
+    [model] = fit_all({"x": Candidate(family=Family.FEATURE, features=["x"])}, frame, target, 0).values()
+    assert (model.predict(frame) == frame["x"]).all()
+    with pytest.raises(CandidateError, match="passes on one feature, not 2"):
+        fit_all({"both": Candidate(family=Family.FEATURE, features=["x", "flag"])}, frame, target, 0)
+
+
+def test_a_curve_of_probabilities_is_fitted_on_groups_that_its_model_has_not_seen():
+    """Groups have an outcome each, and a model that knows them by a feature is sure of itself."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 5)
+    target = np.repeat(rng.integers(0, 2, 200), 5).astype(float)
+    frame = pd.DataFrame({"x": np.repeat(rng.uniform(size=200), 5)})  # tells the group, and nothing else
+    forest = Candidate(
+        family=Family.BINARY_BOOSTING,
+        features=["x"],
+        parameters={"min_samples_leaf": 1, "max_iter": 100},
+        calibration="sigmoid",
+    )
+    apart = fit_all({"one": forest}, frame, target, 0, groups)["one"].predict(frame)
+    together = fit_all({"one": forest}, frame, target, 0)["one"].predict(frame)
+    assert np.abs(apart - 0.5).mean() < 0.15
+    assert np.abs(together - 0.5).mean() > 0.4

@@ -5,10 +5,22 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import mean_poisson_deviance
+from sklearn.metrics import brier_score_loss, log_loss, mean_poisson_deviance, roc_auc_score
 
-from vroom_assets.spec import Candidate, Family, Kind, Validation
-from vroom_assets.training import MEASURES, calibrate, choose, poisson_deviance, reference, search, splits
+from vroom_assets.models import fit_all
+from vroom_assets.spec import Candidate, Curve, Family, Kind, Validation
+from vroom_assets.training import (
+    MEASURES,
+    Arrangement,
+    TooFewRows,
+    calibrate,
+    choose,
+    poisson_deviance,
+    reference,
+    search,
+    splits,
+    summary,
+)
 
 COUNT = MEASURES[Kind.COUNT]
 VALIDATION = Validation(folds=3, repeats=2, inner_folds=2, seed=1)
@@ -38,17 +50,19 @@ def found(world):
 @settings(max_examples=25, deadline=None)
 def test_every_row_is_tested_once_a_repeat_and_never_trained_on_there(rows, folds, seed):
     for repeat in range(2):
-        mine = [split for split in splits(rows, folds, 2, seed) if split.repeat == repeat]
+        mine = [split for split in splits(Arrangement(rows), folds, 2, seed) if split.repeat == repeat]
         assert sorted(np.concatenate([split.test for split in mine])) == list(range(rows))
         assert all(not set(split.test) & set(split.train) for split in mine)
 
 
 def test_the_same_seed_gives_the_same_folds_and_another_seed_others():
     assert all(
-        (a.test == b.test).all() for a, b in zip(splits(50, 5, 2, 1), splits(50, 5, 2, 1), strict=True)
+        (a.test == b.test).all()
+        for a, b in zip(splits(Arrangement(50), 5, 2, 1), splits(Arrangement(50), 5, 2, 1), strict=True)
     )
     assert any(
-        (a.test != b.test).any() for a, b in zip(splits(50, 5, 2, 1), splits(50, 5, 2, 2), strict=True)
+        (a.test != b.test).any()
+        for a, b in zip(splits(Arrangement(50), 5, 2, 1), splits(Arrangement(50), 5, 2, 2), strict=True)
     )
 
 
@@ -119,3 +133,112 @@ def test_the_reference_counts_every_row_once():
     many = reference("f", "f", np.random.default_rng(0).normal(size=1000))
     assert sum(many.shares) == pytest.approx(1.0)
     assert len(many.shares) == len(many.edges) + 1 == 10
+
+
+# Forward in time
+
+HISTORY = Validation(folds=3, repeats=2, inner_folds=2, order="at", blocks=3)
+
+
+def arranged(rows: int, seed: int, *, grouped: bool = False) -> Arrangement:
+    """Rows at times of a year, each with a target that is known 1 to 60 days later."""
+    rng = np.random.default_rng(seed)
+    times = np.datetime64("2024-01-01", "us") + rng.integers(0, 365 * 86_400, rows).astype("timedelta64[s]")
+    known = times + rng.integers(1, 60 * 86_400, rows).astype("timedelta64[s]")
+    return Arrangement(rows, rng.integers(0, 30, rows) if grouped else None, times, known)
+
+
+@given(rows=st.integers(200, 400), seed=st.integers(0, 99), grouped=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_every_target_that_is_learnt_from_was_known_when_the_block_began(rows, seed, grouped):
+    arrangement = arranged(rows, seed, grouped=grouped)
+    found = splits(arrangement, 3, 2, seed, blocks=3)
+    assert len({split.repeat for split in found}) == (2 if grouped else 1)
+    for split in found:
+        assert arrangement.known[split.train].max() <= arrangement.times[split.test].min()
+        if grouped:
+            assert not set(arrangement.groups[split.train]) & set(arrangement.groups[split.test])
+    tested = np.concatenate([split.test for split in found if split.repeat == 0])
+    assert len(np.unique(tested)) == len(tested)
+    first = np.sort(arrangement.times)[rows // 4]
+    assert set(tested) <= set(np.flatnonzero(arrangement.times >= first))
+    assert len(tested) >= rows // 2
+
+
+def test_a_history_too_short_to_learn_from_says_what_to_do():
+    arrangement = arranged(60, 1)
+    late = Arrangement(60, None, arrangement.times, arrangement.times + np.timedelta64(400, "D"))
+    with pytest.raises(TooFewRows, match="declare fewer `blocks`"):
+        splits(late, 3, 1, 0, blocks=3)
+    together = Arrangement(60, None, np.repeat(arrangement.times[:1], 60), arrangement.known)
+    with pytest.raises(TooFewRows, match="nothing comes before anything"):
+        splits(together, 3, 1, 0, blocks=3)
+
+
+def test_a_search_forward_in_time_is_judged_by_the_later_rows_alone(world):
+    frame, target = world
+    arrangement = arranged(len(frame), 3)
+    found = search(frame, target, CANDIDATES, HISTORY, COUNT, rows=arrangement)
+    assert 0.4 * len(frame) < len(found.predicted) < 0.8 * len(frame)
+    assert arrangement.times[found.predicted].min() >= np.sort(arrangement.times)[len(frame) // 4]
+    figures = summary(found, target, COUNT, reference="shallow")
+    assert figures["nested_mae"] == pytest.approx(
+        np.abs(target[found.predicted] - found.nested[found.predicted]).mean()
+    )
+    assert figures["loss_over_reference"] < 0
+
+
+# Probabilities
+
+
+@pytest.fixture(scope="module")
+def chances() -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(11)
+    frame = pd.DataFrame({"x": rng.normal(size=2_000), "noise": rng.normal(size=2_000)})
+    chance = 1 / (1 + np.exp(-1.5 * frame["x"].to_numpy()))
+    return frame, (rng.uniform(size=2_000) < chance).astype(float)
+
+
+def test_the_measures_of_probabilities_are_those_of_scikit_learn(chances):
+    frame, target = chances
+    prediction = 1 / (1 + np.exp(-frame["x"].to_numpy().round(1)))
+    measured = {name: score(target, prediction) for name, score in MEASURES[Kind.BINARY].metrics.items()}
+    assert measured["brier"] == pytest.approx(brier_score_loss(target, prediction))
+    assert measured["log_loss"] == pytest.approx(log_loss(target, prediction))
+    assert measured["auc"] == pytest.approx(roc_auc_score(target, prediction))
+    assert 0 < measured["calibration_error"] < 0.1
+    assert MEASURES[Kind.BINARY].metrics["calibration_error"](target, target) == 0
+
+
+def test_the_interval_of_a_probability_holds_the_share_of_yes_among_those_like_it(chances):
+    frame, target = chances
+    true = 1 / (1 + np.exp(-1.5 * frame["x"].to_numpy()))
+    calibration = calibrate(target, true, np.arange(len(target)) % 5, MEASURES[Kind.BINARY])
+    assert calibration.coverage == {}
+    for prediction in np.linspace(0, 1, 21):
+        narrow, wide = calibration.interval(prediction, 0.5), calibration.interval(prediction, 0.99)
+        assert 0 <= wide[0] <= narrow[0] <= prediction <= narrow[1] <= wide[1] <= 1
+    held = []
+    for seed in range(20):
+        again = (np.random.default_rng(seed).uniform(size=len(true)) < true).astype(float)
+        found = calibrate(again, true, np.arange(len(true)) % 5, MEASURES[Kind.BINARY])
+        assert found.reliability is not None
+        for mean in found.reliability.predicted:  # the share that bins of these probabilities tend to
+            low, high = found.interval(mean, 0.9)
+            held.append(low <= mean <= high)
+    assert np.mean(held) > 0.85
+
+
+@pytest.mark.parametrize("curve", list(Curve))
+def test_a_calibrated_candidate_is_calibrated_where_its_model_is_not(chances, curve):
+    frame, target = chances
+    sure = Candidate(
+        family=Family.BINARY_BOOSTING,
+        features=["x", "noise"],
+        parameters={"max_iter": 200, "learning_rate": 0.3, "min_samples_leaf": 2},
+    )
+    candidates = {"sure": sure, "calibrated": sure.model_copy(update={"calibration": curve})}
+    models = fit_all(candidates, frame[:1_000], target[:1_000], 0)
+    measure = MEASURES[Kind.BINARY].metrics["calibration_error"]
+    errors = {name: measure(target[1_000:], model.predict(frame[1_000:])) for name, model in models.items()}
+    assert errors["calibrated"] < 0.06 < errors["sure"]

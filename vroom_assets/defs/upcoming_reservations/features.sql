@@ -1,0 +1,10 @@
+-- What the models see. The rate is reservations in 90 days, shrunk towards 1.5 by half a year of experience:
+-- a vehicle seen for few days is taken to be like the others.
+select
+    technology,
+    num_images,
+    ln(actual_price / recommended_price) as log_price_ratio,
+    90.0 * (reservations_so_far + 3.0) / (days_listed + 180.0) as shrunk_rate,
+    ln(90.0 * (reservations_so_far + 3.0) / (days_listed + 180.0)) as log_rate,
+    (reservations_last_90 + 1.5) / 2.0 as recent_rate
+from inputs

@@ -1,0 +1,158 @@
+"""Examples: what was known of each entity at each of several times, and the proof that it was known then.
+
+A statement over history is right about the past only if it reads nothing that happened later, and nothing
+in SQL keeps it from that. So each is executed twice: on the sources as they are, and on the sources as they
+were at the time of its examples. The rows have to be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from vroom_assets.spec import Column, Examples, ForecastSpec
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+AS_OF = "as_of"
+MOST_TIMES = 5  # at which the proof is made: the first, the last, and some between
+
+
+class ExamplesError(Exception):
+    """Examples that cannot be used; the message names table, column, rule and rows."""
+
+
+@contextmanager
+def tables(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[None]:
+    """For the length of a block: a temporary table for each declared table of examples.
+
+    Raises:
+        ExamplesError: there are none, a column breaks its declaration, or one knows what happened later.
+    """
+    try:
+        for name, examples in spec.examples.items():
+            _derive(connection, name, spec.examples_sql[name], _times(connection, name, examples))
+            _check_columns(connection, name, examples.columns)
+            _prove(connection, spec, name)
+        yield
+    finally:
+        for name in (AS_OF, *spec.examples):
+            connection.execute(f'drop table if exists temp."{name}"')
+
+
+def _times(connection: DuckDBPyConnection, name: str, examples: Examples) -> list[str]:
+    """The starts of periods that have their history behind them and their window closed; none without periods."""
+    rule = examples.as_of
+    if rule.every is None:
+        return []
+    source, _, column = rule.events.partition(".")
+    rows = connection.execute(
+        f"""
+        with bounds as (select min("{column}") as first, max("{column}") as last from main."{source}"),
+        starts as (
+            select unnest(generate_series(
+                date_trunc('{rule.every}', first), last, interval 1 {rule.every}
+            )) as as_of, first, last
+            from bounds
+        )
+        select as_of::timestamp::varchar from starts
+        where as_of >= first + to_seconds({rule.history_days * 86_400})
+        and as_of <= last - to_seconds({rule.horizon_days * 86_400})
+        order by as_of
+        """
+    ).fetchall()
+    if not rows:
+        raise ExamplesError(
+            f"examples {name}: no {rule.every} starts {rule.history_days:g} days after the first of "
+            f"{rule.events} and {rule.horizon_days:g} days before the last; there is too little history"
+        )
+    return [time for (time,) in rows]
+
+
+def _derive(connection: DuckDBPyConnection, name: str, sql: str, times: list[str]) -> None:
+    listed = ", ".join(f"(timestamp '{time}')" for time in times) or "(null::timestamp)"
+    connection.execute(f'create or replace temp table "{AS_OF}" as from (values {listed}) as given({AS_OF})')
+    try:
+        connection.execute(f'create or replace temp table "{name}" as ({sql.strip().rstrip(";")})')
+    except duckdb.Error as error:
+        raise ExamplesError(f"examples {name}: {name}.sql cannot be executed: {error}") from error
+
+
+def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str, Column]) -> None:
+    if not connection.execute(f'select 1 from temp."{name}" limit 1').fetchall():
+        raise ExamplesError(f"examples {name}: {name}.sql gives no row")
+    made = {row[0] for row in connection.execute(f'describe temp."{name}"').fetchall()}
+    if missing := [column for column in columns if column not in made]:
+        raise ExamplesError(
+            f"examples {name}: {name}.sql has no column {', '.join(missing)}; it has {', '.join(sorted(made))}"
+        )
+    for column, rule in columns.items():
+        broken = {"is empty": "false" if rule.nullable else f'"{column}" is null'}
+        bounds = ((rule.minimum, "<"), (rule.above, "<="), (rule.maximum, ">"))
+        outside = " or ".join(f'"{column}" {sign} {bound!r}' for bound, sign in bounds if bound is not None)
+        if outside:
+            broken[f"is not {rule.range}"] = outside
+        for said, condition in broken.items():
+            [(rows, example)] = connection.execute(
+                f'select count(*), any_value("{column}")::varchar from temp."{name}" where {condition}'
+            ).fetchall()
+            if rows:
+                raise ExamplesError(
+                    f"examples {name}, column {column}: {example or 'a value'} {said}, in {rows} rows"
+                )
+        if rule.unique:
+            twice = connection.execute(
+                f'select "{column}"::varchar from temp."{name}" group by "{column}" having count(*) > 1 limit 1'
+            ).fetchall()
+            if twice:
+                raise ExamplesError(f"examples {name}, column {column}: {twice[0][0]} is there twice")
+
+
+def _prove(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> None:
+    """Derive the rows of some times again, from the sources without what happened after each."""
+    dated = {
+        source: moments
+        for source, one in spec.sources.items()
+        if (moments := [column for column in (one.event_time, one.load_time) if column])
+    }
+    times = [
+        time
+        for (time,) in connection.execute(
+            f'select distinct {AS_OF}::varchar from temp."{name}" order by 1'
+        ).fetchall()
+    ]
+    chosen = sorted({times[number * (len(times) - 1) // (MOST_TIMES - 1)] for number in range(MOST_TIMES)})
+    columns = ", ".join(f'"{column}"' for column in spec.examples[name].columns)
+    [(database,)] = connection.execute("select current_database()").fetchall()
+    connection.execute(f'create or replace temp table "the examples" as from temp."{name}"')
+    try:
+        for time in chosen:
+            for source, moments in dated.items():
+                known = " and ".join(f"\"{moment}\" <= timestamp '{time}'" for moment in moments)
+                connection.execute(
+                    f'create or replace temp table "{source}" as from "{database}".main."{source}" where {known}'
+                )
+            _derive(connection, name, spec.examples_sql[name], [time])
+            then, now = (
+                f"select {columns} from temp.\"{name}\" where {AS_OF} = timestamp '{time}'",
+                (f"select {columns} from temp.\"the examples\" where {AS_OF} = timestamp '{time}'"),
+            )
+            different = (
+                connection.execute(f"from (({now}) except all ({then})) limit 1").fetchall()
+                or connection.execute(f"from (({then}) except all ({now})) limit 1").fetchall()
+            )
+            if different:
+                raise ExamplesError(
+                    f"examples {name}: {name}.sql looks ahead. At {time} the row {different[0]} is another one "
+                    f"than with what had happened until then; compare "
+                    f"{', '.join(f'{source}.{column}' for source in dated for column in dated[source])} with {AS_OF}"
+                )
+    finally:
+        for source in dated:
+            connection.execute(f'drop table if exists temp."{source}"')
+        connection.execute(f'create or replace temp table "{name}" as from temp."the examples"')
+        connection.execute('drop table if exists temp."the examples"')

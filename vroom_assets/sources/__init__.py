@@ -1,0 +1,32 @@
+"""Sources: raw CSVs, observed by content, kept as snapshots, checked row by row into DuckDB.
+
+`files` looks at a CSV and copies it, `lines` makes its bytes safe to be read line by line, `table` turns
+lines into typed rows by the declaration's rules alone, and `report` says what was found, with line numbers.
+Bad rows go to the table `quarantine`; too many of them, and the whole file is refused while the table from
+before stays.
+"""
+
+from vroom_assets.sources.files import (
+    Observation,
+    Snapshot,
+    SourceChanged,
+    SourceError,
+    observe,
+    snapshot,
+)
+from vroom_assets.sources.report import Finding, SourceRefused, SourceReport
+from vroom_assets.sources.table import load, write_quarantine
+
+__all__ = [
+    "Finding",
+    "Observation",
+    "Snapshot",
+    "SourceChanged",
+    "SourceError",
+    "SourceRefused",
+    "SourceReport",
+    "load",
+    "observe",
+    "snapshot",
+    "write_quarantine",
+]

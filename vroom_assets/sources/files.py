@@ -1,0 +1,155 @@
+"""A source as a file: looked at by content, copied once per content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+CHUNK = 1 << 20
+RACY_SECONDS = 2.0  # a file changed this shortly before it was hashed may have changed once more unseen
+LEFTOVER_SECONDS = 86_400.0  # a copy that was begun this long ago belongs to a process that died
+
+Identity = tuple[int, int, int, int]  # size, mtime, ctime (ns), inode
+
+
+class SourceError(Exception):
+    """A source that cannot be used; the message names file and rule."""
+
+
+class SourceChanged(SourceError):
+    """The file was written while it was copied: look again later."""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One look at a file. `settled` is false when it changed while it was looked at."""
+
+    path: str
+    sha256: str = ""
+    size: int = 0
+    identity: Identity = (0, 0, 0, 0)
+    looked_at: float = 0.0  # seconds since the epoch, when hashing began
+    settled: bool = True
+    missing: bool = False
+
+    def same_file_as(self, other: Observation) -> bool:
+        """Whether nothing touched the file between two looks."""
+        return self.identity == other.identity and self.sha256 == other.sha256
+
+
+def observe(path: Path, previous: Observation | None) -> Observation:
+    """Hash a file, or take the previous look's hash when nothing can have touched it since.
+
+    The change time is set by the kernel at every write and cannot be set back, unlike the modification
+    time; but it is coarse, so a file changed just before the previous look is hashed again (the "racily
+    clean" entries of git's index).
+
+    Raises:
+        SourceError: it is there and cannot be read.
+    """
+    try:
+        identity = _identity(path)
+        if previous and _untouched_since(previous, path, identity):
+            return previous
+        looked_at = time.time()
+        digest = _sha256(path)
+        settled = identity == _identity(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Observation(str(path), missing=True)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    return Observation(str(path), digest, identity[0], identity, looked_at, settled)
+
+
+def _untouched_since(previous: Observation, path: Path, identity: Identity) -> bool:
+    return (
+        previous.settled
+        and previous.path == str(path)
+        and previous.identity == identity
+        and identity[2] / 1e9 < previous.looked_at - RACY_SECONDS
+    )
+
+
+def _identity(path: Path) -> Identity:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{path} is no regular file; a source is a CSV file")
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An immutable copy of a source, named by its content."""
+
+    sha256: str
+    path: Path
+    size: int
+
+
+def snapshot(path: Path, folder: Path) -> Snapshot:
+    """Copy a file to `<folder>/<sha256>.csv`, read-only; the copy appears complete or not at all.
+
+    A copy of this content that is there already is read again and kept if it is whole.
+
+    Raises:
+        SourceChanged: the file was written meanwhile. SourceError: it is not there, or cannot be copied.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        before = _identity(path)
+        beside = folder / f".{uuid.uuid4().hex}.copy"
+        try:
+            digest = _copy(path, beside)
+            if _identity(path) != before:
+                raise SourceChanged(
+                    f"{path} was written while it was copied; it is taken up when it is at rest"
+                )
+            target = folder / f"{digest}.csv"
+            if not (target.exists() and _sha256(target) == digest):
+                beside.chmod(0o444)
+                os.replace(beside, target)
+                _sync(folder)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        place = error.filename or folder
+        raise SourceError(f"{path} cannot be copied to {folder}: {place}: {error.strerror}") from error
+    return Snapshot(digest, target, before[0])
+
+
+def _copy(path: Path, target: Path) -> str:
+    """Copy, hashing what is copied: the name is true even of a file that changes meanwhile."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as source, open(target, "xb") as copy:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+        copy.flush()
+        os.fsync(copy.fileno())
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".*.copy"):
+        if leftover.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
+            leftover.unlink(missing_ok=True)

@@ -1,0 +1,465 @@
+"""A source as a table: lines become typed rows by the rules of the declaration alone.
+
+Nothing is guessed and nothing is rounded: a cell is read as text, and has a value only where its whole
+text is one. Lines are numbered by their order in the file, whatever is wrong with those before them. All
+of it is a few statements over the whole file, so that millions of rows spill to disk and not into memory.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vroom_assets.sources.lines import DELIMITER, NOTE, Text, Unreadable, readable
+from vroom_assets.sources.report import Finding, SourceRefused, SourceReport, sentence
+from vroom_assets.spec import Column, ColumnType, Source
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+EXAMPLES = 3
+MOST_KEPT = 10_000  # findings in quarantine of a refused file
+# Temporary tables and views; no source can have such a name.
+LINES, ROWS, REPEATS, FINDINGS = '"the lines"', '"the rows"', '"the repeats and orphans"', '"the findings"'
+SQL_TYPES = {
+    ColumnType.INTEGER: "bigint",
+    ColumnType.NUMBER: "double",
+    ColumnType.TEXT: "varchar",
+    ColumnType.TIMESTAMP: "timestamp",
+}
+TYPE_WORDS = {
+    ColumnType.INTEGER: "whole number",
+    ColumnType.NUMBER: "finite number",
+    ColumnType.TEXT: "text",
+    ColumnType.TIMESTAMP: "date and time without zone (2023-07-27 14:58:26)",
+}
+PATTERNS = {
+    ColumnType.INTEGER: r"[+-]?\d+",
+    ColumnType.NUMBER: r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?",
+    ColumnType.TIMESTAMP: r"[1-9]\d{3}-\d\d-\d\d([ T]([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?)?",
+}
+
+
+def load(connection: DuckDBPyConnection, name: str, source: Source, path: Path, file: str) -> SourceReport:
+    """Check a snapshot and replace table `name` by its good rows, in one transaction.
+
+    The bad rows replace those in the table `quarantine` that this source had there before. A row is bad if
+    a cell of it breaks a rule, if an earlier good row has its key, or if what it refers to is not there.
+
+    Args:
+        file: the name that people know the file by, for messages.
+
+    Raises:
+        SourceRefused: the file as a whole is unusable, or too many rows are bad. The table stays as it was;
+            the bad rows (the first 10,000 findings) are in the table `quarantine` all the same.
+    """
+    try:
+        with readable(path) as text:
+            warnings = _check_declaration(connection, source, text)
+            with _findings(connection, source, text):
+                return _decide(connection, name, source, text, path, file, warnings)
+    except Unreadable as error:
+        message = f"{file}{error}"
+        with _transaction(connection):
+            _empty_quarantine(connection, name)
+            connection.execute(
+                "insert into quarantine values (?, ?, ?, null, '', 'file', null, ?, null)",
+                [name, file, path.stem, message],
+            )
+        raise SourceRefused(message, SourceReport(file)) from error
+
+
+def write_quarantine(connection: DuckDBPyConnection, name: str, path: Path) -> None:
+    """Write the bad rows of a source as a CSV that anybody can open; none, and there is no file.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    _create_quarantine(connection)
+    [(rows,)] = connection.execute("select count(*) from quarantine where source = ?", [name]).fetchall()
+    if rows == 0:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{uuid.uuid4().hex}")
+    guarded = ", ".join(
+        f"case when regexp_matches({text}, '^[=+@\\t-]') and try_cast({text} as double) is null "
+        f"then '''' || {text} else {text} end as {text}"
+        for text in ("value", "raw")
+    )
+    try:
+        connection.execute(
+            f"copy (select * replace ({guarded}) from quarantine where source = {_literal(name)} "
+            f'order by line, "column") to {_literal(str(beside))} (format csv, header)'
+        )
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Text) -> list[str]:
+    """Warnings about a file that has the declared columns.
+
+    Raises:
+        Unreadable: a column is not there or there twice, or the table it refers to is not there.
+    """
+    missing = [column for column in source.columns if column not in text.header]
+    twice = [column for column in source.columns if text.header.count(column) > 1]
+    if missing:
+        found = ", ".join(text.header)
+        remedy = "; separate the columns by commas" if len(text.header) == 1 else ""
+        raise Unreadable(f" line 1: column {', '.join(missing)} is missing; the header is {found}{remedy}")
+    if twice:
+        raise Unreadable(f" line 1: column {', '.join(twice)} is there twice")
+    for name, column in source.columns.items():
+        if column.references:
+            table, _, key = column.references.partition(".")
+            known = connection.execute(
+                "select 1 from duckdb_columns() where table_name = ? and column_name = ?", [table, key]
+            ).fetchall()
+            if not known:
+                raise Unreadable(
+                    f": column {name} refers to {column.references}, which is not there; load {table} first"
+                )
+    warnings = []
+    if extra := [name for name in text.header if name not in source.columns]:
+        warnings.append(f"column {', '.join(name or '(without a name)' for name in extra)} is ignored")
+    if not text.ends_in_line_break:
+        warnings.append("the last line has no line break at its end; was the file cut off there?")
+    return warnings
+
+
+@contextmanager
+def _findings(connection: DuckDBPyConnection, source: Source, text: Text) -> Iterator[None]:
+    """For the length of a block: all rows, typed, and what is wrong with them."""
+    try:
+        _read_rows(connection, source, text)
+        _find_repeats_and_orphans(connection, source)
+        _gather_findings(connection, source, text)
+        yield
+    finally:
+        for kind, one in (("view", FINDINGS), ("view", ROWS), ("table", REPEATS), ("table", LINES)):
+            connection.execute(f"drop {kind} if exists temp.{one}")
+
+
+def _raw_lines(path: Path) -> str:
+    return f"""
+    read_csv(
+        {_literal(_glob_escaped(path))}, columns = {{'raw': 'varchar'}}, auto_detect = false, header = false,
+        delim = '{DELIMITER}', quote = '', escape = '', strict_mode = false, hive_partitioning = false
+    )"""
+
+
+def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> None:
+    """Temporary table of all lines in order, and a view of those that are rows.
+
+    A row has its line, `good` unless a cell breaks a rule, and a value per column, `value_1` …; a bad one
+    also has its cells and whether its quotes are `broken`.
+    """
+    columns = list(source.columns.items())
+    values = ", ".join(
+        f"{_value(f'text_{place}', column)} as value_{place}" for place, (_, column) in enumerate(columns, 1)
+    )
+    bad = " or ".join(
+        condition for place, (_, column) in enumerate(columns, 1) for *_, condition in _rules(place, column)
+    )
+    kept = ", ".join(f"value_{place}" for place in range(1, len(columns) + 1))
+    # A line with quotes is taken apart by the CSV grammar; one without is split, which is ten times faster.
+    connection.execute(
+        f"""
+        create or replace temp table {LINES} as
+        with pieces as (
+            select
+                raw,
+                case
+                    when starts_with(raw, '{NOTE}') then [raw]
+                    when contains(raw, '"') then regexp_extract_all(raw || ',', '("(?:[^"]|"")*"|[^",]*),', 1)
+                    else string_split(raw, ',')
+                end as pieces
+            from {_raw_lines(text.path)}
+        ),
+        cells as (
+            select
+                trim(coalesce(raw, '')) = '' as blank,
+                coalesce(contains(raw, '"') and array_to_string(pieces, ',') <> raw, false) as broken,
+                case
+                    when contains(raw, '"') and not starts_with(raw, '{NOTE}') then list_transform(
+                        pieces,
+                        lambda piece: case
+                            when starts_with(piece, '"') then replace(piece[2:-2], '""', '"')
+                            else piece
+                        end
+                    )
+                    else pieces
+                end as cells
+            from pieces
+        ),
+        texts as (select *, {_texts(source, text)} from cells),
+        typed as (select *, {values} from texts)
+        select
+            case
+                when not blank
+                    then not broken and not starts_with(cells[1], '{NOTE}') and len(cells) = {len(text.header)}
+                    and not ({bad or "false"})
+            end as good,
+            broken,
+            case when not good then cells end as cells,
+            {kept}
+        from typed
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace temp view {ROWS} as
+        select rowid + 1 as line, * from {LINES} where rowid > 0 and good is not null
+        """
+    )
+
+
+def _texts(source: Source, text: Text) -> str:
+    """SQL for the text of every declared column, from the cells in the file's own order."""
+    return ", ".join(
+        f"{_text(f'cells[{text.header.index(name) + 1}]', column)} as text_{place}"
+        for place, (name, column) in enumerate(source.columns.items(), 1)
+    )
+
+
+def _text(cell: str, column: Column) -> str:
+    """What a cell says; null if it says nothing. Blanks around what is no text mean nothing."""
+    if column.type is ColumnType.TEXT:
+        return f"case when trim({cell}) <> '' then {cell} end"
+    return f"nullif(trim({cell}), '')"
+
+
+def _value(text: str, column: Column) -> str:
+    if column.type is ColumnType.TEXT:
+        return text
+    value = f"try_cast({text} as {SQL_TYPES[column.type]})"
+    finite = f" and isfinite({value})" if column.type is ColumnType.NUMBER else ""
+    return f"case when regexp_full_match({text}, '{PATTERNS[column.type]}'){finite} then {value} end"
+
+
+def _rules(place: int, column: Column) -> Iterator[tuple[str, str, str]]:
+    """Rule, what is said of a text that breaks it, and the condition for breaking it: never null."""
+    text, value = f"text_{place}", f"value_{place}"
+    if not column.nullable:
+        yield "required", "is empty", f"{text} is null"
+    yield "type", f"is no {TYPE_WORDS[column.type]}", f"({text} is not null and {value} is null)"
+    bounds = [(column.minimum, ">="), (column.above, ">"), (column.maximum, "<=")]
+    held = " and ".join(f"{value} {sign} '{bound!r}'::double" for bound, sign in bounds if bound is not None)
+    if held:
+        said = " ".join(filter(None, ("is not", column.range, column.unit)))
+        yield "range", said, f"({value} is not null and not ({held}))"
+
+
+def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) -> None:
+    """Temporary table of what only other rows can tell of a good row."""
+    connection.execute(
+        f'create or replace temp table {REPEATS} (line bigint, place int, "column" varchar, rule varchar, '
+        "value varchar, said varchar)"
+    )
+    for place, (name, column) in enumerate(source.columns.items(), 1):
+        value = f"value_{place}"
+        if column.unique:
+            connection.execute(
+                f"""
+                insert into {REPEATS}
+                with firsts as (
+                    select {value}, min(line) as first from {ROWS} where good and {value} is not null
+                    group by {value} having count(*) > 1
+                )
+                select
+                    line, {place}, {_literal(name)}, 'unique', {value}::varchar,
+                    'is in line ' || first || ' already'
+                from {ROWS} join firsts using ({value})
+                where good and line > first
+                """
+            )
+        if column.references:
+            table, _, key = column.references.partition(".")
+            connection.execute(
+                f"""
+                insert into {REPEATS}
+                select
+                    line, {place}, {_literal(name)}, 'references', {value}::varchar,
+                    {_literal(f"is no {key} of {table}")}
+                from {ROWS} anti join {_identifier(table)} as known on {value} = known.{_identifier(key)}
+                where good and {value} is not null
+                """
+            )
+    # In place: a join would not keep the order of the file.
+    connection.execute(f"update {LINES} set good = false where rowid + 1 in (select line from {REPEATS})")
+
+
+def _gather_findings(connection: DuckDBPyConnection, source: Source, text: Text) -> None:
+    """Temporary view: line, place of the column, column, rule, value and what is said of it."""
+    width = len(text.header)
+    parts = [
+        f"""
+        select line, 0 as place, '' as "column", note[2] as rule, note[4] as value, note[3] as said
+        from (select line, string_split(cells[1], '{NOTE}') as note from bad) where len(note) = 4
+        """,
+        """
+        select line, 0, '', 'quotes', null, 'has a quote that is not closed, or that stands inside a cell'
+        from bad where broken
+        """,
+        f"""
+        select line, 0, '', 'cells', null, 'has ' || len(cells) || ' cells, the header has {width}'
+        from bad where not broken and not starts_with(cells[1], '{NOTE}') and len(cells) <> {width}
+        """,
+        f"from {REPEATS}",
+    ]
+    for place, (name, column) in enumerate(source.columns.items(), 1):
+        parts += [
+            f"select line, {place}, {_literal(name)}, '{rule}', text_{place}, {_literal(said)} from whole where {condition}"
+            for rule, said, condition in _rules(place, column)
+        ]
+    connection.execute(
+        f"""
+        create or replace temp view {FINDINGS} as
+        with bad as (from {ROWS} where not good),
+        whole as (
+            select *, {_texts(source, text)} from bad
+            where not broken and not starts_with(cells[1], '{NOTE}') and len(cells) = {width}
+        )
+        {" union all ".join(parts)}
+        """
+    )
+
+
+def _decide(
+    connection: DuckDBPyConnection,
+    name: str,
+    source: Source,
+    text: Text,
+    path: Path,
+    file: str,
+    warnings: list[str],
+) -> SourceReport:
+    """Replace quarantine and table together, or quarantine alone when the file is refused."""
+    report = _report(connection, file, warnings)
+    refusal = _refusal(report, source)
+    with _transaction(connection):
+        _empty_quarantine(connection, name)
+        if report.findings:
+            _fill_quarantine(connection, name, text, path, file, MOST_KEPT if refusal else None)
+        if refusal is None:
+            _replace_table(connection, name, source)
+    if refusal:
+        raise SourceRefused(refusal, report)
+    return report
+
+
+def _report(connection: DuckDBPyConnection, file: str, warnings: list[str]) -> SourceReport:
+    [(read, quarantined)] = connection.execute(
+        f"""
+        select count(*), count(*) filter (not good) from {ROWS}
+        """
+    ).fetchall()
+    found = connection.execute(
+        f"""
+        select "column", rule, count(*), arg_min({{line: line, value: value, said: said}}, line, {EXAMPLES})
+        from {FINDINGS} group by place, "column", rule order by place, count(*) desc, rule
+        """
+    ).fetchall()
+    findings = [
+        Finding(
+            column=column or "(row)",
+            rule=rule,
+            rows=rows,
+            examples=[
+                sentence(file, one["line"], column, rule, one["value"], one["said"]) for one in examples
+            ],
+        )
+        for column, rule, rows, examples in found
+    ]
+    return SourceReport(file, read, quarantined, findings, warnings)
+
+
+def _refusal(report: SourceReport, source: Source) -> str | None:
+    """Why the file is refused as a whole, None if it is not."""
+    if report.read == 0:
+        return f"{report.file}: there is a header and no row"
+    share = report.quarantined / report.read
+    if share <= source.tolerated_bad_share:
+        return None
+    most = max(report.findings, key=lambda finding: finding.rows)
+    return (
+        f"{report.file}: {report.quarantined} of {report.read} rows are bad ({share:.3%}; at most "
+        f"{source.tolerated_bad_share:.3%} is tolerated); most of all: {most.examples[0]}"
+    )
+
+
+def _replace_table(connection: DuckDBPyConnection, name: str, source: Source) -> None:
+    columns = ", ".join(
+        f"value_{place} as {_identifier(column)}" for place, column in enumerate(source.columns, 1)
+    )
+    connection.execute(
+        f"""
+        create or replace table {_identifier(name)} as
+        select {columns} from {ROWS} where good
+        """
+    )
+
+
+def _create_quarantine(connection: DuckDBPyConnection) -> None:
+    connection.execute(
+        """
+        create table if not exists quarantine (
+            source varchar, file varchar, snapshot varchar, line bigint, "column" varchar, rule varchar,
+            value varchar, message varchar, raw varchar
+        )
+        """
+    )
+
+
+def _empty_quarantine(connection: DuckDBPyConnection, name: str) -> None:
+    _create_quarantine(connection)
+    connection.execute("delete from quarantine where source = ?", [name])
+
+
+def _fill_quarantine(
+    connection: DuckDBPyConnection, name: str, text: Text, path: Path, file: str, most: int | None
+) -> None:
+    """The findings with their lines as they stand in the file, which is read again for that."""
+    connection.execute(
+        f"""
+        insert into quarantine
+        with kept as (from {FINDINGS} order by line, place {f"limit {most}" if most else ""}),
+        numbered as (select row_number() over () as line, raw from {_raw_lines(text.path)}),
+        raws as (from numbered semi join kept using (line))
+        select
+            ?, ?, ?, line, "column", rule, value, said,
+            case when starts_with(raw, '{NOTE}') then string_split(raw, '{NOTE}')[4] else raw end
+        from kept join raws using (line)
+        order by line, place
+        """,
+        [name, file, path.stem],
+    )
+
+
+@contextmanager
+def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _glob_escaped(path: Path) -> str:
+    """DuckDB takes a path for a pattern: this one means itself."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))

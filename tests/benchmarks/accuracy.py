@@ -23,7 +23,7 @@ from vroom_assets import dataset, sources
 from vroom_assets.contest import corrected_t
 from vroom_assets.models import fit_all
 from vroom_assets.spec import Candidate, Family, ForecastSpec
-from vroom_assets.training import BASELINES, MEASURES, choose, in_parallel, inner_choices, splits
+from vroom_assets.training import BASELINES, MEASURES, Arrangement, choose, inner_choices, one_by_one, splits
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Candidate(
@@ -71,7 +71,7 @@ def main() -> int:
     everyone = spec.candidates | BASELINES | {"plain_forest": PLAIN}
     began = time.monotonic()
 
-    outer = splits(len(data.target), FOLDS, REPEATS, SEED)
+    outer = splits(Arrangement(len(data.target)), FOLDS, REPEATS, SEED)
     choices = inner_choices(data.features, data.target, outer, spec.candidates, spec.validation, measures)
     rows: list[dict] = []
     nested_errors = []
@@ -79,7 +79,7 @@ def main() -> int:
     def score_outer(split):
         return split, fit_all(everyone, data.features.iloc[split.train], data.target[split.train], SEED)
 
-    for choice, (split, models) in zip(choices, in_parallel(score_outer, outer), strict=True):
+    for choice, (split, models) in zip(choices, one_by_one(score_outer, outer), strict=True):
         seen = data.target[split.test]
         for name, model in {**models, "vroom (nested)": models[choice]}.items():
             prediction = model.predict(data.features.iloc[split.test])

@@ -29,7 +29,7 @@ from vroom_assets.challenger import feature_fields, input_fields
 from vroom_assets.dataset import Dataset, definitions
 from vroom_assets.models import Fitted, fit_all
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training import MEASURES, Split, calibrate, in_parallel, inner_choices, splits
+from vroom_assets.training import MEASURES, Arrangement, Split, calibrate, inner_choices, one_by_one, splits
 
 FOLDS, REPEATS, SEED = 5, 4, 0
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -48,7 +48,7 @@ def calibrated(spec: ForecastSpec, data: Dataset, rows: np.ndarray, name: str) -
     """The candidate fitted on these rows, with intervals calibrated on their own out-of-fold residuals."""
     frame, target = data.features.iloc[rows], data.target[rows]
     prediction, fold = np.empty(len(rows)), np.empty(len(rows), dtype=int)
-    for split in splits(len(rows), spec.validation.folds, 1, spec.validation.seed):
+    for split in splits(Arrangement(len(rows)), spec.validation.folds, 1, spec.validation.seed):
         fitted = fit_all(resolved(spec, name), frame.iloc[split.train], target[split.train], SEED)[name]
         prediction[split.test] = fitted.predict(frame.iloc[split.test])
         fold[split.test] = split.fold
@@ -95,7 +95,7 @@ def main() -> int:
     data = read_folder(spec, given.folder or ROOT / "data" / given.forecast)
     began = time.monotonic()
 
-    outer = splits(len(data.target), FOLDS, REPEATS, SEED)
+    outer = splits(Arrangement(len(data.target)), FOLDS, REPEATS, SEED)
     choices = inner_choices(
         data.features, data.target, outer, spec.candidates, spec.validation, MEASURES[spec.target.kind]
     )
@@ -115,7 +115,7 @@ def main() -> int:
             )
         return table, unseen(spec, data, split)
 
-    parts = list(in_parallel(score_outer, outer))
+    parts = list(one_by_one(score_outer, outer))
     table = pd.concat([part for part, _ in parts], ignore_index=True)
     unseen_share = float(np.concatenate([flags for _, flags in parts]).mean())
 

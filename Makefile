@@ -2,20 +2,23 @@
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+FORECAST ?= reservations
+export VROOM_FORECAST ?= $(FORECAST)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-run: $(INSTALLED)  ## a champion if there is none, then Dagster, the service and MLflow
+run: $(INSTALLED)  ## a champion if there is none, then Dagster, the service (FORECAST=...) and MLflow
 	@exec $(BIN)/python -m vroom_assets
 
 materialize: $(INSTALLED)  ## everything from the CSVs to the champion, once
 	@exec $(BIN)/python -m vroom_assets materialize
 
 test: $(INSTALLED) check  ## lint, types and all tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -m slow
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ NAME = "reservations"
 
 # Each stage is a function of the machinery; the training kills itself when it gets there.
 STAGES = {
-    "a table is being replaced": "vroom_assets.sources._find",
+    "a table is being replaced": "vroom_assets.sources.table._replace_table",
     "features are being computed": "vroom_assets.dataset._refuse_bad_rows",
     "candidates are being scored": "vroom_assets.training.choose",
     "the version is registered, its bundle is not": "vroom_assets.bundle.write",

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from vroom_api.record import Origin, Prediction, Recorder, RecordUnavailable, new_id
+from vroom_api.prediction import Origin, Prediction, new_id
+from vroom_api.record import Recorder, RecordUnavailable
 from vroom_api.tables import open_database
 
 # Records as fast as it can from many callers and says every id only after it was acknowledged.
 LOAD = """
 import asyncio, os, sys
-from vroom_api.record import Origin, Prediction, Recorder, new_id
+from vroom_api.prediction import Origin, Prediction, new_id
+from vroom_api.record import Recorder
 from vroom_api.tables import open_database
 
 origin = Origin("reservations", 3, 7, "a" * 64, "d" * 64, ("price",), ("ratio",))
@@ -162,7 +164,8 @@ def test_sigterm_in_a_service_drains_what_waits(tmp_path: Path) -> None:
     path = tmp_path / "serving.db"
     service = """
 import asyncio, os, signal, sys
-from vroom_api.record import Origin, Prediction, Recorder, new_id
+from vroom_api.prediction import Origin, Prediction, new_id
+from vroom_api.record import Recorder
 from vroom_api.tables import open_database
 
 origin = Origin("reservations", 3, 7, "a" * 64, "d" * 64, ("price",), ("ratio",))

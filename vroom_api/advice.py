@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from vroom_api.contract import InputField, Lever, Manifest
+from vroom_api.contract import Calibration, InputField, Lever, Manifest
 from vroom_api.reasons import Score
 from vroom_api.support import outside, supported
 
@@ -97,8 +97,9 @@ def advise(
         raise NoAdvice(f"this {manifest.entity} has no finite prediction")
     finite = np.isfinite(predictions)
     rows, predictions, inside = rows[finite], predictions[finite], inside[finite]
+    calibration = manifest.calibration_of(row.tolist())
     every = [
-        _point(manifest, value, prediction, level, extrapolated=not seen)
+        _point(calibration, value, prediction, level, extrapolated=not seen)
         for value, prediction, seen in zip(rows[:, place], predictions, inside, strict=True)
     ]
     shown = [point for point in every[:-1] if extrapolate or not point.extrapolated]
@@ -262,9 +263,11 @@ def _along(row: np.ndarray, place: int, values: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _point(manifest: Manifest, value: float, prediction: float, level: float, *, extrapolated: bool) -> Point:
+def _point(
+    calibration: Calibration, value: float, prediction: float, level: float, *, extrapolated: bool
+) -> Point:
     value, prediction = float(value), float(prediction)
-    low, high = manifest.calibration.interval(prediction, level)
+    low, high = calibration.interval(prediction, level)
     worths = sorted((value * low, value * high))
     return Point(
         value=value,

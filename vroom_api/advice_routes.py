@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from vroom_api.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
 from vroom_api.champion import Champion, ChampionWatch, row_of, score
 from vroom_api.freshness import Verdict
-from vroom_api.predict import admitted, faults, read_body, refusal, serving
+from vroom_api.predict import admitted, complete, faults, read_body, refusal, serving
 from vroom_api.problems import Fault, Problem
 
 Bound = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
@@ -118,7 +118,9 @@ def decode(champion: Champion, body: bytes) -> tuple[list[float], float, Options
             422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found
         ) from None
     values = msgspec.structs.asdict(request)
-    row = row_of(champion, [values[f"input{place}"] for place in range(len(manifest.inputs))])
+    row = [values[f"input{place}"] for place in range(len(manifest.inputs))]
+    complete(champion, row, values["entity_id"])
+    row = row_of(champion, row)
     return row, values["level"], options
 
 

@@ -30,6 +30,7 @@ from vroom_api.contract import (
     read_bundle,
     read_pointer,
 )
+from vroom_api.entities import Entities
 from vroom_api.freshness import Verdict
 from vroom_api.prediction import EntityId, Origin
 from vroom_api.reasons import Explanation
@@ -51,6 +52,13 @@ class Interval(msgspec.Struct, frozen=True, gc=False):
     high: float
 
 
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """Inputs that a request left out, and when what is stored of them was known."""
+
+    as_of: str
+    inputs: list[str]
+
+
 @dataclass(frozen=True, eq=False)
 class Champion:
     """A version that reproduced its golden rows, with everything that answers its requests."""
@@ -68,6 +76,7 @@ class Champion:
     decoder: msgspec.json.Decoder[Any]  # one request
     batch_decoder: msgspec.json.Decoder[Any]  # a list of them
     coded: list[tuple[int, dict[Any, float]]]  # inputs that are no numbers or may be left out, by their place
+    entities: Entities  # their latest inputs
 
     @property
     def version(self) -> int:
@@ -124,14 +133,14 @@ def load(forecast: str, root: Path | None = None) -> Champion | None:
             f"the pointer names version {pointer.version} of {forecast}"
         )
     try:
-        champion = prepare(bundle, pointer)
+        champion = prepare(bundle, pointer, root)
         prove(champion, bundle)
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
     return champion
 
 
-def prepare(bundle: Bundle, pointer: Pointer) -> Champion:
+def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champion:
     """Session, decoders and answer of a bundle.
 
     Raises:
@@ -161,6 +170,7 @@ def prepare(bundle: Bundle, pointer: Pointer) -> Champion:
         decoder=msgspec.json.Decoder(request),
         batch_decoder=msgspec.json.Decoder(list[request]),  # type: ignore[valid-type]
         coded=codes_of(bundle.manifest),
+        entities=Entities(bundle.manifest.forecast, root),
     )
 
 
@@ -188,7 +198,7 @@ def prove(champion: Champion, bundle: Bundle) -> None:
     except Exception as error:  # onnxruntime's and NumPy's errors have no common base
         raise BundleError(f"the model does not score the golden rows: {error}") from error
     if features.shape != expected_features.shape or not np.allclose(
-        features, expected_features, rtol=golden.tolerance, atol=FEATURE_TOLERANCE
+        features, expected_features, rtol=golden.tolerance, atol=FEATURE_TOLERANCE, equal_nan=True
     ):
         raise BundleError("the model's features differ from the golden rows")
     if not golden.agrees(predictions.tolist()) or not golden.agrees(
@@ -208,10 +218,13 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
     for question, lever in manifest.advice.items():
         if lever.input not in names:
             raise BundleError(f"advice about {question}: its lever {lever.input} is none of the inputs")
+    # Whether an input may be left out depends on the entity that is named.
     fields: list[Any] = [
-        (f"input{place}", _bounded(field) | None, None)
-        if field.nullable
-        else (f"input{place}", _bounded(field))
+        (
+            f"input{place}",
+            (_bounded(field) | None if field.nullable else _bounded(field)) | msgspec.UnsetType,
+            msgspec.UNSET,
+        )
         for place, field in enumerate(manifest.inputs)
     ]
     level = Annotated[
@@ -223,7 +236,13 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
         ),
     ]
     explained = Annotated[bool, msgspec.Meta(description="whether to give reasons")]
-    entity = Annotated[EntityId, msgspec.Meta(description="which one it is; recorded with the prediction")]
+    entity = Annotated[
+        EntityId,
+        msgspec.Meta(
+            description="which one it is; recorded with the prediction. Inputs that are left out are taken from "
+            "what is stored of it"
+        ),
+    ]
     # Attributes are numbered, so that an input may have any name.
     return msgspec.defstruct(
         "Request",
@@ -258,6 +277,12 @@ def answer_of(manifest: Manifest) -> type[msgspec.Struct]:
             ("horizon", Annotated[str, _HORIZON], manifest.horizon),
             ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
             ("prediction_id", Annotated[str, _PREDICTION_ID] | msgspec.UnsetType, msgspec.UNSET),
+            ("stored", Annotated[Taken, _STORED] | msgspec.UnsetType, msgspec.UNSET),
+            *(
+                [("fallback", Annotated[str, _FALLBACK] | msgspec.UnsetType, msgspec.UNSET)]
+                if manifest.fallback
+                else []
+            ),
         ],
         rename={"value": f"predicted_{manifest.target}"},
         frozen=True,
@@ -305,6 +330,10 @@ _REASONS = msgspec.Meta(description="what each input adds to the prediction, whe
 _VERSION = msgspec.Meta(description="of the champion that answered")
 _HORIZON = msgspec.Meta(description="the period that the number covers")
 _PREDICTION_ID = msgspec.Meta(description="of the record; not there where none is kept")
+_STORED = msgspec.Meta(
+    description="what the request left out and was taken from what is stored of the entity"
+)
+_FALLBACK = msgspec.Meta(description="why another recipe than the usual one answered")
 _DATA_AS_OF = msgspec.Meta(description="time of the latest event in the training data")
 
 

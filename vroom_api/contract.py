@@ -182,6 +182,16 @@ class FreshnessPolicy(Record, frozen=True):
     expired: Literal["flag", "refuse"] = "flag"  # what becomes of an answer that has expired
 
 
+class Fallback(Record, frozen=True):
+    """What answers a row that leaves out any of some inputs: another recipe, in the same graph."""
+
+    without: list[str]  # the inputs
+    description: str  # what such an answer says of itself
+    recipe: Recipe
+    calibration: Calibration
+    error: float  # out of fold, in the measure of the target's kind
+
+
 class Manifest(Record, frozen=True):
     """What a version of a forecast is, what it means and where it comes from."""
 
@@ -214,13 +224,26 @@ class Manifest(Record, frozen=True):
     background: list[list[float | None]] = []  # training rows that stand for a typical entity in reasons
     advice: dict[str, Lever] = {}
     freshness: FreshnessPolicy = FreshnessPolicy()
+    fallback: Fallback | None = None
+
+    def fallback_of(self, row: Sequence[float]) -> Fallback | None:
+        """What answers a row of inputs in place of the champion's own recipe, if that cannot."""
+        rule = self.fallback
+        if rule is None:
+            return None
+        gaps = (field.name for field, value in zip(self.inputs, row, strict=True) if value != value)  # NaN
+        return rule if any(name in rule.without for name in gaps) else None
+
+    def calibration_of(self, row: Sequence[float]) -> Calibration:
+        """That of what answers a row."""
+        return (self.fallback_of(row) or self).calibration
 
 
 class Golden(Record, frozen=True):
     """Rows with the outputs of the trained model, in the manifest's order of inputs and features."""
 
     inputs: list[list[float | None]]  # None: left out
-    features: list[list[float]]
+    features: list[list[float | None]]  # None: what a left out input would have to give
     predictions: list[float]
     tolerance: float  # largest relative difference
 

@@ -277,7 +277,7 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
         yield "its features are not those of its inputs"
     if not math.isclose(recorded.value, float(value[0]), rel_tol=champion.tolerance, abs_tol=1e-9):
         yield f"its value was recorded as {recorded.value!r}, the model gives {float(value[0])!r}"
-    interval = manifest.calibration.interval(recorded.value, recorded.level)
+    interval = manifest.calibration_of(inputs.tolist()).interval(recorded.value, recorded.level)
     for bound, found, expected in zip(("low", "high"), (recorded.low, recorded.high), interval, strict=True):
         if not math.isclose(found, expected, rel_tol=_INTERVAL_TOLERANCE, abs_tol=_INTERVAL_TOLERANCE):
             yield f"its {bound} was recorded as {found!r}, the calibration gives {expected!r}"

@@ -25,6 +25,7 @@ FIRST = ("predict", "advise")  # of the page
 REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
     "400": "the body or a parameter cannot be read",
+    "404": "nothing is stored of the entity that is named, so its inputs have to be sent",
     "413": "the body is too large",
     "422": "a field is unknown, missing or outside its range, or there is no finite prediction",
     "503": "no champion serves yet, it has expired and its forecast refuses such answers, or the record is not written",
@@ -143,9 +144,12 @@ def schemas_of(champion: Champion) -> Schema:
     _, schemas = msgspec.json.schema_components(
         [champion.request, champion.answer, Options, Advice], ref_template=REFERENCE
     )
+    needed = [field.name for field in champion.manifest.inputs if not field.nullable]
+    schemas["Request"].pop("required", None)  # nothing is, of an entity that is stored
     schemas["Request"] |= {
-        "description": f"One {champion.manifest.entity}.",
+        "description": f"One {champion.manifest.entity}: its inputs, or the id by which they are stored.",
         "examples": [example_of(champion.manifest)],
+        "anyOf": [{"required": needed}, {"required": ["entity_id"]}],
     }
     schemas["AdviceRequest"] = schemas["Request"] | {
         "properties": schemas["Request"]["properties"] | schemas.pop("Options")["properties"],

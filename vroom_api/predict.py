@@ -26,11 +26,13 @@ from vroom_api.champion import (
     Champion,
     ChampionWatch,
     Interval,
+    Taken,
     bounds_of,
     row_of,
     score,
 )
-from vroom_api.contract import InputField, Manifest
+from vroom_api.contract import Calibration, Fallback, InputField, Manifest
+from vroom_api.entities import NotReadable
 from vroom_api.freshness import Ages, Expired, admit
 from vroom_api.prediction import LONGEST_TEXT, Notes, caller_of, fits
 from vroom_api.problems import Fault, Problem
@@ -131,7 +133,8 @@ def predict_one(champion: Champion, body: bytes, notes: Notes | None = None) -> 
     return answered(champion, request, predictions.item(), features[0].tolist(), notes)
 
 
-Request = tuple[list[float], float, bool, str | None]  # inputs, level, explain, entity_id
+Request = tuple[list[float], float, bool, str | None, Taken | msgspec.UnsetType]
+"""Inputs, level, explain, entity id, and which inputs were taken from what is stored of it."""
 
 
 def decoded(champion: Champion, body: bytes) -> Request:
@@ -145,9 +148,81 @@ def decoded(champion: Champion, body: bytes) -> Request:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
     *row, level, explained, entity_id = msgspec.structs.astuple(request)
+    taken = complete(champion, row, entity_id) if msgspec.UNSET in row else msgspec.UNSET
     if champion.coded:
         row = row_of(champion, row)
-    return row, level, explained, entity_id
+    return row, level, explained, entity_id, taken
+
+
+def complete(
+    champion: Champion, row: list[Any], entity_id: str | None, number: int | None = None
+) -> Taken | msgspec.UnsetType:
+    """Fill in, in place, the inputs that a request left out: from what is stored, else with nothing.
+
+    Args:
+        number: of the row in its batch.
+
+    Raises:
+        Problem: 422 for an input that has to be given, 404 if it is an entity of which nothing is stored,
+            503 if what is stored cannot be read.
+    """
+    fields = champion.manifest.inputs
+    left_out = [place for place, value in enumerate(row) if value is msgspec.UNSET]
+    try:
+        stored = None if entity_id is None else champion.entities.find(entity_id)
+    except NotReadable as error:
+        raise Problem(
+            503, "no-entities", f"{error}; materialize online_features", headers={"retry-after": "10"}
+        ) from error
+    known = {} if stored is None else stored.inputs
+    names: list[str] = []
+    for place in left_out:
+        field = fields[place]
+        value = known.get(field.name)
+        row[place] = value
+        if value is not None and (why := _wrong(value, field)):
+            raise _stored_wrongly(field, value, why, number)
+        if value is not None:
+            names.append(field.name)
+    missing = [fields[place] for place in left_out if row[place] is None and not fields[place].nullable]
+    if missing:
+        raise _incomplete(champion, missing, entity_id, number)
+    return Taken(stored.as_of, names) if stored is not None and names else msgspec.UNSET
+
+
+def _incomplete(
+    champion: Champion, missing: list[InputField], entity_id: str | None, number: int | None
+) -> Problem:
+    """Inputs that have to be given and are not."""
+    where = "" if number is None else f"row {number}: "
+    if entity_id is None:
+        found = [_missing(field, where, number) for field in missing]
+        return Problem(422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found)
+    manifest = champion.manifest
+    names = ", ".join(field.name for field in missing)
+    why = (
+        f"nothing is stored of {manifest.entity} {entity_id!r}"
+        if champion.entities.known()
+        else f"nothing is stored of any {manifest.entity} yet: materialize {manifest.forecast}/online_features"
+    )
+    return Problem(
+        404,
+        "unknown-entity",
+        f"{where}{why}; send {names}",
+        faults=[_missing(field, where, number) for field in missing],
+    )
+
+
+def _missing(field: InputField, where: str, number: int | None) -> Fault:
+    allowed = allowed_of(field)
+    return Fault(field.name, f"{where}{field.name}: missing; it is {allowed}", allowed, number)
+
+
+def _stored_wrongly(field: InputField, value: Any, why: str, number: int | None) -> Problem:
+    """What is stored is of another declaration than the champion's: it was changed, and not yet trained."""
+    where, allowed = "" if number is None else f"row {number}: ", allowed_of(field)
+    detail = f"{where}{field.name}: {_shown(value)}, which is stored, {why} {allowed}; send another"
+    return Problem(422, "invalid-input", detail, faults=[Fault(field.name, detail, allowed, number)])
 
 
 def answered(
@@ -158,12 +233,14 @@ def answered(
     Raises:
         Problem: 422 without a finite prediction or reasons, 503 if the champion has expired.
     """
-    row, level, explained, entity_id = request
+    row, level, explained, entity_id, taken = request
     ages = admitted(champion)
-    if not (math.isfinite(value) and all(map(math.isfinite, known))):
+    fallback = champion.manifest.fallback_of(row)
+    needed = known if fallback is None else _read_by(fallback, champion.manifest, known)
+    if not (math.isfinite(value) and all(map(math.isfinite, needed))):
         raise _not_finite(champion.manifest, row, known)
     strange = [] if usual(champion.limits, [*row, *known]) else outside(champion.manifest, row, known)
-    interval = _interval(champion.manifest, value, level)
+    interval = _interval((fallback or champion.manifest).calibration, value, level)
     answer = champion.answer(
         value,
         interval,
@@ -176,8 +253,22 @@ def answered(
         prediction_id=msgspec.UNSET
         if notes is None
         else notes.take(champion.origin, row, known, value, interval, entity_id),
+        stored=taken,
+        **({} if fallback is None else {"fallback": fallback.description}),
     )
     return _encode(answer)
+
+
+def _fallen(manifest: Manifest, rows: list[list[float]]) -> dict[int, Fallback]:
+    """The rows that the fallback answers, by their place."""
+    found = ((place, manifest.fallback_of(row)) for place, row in enumerate(rows))
+    return {place: fallback for place, fallback in found if fallback is not None}
+
+
+def _read_by(fallback: Fallback, manifest: Manifest, features: list[float]) -> list[float]:
+    """The features that the fallback's recipe reads."""
+    read = fallback.recipe.features
+    return [value for field, value in zip(manifest.features, features, strict=True) if field.name in read]
 
 
 def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None = None) -> tuple[bytes, int]:
@@ -195,6 +286,12 @@ def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None
         detail = f"batch: {len(requests)} rows are not within {allowed}"
         raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
     told = [msgspec.structs.astuple(request) for request in requests]
+    taken: dict[int, Taken | msgspec.UnsetType] = {}
+    for number, given in enumerate(told):
+        if msgspec.UNSET in given:
+            row = list(given[:-3])
+            taken[number] = complete(champion, row, given[-1], number)
+            told[number] = (*row, *given[-3:])
     if champion.coded:
         told = [(*row_of(champion, list(fields[:-3])), *fields[-3:]) for fields in told]
     table = np.array([fields[:-1] for fields in told], dtype=np.float64)
@@ -204,17 +301,29 @@ def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None
         raise Problem(422, "invalid-input", detail, faults=[Fault("explain", detail)])
     ages = admitted(champion)
     predictions, features = score(champion, rows)
-    finite = np.isfinite(predictions) & np.isfinite(features).all(axis=1)
+    manifest = champion.manifest
+    fit: np.ndarray = np.isfinite(features)
+    fallen = {} if manifest.fallback is None else _fallen(manifest, rows.tolist())
+    for place, fallback in fallen.items():
+        fit[place] = np.isfinite(_read_by(fallback, manifest, features[place].tolist())).all()
+    finite = np.isfinite(predictions) & fit.all(axis=1)
     if not finite.all():
         place = int(np.argmin(finite))
         raise _not_finite(champion.manifest, rows[place].tolist(), features[place].tolist(), place)
-    answer, manifest = champion.answer, champion.manifest
+    answer = champion.answer
     usual = supported(manifest, rows, features).tolist()
     aged = ages.freshness, ages.data_age_s, ages.model_age_s, msgspec.UNSET
     answers = [
-        answer(value, _interval(manifest, value, level), inside, [], *aged)
+        answer(value, _interval(manifest.calibration, value, level), inside, [], *aged)
         for value, level, inside in zip(predictions.tolist(), levels, usual, strict=True)
     ]
+    for place, fallback in fallen.items():
+        interval = _interval(fallback.calibration, predictions[place].item(), levels[place])
+        answers[place] = msgspec.structs.replace(
+            answers[place], interval=interval, fallback=fallback.description
+        )
+    for place, stored in taken.items():
+        answers[place] = msgspec.structs.replace(answers[place], stored=stored)
     for place in np.flatnonzero(np.logical_not(usual)).tolist():
         strange = outside(manifest, rows[place].tolist(), features[place].tolist())
         answers[place] = msgspec.structs.replace(answers[place], outside=strange)
@@ -356,9 +465,10 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
     ]
     for field in manifest.inputs:
         allowed = allowed_of(field)
-        if field.name not in content and not field.nullable:
-            found.append(Fault(field.name, f"{where}{field.name}: missing; it is {allowed}", allowed, row))
-        elif why := _wrong(content.get(field.name), field):
+        if field.name not in content:
+            if not field.nullable and content.get("entity_id") is None:
+                found.append(_missing(field, where, row))
+        elif why := _wrong(content[field.name], field):
             detail = f"{where}{field.name}: {_shown(content[field.name])} {why} {allowed}"
             found.append(Fault(field.name, detail, allowed, row))
     level = content.get("level", LOWEST_LEVEL)
@@ -428,11 +538,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _interval(manifest: Manifest, value: float, level: float) -> Interval:
-    low, high = manifest.calibration.interval(value, level)
-    return (
-        Interval(level, int(low), int(high)) if manifest.calibration.integer else Interval(level, low, high)
-    )
+def _interval(calibration: Calibration, value: float, level: float) -> Interval:
+    low, high = calibration.interval(value, level)
+    return Interval(level, int(low), int(high)) if calibration.integer else Interval(level, low, high)
 
 
 def _not_finite(

@@ -75,7 +75,8 @@ def outside(manifest: Manifest, row: Sequence[float], features: Sequence[float])
             found.append(_outside(field, "input", value))
     for feature, value in zip(manifest.features, features, strict=True):
         low, high = feature.seen_minimum, feature.seen_maximum
-        if low is None or high is None or low - SLACK <= value <= high + SLACK:
+        # A feature of inputs that were left out is nothing; what else is no number is refused before.
+        if low is None or high is None or math.isnan(value) or low - SLACK <= value <= high + SLACK:
             continue
         if all(feature.name != other.field for other in found):
             found.append(_outside(feature, "feature", value))
@@ -97,7 +98,10 @@ def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.
         (features, manifest.features),
     )
     for values, fields in parts:
-        missing = [isinstance(field, InputField) and field.seen_missing for field in fields]
+        missing = [
+            field.seen_missing if isinstance(field, InputField) else manifest.fallback is not None
+            for field in fields
+        ]
         low = np.array([-np.inf if field.seen_minimum is None else field.seen_minimum for field in fields])
         high = np.array([np.inf if field.seen_maximum is None else field.seen_maximum for field in fields])
         within = (low - SLACK <= values) & (values <= high + SLACK)

@@ -68,7 +68,8 @@ def prove(bundle: Bundle) -> None:
         )
     except Exception as error:  # onnxruntime's errors have no common base of their own
         raise NotPublished(f"version {bundle.manifest.version}: {MODEL} does not run: {error}") from error
-    if not np.allclose(features, golden.features, rtol=0, atol=1e-9):
+    expected = np.asarray(golden.features, dtype=np.float64)
+    if not np.allclose(features, expected, rtol=0, atol=1e-9, equal_nan=True):
         raise NotPublished(f"version {bundle.manifest.version}: features differ from the golden rows")
     if not golden.agrees(prediction.tolist()):
         raise NotPublished(f"version {bundle.manifest.version}: predictions differ from the golden rows")

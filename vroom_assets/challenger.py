@@ -19,6 +19,7 @@ from vroom_api.contract import (
     FORMAT,
     AgeLimits,
     Calibration,
+    Fallback,
     FeatureField,
     FreshnessPolicy,
     Golden,
@@ -29,12 +30,13 @@ from vroom_api.contract import (
 )
 from vroom_assets import bundle, plots
 from vroom_assets.dataset import Dataset
-from vroom_assets.features import Feature, nodes
-from vroom_assets.graph import build, parity
+from vroom_assets.features import Feature, inputs_of
+from vroom_assets.graph import Otherwise, Parity, build, parity
 from vroom_assets.models import Fitted, fit_all
 from vroom_assets.resources import MANIFEST_TAG, tracking_uri
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
-from vroom_assets.training import MEASURES, Measures, Search, reference, summary
+from vroom_assets.spec import Fallback as Declined
+from vroom_assets.training import MEASURES, Measures, Search, calibration_of, reference, summary
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 GOLDEN_ROWS = 24
@@ -49,6 +51,7 @@ class Exported:
 
     fitted: Fitted
     model: bytes
+    otherwise: Otherwise | None = None  # what answers rows with gaps, in the same graph
 
 
 def exportable(
@@ -65,11 +68,16 @@ def exportable(
     kept: dict[str, Exported] = {}
     refused: dict[str, str] = {}
     inputs = dataset.inputs.to_numpy()
+    other = (
+        None if spec.fallback is None else Otherwise(spec.fallback.without, models[spec.fallback.candidate])
+    )
     for name, fitted in models.items():
-        model = build(spec.inputs, definitions, fitted).SerializeToString(deterministic=True)
+        model = build(spec.inputs, definitions, fitted, other).SerializeToString(deterministic=True)
         gap = parity(model, inputs, dataset.features.to_numpy(), fitted.predict(dataset.features))
+        if spec.fallback is not None and other is not None:
+            gap = worse(gap, fallback_parity(model, spec.fallback, other, definitions, dataset))
         if gap.features <= 1e-9 and gap.prediction <= spec.gates.parity:
-            kept[name] = Exported(fitted, model)
+            kept[name] = Exported(fitted, model, other)
         else:
             refused[name] = (
                 f"its graph differs from the model: features by {gap.features:.1e}, "
@@ -83,8 +91,26 @@ def exportable(
     return kept, refused
 
 
+def fallback_parity(
+    model: bytes, rule: Declined, other: Otherwise, definitions: list[Feature], dataset: Dataset
+) -> Parity:
+    """How far the graph is from the fallback's model where each of its inputs in turn is left out, and all."""
+    worst = Parity(0.0, 0.0)
+    for gaps in [*([name] for name in rule.without), rule.without]:
+        known = [place for place, feature in enumerate(definitions) if not inputs_of(feature) & set(gaps)]
+        inputs = dataset.inputs.assign(**dict.fromkeys(gaps, np.nan)).to_numpy()
+        expected = other.fitted.predict(dataset.features)
+        worst = worse(worst, parity(model, inputs, dataset.features.to_numpy(), expected, known))
+    return worst
+
+
+def worse(one: Parity, other: Parity) -> Parity:
+    return Parity(max(one.features, other.features), max(one.prediction, other.prediction))
+
+
 def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
     """The request schema: the declaration's ranges and what training saw of each input."""
+    without = spec.fallback.without if spec.fallback is not None else []
     return [
         InputField(
             name=name,
@@ -99,8 +125,8 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
             example=float(seen.iloc[len(seen) // 2]),
             levels=_levels(seen, column.type),
             values=column.values,
-            nullable=column.nullable,
-            seen_missing=len(seen) < len(inputs),
+            nullable=column.nullable or name in without,
+            seen_missing=len(seen) < len(inputs) or name in without,
         )
         for name, column in spec.input_columns.items()
         for seen in [inputs[name].dropna().sort_values()]
@@ -130,24 +156,12 @@ def feature_fields(spec: ForecastSpec, definitions: list[Feature], frame: pd.Dat
         fields.append(
             msgspec.structs.replace(
                 reference(feature.name, feature.expression, values),
-                inputs=_read(feature, spec.inputs),
+                inputs=[name for name in spec.inputs if name in inputs_of(feature)],
                 seen_minimum=float(values.min()),
                 seen_maximum=float(values.max()),
             )
         )
     return fields
-
-
-def _read(feature: Feature, inputs: list[str]) -> list[str]:
-    """The inputs that an expression reads, in request order."""
-    read = set()
-
-    def column(name: str) -> str:
-        read.add(name)
-        return name
-
-    nodes(feature, column, lambda _: "", lambda *_, **__: "")
-    return [name for name in inputs if name in read]
 
 
 def background_rows(dataset: Dataset, fitted: Fitted, seed: int) -> list[list[float | None]]:
@@ -189,16 +203,44 @@ def freshness_policy(spec: ForecastSpec) -> FreshnessPolicy:
     )
 
 
-def golden_rows(dataset: Dataset, fitted: Fitted, tolerance: float) -> Golden:
-    """Rows spread over the predictions, lowest and highest included, with the model's own outputs."""
-    prediction = fitted.predict(dataset.features)
+def golden_rows(dataset: Dataset, exported: Exported, definitions: list[Feature], tolerance: float) -> Golden:
+    """Rows spread over the predictions, lowest and highest included, with the model's own outputs.
+
+    With a fallback some of them come again without the inputs that it does without.
+    """
+    inputs, features = dataset.inputs, dataset.features
+    prediction = exported.fitted.predict(features)
     order = np.argsort(prediction, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, GOLDEN_ROWS).astype(int))]
+    shown = [(inputs.iloc[rows], features.iloc[rows], prediction[rows])]
+    if exported.otherwise is not None:
+        rows, without = rows[::4], set(exported.otherwise.without)
+        lost = [feature.name for feature in definitions if inputs_of(feature) & without]
+        answers = exported.otherwise.fitted.predict(features.iloc[rows])
+        gaps = inputs.iloc[rows].assign(**dict.fromkeys(without, np.nan))
+        shown.append((gaps, features.iloc[rows].assign(**dict.fromkeys(lost, np.nan)), answers))
     return Golden(
-        inputs=_told(dataset.inputs.to_numpy()[rows]),
-        features=dataset.features.to_numpy()[rows].tolist(),
-        predictions=prediction[rows].tolist(),
+        inputs=[row for part, _, _ in shown for row in _told(part.to_numpy())],
+        features=[row for _, part, _ in shown for row in _told(part.to_numpy())],
+        predictions=[value for _, _, part in shown for value in part.tolist()],
         tolerance=tolerance,
+    )
+
+
+def fallback_of(
+    spec: ForecastSpec, found: Search, dataset: Dataset, measures: Measures, exported: Exported
+) -> Fallback | None:
+    """The declared fallback with its own certainty, from its out-of-fold predictions; it was not chosen by them."""
+    if spec.fallback is None or exported.otherwise is None:
+        return None
+    name = spec.fallback.candidate
+    seen = dataset.target[found.predicted]
+    return Fallback(
+        without=spec.fallback.without,
+        description=spec.fallback.description,
+        recipe=recipe_of(name, spec.candidates, exported.otherwise.fitted),
+        calibration=calibration_of(found, name, dataset.target, measures),
+        error=measures.metrics[measures.error](seen, found.predictions(name)),
     )
 
 
@@ -228,6 +270,12 @@ def register(
     metrics = summary(found, dataset.target, measures, spec.gates.reference)
     metrics |= _train_figures(exported.fitted, dataset, measures)
     metrics |= {f"coverage_{name}": value for name, value in calibration.coverage.items()}
+    fallback = fallback_of(spec, found, dataset, measures, exported)
+    if fallback is not None:
+        metrics |= {f"fallback_{measures.error}": fallback.error}
+        metrics |= {
+            f"fallback_coverage_{name}": value for name, value in fallback.calibration.coverage.items()
+        }
     tracking.log_params(_parameters(spec, found, dataset))
     tracking.log_metrics(metrics | {f"importance_{n}": v for n, v in found.importances.items()})
     means = found.fold_metrics.groupby("candidate").mean(numeric_only=True)
@@ -286,8 +334,9 @@ def register(
         background=background_rows(dataset, exported.fitted, spec.validation.seed),
         advice=levers(spec),
         freshness=freshness_policy(spec),
+        fallback=fallback,
     )
-    golden = golden_rows(dataset, exported.fitted, spec.gates.parity)
+    golden = golden_rows(dataset, exported, definitions, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, manifest, exported.model, golden)

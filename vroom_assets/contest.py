@@ -215,6 +215,8 @@ def failed_gates(
             failures.append(
                 f"coverage in the {name.replace('_', ' ')} is {value:.3f}, below {gates.tercile_coverage}"
             )
+    if not low <= (covered := metrics.get("fallback_coverage_overall", low)) <= high:
+        failures.append(f"coverage of the fallback's 90 % interval is {covered:.3f}, not within {low}-{high}")
     for name, value in metrics.items():
         if name.startswith("skill_") and value <= 0:
             _, _, rest = name.partition("skill_")

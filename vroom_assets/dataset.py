@@ -14,7 +14,7 @@ import pandas as pd
 
 from vroom_api.contract import forecast_folder
 from vroom_assets import examples
-from vroom_assets.features import Feature, parse, select_sql
+from vroom_assets.features import Feature, inputs_of, parse, select_sql
 from vroom_assets.spec import Column, ColumnType, ForecastSpec, Kind
 from vroom_assets.training import Arrangement, Search
 
@@ -65,8 +65,30 @@ def origin(connection: DuckDBPyConnection, table: str) -> dict[str, Any]:
 
 
 def definitions(spec: ForecastSpec) -> list[Feature]:
-    """The declared features, parsed."""
-    return parse(spec.features_sql, spec.input_columns)
+    """The declared features, parsed.
+
+    Raises:
+        FeatureError: one breaks the rules of the language.
+        DatasetError: the fallback would read what it has to do without.
+    """
+    features = parse(spec.features_sql, spec.input_columns)
+    if spec.fallback is not None:
+        read = features_of(spec.fallback.candidate, spec)
+        for feature in features:
+            missed = set(inputs_of(feature)) & set(spec.fallback.without)
+            if feature.name in read and missed:
+                raise DatasetError(
+                    f"fallback.candidate: {spec.fallback.candidate} reads the feature {feature.name}, which needs "
+                    f"{', '.join(sorted(missed))}; choose a candidate that does without"
+                )
+    return features
+
+
+def features_of(name: str, spec: ForecastSpec) -> set[str]:
+    """The features that a candidate reads, by itself or through its members."""
+    candidate = spec.candidates[name]
+    own = {*candidate.features, *filter(None, [candidate.offset])}
+    return own.union(*(features_of(member, spec) for member in candidate.members))
 
 
 def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:

@@ -44,6 +44,29 @@ def tables(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[None]
             connection.execute(f'drop table if exists temp."{name}"')
 
 
+@contextmanager
+def latest(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> Iterator[None]:
+    """For the length of a block: the declared table as it is now, at the latest of its events.
+
+    Without periods the statement takes its own times, and the table has all of them.
+
+    Raises:
+        ExamplesError: there are none, or a column breaks its declaration.
+    """
+    rule = spec.examples[name].as_of
+    source, _, column = rule.events.partition(".")
+    [(now,)] = connection.execute(
+        f'select max("{column}")::timestamp::varchar from main."{source}"'
+    ).fetchall()
+    try:
+        _derive(connection, name, spec.examples_sql[name], [now] if rule.every is not None else [])
+        _check_columns(connection, name, spec.examples[name].columns)
+        yield
+    finally:
+        for table in (AS_OF, name):
+            connection.execute(f'drop table if exists temp."{table}"')
+
+
 def _times(connection: DuckDBPyConnection, name: str, examples: Examples) -> list[str]:
     """The starts of periods that have their history behind them and their window closed; none without periods."""
     rule = examples.as_of

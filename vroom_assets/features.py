@@ -247,6 +247,18 @@ def nodes(
     return _Writer(feature, column, number, emit, optional).value(_placed(feature))
 
 
+def inputs_of(feature: Feature) -> set[str]:
+    """The inputs that an expression reads."""
+    read = set()
+
+    def column(name: str) -> str:
+        read.add(name)
+        return name
+
+    nodes(feature, column, lambda _: "", lambda *_, **__: "")
+    return read
+
+
 @dataclass(frozen=True)
 class _Writer:
     """One walk over one expression."""

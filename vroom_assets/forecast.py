@@ -11,6 +11,7 @@ import dagster as dg
 import numpy as np
 
 from vroom_api.contract import forecast_folder
+from vroom_api.entities import ENTITIES
 from vroom_assets import automation, resources
 from vroom_assets.automation import CHALLENGER, CHAMPION
 from vroom_assets.renewal import champion_asset, common, contest_asset, key, training_assets
@@ -37,19 +38,21 @@ def definitions_of(spec: ForecastSpec) -> dg.Definitions:
         *(raw_source(spec, name) for name in spec.sources),
         *(checked_table(spec, name) for name in spec.sources),
         features_asset(spec),
+        *([online_asset(spec)] if spec.entity_id else []),
         training_assets(spec),
         contest_asset(spec),
         champion_asset(spec),
     ]
     tables = [key(spec, f"{name}_csv") for name in spec.sources] + [key(spec, name) for name in spec.sources]
+    computed = [key(spec, name) for name in ("features", *(["online_features"] if spec.entity_id else []))]
     trained = [key(spec, "cv_metrics"), key(spec, CHALLENGER)]
     contested = [key(spec, "contest"), key(spec, CHAMPION)]
     stages = {
-        "materialize": ([*tables, key(spec, "features")], "Check the sources and compute the features."),
+        "materialize": ([*tables, *computed], "Check the sources and compute the features."),
         "train": (trained, "Search the candidates on the features as they are and register a challenger."),
         "promote": (contested, "Let the challenger and the champion compete and publish the winner."),
         "retrain": (
-            [*tables, key(spec, "features"), *trained, *contested],
+            [*tables, *computed, *trained, *contested],
             "Everything, from the sources to the champion.",
         ),
     }
@@ -254,3 +257,38 @@ def features_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         )
 
     return features
+
+
+def online_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key(spec, "online_features"),
+        deps=[key(spec, "features")],
+        description=(
+            f"The latest inputs of every {spec.entity.name}, by `{spec.entity_id}`: the service takes from here "
+            "what a request leaves out."
+        ),
+        code_version=spec.fingerprint("entity", "inputs", "examples", "examples_sql")[:12],
+        pool=f"{spec.name}_warehouse",
+        **common(spec, "sqlite"),
+    )
+    def online_features(
+        context: dg.AssetExecutionContext, warehouse: resources.Warehouse
+    ) -> dg.MaterializeResult:
+        from vroom_assets import dataset, online
+
+        with warehouse.connect(spec.name) as connection:
+            try:
+                count = online.store(connection, spec)
+                made_from = dataset.origin(connection, "features")
+            except dataset.DatasetError as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(made_from["data_version"]),
+            metadata={
+                "dagster/row_count": count,
+                "data_as_of": made_from["data_as_of"],
+                "file": dg.MetadataValue.path(str(forecast_folder(spec.name) / ENTITIES)),
+            },
+        )
+
+    return online_features

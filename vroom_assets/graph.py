@@ -68,7 +68,16 @@ class Graph:
         return self.emit("Gather", matrix, self.constant(list(indices), np.int64), axis=1)
 
 
-def build(inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted) -> ModelProto:
+class Otherwise(NamedTuple):
+    """What predicts a row that leaves out any of some inputs."""
+
+    without: Sequence[str]
+    fitted: Fitted
+
+
+def build(
+    inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted, otherwise: Otherwise | None = None
+) -> ModelProto:
     """One graph from the inputs, (rows, inputs), to `features`, (rows, features), and `prediction`, (rows,)."""
     graph = Graph()
     places = {name: number for number, name in enumerate(inputs)}
@@ -94,6 +103,10 @@ def build(inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted) ->
     matrix = graph.emit("Cast", graph.emit("Cast", exact, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
     order = {feature.name: place for place, feature in enumerate(features)}
     prediction = every_row(_predict(graph, matrix, order, fitted))
+    if otherwise is not None:
+        gaps = [column(name) for name in otherwise.without]
+        gap = graph.emit("IsNaN", gaps[0] if len(gaps) == 1 else graph.emit("Sum", *gaps))
+        prediction = graph.emit("Where", gap, _predict(graph, matrix, order, otherwise.fitted), prediction)
     graph.nodes.append(helper.make_node("Identity", [matrix], ["features"]))
     graph.nodes.append(
         helper.make_node("Reshape", [prediction, graph.constant([-1], np.int64)], ["prediction"])
@@ -320,13 +333,20 @@ class Parity(NamedTuple):
     prediction: float  # relative
 
 
-def parity(model: bytes, inputs: np.ndarray, features: np.ndarray, prediction: np.ndarray) -> Parity:
+def parity(
+    model: bytes,
+    inputs: np.ndarray,
+    features: np.ndarray,
+    prediction: np.ndarray,
+    known: Sequence[int] | None = None,
+) -> Parity:
     """Score the graph and compare with DuckDB's features and the fitted model's predictions.
 
     A value that is not finite on either side counts as an infinite difference.
 
     Args:
         inputs: shape (rows, inputs). features: (rows, features). prediction: (rows,).
+        known: places of the features to compare, None for all.
     """
     import onnxruntime
 
@@ -334,6 +354,7 @@ def parity(model: bytes, inputs: np.ndarray, features: np.ndarray, prediction: n
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     worst = Parity(0.0, 0.0)
+    compared = slice(None) if known is None else list(known)
     for start in range(0, len(inputs), CHUNK):
         rows = slice(start, start + CHUNK)
         served, computed = session.run(
@@ -341,7 +362,9 @@ def parity(model: bytes, inputs: np.ndarray, features: np.ndarray, prediction: n
         )
         scale = np.asarray(scales(prediction[rows].tolist()))
         worst = Parity(
-            features=max(worst.features, _largest_gap(computed, features[rows], np.ones(1))),
+            features=max(
+                worst.features, _largest_gap(computed[:, compared], features[rows][:, compared], np.ones(1))
+            ),
             prediction=max(worst.prediction, _largest_gap(served, prediction[rows], scale)),
         )
     return worst

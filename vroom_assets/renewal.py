@@ -111,6 +111,11 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
                 context.log.warning(f"candidate {name} may not compete: {reason}")
             if not exports:
                 raise dg.Failure(description=f"no candidate can be exported: {refused}", allow_retries=False)
+            if spec.fallback is not None and spec.fallback.candidate in refused:
+                raise dg.Failure(
+                    description=f"the fallback cannot be exported: {refused[spec.fallback.candidate]}",
+                    allow_retries=False,
+                )
             competing = {name: spec.candidates[name] for name in spec.candidates if name in exports}
             try:
                 found = chapter.search(
@@ -124,10 +129,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
                 )
             except chapter.TooFewRows as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
-            mine = found.out_of_fold.query("candidate == @found.chosen").sort_values(["repeat", "row"])
-            calibration = chapter.calibrate(
-                data.target[mine["row"]], mine["prediction"].to_numpy(), mine["fold"].to_numpy(), measures
-            )
+            calibration = chapter.calibration_of(found, found.chosen, data.target, measures)
             manifest = challengers.register(
                 tracking,
                 spec,

@@ -117,6 +117,10 @@ class Entity(Declared):
     name: str
     source: str
     key: str
+    id: str | None = Field(
+        None,
+        description="column that callers know it by; its latest inputs are looked up by that. Of a source: the key",
+    )
 
 
 class Kind(StrEnum):
@@ -186,6 +190,16 @@ class Candidate(Declared):
     calibration: Curve | None = Field(
         None, description="binary: a curve over the probability, fitted on rows that the model has not seen"
     )
+
+
+class Fallback(Declared):
+    """The candidate that answers when inputs are left out which most, but not all, have: a history, say."""
+
+    candidate: str
+    without: list[str] = Field(
+        min_length=1, description="the inputs that may be left out; the candidate does not read them"
+    )
+    description: str = Field(description="what such an answer says of itself")
 
 
 class Validation(Declared):
@@ -306,6 +320,7 @@ class ForecastSpec(Declared):
     inputs: list[str] = Field(description="columns of the entity's source that a caller sends")
     target: Target
     candidates: dict[str, Candidate]
+    fallback: Fallback | None = Field(None, description="what answers when some inputs are left out")
     validation: Validation = Validation()
     contest: Contest = Contest()
     gates: Gates = Gates()
@@ -340,9 +355,12 @@ class ForecastSpec(Declared):
             self._known(f"examples.{name}.columns", "as_of", examples.columns)
             if name in self.sources or name == "as_of":
                 raise ValueError(f"examples.{name}: there is a source of that name; choose another")
+        if self.entity.id is not None:
+            self._known("entity.id", self.entity.id, table)
         for name in self.inputs:
             self._known("inputs", name, table)
             self._input(name, table[name])
+        self._falls_back(table)
         self._ordered(table)
         self._column("target.as_of", self.target.as_of)
         for name, advice in self.advice.items():
@@ -377,6 +395,18 @@ class ForecastSpec(Declared):
         if column.type is ColumnType.TIMESTAMP:
             raise ValueError(f"inputs: {name} is a time; let the examples give a number of days instead")
 
+    def _falls_back(self, table: dict[str, Column]) -> None:
+        if self.fallback is None:
+            return
+        self._known("fallback.candidate", self.fallback.candidate, self.candidates)
+        for name in self.fallback.without:
+            self._known("fallback.without", name, self.inputs)
+            if table[name].nullable:
+                raise ValueError(f"fallback.without: {name} is nullable and may be left out as it is")
+        for name, advice in self.advice.items():
+            if advice.lever in self.fallback.without:
+                raise ValueError(f"advice.{name}.lever: {advice.lever} may be left out, by fallback.without")
+
     def _ordered(self, table: dict[str, Column]) -> None:
         order = self.validation.order
         if order is None:
@@ -405,6 +435,11 @@ class ForecastSpec(Declared):
         """The columns of the table with a row per entity."""
         name = self.entity.source
         return self.sources[name].columns if name in self.sources else self.examples[name].columns
+
+    @property
+    def entity_id(self) -> str | None:
+        """The column that an entity's latest inputs are looked up by; None where they are not."""
+        return self.entity.id or (self.entity.key if self.entity.source in self.sources else None)
 
     @property
     def input_columns(self) -> dict[str, Column]:

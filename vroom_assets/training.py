@@ -512,6 +512,12 @@ def calibrate(
     return _residuals(target, prediction, probabilities, measures, coverage)
 
 
+def calibration_of(found: Search, candidate: str, target: np.ndarray, measures: Measures) -> Calibration:
+    """The certainty of a candidate's predictions, from those that were made out of fold in all repeats."""
+    mine = found.out_of_fold.query("candidate == @candidate").sort_values(["repeat", "row"])
+    return calibrate(target[mine["row"]], mine["prediction"].to_numpy(), mine["fold"].to_numpy(), measures)
+
+
 def _residuals(
     target: np.ndarray,
     prediction: np.ndarray,

@@ -74,6 +74,7 @@ def generate(
     seed: int = SEED,
     year: int = 2024,
     bias: float = BIAS,
+    days: int = OPENING_DAYS,
 ) -> tuple[Path, Path]:
     """Write `markets.csv` and `prices.csv` to `folder`, and return their paths.
 
@@ -82,10 +83,11 @@ def generate(
 
     Parameters
     ----------
-    markets : resolved markets, numbered from 1.
+    markets : numbered from 1.
     seed : same arguments, same bytes.
     year : the first in which markets open; they do for two.
     bias : slope of the price's log odds on the fair ones; 1 for prices that are fair but for noise.
+    days : after which the files end; markets that are open then have no resolution yet.
 
     Raises
     ------
@@ -95,14 +97,18 @@ def generate(
     _require("seed", seed, 0, 2**63)
     _require("year", year, 1970, 9900)
     _require("bias", bias, 0.1, 2)
+    _require("days", days, 30, 10_000)
     places = (Path(folder) / "markets.csv", Path(folder) / "prices.csv")
     with _replacing(places) as (resolved, quoted):
         resolved.write(_lines([[column] for column in MARKET_COLUMNS]))
         quoted.write(_lines([[column] for column in PRICE_COLUMNS]))
         for first, size, rng in _chunks(markets, seed):
             rows, prices = draw(size, rng, first=first, bias=bias)
-            resolved.write(_lines(_market_text(rows, year)))
-            quoted.write(_lines(_price_text(prices, year)))
+            known = _until(prices, prices["loaded_at"] < days * _DAY)
+            resolved.write(
+                _lines(_market_text(_until(rows, rows["opened_at"] < days * _DAY), year, days * _DAY))
+            )
+            quoted.write(_lines(_price_text(known, year)))
     return places
 
 
@@ -220,13 +226,20 @@ def _chunks(markets: int, seed: int) -> Iterator[tuple[int, int, np.random.Gener
         yield start + 1, min(CHUNK, markets - start), np.random.Generator(np.random.PCG64(child))
 
 
-def _market_text(rows: Rows, year: int) -> list[list[str]]:
+def _until(rows: Rows, kept: NDArray[np.bool_]) -> Rows:
+    return {column: values[kept] for column, values in rows.items()}
+
+
+def _market_text(rows: Rows, year: int, end: int) -> list[list[str]]:
+    """Text of the columns; how a market resolves after the end is not known yet."""
     text = {
         column: [str(value) for value in rows[column].tolist()] for column in ("market_id", "resolved_yes")
     }
     text["category"] = [CATEGORIES[index][0] for index in rows["category"].tolist()]
     for column in ("opened_at", "closes_at", "resolved_at"):
         text[column] = _times(rows[column], year)
+    for place in np.flatnonzero(rows["resolved_at"] >= end).tolist():
+        text["resolved_at"][place] = text["resolved_yes"][place] = ""
     return [text[column] for column in MARKET_COLUMNS]
 
 
@@ -271,10 +284,11 @@ def _require(name: str, value: float, lowest: float, highest: float) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Generate markets.csv and prices.csv from a seed.")
-    parser.add_argument("--markets", type=int, default=1_500, help="resolved markets (default %(default)s)")
+    parser.add_argument("--markets", type=int, default=1_500, help="markets (default %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="same seed, same bytes (default %(default)s)")
     parser.add_argument("--year", type=int, default=2024, help="first of two (default %(default)s)")
     parser.add_argument("--bias", type=float, default=BIAS, help="1 for fair prices (default %(default)s)")
+    parser.add_argument("--days", type=int, default=OPENING_DAYS, help="until the end (default %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to, made if missing")
     given = vars(parser.parse_args(arguments))
     try:

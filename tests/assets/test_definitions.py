@@ -24,6 +24,7 @@ SOURCES: dict[str, dict[str, set[str]]] = {
 }
 FORECASTS = list(TEAMS)
 LATER: dict[str, set[str]] = {
+    "online_features": {"features"},
     "cv_metrics": {"features"},
     "challenger": {"cv_metrics"},
     "contest": {"challenger", "features"},

@@ -65,7 +65,7 @@ def brier(forecast: Any, truth: pd.Series) -> float:
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ten full chunks and a part of an eleventh."""
     folder = tmp_path_factory.mktemp("large")
-    law.generate(folder, markets=10 * law.CHUNK + 400, seed=3)
+    law.generate(folder, markets=10 * law.CHUNK + 400, seed=3, days=2_000)
     return read(folder)
 
 
@@ -85,13 +85,19 @@ def test_the_shipped_files_have_the_published_shape() -> None:
     assert list(markets.columns) == list(law.MARKET_COLUMNS)
     assert list(prices.columns[: len(law.PRICE_COLUMNS)]) == list(law.PRICE_COLUMNS)
     assert markets["market_id"].tolist() == list(range(1, 1_501))
-    assert len(prices) == 37_334
-    assert markets["resolved_yes"].mean() == pytest.approx(0.287, abs=0.0005)
+    assert len(prices) == 35_523
+    assert markets["resolved_yes"].mean() == pytest.approx(0.285, abs=0.0005)
+    open_still = markets["resolved_at"].isna()
+    assert open_still.sum() == 102
+    assert markets["resolved_yes"].isna().equals(open_still)
+    assert max(markets["opened_at"].max(), prices["loaded_at"].max()) < pd.Timestamp("2025-12-31")
+    assert markets["resolved_at"].max() < pd.Timestamp("2025-12-31")
     assert all((SHIPPED / name).stat().st_size < 3_000_000 for name in FILES)
 
 
-def test_the_shipped_files_are_as_hard_to_forecast_as_published() -> None:
-    markets, prices = read(SHIPPED)
+def test_the_shipped_files_are_as_hard_to_forecast_as_published(tmp_path: Path) -> None:
+    law.generate(tmp_path, days=2_000)  # once all of them have resolved
+    markets, prices = read(tmp_path)
     known = at_half_life(prices)
     assert len(known) == len(markets)
     assert brier(known["price"], known["resolved_yes"]) == pytest.approx(0.119, abs=0.0005)
@@ -258,7 +264,7 @@ def test_bias_moves_prices_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_text_is_canonical(tmp_path: Path) -> None:
-    markets, prices = written(tmp_path, markets=700, year=2022)
+    markets, prices = written(tmp_path, markets=700, year=2022, days=2_000)
     assert markets.startswith(b"market_id,category,opened_at,closes_at,resolved_at,resolved_yes\n")
     assert prices.startswith(b"market_id,quoted_at,price,volume,spread,loaded_at\n")
     time = r"202[234]-\d\d-\d\d \d\d:\d\d:\d\d"

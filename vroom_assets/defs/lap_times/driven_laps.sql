@@ -2,6 +2,8 @@
 select
     now.lap_id,
     now.circuit,
+    now.session,
+    now.driver,
     now.loaded_at as as_of,
     now.lap_time as last_lap,
     before.lap_time as lap_before,

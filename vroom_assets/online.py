@@ -1,0 +1,86 @@
+"""Online features: the latest inputs of every entity, where the service looks them up by id."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vroom_api.contract import forecast_folder
+from vroom_api.entities import ENTITIES, SCHEMA
+from vroom_assets import dataset, examples
+from vroom_assets.spec import ColumnType, ForecastSpec
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+CHUNK = 50_000  # rows in memory at once
+TYPES = {ColumnType.INTEGER: "bigint", ColumnType.NUMBER: "double", ColumnType.TEXT: "varchar"}
+
+
+def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:
+    """Replace the stored inputs at once, and say of how many entities there are any.
+
+    Raises:
+        DatasetError: the tables are not there, or the examples of now break their declaration.
+    """
+    path = forecast_folder(spec.name) / ENTITIES
+    beside = path.with_name(f".{uuid.uuid4().hex}.db")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(sqlite3.connect(beside)) as file:
+            # Nobody sees the file before it is complete, so nothing has to be undone.
+            file.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
+            file.executemany("insert into input values (?, ?)", list(enumerate(spec.inputs)))
+            for rows in _latest(connection, spec):
+                file.executemany("insert into entity values (?, ?, ?)", rows)
+            [(count,)] = file.execute("select count(*) from entity").fetchall()
+            file.commit()
+        _sync(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return count
+
+
+def _latest(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[list[tuple[str, str, bytes]]]:
+    """Id, time and inputs of every entity, some at a time."""
+    table = spec.entity.source
+    inputs = ", ".join(f'"{name}"::{TYPES[column.type]}' for name, column in spec.input_columns.items())
+    if table in spec.sources:
+        as_of = dataset.origin(connection, "features")["data_as_of"]
+        yield from _rows(
+            connection, f'select "{spec.entity_id}"::varchar, \'{as_of}\', {inputs} from "{table}"'
+        )
+        return
+    try:
+        with examples.latest(connection, spec, table):
+            yield from _rows(
+                connection,
+                f"select \"{spec.entity_id}\"::varchar, strftime({examples.AS_OF}, '%Y-%m-%dT%H:%M:%S'), {inputs} "
+                f'from temp."{table}" where "{spec.entity_id}" is not null '
+                f'qualify row_number() over (partition by "{spec.entity_id}" '
+                f'order by {examples.AS_OF} desc, "{spec.entity.key}" desc) = 1',
+            )
+    except examples.ExamplesError as error:
+        raise dataset.DatasetError(str(error)) from error
+
+
+def _rows(connection: DuckDBPyConnection, query: str) -> Iterator[list[tuple[str, str, bytes]]]:
+    result: Any = connection.execute(query)
+    while rows := result.fetchmany(CHUNK):
+        yield [(entity_id, as_of, msgspec.json.encode(inputs)) for entity_id, as_of, *inputs in rows]
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -359,7 +359,7 @@ def _table_of(forecasts: Forecasts) -> str:
         (
             link(f"/?forecast={one.name}", one.name),
             one.status,
-            one.title or f"not published yet; make run FORECAST={one.name}",
+            one.title or one.last_error or f"not published yet; make run FORECAST={one.name}",
             "" if one.model_version is None else one.model_version,
             one.data_as_of or "",
             one.freshness or "",

@@ -60,7 +60,7 @@ class Forecasts:
             raise Problem(
                 404,
                 "no-such-forecast",
-                f"there is no forecast {name[:64]!r}; there is {known}; `make run FORECAST=<name>` publishes one "
+                f"there is no forecast {name[:64]!r}; known are {known}; `make run FORECAST=<name>` publishes one "
                 "that is declared",
             )
         return watch

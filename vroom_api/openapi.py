@@ -143,7 +143,7 @@ def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int,
 
 def camel(name: str) -> str:
     """lap_times is LapTimes. No two names share one: an underscore goes only where a capital takes its place."""
-    joined = re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
+    joined = re.sub(r"(?!^)_([a-z])", lambda found: found[1].upper(), name)
     return joined[:1].upper() + joined[1:]
 
 
@@ -176,7 +176,6 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
         "description": f"One {champion.manifest.entity}.",
         "examples": [example_of(champion.manifest)],
     }
-    question = request | {"properties": request["properties"] | options["properties"]}
     for field in answer["properties"].values():
         field.pop("default", None)  # that of the type, which says nothing about an answer
     # msgspec counts what has a default as optional; an answer leaves out only what is unset.
@@ -186,7 +185,10 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
         if field.default is not msgspec.UNSET
     ]
     answer["description"] = f"{champion.manifest.title}: {said_of(champion.manifest)}."
-    return schemas | {f"{prefix}Request": request, f"{prefix}Answer": answer, f"{prefix}Question": question}
+    own = {"Request": request, "Answer": answer}
+    if champion.manifest.advice:
+        own["Question"] = request | {"properties": request["properties"] | options["properties"]}
+    return schemas | {f"{prefix}{name}": schema | {"title": prefix + name} for name, schema in own.items()}
 
 
 def unknown(prefix: str = "") -> Schema:
@@ -337,10 +339,10 @@ def _plural(schema: Schema) -> str:
 
 def _kind(schema: Schema) -> str:
     if "enum" in schema:
-        return " or ".join(map(str, schema["enum"]))
+        return "string"
     options = schema.get("anyOf") or schema.get("oneOf")
-    kinds = schema.get("type") or [option.get("type", "object") for option in options or []]
-    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+    kinds = schema.get("type") or [_kind(option) for option in options or []]
+    return kinds if isinstance(kinds, str) else " or ".join(kinds) or "object"
 
 
 def _range(schema: Schema) -> str:
@@ -351,11 +353,16 @@ def _range(schema: Schema) -> str:
         "maxLength": "length at most",
         "default": "if not given",
     }
-    return ", ".join(
+    told = [f"one of {', '.join(filter(None, schema['enum']))}"] if "enum" in schema else []
+    told += [
         f"{word} {json.dumps(schema[key]).removesuffix('.0')}"
         for key, word in words.items()
         if schema.get(key) is not None
-    )
+    ]
+    told += filter(None, map(_range, schema.get("anyOf", [])))
+    if "default" in schema and schema["default"] is None:
+        told.append("may be left out")
+    return ", ".join(told)
 
 
 def _resolved(schema: Schema, schemas: Schema) -> Schema:

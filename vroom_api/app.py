@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> Litestar:
                 largest_batch=settings.largest_batch,
                 recorder=recorder,
             ),
-            *record_routes(database, settings.home),
+            *record_routes(database, settings.home, forecasts),
             *advice_routes(forecasts, largest_body=settings.largest_body),
             *catalog_routes(forecasts, database),
             *operation_routes(forecasts, recorder, measures),

@@ -70,20 +70,25 @@ class Forecasts:
         found = await asyncio.to_thread(published, self._root)
         new = [ChampionWatch(name, self._root, self._seconds) for name in found if name not in self._watches]
         self._watches |= {watch.forecast: watch for watch in new}
-        await asyncio.gather(*(watch.reload() for watch in new))
-        for watch in new:
-            self._begin(watch.watch(), watch.forecast)
+        await self._follow(new)
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Load what is published, and follow it as long as this is open."""
-        await asyncio.gather(self.flagship.reload(), self._look_in_peace())
-        self._begin(self.flagship.watch(), self.flagship.forecast)
+        await asyncio.gather(self._follow(list(self)), self._look_in_peace())
         self._begin(self._look_for_ever(), "forecasts")
-        yield
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            yield
+        finally:
+            tasks, self._tasks = self._tasks, []
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, watches: list[ChampionWatch]) -> None:
+        await asyncio.gather(*(watch.reload() for watch in watches))
+        for watch in watches:
+            self._begin(watch.watch(), watch.forecast)
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

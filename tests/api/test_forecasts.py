@@ -12,10 +12,11 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
-from tests.api.conftest import EXAMPLE, publish
+from tests.api.conftest import EXAMPLE, publish, settings_of
 from tests.api.markets import CATEGORIES, MARKET, MARKETS, probability, publish_markets
 from tests.api.test_champion import wait_for
 from tests.api.test_operations import measures, one
+from vroom_api.app import create_app
 from vroom_api.contract import POINTER, AgeLimits, FreshnessPolicy, bundle_folder, forecast_folder
 from vroom_api.keys import Role, create_key
 from vroom_api.openapi import camel
@@ -286,6 +287,16 @@ def test_outcomes_of_a_probability_are_yes_or_no(both: TestClient[Any], value: f
     assert both.post("/outcomes", json=of_another).status_code == 404
 
 
+def test_what_is_neither_yes_nor_no_is_no_outcome_of_a_probability(both: TestClient[Any]) -> None:
+    told = {"forecast": MARKETS, "entity_id": "17", "period": "2026", "value": 0.7}
+    refused = both.post("/outcomes", json=[told | {"value": 1}, told])
+    assert (refused.status_code, refused.json()["allowed"]) == (422, "0 or 1")
+    assert (
+        both.post("/outcomes", json=told | {"value": 1}).json()["recorded"] == 1
+    )  # none was recorded before
+    assert both.post("/outcomes", json=told | {"forecast": "reservations"}).json()["recorded"] == 1
+
+
 def test_measures_are_taken_of_each_forecast(state: Path, both: TestClient[Any]) -> None:
     for _ in range(2):
         ask(both)
@@ -426,3 +437,14 @@ def test_the_page_lists_the_forecasts_and_shows_the_one_that_is_chosen(both: Tes
 
 def test_an_empty_page_says_what_to_run(serve: Serve) -> None:
     assert "run make run FORECAST=lap_times" in serve(forecast="lap_times").get("/").text
+
+
+def test_a_service_that_starts_again_follows_all_forecasts_again(state: Path) -> None:
+    publish(state, 1)
+    publish_markets(state)
+    app = create_app(settings_of(state))
+    for version in (2, 3):
+        with TestClient(app) as client:
+            ask(client)
+            publish_markets(state, version)
+            wait_for(lambda: ask(client)["model_version"] == version)

@@ -69,7 +69,8 @@ class Forecasts:
         """Take up what was published since the last look, and load it."""
         found = await asyncio.to_thread(published, self._root)
         new = [ChampionWatch(name, self._root, self._seconds) for name in found if name not in self._watches]
-        self._watches |= {watch.forecast: watch for watch in new}
+        # Replaced and not changed: pages are made in threads, which may be going through it.
+        self._watches = self._watches | {watch.forecast: watch for watch in new}
         await self._follow(new)
 
     @contextlib.asynccontextmanager

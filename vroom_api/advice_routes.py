@@ -1,4 +1,4 @@
-"""Advice over HTTP: POST /advise/<question>, for the questions that the forecast declares."""
+"""Advice over HTTP: POST /advise/<question>, for the questions that a forecast declares."""
 
 import asyncio
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from litestar.params import FromPath
 
 from vroom_api.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
 from vroom_api.champion import Champion, ChampionWatch, row_of, score
+from vroom_api.forecasts import Forecasts
 from vroom_api.freshness import Verdict
 from vroom_api.predict import admitted, complete, faults, read_body, refusal, serving
 from vroom_api.problems import Fault, Problem
@@ -45,22 +46,32 @@ class Advice(msgspec.Struct, frozen=True):
     curve: Curve
 
 
-def advice_routes(watch: ChampionWatch, *, largest_body: int) -> list[HTTPRouteHandler]:
-    """POST /advise/<question>; no plain ASGI handler, because Litestar gives those no path parameters."""
+def advice_routes(forecasts: Forecasts, *, largest_body: int) -> list[HTTPRouteHandler]:
+    """POST /advise/<question>, of the flagship, and the same of every forecast by its name."""
+
+    async def advice(watch: ChampionWatch, question: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+        body = await read_body(request.scope, request.receive, largest_body)
+        folder = request.scope["path"].removesuffix(question)
+        # A curve takes a hundred times as long as a prediction: predictions do not wait for it.
+        answer = await asyncio.to_thread(answer_of, serving(watch), question, body, folder)
+        return Response(answer, media_type=MediaType.JSON)
 
     # Which questions there are the champion knows, and so does the OpenAPI document that is made from it.
     @post("/advise/{question:str}", status_code=200, include_in_schema=False)
     async def advise_about(question: FromPath[str], request: Request[Any, Any, Any]) -> Response[bytes]:
-        body = await read_body(request.scope, request.receive, largest_body)
-        # A curve takes a hundred times as long as a prediction: predictions do not wait for it.
-        answer = await asyncio.to_thread(answer_of, serving(watch), question, body)
-        return Response(answer, media_type=MediaType.JSON)
+        return await advice(forecasts.flagship, question, request)
 
-    return [advise_about]
+    @post("/forecasts/{name:str}/advise/{question:str}", status_code=200, include_in_schema=False)
+    async def advise_of(
+        name: FromPath[str], question: FromPath[str], request: Request[Any, Any, Any]
+    ) -> Response[bytes]:
+        return await advice(forecasts.named(name), question, request)
+
+    return [advise_about, advise_of]
 
 
-def answer_of(champion: Champion, question: str, body: bytes) -> bytes:
-    """Answer a JSON object of inputs and options.
+def answer_of(champion: Champion, question: str, body: bytes, folder: str = "/advise/") -> bytes:
+    """Answer a JSON object of inputs and options; `folder` is the path that questions are asked under.
 
     Raises:
         Problem: 404 for a question that is not declared, 400 for what is no JSON, 422 for what has no
@@ -68,7 +79,7 @@ def answer_of(champion: Champion, question: str, body: bytes) -> bytes:
     """
     manifest = champion.manifest
     if question not in manifest.advice:
-        known = ", ".join(f"/advise/{name}" for name in manifest.advice) or "none"
+        known = ", ".join(f"{folder}{name}" for name in manifest.advice) or "none"
         raise Problem(
             404, "no-such-advice", f"{manifest.forecast} declares no advice {question!r}; there is {known}"
         )

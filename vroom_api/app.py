@@ -14,7 +14,7 @@ from litestar.openapi import OpenAPIConfig
 
 from vroom_api.advice_routes import advice_routes
 from vroom_api.catalog import catalog_routes
-from vroom_api.champion import ChampionWatch
+from vroom_api.forecasts import Forecasts
 from vroom_api.keys import Keyring, create_first_admin
 from vroom_api.openapi import DocumentPlugin, PagePlugin
 from vroom_api.operations import Measures, operation_routes
@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> Litestar:
-    """The service for one forecast.
+    """The service for the forecasts of a home.
 
-    It starts without a champion and without a database; what needs one says so.
+    It starts without any champion and without a database; what needs one says so.
 
     Raises:
         BadSetting: telemetry is asked for and not installed.
     """
-    watch = ChampionWatch(settings.forecast, settings.home, settings.watch_seconds)
+    forecasts = Forecasts(settings.forecast, settings.home, settings.watch_seconds)
 
     @lru_cache(1)  # an exception is not kept: the next request tries again
     def database() -> sa.Engine:
@@ -57,14 +57,10 @@ def create_app(settings: Settings) -> Litestar:
 
     @contextlib.asynccontextmanager
     async def watched(_: Litestar) -> AsyncIterator[None]:
-        await watch.reload()
-        task = asyncio.create_task(watch.watch(), name="champion")
-        yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        async with forecasts.watched():
+            yield
 
-    measures = Measures(watch, recorder)
+    measures = Measures(forecasts, recorder)
     keyring = Keyring(database) if settings.auth else None
 
     plugins, traced = tracing() if settings.telemetry else ([], [])
@@ -81,15 +77,15 @@ def create_app(settings: Settings) -> Litestar:
     app = Litestar(
         route_handlers=[
             *prediction_routes(
-                watch,
+                forecasts,
                 largest_body=settings.largest_body,
                 largest_batch=settings.largest_batch,
                 recorder=recorder,
             ),
-            *record_routes(database, settings.home),
-            *advice_routes(watch, largest_body=settings.largest_body),
-            *catalog_routes(watch, database),
-            *operation_routes(watch, recorder, measures),
+            *record_routes(database, settings.home, forecasts),
+            *advice_routes(forecasts, largest_body=settings.largest_body),
+            *catalog_routes(forecasts, database),
+            *operation_routes(forecasts, recorder, measures),
             *(key_routes(database) if keyring else []),
         ],
         plugins=plugins,
@@ -111,8 +107,8 @@ def create_app(settings: Settings) -> Litestar:
             version="1",
             path="/schema",
             render_plugins=[
-                PagePlugin(watch, settings.largest_batch, settings.auth),
-                DocumentPlugin(watch, settings.largest_batch, settings.auth),
+                PagePlugin(forecasts, settings.largest_batch, settings.auth),
+                DocumentPlugin(forecasts, settings.largest_batch, settings.auth),
             ],
         ),
         request_max_body_size=settings.largest_body,

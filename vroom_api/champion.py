@@ -31,7 +31,7 @@ from vroom_api.contract import (
     read_pointer,
 )
 from vroom_api.entities import Entities
-from vroom_api.freshness import Verdict
+from vroom_api.freshness import Verdict, ages
 from vroom_api.prediction import EntityId, Origin
 from vroom_api.reasons import Explanation
 from vroom_api.support import Limits, Outside, limits_of
@@ -144,7 +144,7 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
     """Session, decoders and answer of a bundle.
 
     Raises:
-        BundleError: the model does not load, or the manifest's inputs make no request.
+        BundleError: the model does not load, or the manifest's inputs make no request, or its times are none.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -155,6 +155,10 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
         session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base of their own
         raise BundleError(f"the model does not load: {error}") from error
+    try:
+        ages(bundle.manifest, datetime.now(UTC))
+    except ValueError as error:  # else it would fail in every answer, and wherever all forecasts are listed
+        raise BundleError(f"the manifest's times cannot be read: {error}") from error
     request = request_of(bundle.manifest)
     return Champion(
         manifest=bundle.manifest,
@@ -232,7 +236,9 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
         msgspec.Meta(
             ge=LOWEST_LEVEL,
             le=HIGHEST_LEVEL,
-            description="probability that the interval holds the outcome",
+            description="confidence of the interval"
+            if manifest.kind == "binary"
+            else "probability that the interval holds the outcome",
         ),
     ]
     explained = Annotated[bool, msgspec.Meta(description="whether to give reasons")]
@@ -262,11 +268,12 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
 
 def answer_of(manifest: Manifest) -> type[msgspec.Struct]:
     """The type of one answer; what does not change between requests is in its defaults."""
+    interval = _INTERVAL_OF_SHARES if manifest.kind == "binary" else _INTERVAL
     return msgspec.defstruct(
         "Answer",
         [
-            ("value", Annotated[float, msgspec.Meta(description=f"expected {manifest.unit}")]),
-            ("interval", Annotated[Interval, _INTERVAL]),
+            ("value", Annotated[float, msgspec.Meta(description=_expected(manifest))]),
+            ("interval", Annotated[Interval, interval]),
             ("in_support", Annotated[bool, _IN_SUPPORT]),
             ("outside", Annotated[list[Outside], _OUTSIDE]),
             ("freshness", Annotated[Verdict, _FRESHNESS]),
@@ -320,7 +327,23 @@ def example_of(manifest: Manifest) -> dict[str, float | str | None]:
     }
 
 
+def said_of(manifest: Manifest) -> str:
+    """What the number is, in words."""
+    if manifest.kind == "binary":
+        return f"{_expected(manifest)}, from 0 to 1, of a {manifest.entity}: {manifest.horizon}"
+    return f"{manifest.unit} of a {manifest.entity} in {manifest.horizon}"
+
+
+def _expected(manifest: Manifest) -> str:
+    if manifest.kind != "binary":
+        return f"expected {manifest.unit}"
+    return manifest.unit if "probability" in manifest.unit else f"probability of {manifest.unit}"
+
+
 _INTERVAL = msgspec.Meta(description="holds the outcome with the probability asked for")
+_INTERVAL_OF_SHARES = msgspec.Meta(
+    description="holds the share of yes among predictions like this one, with the confidence asked for"
+)
 _IN_SUPPORT = msgspec.Meta(description="whether training saw the like of it")
 _OUTSIDE = msgspec.Meta(description="the inputs and features of which training saw nothing like it")
 _FRESHNESS = msgspec.Meta(description="the worse of the verdicts on the ages of model and data")

@@ -16,6 +16,7 @@ renamed; nothing half-written is ever under its final name.
 import hashlib
 import math
 import os
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ import msgspec
 
 FORMAT = 1
 MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
+FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
 
 class BundleError(Exception):

@@ -1,11 +1,14 @@
 """The OpenAPI document: what Litestar knows of the routes, and what the champion knows of its request.
 
-The request of /predict is declared by the forecast, so its schema can only come from the champion that
-serves; before there is one the document says that inputs are numbers.
+What a forecast takes and answers is declared by it, so the schemas can only come from the champions that
+serve; before a forecast has one the document says that its inputs are not known yet. Each forecast has its
+own: those of `lap_times` are LapTimesRequest, LapTimesAnswer and LapTimesQuestion, and the short routes have
+Request, Answer and Question.
 """
 
 import copy
 import json
+import re
 import shlex
 from typing import Any
 
@@ -14,14 +17,16 @@ from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from vroom_api.advice_routes import Advice, Options
-from vroom_api.champion import Champion, ChampionWatch, example_of
+from vroom_api.champion import Champion, example_of, said_of
+from vroom_api.forecasts import Forecasts
 from vroom_api.pages import page, table, text
 from vroom_api.problems import MEDIA_TYPE
 from vroom_api.security import PROBES
 
 Schema = dict[str, Any]
+Served = dict[str, Champion | None]  # by forecast, the flagship first
 
-FIRST = ("predict", "advise")  # of the page
+FIRST = ("predict", "advise", "forecasts")  # of the page
 REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
     "400": "the body or a parameter cannot be read",
@@ -44,27 +49,27 @@ GUARDED = {
 
 
 class _Merged:
-    """The document of the champion that serves, built once for each."""
+    """The document of the champions that serve, built once for each set of them."""
 
-    def __init__(self, watch: ChampionWatch, largest_batch: int, guarded: bool) -> None:
-        self._watch = watch
+    def __init__(self, forecasts: Forecasts, largest_batch: int, guarded: bool) -> None:
+        self._forecasts = forecasts
         self._largest_batch = largest_batch
         self._guarded = guarded
-        self._built: tuple[Champion | None, Schema] | None = None
+        self._built: tuple[Served, Schema] | None = None
 
     def of(self, generated: Schema) -> Schema:
-        champion = self._watch.champion
-        if self._built is None or self._built[0] is not champion:
-            self._built = champion, document(generated, champion, self._largest_batch, guarded=self._guarded)
+        served = {watch.forecast: watch.champion for watch in self._forecasts}
+        if self._built is None or self._built[0] != served:
+            self._built = served, document(generated, served, self._largest_batch, guarded=self._guarded)
         return self._built[1]
 
 
 class DocumentPlugin(JsonRenderPlugin):
     """/schema/openapi.json"""
 
-    def __init__(self, watch: ChampionWatch, largest_batch: int, guarded: bool = False) -> None:
+    def __init__(self, forecasts: Forecasts, largest_batch: int, guarded: bool = False) -> None:
         super().__init__(path="/openapi.json")
-        self._merged = _Merged(watch, largest_batch, guarded)
+        self._merged = _Merged(forecasts, largest_batch, guarded)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Schema) -> bytes:
         return self.render_json(request, self._merged.of(openapi_schema))
@@ -73,55 +78,74 @@ class DocumentPlugin(JsonRenderPlugin):
 class PagePlugin(OpenAPIRenderPlugin):
     """/schema, for people. It loads nothing from elsewhere, so it works where the service does."""
 
-    def __init__(self, watch: ChampionWatch, largest_batch: int, guarded: bool = False) -> None:
+    def __init__(self, forecasts: Forecasts, largest_batch: int, guarded: bool = False) -> None:
         super().__init__(path="/")
-        self._merged = _Merged(watch, largest_batch, guarded)
+        self._merged = _Merged(forecasts, largest_batch, guarded)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Schema) -> bytes:
         return page_of(self._merged.of(openapi_schema), str(request.base_url).rstrip("/")).encode()
 
 
-def document(
-    generated: Schema, champion: Champion | None, largest_batch: int, *, guarded: bool = False
-) -> Schema:
+def document(generated: Schema, served: Served, largest_batch: int, *, guarded: bool = False) -> Schema:
     """The whole document.
 
     Args:
+        served: the champion of each forecast, the flagship's first; None where none serves.
         guarded: whether API keys are asked for.
     """
     merged = copy.deepcopy(msgspec.to_builtins(generated))
-    schemas = merged.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= {"Problem": PROBLEM} | (schemas_of(champion) if champion else UNKNOWN)
+    merged.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
     for path in merged["paths"].values():
         for operation in path.values():
             _use_problems(operation)
-    merged["paths"]["/predict"] = {
-        "post": _operation("predict", "Predict one", _reference("Request"), _reference("Answer"))
-    }
-    merged["paths"]["/predict/batch"] = {
-        "post": _operation(
-            "predictBatch",
-            f"Predict 1 to {largest_batch}, answered in their order",
-            {"type": "array", "items": _reference("Request"), "minItems": 1, "maxItems": largest_batch},
-            {"type": "array", "items": _reference("Answer")},
-        )
-    }
-    if champion is not None:
-        for question, lever in champion.manifest.advice.items():
-            merged["paths"][f"/advise/{question}"] = {
-                "post": _operation(
-                    f"advise{question.title().replace('_', '')}",
-                    f"Which {lever.input} is worth most: {lever.worth}, {lever.description}",
-                    _reference("AdviceRequest"),
-                    _reference("Advice"),
-                )
-            }
-        merged["info"]["description"] = (
-            f"{champion.manifest.title}: {champion.manifest.unit} of a {champion.manifest.entity} "
-            f"in {champion.manifest.horizon}."
-        )
+            _name_forecasts(operation, list(served))
+    flagship = next(iter(served.values()))
+    _add_forecast(merged, flagship, largest_batch)
+    for name, champion in served.items():
+        _add_forecast(merged, champion, largest_batch, name)
+    if flagship is not None:
+        merged["info"]["description"] = f"{flagship.manifest.title}: {said_of(flagship.manifest)}."
     _add_shield(merged, guarded)
     return merged
+
+
+def _name_forecasts(operation: Schema, known: list[str]) -> None:
+    """Which names a path may have: those of now, for the document is made anew with every forecast."""
+    for parameter in operation.get("parameters", []):
+        if (parameter["in"], parameter["name"]) == ("path", "name"):
+            parameter["schema"] = {"type": "string", "enum": known}
+
+
+def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int, name: str = "") -> None:
+    """The operations of one forecast and what they take and answer; without a name those of the short routes."""
+    path, tag, prefix = (f"/forecasts/{name}", name, camel(name)) if name else ("", "predictions", "")
+    merged["components"]["schemas"] |= schemas_of(champion, prefix) if champion else unknown(prefix)
+
+    def add(route: str, verb: str, summary: str, request: Schema, answer: Schema) -> None:
+        # The underscore stands before a small letter here and never in a name's camel case.
+        identifier = f"{prefix[0].lower()}{prefix[1:]}_{verb}" if prefix else verb
+        merged["paths"][f"{path}/{route}"] = {"post": _operation(identifier, tag, summary, request, answer)}
+
+    request, answer = _reference(f"{prefix}Request"), _reference(f"{prefix}Answer")
+    several = {"type": "array", "items": request, "minItems": 1, "maxItems": largest_batch}
+    add("predict", "predict", "Predict one", request, answer)
+    add(
+        "predict/batch",
+        "predictBatch",
+        f"Predict 1 to {largest_batch}, answered in their order",
+        several,
+        {"type": "array", "items": answer},
+    )
+    for question, lever in (champion.manifest.advice if champion else {}).items():
+        summary = f"Which {lever.input} is worth most: {lever.worth}, {lever.description}"
+        asked = _reference(f"{prefix}Question")
+        add(f"advise/{question}", f"advise{camel(question)}", summary, asked, _reference("Advice"))
+
+
+def camel(name: str) -> str:
+    """lap_times is LapTimes. No two names share one: an underscore goes only where a capital takes its place."""
+    joined = re.sub(r"(?!^)_([a-z])", lambda found: found[1].upper(), name)
+    return joined[:1].upper() + joined[1:]
 
 
 def _add_shield(merged: Schema, guarded: bool) -> None:
@@ -139,39 +163,54 @@ def _add_shield(merged: Schema, guarded: bool) -> None:
         merged["security"] = [{"key": []}]
 
 
-def schemas_of(champion: Champion) -> Schema:
-    """The schemas of request and answer: made from the types that decode and encode them."""
+def schemas_of(champion: Champion, prefix: str = "") -> Schema:
+    """The schemas of request, answer and question: made from the types that decode and encode them.
+
+    Args:
+        prefix: of these three; what they refer to is the same for all forecasts.
+    """
     _, schemas = msgspec.json.schema_components(
         [champion.request, champion.answer, Options, Advice], ref_template=REFERENCE
     )
+    request, answer, options = (schemas.pop(name) for name in ("Request", "Answer", "Options"))
     needed = [field.name for field in champion.manifest.inputs if not field.nullable]
-    schemas["Request"].pop("required", None)  # nothing is, of an entity that is stored
-    schemas["Request"] |= {
+    for field in champion.manifest.inputs:
+        if field.nullable:
+            request["properties"][field.name]["default"] = None  # unless it is stored of the entity
+    request.pop("required", None)  # nothing is, of an entity that is stored
+    request |= {
         "description": f"One {champion.manifest.entity}: its inputs, or the id by which they are stored.",
         "examples": [example_of(champion.manifest)],
         "anyOf": [{"required": needed}, {"required": ["entity_id"]}],
     }
-    schemas["AdviceRequest"] = schemas["Request"] | {
-        "properties": schemas["Request"]["properties"] | schemas.pop("Options")["properties"],
-    }
-    for field in schemas["Answer"]["properties"].values():
-        field.pop("default", None)  # that of the type, which says nothing about an answer
+    for told in answer["properties"].values():
+        told.pop("default", None)  # that of the type, which says nothing about an answer
     # msgspec counts what has a default as optional; an answer leaves out only what is unset.
-    schemas["Answer"]["required"] = [
-        field.encode_name
-        for field in msgspec.structs.fields(champion.answer)
-        if field.default is not msgspec.UNSET
+    answer["required"] = [
+        part.encode_name
+        for part in msgspec.structs.fields(champion.answer)
+        if part.default is not msgspec.UNSET
     ]
-    return schemas
+    answer["description"] = f"{champion.manifest.title}: {said_of(champion.manifest)}."
+    own = {"Request": request, "Answer": answer}
+    if champion.manifest.advice:
+        own["Question"] = request | {"properties": request["properties"] | options["properties"]}
+    return schemas | {f"{prefix}{name}": schema | {"title": prefix + name} for name, schema in own.items()}
 
 
-UNKNOWN: Schema = {
-    "Request": {
-        "type": "object",
-        "description": "The declared inputs of the forecast; their names are known once a champion serves.",
-    },
-    "Answer": {"type": "object", "description": "predicted_<target>, its interval, version and ages."},
-}
+def unknown(prefix: str = "") -> Schema:
+    """What stands for the schemas of a forecast without a champion."""
+    return {
+        f"{prefix}Request": {
+            "type": "object",
+            "description": "The declared inputs of the forecast; their names are known once a champion serves.",
+        },
+        f"{prefix}Answer": {
+            "type": "object",
+            "description": "predicted_<target>, its interval, version and ages.",
+        },
+    }
+
 
 PROBLEM: Schema = {
     "type": "object",
@@ -202,11 +241,11 @@ PROBLEM: Schema = {
 }
 
 
-def _operation(name: str, summary: str, request: Schema, answer: Schema) -> Schema:
+def _operation(name: str, tag: str, summary: str, request: Schema, answer: Schema) -> Schema:
     return {
         "operationId": name,
         "summary": summary,
-        "tags": ["predictions"],
+        "tags": [tag],
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {
             "200": {"description": "the answer", "content": {"application/json": {"schema": answer}}},
@@ -307,10 +346,10 @@ def _plural(schema: Schema) -> str:
 
 def _kind(schema: Schema) -> str:
     if "enum" in schema:
-        return " or ".join(map(str, schema["enum"]))
+        return "string"
     options = schema.get("anyOf") or schema.get("oneOf")
-    kinds = schema.get("type") or [option.get("type", "object") for option in options or []]
-    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+    kinds = schema.get("type") or [_kind(option) for option in options or []]
+    return kinds if isinstance(kinds, str) else " or ".join(kinds) or "object"
 
 
 def _range(schema: Schema) -> str:
@@ -321,11 +360,16 @@ def _range(schema: Schema) -> str:
         "maxLength": "length at most",
         "default": "if not given",
     }
-    return ", ".join(
+    told = [f"one of {', '.join(filter(None, schema['enum']))}"] if "enum" in schema else []
+    told += [
         f"{word} {json.dumps(schema[key]).removesuffix('.0')}"
         for key, word in words.items()
         if schema.get(key) is not None
-    )
+    ]
+    told += filter(None, map(_range, schema.get("anyOf", [])))
+    if "default" in schema and schema["default"] is None:
+        told.append("may be left out")
+    return ", ".join(told)
 
 
 def _resolved(schema: Schema, schemas: Schema) -> Schema:

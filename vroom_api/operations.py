@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from vroom_api.champion import ChampionWatch
+from vroom_api.forecasts import Forecasts
 from vroom_api.freshness import ages
 from vroom_api.record import Recorder
 
@@ -31,7 +31,7 @@ class Ready(msgspec.Struct, frozen=True):
     """Whether this process should be sent requests; what is false says what to look at."""
 
     ready: bool
-    champion: bool
+    champion: bool  # whether any forecast has one
     record: bool | None  # None where nothing is recorded
     detail: str
 
@@ -47,10 +47,10 @@ class _Latency:
 class Measures:
     """The measures of one service, read when they are asked for; only latencies are taken per request."""
 
-    def __init__(self, watch: ChampionWatch, recorder: Recorder | None) -> None:
+    def __init__(self, forecasts: Forecasts, recorder: Recorder | None) -> None:
         self.registry = CollectorRegistry()
         self._latencies: dict[tuple[str, int], _Latency] = {}
-        self.registry.register(_Own(watch, recorder, self._latencies))
+        self.registry.register(_Own(forecasts, recorder, self._latencies))
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
@@ -75,12 +75,12 @@ class Measures:
 
 
 class _Own(Collector):
-    """What champion and record count by themselves."""
+    """What champions and record count by themselves."""
 
     def __init__(
-        self, watch: ChampionWatch, recorder: Recorder | None, latencies: dict[tuple[str, int], _Latency]
+        self, forecasts: Forecasts, recorder: Recorder | None, latencies: dict[tuple[str, int], _Latency]
     ) -> None:
-        self._watch = watch
+        self._forecasts = forecasts
         self._recorder = recorder
         self._latencies = latencies
 
@@ -88,7 +88,6 @@ class _Own(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        watch = self._watch
         requests = HistogramMetricFamily(
             "vroom_request_seconds",
             "Time from a request to the end of its answer, by route and status",
@@ -99,29 +98,7 @@ class _Own(Collector):
             buckets = list(zip(ends, accumulate(latency.counts), strict=True))
             requests.add_metric((route, str(status)), buckets, latency.total)
         yield requests
-        answered = CounterMetricFamily(
-            "vroom_predictions", "Predictions that were answered", labels=("forecast", "version")
-        )
-        for version, count in list(watch.answered.items()):
-            answered.add_metric((watch.forecast, str(version)), count)
-        yield answered
-        yield self._one("vroom_champion_loaded", "1 where a champion serves", watch.champion is not None)
-        yield CounterMetricFamily(
-            "vroom_reload_failures", "Champions that were not taken", value=watch.failures
-        )
-        if watch.champion is not None:
-            found = ages(watch.champion.manifest, datetime.now(UTC))
-            yield self._one("vroom_champion_version", "Version that serves", watch.champion.version)
-            yield self._one("vroom_champion_generation", "Of the pointer", watch.champion.generation)
-            yield self._one("vroom_model_age_seconds", "Since the champion was trained", found.model_age_s)
-            if found.data_age_s is not None:
-                yield self._one(
-                    "vroom_data_age_seconds", "Since the latest event in its data", found.data_age_s
-                )
-            state = GaugeMetricFamily("vroom_freshness", "1 for the verdict that holds", labels=("verdict",))
-            for verdict in ("fresh", "stale", "expired"):
-                state.add_metric((verdict,), float(found.freshness == verdict))
-            yield state
+        yield from _of_forecasts(self._forecasts)
         if (recorder := self._recorder) is not None:
             yield self._one("vroom_record_waiting", "Predictions that wait for the disk", recorder.waiting)
             yield self._one("vroom_record_capacity", "Of the queue", recorder.capacity)
@@ -141,8 +118,52 @@ class _Own(Collector):
         return GaugeMetricFamily(name, what, value=float(value))
 
 
+def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
+    """What is measured of each forecast; a gauge that needs a champion is there once one serves."""
+    answered = CounterMetricFamily(
+        "vroom_predictions", "Predictions that were answered", labels=("forecast", "version")
+    )
+    failures = CounterMetricFamily(
+        "vroom_reload_failures", "Champions that were not taken", labels=("forecast",)
+    )
+    freshness = GaugeMetricFamily(
+        "vroom_freshness", "1 for the verdict that holds", labels=("forecast", "verdict")
+    )
+    gauges = {
+        name: GaugeMetricFamily(f"vroom_{name}", what, labels=("forecast",))
+        for name, what in (
+            ("champion_loaded", "1 where a champion serves"),
+            ("champion_version", "Version that serves"),
+            ("champion_generation", "Of the pointer"),
+            ("model_age_seconds", "Since the champion was trained"),
+            ("data_age_seconds", "Since the latest event in its data"),
+        )
+    }
+    for watch in forecasts:
+        champion = watch.champion
+        for version, count in list(watch.answered.items()):
+            answered.add_metric((watch.forecast, str(version)), count)
+        failures.add_metric((watch.forecast,), watch.failures)
+        gauges["champion_loaded"].add_metric((watch.forecast,), float(champion is not None))
+        if champion is None:
+            continue
+        found = ages(champion.manifest, datetime.now(UTC))
+        measured = {
+            "champion_version": champion.version,
+            "champion_generation": champion.generation,
+            "model_age_seconds": found.model_age_s,
+            "data_age_seconds": found.data_age_s,
+        }
+        for name, value in measured.items():
+            if value is not None:
+                gauges[name].add_metric((watch.forecast,), float(value))
+        for verdict in ("fresh", "stale", "expired"):
+            freshness.add_metric((watch.forecast, verdict), float(found.freshness == verdict))
+    yield from (answered, failures, *gauges.values(), freshness)
+
+
 def operation_routes(
-    watch: ChampionWatch, recorder: Recorder | None, measures: Measures
+    forecasts: Forecasts, recorder: Recorder | None, measures: Measures
 ) -> list[HTTPRouteHandler]:
     """GET /livez, /readyz, /metrics."""
 
@@ -157,7 +178,7 @@ def operation_routes(
     )
     async def ready() -> Response[Ready]:
         record = None if recorder is None else await recorder.writable()
-        champion = watch.champion is not None
+        champion = any(watch.champion is not None for watch in forecasts)
         missing = [] if champion else ["no champion serves"]
         missing += ["the record cannot be written"] if record is False else []
         found = Ready(not missing, champion, record, "; ".join(missing) or "ready")

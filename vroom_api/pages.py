@@ -13,12 +13,20 @@ def page(name: str, **parts: str) -> str:
     return Template((folder / name).read_text("utf-8")).substitute(parts, style=style)
 
 
+class Markup(str):
+    """HTML already, made here: not escaped again."""
+
+
 def text(value: object) -> str:
-    return html.escape(str(value))
+    return value if isinstance(value, Markup) else html.escape(str(value))
+
+
+def link(address: str, words: str) -> Markup:
+    return Markup(f'<a href="{text(address)}">{text(words)}</a>')
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> str:
-    """A table of texts, or a sentence where there are none."""
+    """A table of texts and links, or a sentence where there are none."""
     if not rows:
         return f"<p>{text(empty)}</p>"
 

@@ -1,6 +1,6 @@
 """Predictions: a request's bytes in, an answer's bytes out.
 
-The two routes are plain ASGI handlers, which is what keeps them as fast as an empty endpoint: the body is
+The short routes are plain ASGI handlers, which is what keeps them as fast as an empty endpoint: the body is
 decoded and bounded by the champion's own decoder, scored on the event loop, and written. All that an
 answer says comes from the one champion that was taken at its beginning.
 """
@@ -8,6 +8,7 @@ answer says comes from the one champion that was taken at its beginning.
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,8 +16,10 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
+from litestar import MediaType, Response, asgi, post
+from litestar import Request as HTTPRequest
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from vroom_api.champion import (
@@ -33,6 +36,7 @@ from vroom_api.champion import (
 )
 from vroom_api.contract import Calibration, Fallback, InputField, Manifest
 from vroom_api.entities import NotReadable
+from vroom_api.forecasts import Forecasts
 from vroom_api.freshness import Ages, Expired, admit
 from vroom_api.prediction import LONGEST_TEXT, Notes, caller_of, fits
 from vroom_api.problems import Fault, Problem
@@ -48,29 +52,30 @@ _encode = msgspec.json.Encoder().encode
 
 
 def prediction_routes(
-    watch: ChampionWatch, *, largest_body: int, largest_batch: int, recorder: Recorder | None = None
-) -> list[ASGIRouteHandler]:
-    """POST /predict and POST /predict/batch; nothing is answered that the recorder, if there is one, did not keep."""
+    forecasts: Forecasts, *, largest_body: int, largest_batch: int, recorder: Recorder | None = None
+) -> list[BaseRouteHandler]:
+    """POST /predict and /predict/batch, of the flagship, and the same of every forecast by its name.
 
-    scorer = Scorer()
+    Nothing is answered that the recorder, if there is one, did not keep.
+    """
+    scorers: defaultdict[str, Scorer] = defaultdict(Scorer)  # by forecast: rows of several share no call
 
-    @asgi("/predict", copy_scope=False)
-    async def predict(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(cast(HTTPScope, scope), receive, largest_body)
+    async def one(watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
+        body = await read_body(scope, receive, largest_body)
         champion = serving(watch)
         notes = notes_of(recorder, scope)
         if EXPLAIN in body:
             answer = await asyncio.to_thread(predict_one, champion, body, notes)
         else:
             request = decoded(champion, body)
-            answer = answered(champion, request, *await scorer.score(champion, request[0]), notes)
+            scored = await scorers[watch.forecast].score(champion, request[0])
+            answer = answered(champion, request, *scored, notes)
         await keep(recorder, notes)
         watch.answered[champion.version] += 1
-        await respond(send, answer)
+        return answer
 
-    @asgi("/predict/batch", copy_scope=False)
-    async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(cast(HTTPScope, scope), receive, largest_body)
+    async def many(watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
+        body = await read_body(scope, receive, largest_body)
         champion = serving(watch)
         notes = notes_of(recorder, scope)
         if EXPLAIN in body:
@@ -79,9 +84,28 @@ def prediction_routes(
             answer, rows = predict_many(champion, body, largest_batch, notes)
         await keep(recorder, notes)
         watch.answered[champion.version] += rows
-        await respond(send, answer)
+        return answer
 
-    return [predict, predict_batch]
+    @asgi("/predict", copy_scope=False)
+    async def predict(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, await one(forecasts.flagship, cast(HTTPScope, scope), receive))
+
+    @asgi("/predict/batch", copy_scope=False)
+    async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, await many(forecasts.flagship, cast(HTTPScope, scope), receive))
+
+    # Litestar gives plain ASGI handlers no path parameters. The document describes each forecast by itself.
+    @post("/forecasts/{name:str}/predict", status_code=200, include_in_schema=False)
+    async def predict_of(name: FromPath[str], request: HTTPRequest[Any, Any, Any]) -> Response[bytes]:
+        answer = await one(forecasts.named(name), request.scope, request.receive)
+        return Response(answer, media_type=MediaType.JSON)
+
+    @post("/forecasts/{name:str}/predict/batch", status_code=200, include_in_schema=False)
+    async def predict_batch_of(name: FromPath[str], request: HTTPRequest[Any, Any, Any]) -> Response[bytes]:
+        answer = await many(forecasts.named(name), request.scope, request.receive)
+        return Response(answer, media_type=MediaType.JSON)
+
+    return [predict, predict_batch, predict_of, predict_batch_of]
 
 
 def notes_of(recorder: Recorder | None, scope: Scope) -> Notes | None:
@@ -115,7 +139,7 @@ def serving(watch: ChampionWatch) -> Champion:
         raise Problem(
             503,
             "no-champion",
-            f"no champion of {watch.forecast} serves yet{why}; `make run` trains one, and so does "
+            f"no champion of {watch.forecast} serves yet{why}; `make run FORECAST={watch.forecast}` trains one, and so does "
             f"materializing the asset {watch.forecast}/champion in Dagster",
             headers={"retry-after": "10"},
         )

@@ -18,6 +18,7 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from vroom_api import history, lineage, outcomes
+from vroom_api.forecasts import Forecasts
 from vroom_api.history import LARGEST_PAGE, Filter, Page, ParquetUnavailable, UnknownPrediction
 from vroom_api.keys import Role
 from vroom_api.lineage import Lineage
@@ -106,12 +107,15 @@ class _OutcomesOperation(Operation):
         self.request_body = RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)
 
 
-def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRouteHandler]:
+def record_routes(
+    database: Callable[[], sa.Engine], root: Path, forecasts: Forecasts
+) -> list[HTTPRouteHandler]:
     """GET /predictions, /predictions/{id}, /predictions/export, POST /outcomes.
 
     Args:
         database: opens the serving database, once.
         root: the home with bundles and snapshots.
+        forecasts: whose champions say what an outcome may be.
     """
 
     @get(
@@ -222,6 +226,7 @@ def record_routes(database: Callable[[], sa.Engine], root: Path) -> list[HTTPRou
     )
     async def tell(request: Request[Any, Any, Any], body: RawBody) -> Received:
         told = _outcomes(body)
+        _check_values(forecasts, told)
         try:
             return await asyncio.to_thread(_receive, database, told, caller_of(request.scope))
         except UnknownSubject as error:
@@ -258,6 +263,18 @@ def _outcomes(body: bytes) -> list[Outcome]:
         detail = f"{len(told)} outcomes are not within {allowed}"
         raise Problem(422, "invalid-outcome", detail, faults=[Fault("outcomes", detail, allowed)])
     return told
+
+
+def _check_values(forecasts: Forecasts, told: Sequence[Outcome]) -> None:
+    """A probability comes true or does not; what else an outcome may be is not declared."""
+    binary = {
+        watch.forecast for watch in forecasts if watch.champion and watch.champion.manifest.kind == "binary"
+    }
+    for outcome in told:
+        if outcome.forecast in binary and outcome.value not in (0, 1):
+            allowed = "0 or 1"
+            detail = f"value: {outcome.value:g} is no outcome of {outcome.forecast}; it is {allowed}"
+            raise Problem(422, "invalid-outcome", detail, faults=[Fault("value", detail, allowed)])
 
 
 def _place(message: str) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from vroom_api.contract import FORECAST_NAME
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -99,7 +101,7 @@ class _Environment:
 
     def name(self, name: str, default: str) -> str:
         text = self.text(name, default)
-        if not text.isidentifier():
+        if not FORECAST_NAME.fullmatch(text):
             raise BadSetting(f"VROOM_{name}={text!r}: use the name of a forecast, e.g. {default}")
         return text
 

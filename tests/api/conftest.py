@@ -171,26 +171,31 @@ def publish(home: Path, version: int, *, scale: float | None = None, **given: An
     factor = float(version) if scale is None else scale
     model = given.pop("model", None) or graph(factor)
     golden = given.pop("golden", None) or golden_of(factor)
+    return write(home, FORECAST, manifest(version, **given), model, golden)
+
+
+def write(home: Path, forecast: str, declared: Manifest, model: bytes, golden: Golden) -> Pointer:
+    """Put a bundle under the home and point at it."""
     contents = {MODEL: model, GOLDEN: msgspec.json.encode(golden)}
-    digests = {name: sha256_of(content) for name, content in contents.items()}
-    contents[MANIFEST] = msgspec.json.encode(manifest(version, files=digests, **given))
-    folder = bundle_folder(FORECAST, version, home)
+    files = {name: sha256_of(content) for name, content in contents.items()}
+    contents[MANIFEST] = msgspec.json.encode(msgspec.structs.replace(declared, files=files))
+    folder = bundle_folder(forecast, declared.version, home)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    return point(home, version, sha256_of(contents[MANIFEST]))
+    return point(home, declared.version, sha256_of(contents[MANIFEST]), forecast)
 
 
-def point(home: Path, version: int, manifest_sha256: str | None = None) -> Pointer:
+def point(home: Path, version: int, manifest_sha256: str | None = None, forecast: str = FORECAST) -> Pointer:
     """Replace the pointer at once; the generation grows."""
-    folder = forecast_folder(FORECAST, home)
+    folder = forecast_folder(forecast, home)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        current = read_pointer(FORECAST, home)
+        current = read_pointer(forecast, home)
     except Exception:  # a garbage pointer is replaced as well
         current = None
     if manifest_sha256 is None:
-        manifest_sha256 = sha256_of((bundle_folder(FORECAST, version, home) / MANIFEST).read_bytes())
+        manifest_sha256 = sha256_of((bundle_folder(forecast, version, home) / MANIFEST).read_bytes())
     pointer = Pointer(
         generation=(current.generation if current else 0) + 1,
         version=version,

@@ -177,7 +177,7 @@ def test_the_document_describes_what_is_answered(client: TestClient[Any]) -> Non
     assert set(document["paths"]) >= {"/predict", "/predict/batch", "/advise/price"}
     assert not [path for path in document["paths"] if "{question}" in path]
     schemas = document["components"]["schemas"]
-    taken = schemas["AdviceRequest"]["properties"]
+    taken = schemas["Question"]["properties"]
     assert set(taken) >= {*EXAMPLE, "level", "explain", "points", "between", "extrapolate"}
     answered = {"/predict": "Answer", "/advise/price": "Advice"}
     for path, name in answered.items():

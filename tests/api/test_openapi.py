@@ -96,7 +96,7 @@ def test_the_document_follows_the_champion(state: Path, client: TestClient[Any])
         for field in inputs()
     ]
     publish(state, 2, inputs=renamed, advice=ADVICE)
-    assert client.post("/reload").json()["status"] == "reloaded"
+    assert client.post("/reload").json()["current_version"] == 2
     document = document_of(client)
     after = document["components"]["schemas"]["Request"]["properties"]
     assert (after.keys() - before.keys(), before.keys() - after.keys()) == ({"pictures"}, {"num_images"})

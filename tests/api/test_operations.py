@@ -79,14 +79,14 @@ def test_measures_count_predictions_by_version(state: Path, serve: Serve) -> Non
     found = measures(client)
     assert one(found, "vroom_predictions_total", forecast="reservations", version="1") == 7
     assert one(found, "vroom_predictions_total", forecast="reservations", version="2") == 1
-    assert one(found, "vroom_champion_version") == 2
+    assert one(found, "vroom_champion_version", forecast="reservations") == 2
     assert one(found, "vroom_request_seconds_count", route="/predict", status="200") == 4
     assert one(found, "vroom_request_seconds_count", route="/predict", status="422") == 1
     assert one(found, "vroom_record_rows_total") == 8
     assert 1 <= one(found, "vroom_record_commits_total") <= 5
     assert one(found, "vroom_record_waiting") == 0
-    assert one(found, "vroom_model_age_seconds") > 0
-    assert one(found, "vroom_data_age_seconds") > 0
+    assert one(found, "vroom_model_age_seconds", forecast="reservations") > 0
+    assert one(found, "vroom_data_age_seconds", forecast="reservations") > 0
     assert one(found, "process_resident_memory_bytes") > 0
 
 
@@ -96,14 +96,14 @@ def test_measures_tell_what_went_wrong(state: Path, client: TestClient[Any]) -> 
     client.get("/nothing-here")
     client.get("/another/thing")
     found = measures(client)
-    assert one(found, "vroom_reload_failures_total") == 1
-    assert one(found, "vroom_champion_loaded") == 1
+    assert one(found, "vroom_reload_failures_total", forecast="reservations") == 1
+    assert one(found, "vroom_champion_loaded", forecast="reservations") == 1
     # Strangers cannot make as many series as there are paths.
     assert one(found, "vroom_request_seconds_count", route="(none)", status="404") == 2
 
 
 def test_measures_are_there_without_a_champion(serve: Serve) -> None:
-    assert one(measures(serve()), "vroom_champion_loaded") == 0
+    assert one(measures(serve()), "vroom_champion_loaded", forecast="reservations") == 0
 
 
 def test_freshness_is_measured(state: Path, serve: Serve) -> None:

@@ -251,7 +251,7 @@ def test_without_a_champion_the_answer_says_what_to_run(serve: Callable[..., Tes
         answer = client.post(path, json=body)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
         assert answer.json()["type"] == "urn:vroom:no-champion"
-        assert "`make run` trains one" in answer.json()["detail"]
+        assert "`make run FORECAST=reservations` trains one" in answer.json()["detail"]
         assert "reservations/champion in Dagster" in answer.json()["detail"]
 
 

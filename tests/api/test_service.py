@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import EXAMPLE, manifest, point, predicted, publish
+from tests.api.markets import publish_markets
 
 TRAINING_STACK = (
     "vroom_assets", "dagster", "dagster_mlflow", "mlflow", "sklearn", "scipy", "pandas", "duckdb",
@@ -178,9 +179,10 @@ def test_sigterm_finishes_what_is_under_way_and_ends_the_process(tmp_path: Path)
 
 
 def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> None:
-    """All operations, all checks but one, as an admin: examples, coverage of the schemas, and fuzzing."""
+    """All operations of two forecasts, all checks but one, as an admin: examples, coverage of the schemas, fuzzing."""
     home = tmp_path / "var"
     publish(home, 1)
+    publish_markets(home)
     with running(home, AUTH="on", LOG_LEVEL="error") as (address, _):
         key = (home / "admin.key").read_text().strip()
         fuzzed = subprocess.run(
@@ -205,7 +207,7 @@ def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> N
         assert httpx.get(f"{address}/readyz").status_code == 200
         unread = httpx.get(f"{address}/schema/openapi.json")
         assert unread.status_code == 401
-    assert "Operations:       16 selected" in fuzzed.stdout
+    assert "Operations:       26 selected" in fuzzed.stdout
     assert "ERROR" not in (home / "log").read_text()
 
 

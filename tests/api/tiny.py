@@ -24,6 +24,11 @@ Step = tuple[str, str, *tuple[str | float, ...]]  # output, operator, its inputs
 
 def score_of(inputs: Sequence[str], steps: Sequence[Step], features: Sequence[str]) -> Score:
     """A session over named inputs; the last step gives the prediction."""
+    return session_of(model_of(inputs, steps, features))
+
+
+def model_of(inputs: Sequence[str], steps: Sequence[Step], features: Sequence[str]) -> bytes:
+    """A graph over named inputs; the last step gives the prediction."""
     nodes, constants = [], []
 
     def name_of(operand: str | float) -> str:
@@ -40,7 +45,7 @@ def score_of(inputs: Sequence[str], steps: Sequence[Step], features: Sequence[st
     constants.append(numpy_helper.from_array(np.array([-1]), "flat"))
     nodes.append(helper.make_node("Reshape", [steps[-1][0], "flat"], ["prediction"]))
     nodes.append(helper.make_node("Concat", list(features), ["features"], axis=1))
-    return session_of(nodes, constants, len(inputs), len(features))
+    return graph_of(nodes, constants, len(inputs), len(features))
 
 
 def quadratic(linear: np.ndarray, pairs: np.ndarray) -> Score:
@@ -60,10 +65,10 @@ def quadratic(linear: np.ndarray, pairs: np.ndarray) -> Score:
         helper.make_node("Reshape", ["total", "flat"], ["prediction"]),
         helper.make_node("Identity", ["inputs"], ["features"]),
     ]
-    return session_of(nodes, constants, len(linear), len(linear))
+    return session_of(graph_of(nodes, constants, len(linear), len(linear)))
 
 
-def session_of(nodes: list[Any], constants: list[Any], inputs: int, features: int) -> Score:
+def graph_of(nodes: list[Any], constants: list[Any], inputs: int, features: int) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -75,7 +80,12 @@ def session_of(nodes: list[Any], constants: list[Any], inputs: int, features: in
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    built: bytes = model.SerializeToString()
+    return built
+
+
+def session_of(model: bytes) -> Score:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     def score(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         prediction, computed = session.run(["prediction", "features"], {"inputs": rows})

@@ -127,7 +127,8 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[
                 {", ".join(coded(name, column) for name, column in spec.input_columns.items())}
             from "{spec.entity.source}"
         ),
-        target as ({_statement(spec.target_sql)})
+        target as ({_statement(spec.target_sql)}
+        )
         select
             entities.entity_key,
             {"".join(f"entities.{name}, " for name in kept)}

@@ -195,9 +195,9 @@ def materialize() -> int:
         if job.name.endswith("_retrain")
     )
     if forecast() not in known:
-        if (folder := declaration.defs_folder() / forecast()) in declaration.folders():
+        if declaration.defs_folder() / forecast() in declaration.folders():
             raise CannotStart(
-                f"VROOM_FORECAST={forecast()!r}: its declaration is broken, see `check`\n{folder}"
+                f"VROOM_FORECAST={forecast()!r}: its declaration is broken; correct what is said above"
             )
         raise CannotStart(f"VROOM_FORECAST={forecast()!r}: no such forecast; declared are {', '.join(known)}")
     with dg.DagsterInstance.get() as instance:
@@ -247,7 +247,7 @@ def new(name: str) -> int:
     from vroom_assets import declaration, scaffold
 
     try:
-        written = scaffold.write(declaration.defs_folder() / name)
+        written = scaffold.write(declaration.defs_folder(), name)
     except scaffold.CannotScaffold as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
         return 2

@@ -28,22 +28,21 @@ class ForecastScaffolder(dg.Scaffolder):
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         if request.scaffold_format != "yaml":
             raise CannotScaffold("a forecast is declared in YAML; leave the format out")
-        write(request.target_path)
+        write(request.target_path.parent, request.target_path.name)
 
 
-def write(folder: Path) -> list[Path]:
-    """Write the declaration into a folder and its data into the data folder, and return the files.
+def write(defs: Path, name: str) -> list[Path]:
+    """Write a declaration below the folder of all, and its data into the data folder, and return the files.
 
     Raises:
-        CannotScaffold: the folder's name is no name for a forecast, or taken.
+        CannotScaffold: it is no name for a forecast, or taken.
     """
-    name = folder.name
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in declaration.OWN_FOLDERS:
         raise CannotScaffold(
             f"{name!r} is no name for a forecast: use lower-case letters, digits and _, a letter first, "
             f"and none of {', '.join(declaration.OWN_FOLDERS)}"
         )
-    data = resources.data_folder() / name
+    folder, data = defs / name, resources.data_folder() / name
     for taken in (folder, data):
         if taken.is_dir() and any(taken.iterdir()):
             raise CannotScaffold(f"{taken} is there already; choose another name, or delete it")

@@ -27,7 +27,7 @@ SCHEMA = Path(__file__).parents[1] / "docs" / "forecast.schema.json"
 # Names of assets and tables that every forecast has, and of folders in the home.
 OWN_TABLES = (
     *("as_of", "challenger", "champion", "computed", "contest", "cv_metrics", "declaration", "features"),
-    *("inputs", "origin", "out_of_fold", "quarantine", "target"),
+    *("inputs", "online_features", "origin", "out_of_fold", "quarantine", "target"),
 )
 OWN_FOLDERS = ("dagster", "mlflow")
 FROM_FILES = ("features_sql", "target_sql", "examples_sql")

@@ -2,6 +2,9 @@
 
     python -m vroom_assets               a champion if there is none, then Dagster, the service and MLflow
     python -m vroom_assets materialize   everything from the sources to the champion, once, and stop
+    python -m vroom_assets new <name>    a new forecast: a small working example under defs/ and data/
+    python -m vroom_assets check [name]  whether the declarations are sound, before anything runs
+    python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
 
 State is under VROOM_HOME (default ``var``); ports are VROOM_DAGSTER_PORT, VROOM_API_PORT and
 VROOM_MLFLOW_PORT; everything listens on 127.0.0.1.
@@ -16,6 +19,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import urllib.request
@@ -23,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
-from vroom_assets.resources import artifacts_uri, tracking_uri
+from vroom_assets.resources import artifacts_uri, data_folder, tracking_uri
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN_SECONDS = 180
@@ -179,6 +183,7 @@ def materialize() -> int:
     """Everything from the sources to the champion, for every declared forecast, in this process."""
     import dagster as dg
 
+    from vroom_assets import declaration
     from vroom_assets.definitions import defs
 
     loaded = defs()
@@ -190,12 +195,69 @@ def materialize() -> int:
         if job.name.endswith("_retrain")
     )
     if forecast() not in known:
+        if declaration.defs_folder() / forecast() in declaration.folders():
+            raise CannotStart(
+                f"VROOM_FORECAST={forecast()!r}: its declaration is broken; correct what is said above"
+            )
         raise CannotStart(f"VROOM_FORECAST={forecast()!r}: no such forecast; declared are {', '.join(known)}")
     with dg.DagsterInstance.get() as instance:
         result = loaded.resolve_job_def(f"{forecast()}_retrain").execute_in_process(
             instance=instance, run_config=console, raise_on_error=False
         )
     return 0 if result.success else 1
+
+
+def check(names: list[str]) -> int:
+    """Say of each declaration whether it is sound, and return 1 if one is not."""
+    from vroom_assets import declaration
+
+    folders = [declaration.defs_folder() / name for name in names] or declaration.folders()
+    if not folders:
+        print(f"no forecast is declared under {declaration.defs_folder()}; begin with `new <name>`")
+        return 1
+    broken = 0
+    for folder in folders:
+        try:
+            spec = declaration.read(folder)
+            declaration.check_parameters(folder, spec)
+        except declaration.DeclarationError as error:
+            broken += 1
+            print(f"{folder.name}: broken\n{textwrap.indent(str(error), '  ')}")
+            continue
+        print(
+            f"{folder.name}: ok, {len(spec.sources)} sources, {len(spec.inputs)} inputs, "
+            f"{len(spec.candidates)} candidates"
+        )
+        for source in spec.sources.values():
+            if not (data_folder() / source.path).is_file():
+                print(f"  {data_folder() / source.path} is not there yet; nothing runs without it")
+    return 1 if broken else 0
+
+
+def schema() -> int:
+    """Print the JSON schema of defs.yaml."""
+    from vroom_assets import declaration
+
+    print(json.dumps(declaration.schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def new(name: str) -> int:
+    """Write a small working forecast and say what to do with it."""
+    from vroom_assets import declaration, scaffold
+
+    try:
+        written = scaffold.write(declaration.defs_folder(), name)
+    except scaffold.CannotScaffold as error:
+        print(f"Nothing was written: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(f"wrote {path}" for path in written))
+    print(
+        f"\nIt works as it is:\n\n"
+        f"  python -m vroom_assets check {name}\n"
+        f"  VROOM_FORECAST={name} python -m vroom_assets materialize"
+    )
+    return 0
 
 
 def announce(running: list[Service], started: float) -> None:
@@ -270,23 +332,37 @@ def supervise(running: list[Service]) -> int:
     return manager.returncode
 
 
+def start() -> int:
+    """Train the first champion if there is none, then run everything until it is stopped."""
+    folder = prepare_home()
+    running = services()
+    if read_pointer(forecast()) is None:
+        print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
+        if subprocess.run([sys.executable, "-m", "vroom_assets", "materialize"], check=False).returncode:
+            print("The first training failed; the messages above say why. Dagster starts all the same.")
+    elif count := fail_abandoned_runs():
+        print(f"{count} unfinished run(s) of the last start are marked as failed.", flush=True)
+    return supervise(running)
+
+
 def main() -> int:
     try:
-        if sys.argv[1:] == ["materialize"]:
-            prepare_home()
-            fail_abandoned_runs()
-            return materialize()
-        if sys.argv[1:]:
-            raise CannotStart(f"unknown command {sys.argv[1]!r}: use none, or materialize")
-        folder = prepare_home()
-        running = services()
-        if read_pointer(forecast()) is None:
-            print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
-            if subprocess.run([sys.executable, "-m", "vroom_assets", "materialize"], check=False).returncode:
-                print("The first training failed; the messages above say why. Dagster starts all the same.")
-        elif count := fail_abandoned_runs():
-            print(f"{count} unfinished run(s) of the last start are marked as failed.", flush=True)
-        return supervise(running)
+        match sys.argv[1:]:
+            case []:
+                return start()
+            case ["materialize"]:
+                prepare_home()
+                fail_abandoned_runs()
+                return materialize()
+            case ["check", *names]:
+                return check(names)
+            case ["schema"]:
+                return schema()
+            case ["new", name]:
+                return new(name)
+        raise CannotStart(
+            f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name>, check [name] or schema"
+        )
     except CannotStart as error:
         print(f"Vroom cannot start: {error}", file=sys.stderr)
         return 2

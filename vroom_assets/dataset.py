@@ -14,7 +14,7 @@ import pandas as pd
 
 from vroom_api.contract import forecast_folder
 from vroom_assets import examples
-from vroom_assets.features import Feature, inputs_of, parse, select_sql
+from vroom_assets.features import Feature, parse, select_sql
 from vroom_assets.spec import Column, ColumnType, ForecastSpec, Kind
 from vroom_assets.training import Arrangement, Search
 
@@ -65,30 +65,8 @@ def origin(connection: DuckDBPyConnection, table: str) -> dict[str, Any]:
 
 
 def definitions(spec: ForecastSpec) -> list[Feature]:
-    """The declared features, parsed.
-
-    Raises:
-        FeatureError: one breaks the rules of the language.
-        DatasetError: the fallback would read what it has to do without.
-    """
-    features = parse(spec.features_sql, spec.input_columns)
-    if spec.fallback is not None:
-        read = features_of(spec.fallback.candidate, spec)
-        for feature in features:
-            missed = set(inputs_of(feature)) & set(spec.fallback.without)
-            if feature.name in read and missed:
-                raise DatasetError(
-                    f"fallback.candidate: {spec.fallback.candidate} reads the feature {feature.name}, which needs "
-                    f"{', '.join(sorted(missed))}; choose a candidate that does without"
-                )
-    return features
-
-
-def features_of(name: str, spec: ForecastSpec) -> set[str]:
-    """The features that a candidate reads, by itself or through its members."""
-    candidate = spec.candidates[name]
-    own = {*candidate.features, *filter(None, [candidate.offset])}
-    return own.union(*(features_of(member, spec) for member in candidate.members))
+    """The declared features, parsed."""
+    return parse(spec.features_sql, spec.input_columns)
 
 
 def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
@@ -149,7 +127,8 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[
                 {", ".join(coded(name, column) for name, column in spec.input_columns.items())}
             from "{spec.entity.source}"
         ),
-        target as ({_statement(spec.target_sql)})
+        target as ({_statement(spec.target_sql)}
+        )
         select
             entities.entity_key,
             {"".join(f"entities.{name}, " for name in kept)}

@@ -100,7 +100,7 @@ def _derive(connection: DuckDBPyConnection, name: str, sql: str, times: list[str
     listed = ", ".join(f"(timestamp '{time}')" for time in times) or "(null::timestamp)"
     connection.execute(f'create or replace temp table "{AS_OF}" as from (values {listed}) as given({AS_OF})')
     try:
-        connection.execute(f'create or replace temp table "{name}" as ({sql.strip().rstrip(";")})')
+        connection.execute(f'create or replace temp table "{name}" as ({sql.strip().rstrip(";")}\n)')
     except duckdb.Error as error:
         raise ExamplesError(f"examples {name}: {name}.sql cannot be executed: {error}") from error
 

@@ -62,7 +62,11 @@ Texts = tuple[tuple[str, tuple[str, ...]], ...]  # the inputs that are texts, ea
 
 
 class FeatureError(Exception):
-    """A feature that cannot be computed both in DuckDB and in the served graph."""
+    """A feature that cannot be computed both in DuckDB and in the served graph, and its line if that is known."""
+
+    def __init__(self, message: str, line: int | None = None):
+        self.message, self.line = message, line
+        super().__init__(f"features.sql, line {line}: {message}" if line else message)
 
 
 class Feature(NamedTuple):
@@ -93,26 +97,26 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
     optional = {name for name, column in columns.items() if column.nullable}
     found: list[Feature] = []
     for projection in _statement(text).expressions:
-        where = f"features.sql, {line}" if (line := _line(projection)) else "features.sql"
+        line = _line(projection)
         expression = projection.unalias()
         shown = expression.sql(DIALECT, comments=False)
         name = projection.alias_or_name
         if isinstance(expression, sql.Star):
-            raise FeatureError(f"{where}: name each feature instead of {shown}")
+            raise FeatureError(f"name each feature instead of {shown}", line)
         if not name:
-            raise FeatureError(f"{where}: give {shown} a name with `as`")
+            raise FeatureError(f"give {shown} a name with `as`", line)
         if not re.fullmatch(NAME, name):
             raise FeatureError(
-                f"{where}: {name!r} is no name for a feature: use lower-case letters, digits and _"
+                f"{name!r} is no name for a feature: use lower-case letters, digits and _", line
             )
         if name in [feature.name for feature in found]:
-            raise FeatureError(f"{where}: feature {name} is defined twice")
+            raise FeatureError(f"feature {name} is defined twice", line)
         read = {column.name for column in expression.find_all(sql.Column)}
         feature = Feature(name, shown, tuple(text for text in texts if text[0] in read))
         try:
             _check(feature, list(inputs), optional)
         except FeatureError as error:
-            raise FeatureError(f"{where}: {error}") from None
+            raise FeatureError(error.message, line) from None
         found.append(feature)
     return found
 
@@ -123,9 +127,7 @@ def _statement(text: str) -> sql.Select:
         statements = [part for part in sqlglot.parse(text, dialect=DIALECT) if part is not None]
     except sqlglot.errors.ParseError as error:
         first = error.errors[0]
-        raise FeatureError(
-            f"features.sql, line {first['line']}: {first['description']} near {first['highlight']!r}"
-        ) from error
+        raise FeatureError(f"{first['description']} near {first['highlight']!r}", first["line"]) from error
     except sqlglot.errors.SqlglotError as error:
         raise FeatureError(f"features.sql is not SQL: {error}") from error
     if len(statements) != 1 or not isinstance(statements[0], sql.Select):
@@ -142,9 +144,8 @@ def _statement(text: str) -> sql.Select:
     return statement
 
 
-def _line(node: sql.Expr) -> str:
-    numbers = [part.meta["line"] for part in node.walk() if "line" in part.meta]
-    return f"line {min(numbers)}" if numbers else ""
+def _line(node: sql.Expr) -> int | None:
+    return min((part.meta["line"] for part in node.walk() if "line" in part.meta), default=None)
 
 
 def _check(feature: Feature, inputs: Sequence[str], optional: Set[str]) -> None:

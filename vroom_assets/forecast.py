@@ -4,7 +4,12 @@ The assets are thin. What they do is in the chapter they call: sources, features
 contest, bundle, automation. Nothing here knows what a forecast is about.
 """
 
+import logging
+import re
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
@@ -12,24 +17,90 @@ import numpy as np
 
 from vroom_api.contract import forecast_folder
 from vroom_api.entities import ENTITIES
-from vroom_assets import automation, resources
+from vroom_assets import automation, declaration, resources, scaffold
 from vroom_assets.automation import CHALLENGER, CHAMPION
 from vroom_assets.renewal import champion_asset, common, contest_asset, key, training_assets
 from vroom_assets.spec import TABLE_PARTS, ForecastSpec
 
+log = logging.getLogger("vroom")
 
+
+@dg.scaffold_with(scaffold.ForecastScaffolder)
 class Forecast(ForecastSpec, dg.Component):
     """A tabular forecast, declared: sources, entity, inputs, features, target, candidates, rules."""
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        spec = self.model_copy(
-            update={
-                "features_sql": (context.path / "features.sql").read_text(),
-                "target_sql": (context.path / "target.sql").read_text(),
-                "examples_sql": {name: (context.path / f"{name}.sql").read_text() for name in self.examples},
-            }
+        return definitions_of(declaration.with_statements(self, context.path))
+
+
+def declared(folder: Path, shared: dg.Definitions) -> dg.Definitions:
+    """What a folder declares. A broken declaration is shown, and stops no other forecast.
+
+    Args:
+        shared: what all forecasts use; with it the definitions have to be complete.
+    """
+    try:
+        declaration.read(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            loaded = component_tree(folder).build_defs(folder)
+            dg.Definitions.validate_loadable(dg.Definitions.merge(loaded, shared))
+    except declaration.DeclarationError as error:
+        return refused(folder, str(error))
+    except Exception as error:  # whatever it is, it is this forecast's alone
+        return refused(folder, f"{folder / declaration.FILE}: {error.__cause__ or error}")
+    return loaded
+
+
+def component_tree(folder: Path) -> dg.ComponentTree:
+    """Dagster's reading of one folder alone: a tree of them all stops at the first that is broken."""
+    module = ModuleType(folder.name)
+    module.__file__, module.__path__ = None, [str(folder)]
+    return dg.ComponentTree.from_module(module, project_root=folder)
+
+
+def refused(folder: Path, message: str) -> dg.Definitions:
+    """In place of a forecast: an asset that says what is wrong with its declaration, as a failed check.
+
+    A declaration has no run that could fail, so a sensor reports the check; once, because Dagster keeps it.
+    """
+    name = re.sub(r"\W", "_", folder.name)
+    own = dg.AssetKey([name, "declaration"])
+    log.error(f"The forecast {folder.name} is left out, its declaration is broken:\n{message}")
+
+    @dg.asset(
+        key=own,
+        group_name=name,
+        kinds={"yaml"},
+        description=(
+            "This forecast is left out until its declaration is correct. Change the files, then press "
+            f"*Reload definitions*.\n\n```\n{message}\n```"
+        ),
+        check_specs=[dg.AssetCheckSpec("valid", asset=own, description="The declaration can be used.")],
+    )
+    def broken() -> Iterator[Any]:
+        yield dg.AssetCheckResult(check_name="valid", passed=False, description=message)
+        raise dg.Failure(description=message, allow_retries=False)
+
+    @dg.sensor(
+        name=f"{name}_declaration",
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reports what is wrong with the declaration.",
+    )
+    def report(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if context.cursor == message:
+            return dg.SkipReason(f"the declaration is broken as before:\n{message}")
+        failed = dg.AssetCheckEvaluation(
+            asset_key=own,
+            check_name="valid",
+            passed=False,
+            description=message,
+            metadata={"findings": dg.MetadataValue.md(f"```\n{message}\n```")},
         )
-        return definitions_of(spec)
+        return dg.SensorResult(asset_events=[failed], cursor=message)
+
+    return dg.Definitions(assets=[broken], sensors=[report])
 
 
 def definitions_of(spec: ForecastSpec) -> dg.Definitions:
@@ -79,7 +150,7 @@ def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
     own = key(spec, f"{name}_csv")
 
     @dg.multi_observable_source_asset(
-        name=f"{spec.name}_{name}_csv",
+        name=f"{spec.name}__{name}_csv",
         specs=[
             dg.AssetSpec(
                 own,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from vroom_assets.spec import Candidate, Curve, Family
+from vroom_assets.spec import FACTOR, Candidate, Curve, Family
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -185,7 +185,7 @@ def powers_of(name: str, terms: list[str], features: list[str]) -> np.ndarray:
     table = np.zeros((len(terms), len(features)))
     for row, term in enumerate(terms):
         for factor in term.split("*"):
-            match = re.fullmatch(r"\s*(\w+)\s*(?:\^\s*([1-9]))?\s*", factor)
+            match = re.fullmatch(FACTOR, factor)
             if not match or match[1] not in features:
                 raise CandidateError(
                     f"candidate {name}: term {term!r} is no product of its features ({', '.join(features)}); "
@@ -388,6 +388,23 @@ def _estimator(name: str, candidate: Candidate, seed: int) -> Any:
         powers = powers_of(name, candidate.terms or candidate.features, candidate.features)
         return Monomials(estimator(**parameters), powers)
     return estimator(**parameters)
+
+
+def check_parameters(name: str, candidate: Candidate) -> None:
+    """Make the estimator without fitting it.
+
+    Raises:
+        CandidateError: a parameter does not exist, or its value is none that scikit-learn takes.
+    """
+    if candidate.family in (Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN):
+        return
+    estimator = _estimator(name, candidate, seed=0)
+    estimator = estimator.estimator if isinstance(estimator, Monomials) else estimator
+    if hasattr(estimator, "_parameter_constraints"):  # interpret's has none
+        try:
+            estimator._validate_params()
+        except ValueError as error:
+            raise CandidateError(f"candidate {name} ({candidate.family}): {error}") from error
 
 
 @contextmanager

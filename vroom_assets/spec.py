@@ -172,6 +172,9 @@ class Curve(StrEnum):
     SIGMOID = "sigmoid"
 
 
+FACTOR = r"\s*(\w+)\s*(?:\^\s*([1-9]))?\s*"  # of a candidate's term: a feature and its power
+
+
 class Candidate(Declared):
     """A model recipe in the search."""
 

@@ -227,16 +227,6 @@ def test_the_inputs_it_does_without_may_be_left_out_and_count_as_seen(warehouse)
     assert [name for name, field in fields.items() if field.seen_missing] == declared().fallback.without
 
 
-def test_a_fallback_that_needs_what_it_does_without_is_refused():
-    spec = declared(
-        fallback={"candidate": "history", "without": ["reservations_so_far"], "description": "new"}
-    )
-    with pytest.raises(
-        DatasetError, match="history reads the feature log_rate, which needs reservations_so_far"
-    ):
-        definitions(spec)
-
-
 @pytest.mark.parametrize(
     ("fallback", "message"),
     [

@@ -1,0 +1,303 @@
+"""A wrong declaration is refused with file, line, field and remedy, and stops no other forecast."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+import jsonschema_rs
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from tests.conftest import ROOT
+from vroom_assets import declaration, spec
+from vroom_assets.declaration import DeclarationError, DeclarationFile
+from vroom_assets.definitions import defs
+
+SHIPPED = ROOT / "vroom_assets" / "defs"
+DOCUMENT = ROOT / "docs" / "forecasts.md"
+
+
+class Wrong(NamedTuple):
+    """An edit of a shipped file, the text on the line that has to be named, and what has to be said."""
+
+    name: str
+    edit: tuple[str, str]
+    at: str
+    says: str
+    remedy: str
+    forecast: str = "reservations"
+    file: str = "defs.yaml"
+
+
+GLM = "    glm:\n      family: poisson_glm\n"
+WRONG = [
+    Wrong("no YAML", ("  sources:\n", "  sources: [\n"), "", "it is no YAML", "look at the indentation"),
+    Wrong("a tab", ("  title: R", "\ttitle: R"), "\ttitle: R", "it is no YAML", "look at the indentation"),
+    Wrong("a key twice", (GLM, GLM + GLM.replace("poisson_glm", "forest").replace("    glm:\n", "    ebm:\n")), "    ebm:", "ebm: it is there twice", "remove one"),
+    Wrong("another type", ("forecast.Forecast", "forecast.Forcast"), "type: ", "type: it should be 'vroom_assets.forecast.Forecast'", "it should be"),
+    Wrong("unknown field", ("  owner:", "  ownr: x\n  owner:"), "ownr", "ownr: there is no such field", "did you mean owner?"),
+    Wrong("unknown inner field", ("kind: count", "kind: count\n    knd: 1"), "knd", "target.knd: there is no such field", "did you mean kind?"),
+    Wrong("unknown top field", ("attributes:", "atributes: {}\nattributes:"), "atributes", "atributes: there is no such field", "did you mean attributes?"),
+    Wrong("missing field", ("    horizon: one calendar year\n", ""), "target:", "target.horizon: is missing", "add it: what period the number covers"),
+    Wrong("missing owner", ("  owner: team:marketplace\n", ""), "attributes:", "owner: is missing", "an e-mail address or `team:<name>`"),
+    Wrong("bad owner", ("team:marketplace", "marketplace"), "owner:", "owner: 'marketplace' is no owner", "write an e-mail address or `team:<name>`"),
+    Wrong("unknown kind", ("kind: count", "kind: counts"), "kind: counts", "target.kind: it should be 'count', 'regression' or 'binary'; it is 'counts'", "it should be"),
+    Wrong("unknown type", ("{type: timestamp,", "{type: datetime,"), "datetime", "sources.reservations.columns.created_at.type: it should be 'integer'", "it is 'datetime'"),
+    Wrong("a word for a number", ("vehicle_id:\n          {type: integer, minimum: 1,", "vehicle_id:\n          {type: integer, minimum: one,"), "minimum: one", "sources.vehicles.columns.vehicle_id.minimum: it should be a valid number", "it is 'one'"),
+    Wrong("an empty range", ("minimum: 0, maximum: 100,", "minimum: 200, maximum: 100,"), "num_images:", "columns.num_images: no value is ≥ 200 and ≤ 100", "below the upper one"),
+    Wrong("a range of a time", ("{type: timestamp,", "{type: timestamp, minimum: 1,"), "created_at:", "created_at: a timestamp has no range", "leave minimum, above and maximum out"),
+    Wrong("values of a number", ("photos in the listing,", "photos in the listing, values: [a],"), "photos in the listing", "columns.num_images.values: they are for texts", "give a column of type integer a range"),
+    Wrong("a reference to nothing", ("references: vehicles.vehicle_id", "references: vehicles.id"), "references:", "reservations.columns.vehicle_id.references: 'id' is not declared", "use one of vehicle_id"),
+    Wrong("unknown entity", ("source: vehicles,", "source: cars,"), "entity:", "entity.source: 'cars' is not declared", "use one of vehicles, reservations"),
+    Wrong("a key that repeats", ("unique: true, ", ""), "entity:", "entity.key: vehicle_id tells one row from another", "declare it `unique: true`"),
+    Wrong("unknown input", ("inputs: [technology,", "inputs: [color,"), "inputs:", "inputs: 'color' is not declared", "use one of vehicle_id, technology"),
+    Wrong("unknown input in a list", ("    - days_listed\n", "    - days\n"), "    - days\n", "inputs: 'days' is not declared", "use one of example_id", "upcoming_reservations"),
+    Wrong("a target of no time", ("as_of: reservations.created_at", "as_of: reservations.vehicle_id"), "as_of:", "target.as_of: reservations.vehicle_id is of type integer", "name a column of type timestamp"),
+    Wrong("another name", ("name: reservations\n  title", "name: bookings\n  title"), "name: bookings", "name: 'bookings' is declared in the folder 'reservations'", "give both one name"),
+    Wrong("a misspelled name", ("name: reservations\n  title", "name: Reservations!\n  title"), "name: Reservations!", "name: 'Reservations!' is no name", "use lower-case letters"),
+    Wrong("a candidate's name", ("    glm:", "    GLM:"), "    GLM:", "candidates: 'GLM' is no name", "use lower-case letters"),
+    Wrong("a table of Vroom's", ("    vehicles:\n      path", "    features:\n      path"), "", "'vehicles' is not declared", "use one of features"),
+    Wrong("a family of another kind", ("family: poisson_glm", "family: logistic"), "family: logistic", "candidates.glm.family: logistic is not for a count", "use one of average"),
+    Wrong("a fallback that needs what it lacks", ("    candidate: listing_only", "    candidate: history"), "    candidate: history", "fallback.candidate: history reads the feature log_rate, which needs days_listed, reservations_so_far", "choose a candidate that does without", "upcoming_reservations"),
+    Wrong("a fallback without what is no input", ("    without: [days_listed,", "    without: [age,"), "    without: [age", "fallback.without: 'age' is not declared", "use one of technology", "upcoming_reservations"),
+    Wrong("an id that is no column", ("id: vehicle_id}", "id: vehicle}"), "entity:", "entity.id: 'vehicle' is not declared", "use one of example_id", "upcoming_reservations"),
+    Wrong("unknown member", ("members: [broad_forest, glm]", "members: [broad, glm]"), "members:", "candidates.forest_and_glm.members: 'broad' is not declared", "use one of deep_forest"),
+    Wrong("no members", ("members: [broad_forest, glm]", "members: []"), "members:", "candidates.forest_and_glm.members: an average needs some", "name the candidates"),
+    Wrong("an unknown feature", ("num_images, street_parked, description, price_diff]", "num_images, street_parkd]"), "street_parkd", "candidates.deep_forest.features: 'street_parkd' is no feature", "features.sql has technology"),
+    Wrong("an unknown term", ("        - log_price_ratio ^ 2\n", "        - log_price ^ 2\n"), "log_price ^ 2", "candidates.glm.terms.3: 'log_price ^ 2' is no product of its features", "write `a`, `a * b` or `a ^ 2`"),
+    Wrong("an unknown offset", ("family: poisson_boosting", "family: poisson_boosting\n      offset: rate"), "offset: rate", "candidates.boosting.offset: 'rate' is no feature", "features.sql has"),
+    Wrong("a calibration of a count", ("family: poisson_boosting", "family: poisson_boosting\n      calibration: isotonic"), "calibration:", "candidates.boosting.calibration: it is for a binary target", "leave it out"),
+    Wrong("a group that is not there", ("validation: {group: vehicle_id,", "validation: {group: vehicle,"), "validation:", "validation.group: 'vehicle' is not declared", "use one of example_id", "upcoming_reservations"),
+    Wrong("an order without known_at", ("    known_at: resolved_at\n", ""), "target:", "target.known_at: ordered validation", "name the column of target.sql", "market_resolution"),
+    Wrong("an unknown reference", ("reference: market\n", "reference: markt\n"), "reference: markt", "gates.reference: 'markt' is not declared", "use one of market,", "market_resolution"),
+    Wrong("no folds", ("folds: 4, inner", "folds: 1, inner"), "folds: 1", "validation.folds: it should be greater than or equal to 2; it is 1", "it should be", "upcoming_reservations"),
+    Wrong("a cron", ("  candidates:\n    deep", "  automation: {schedule: daily at four}\n  candidates:\n    deep"), "automation:", "automation.schedule: 'daily at four' is no cron", "write five fields"),
+    Wrong("a lever", ("lever: actual_price", "lever: price"), "lever:", "advice.price.lever: 'price' is not declared", "use one of technology"),
+    Wrong("ages", ("stale_after_days: 30", "stale_after_days: 300"), "model_age:", "freshness.model_age.expired_after_days: 180 comes before stale_after_days, 300", "comes before"),
+    Wrong("text from a file", ("  inputs: [", "  features_sql: select 1\n  inputs: ["), "features_sql", "features_sql: it is read from the .sql file", "leave it out"),
+    Wrong("a feature of nothing", ("ln(actual_price / recommended_price)", "ln(actual_price / advice)"), "advice", "feature log_price_ratio: advice is no input", "the inputs are technology", file="features.sql"),
+    Wrong("a feature that is not offered", ("    num_images,\n", "    round(num_images) as num_images,\n"), "round", "ROUND(num_images) is not offered here", "use + - * /", file="features.sql"),
+    Wrong("a feature without a name", (" as price_diff", ""), "actual_price - ", "give actual_price - recommended_price a name", "with `as`", file="features.sql"),
+    Wrong("a target of an unknown column", ("count(reservations.vehicle_id)", "count(reservations.car_id)"), "car_id", "car_id", "correct the statement", file="target.sql"),
+    Wrong("a target of an unknown table", ("left join reservations", "left join bookings"), "bookings", "Table with name bookings does not exist", "it may read vehicles, reservations", file="target.sql"),
+    Wrong("a target of another name", ("as reservations", "as bookings"), "", "it gives no column reservations, which target.name names", "select one, it has vehicle_id, bookings", file="target.sql"),
+    Wrong("a target that is a text", ("count(reservations.vehicle_id)", "list(reservations.vehicle_id)"), "", "column reservations is a BIGINT[], and target.name asks for a number", "cast it", file="target.sql"),
+    Wrong("no SQL", ("left join reservations using (vehicle_id)", "left join join"), "", "syntax error", "correct the statement", file="target.sql"),
+    Wrong("examples without a column", ("as days_listed", "as days"), "", "it gives no column days_listed, which examples.histories.columns names", "select one, it has example_id", "upcoming_reservations", "histories.sql"),
+    Wrong("examples of an unknown column", ("vehicles.num_images,", "vehicles.images,"), "vehicles.images", "images", "correct the statement", "upcoming_reservations", "histories.sql"),
+    Wrong("a file read by a statement", ("from vehicles", "from read_csv('data/reservations/vehicles.csv') as vehicles"), "read_csv", "disabled by configuration", "correct the statement", file="target.sql"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def forecasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shipped declarations, as VROOM_DEFS."""
+    folder = tmp_path / "forecasts"
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("VROOM_DEFS", str(folder))
+    return folder
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path.name} has no {old!r} any more"
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name)
+def test_what_is_wrong_is_said_with_file_line_field_and_remedy(forecasts, wrong):
+    path = forecasts / wrong.forecast / wrong.file
+    edit(path, *wrong.edit)
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(path.parent)
+    said = str(refusal.value)
+    assert wrong.says in said
+    assert wrong.remedy in said
+    line = next(line for line in said.splitlines() if wrong.says in line)
+    place = re.match(rf"{re.escape(str(path))}:(\d+): ", line)
+    assert place, f"{said} does not begin with file and line"
+    if wrong.at:
+        assert wrong.at.rstrip("\n") in path.read_text().splitlines()[int(place[1]) - 1]
+
+
+def test_all_that_is_wrong_with_the_fields_is_said_at_once(forecasts):
+    path = forecasts / "reservations" / "defs.yaml"
+    edit(path, "kind: count", "kind: counts")
+    edit(path, "  owner: team:marketplace\n", "")
+    edit(path, "minimum: 1, unique", "minimum: one, unique")
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(path.parent)
+    fields = [finding.field for finding in refusal.value.findings]
+    assert fields == ["owner", "sources.vehicles.columns.vehicle_id.minimum", "target.kind"]
+    assert len(str(refusal.value).splitlines()) == 3
+
+
+def test_a_missing_statement_is_said_where_it_is_asked_for(forecasts):
+    (forecasts / "upcoming_reservations" / "histories.sql").unlink()
+    (forecasts / "upcoming_reservations" / "target.sql").unlink()
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(forecasts / "upcoming_reservations")
+    assert [(one.field, one.message) for one in refusal.value.findings] == [
+        ("examples.histories", "there is no histories.sql; write it beside defs.yaml"),
+        ("target", "there is no target.sql; write it beside defs.yaml"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "the file is not there"),
+        (b"", "it should hold one forecast"),
+        (b"- a\n- b\n", "it should hold one forecast"),
+        (b"type: a\n---\ntype: b\n", "it should hold one forecast"),
+        (b"type: \xff\n", "it is not UTF-8"),
+        (b"type: \x00\n", "it is no YAML"),
+    ],
+)
+def test_a_file_that_is_no_declaration_is_refused(forecasts, content, says):
+    path = forecasts / "reservations" / "defs.yaml"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DeclarationError, match=says) as refusal:
+        declaration.read(path.parent)
+    assert str(refusal.value).startswith(f"{path}:1: ")
+
+
+BREAKS = [
+    ("defs.yaml", ("kind: count", "kind: counts")),
+    ("defs.yaml", ("attributes:", "attributes: [")),
+    ("defs.yaml", ("name: reservations\n  title", "name: lap_times\n  title")),  # whose name is taken
+    ("target.sql", ("count(", "cnt(")),
+]
+
+
+@pytest.mark.parametrize(("file", "change"), BREAKS)
+def test_a_broken_declaration_is_shown_and_the_others_load(forecasts, caplog, file, change):
+    edit(forecasts / "reservations" / file, *change)
+    loaded = defs()
+    assert isinstance(loaded, dg.Definitions)
+    dg.Definitions.validate_loadable(loaded)
+    assert "The forecast reservations is left out, its declaration is broken" in caplog.text
+    shown = {asset.key.path[0]: asset for asset in loaded.resolve_all_asset_specs()}
+    assert set(shown) == {"reservations", "upcoming_reservations", "lap_times", "market_resolution"}
+    mine = [asset for asset in loaded.resolve_all_asset_specs() if asset.key.path[0] == "reservations"]
+    assert [asset.key.path for asset in mine] == [["reservations", "declaration"]]
+    assert f"reservations/{file}:" in (mine[0].description or "")
+    jobs = {job.name for job in loaded.resolve_all_job_defs()}
+    assert "lap_times_retrain" in jobs
+    assert "reservations_retrain" not in jobs
+
+
+def test_a_broken_declaration_becomes_a_failed_check_by_itself(forecasts, home):
+    edit(forecasts / "reservations" / "defs.yaml", "kind: count", "kind: counts")
+    loaded = defs()
+    assert isinstance(loaded, dg.Definitions)
+    sensor = loaded.resolve_sensor_def("reservations_declaration")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = sensor(dg.build_sensor_context(instance=instance))
+        assert isinstance(first, dg.SensorResult)
+        (event,) = first.asset_events
+        assert isinstance(event, dg.AssetCheckEvaluation)
+        assert not event.passed
+        assert event.asset_key == dg.AssetKey(["reservations", "declaration"])
+        assert "target.kind: it should be" in (event.description or "")
+        again = sensor(dg.build_sensor_context(instance=instance, cursor=first.cursor))
+        assert isinstance(again, dg.SkipReason)
+        asset = loaded.resolve_assets_def(dg.AssetKey(["reservations", "declaration"]))
+        result = dg.materialize([asset], instance=instance, raise_on_error=False)
+        assert not result.success
+        assert not result.get_asset_check_evaluations()[0].passed
+
+
+def test_a_repaired_declaration_is_a_forecast_again(forecasts):
+    path = forecasts / "reservations" / "defs.yaml"
+    sound = path.read_text()
+    edit(path, "kind: count", "kind: counts")
+    broken = defs()
+    path.write_text(sound)
+    repaired = defs()
+    assert isinstance(broken, dg.Definitions)
+    assert isinstance(repaired, dg.Definitions)
+    keys = [{asset.key for asset in one.resolve_all_asset_specs()} for one in (broken, repaired)]
+    champion = dg.AssetKey(["reservations", "champion"])
+    assert [champion in one for one in keys] == [False, True]
+
+
+def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vroom_assets", *arguments],
+        cwd=ROOT,
+        env=dict(os.environ) | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_check_says_which_declarations_are_sound_and_which_are_not(forecasts):
+    edit(forecasts / "reservations" / "defs.yaml", "kind: count", "kind: counts")
+    edit(forecasts / "lap_times" / "defs.yaml", "alpha: 10.0", "alpha: -10.0")
+    done = command("check")
+    assert done.returncode == 1, done.stderr
+    assert "upcoming_reservations: ok" in done.stdout
+    assert "reservations: broken\n" in done.stdout
+    assert f"{forecasts}/reservations/defs.yaml:" in done.stdout
+    assert "candidates.linear.parameters: candidate linear (linear): The 'alpha' parameter" in done.stdout
+    assert command("check", "market_resolution").returncode == 0
+    assert "the file is not there" in command("check", "nothing").stdout
+
+
+def test_the_committed_schema_is_that_of_the_models_and_of_the_command():
+    committed = json.loads(declaration.SCHEMA.read_text())
+    remedy = "write it again: python -m vroom_assets schema > docs/forecast.schema.json"
+    assert committed == declaration.schema(), remedy
+    assert json.loads(command("schema").stdout) == committed
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in SHIPPED.glob("*/defs.yaml")), ids=str)
+def test_what_is_shipped_is_sound_and_names_its_schema(folder):
+    text = (folder / "defs.yaml").read_text()
+    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
+    assert named
+    assert (folder / named[1]).resolve() == declaration.SCHEMA
+    schema = json.loads(declaration.SCHEMA.read_text())
+    assert [error.message for error in jsonschema_rs.iter_errors(schema, yaml.safe_load(text))] == []
+    assert declaration.read(folder).name == folder.name
+
+
+def test_the_schema_refuses_what_the_models_refuse():
+    schema = json.loads(declaration.SCHEMA.read_text())
+    sound = yaml.safe_load((SHIPPED / "reservations" / "defs.yaml").read_text())
+    sound["attributes"]["target"]["kind"] = "counts"
+    assert not jsonschema_rs.is_valid(schema, sound)
+
+
+def models() -> list[type[BaseModel]]:
+    return [DeclarationFile] + [
+        one
+        for one in vars(spec).values()
+        if isinstance(one, type) and issubclass(one, spec.Declared) and one is not spec.Declared
+    ]
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
+def test_every_word_of_the_language_is_in_the_document(model):
+    text = DOCUMENT.read_text()
+    fields = set(model.model_fields) - set(declaration.FROM_FILES)
+    assert {field for field in fields if f"`{field}`" not in text} == set()
+
+
+def test_every_family_kind_and_period_is_in_the_document():
+    text = DOCUMENT.read_text()
+    words = [*spec.Family, *spec.Kind, *spec.Period, *spec.ColumnType, *spec.Curve, *spec.Expired]
+    assert {word.value for word in words if f"`{word.value}`" not in text} == set()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -60,7 +61,7 @@ def recording(calendar) -> Recording:
     laps = laps.assign(**{name: pd.to_timedelta(laps[name]) for name in times})
     weather = pd.read_csv(FRAMES / "weather.csv")
     weather = weather.assign(Time=pd.to_timedelta(weather["Time"]))
-    return Recording(sessions_of(calendar, 2024)[0], "Aldermoor", timedelta(hours=1), laps, weather)
+    return Recording(sessions_of(calendar, 2024)[0], "Marram", timedelta(hours=1), laps, weather)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def test_the_weather_is_the_last_that_was_read_before_the_lap_ended(recording, r
     assert laps_of(rows.table, weather="rain", driver="BEN") == ["BEN 10", "BEN 11", "BEN 12"]
     first = rows.table.iloc[0]  # ended at 01:03:00.911 of the recording; the reading of minute 63 says 36.3
     assert (first["weather"], first["track_temperature"]) == ("dry", "36.3")
-    late = recording.weather[recording.weather["Time"] > timedelta(hours=1, minutes=4)]
+    late = recording.weather[recording.weather["Time"] >= timedelta(hours=1, minutes=4)]
     cut = rows_of(replace(recording, weather=late), KNOWN_AFTER)
     assert cut.left_out["without weather"] == 3  # second laps that ended before the first reading
     with pytest.raises(SessionIncomplete, match="without weather"):
@@ -226,7 +227,7 @@ def test_a_session_read_again_replaces_its_laps_and_keeps_their_ids(path, rows):
 def test_alone_takes_the_other_sessions_out(path, rows):
     merged = merge(path, [rows.table], alone=True)
     assert (merged.added, merged.removed) == (29, 7_870)
-    assert merged.table["circuit"].unique().tolist() == ["Aldermoor"]
+    assert merged.table["circuit"].unique().tolist() == ["Marram"]
 
 
 def test_without_a_file_one_is_made(tmp_path, rows):
@@ -303,7 +304,7 @@ def materialize(
         error = done.failure_data_for_node("lap_times__sessions")
         assert error is not None
         assert error.error is not None
-        return False, {}, error.error.message
+        return False, {}, error.error.to_string()
     (event,) = done.asset_materializations_for_node("lap_times__sessions")
     return True, {name: entry.value for name, entry in event.metadata.items()}, ""
 
@@ -326,7 +327,7 @@ def test_without_the_client_it_fails_at_once_and_says_what_to_install(declared, 
     "wrong", [{"season": 2018}, {"season": 2024, "rounds": [0]}, {"season": 2024, "rounds": [41]}]
 )
 def test_a_season_or_a_round_out_of_bounds_is_refused(wrong):
-    with pytest.raises(ValidationError, match="greater than or equal|less than or equal"):
+    with pytest.raises(ValidationError, match=r"(greater|less) than or equal"):
         SessionsToRead(**wrong)
 
 
@@ -359,7 +360,7 @@ def test_sessions_are_read_once_and_written_once(declared, instance, server, pat
         "laps_added": 87,
     }
     assert told["dagster/row_count"] == 7_870 + 87
-    assert "| 2 | Aldermoor | race 2 | 29 |" in str(told["sessions"])
+    assert "| 2 | Marram | race 2 | 29 |" in str(told["sessions"])
     table = pd.read_csv(path)
     assert table.groupby("session").size()["race 2"] == 29
     assert not table.duplicated(merging.KEY).any()
@@ -380,7 +381,7 @@ def test_requests_are_spaced(declared, instance, server, path):
     materialize(declared, instance, season=2024, rounds=[1])
     times = [when for when, _ in server.asked]
     assert len(times) > 8
-    assert min(later - sooner for sooner, later in zip(times, times[1:], strict=False)) > 0.2
+    assert min(later - sooner for sooner, later in pairwise(times)) > 0.2
 
 
 @with_client

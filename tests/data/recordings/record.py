@@ -46,8 +46,8 @@ class Event:
 
 
 SEASON = (
-    Event(1, "Harbour Grand Prix", "Port Aldermoor", "Aldermoor", date(2024, 3, 3)),
-    Event(2, "Aldermoor Grand Prix", "Port Aldermoor", "Aldermoor", date(2024, 3, 10), sprint=True),
+    Event(1, "Harbour Grand Prix", "Port Marram", "Marram", date(2024, 3, 3)),
+    Event(2, "Marram Grand Prix", "Port Marram", "Marram", date(2024, 3, 10), sprint=True),
     Event(3, "Far Future Grand Prix", "Corvara", "Corvara", date(2099, 6, 7)),
 )
 
@@ -298,17 +298,18 @@ class Server(ThreadingHTTPServer):
 def serving(folder: Path = FEED) -> Iterator[Server]:
     """The real client's addresses lead to a local server; its own cache, limits and parsing are as they are."""
     from fastf1 import _api, events
-    from fastf1.ergast import interface
+    from fastf1.ergast import interface, legacy
 
     places = [
         (_api, "base_url"),
         (_api, "base_url_mirror"),
         (events, "_SCHEDULE_BASE_URL"),
         (interface, "BASE_URL"),
+        (legacy, "base_url"),
     ]
     before = [getattr(module, name) for module, name in places]
     with Server(folder) as server:
-        for (module, name), suffix in zip(places, ("", "", "/", "/ergast"), strict=True):
+        for (module, name), suffix in zip(places, ("", "", "/", "/ergast", "/ergast"), strict=True):
             setattr(module, name, server.url + suffix)
         Thread(target=server.serve_forever, daemon=True).start()
         try:

@@ -1,4 +1,4 @@
-"""The Dagster code location: every forecast declared under ``defs/``."""
+"""The Dagster code location: every forecast and ingestion declared under ``defs/``."""
 
 from pathlib import Path
 

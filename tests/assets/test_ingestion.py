@@ -439,10 +439,12 @@ def test_the_clients_limit_ends_the_run_and_the_next_one_goes_on_from_there(
 
 
 @with_client
-def test_renew_asks_again(declared, instance, server, path):
+def test_renew_asks_for_everything_again_and_a_retry_does_not(declared, instance, server, path):
     materialize(declared, instance, season=2024, rounds=[1])
+    server.away = {"TrackStatus": 2}
     success, told, said = materialize(declared, instance, season=2024, rounds=[1], renew=True)
     assert success, said
+    assert retries(instance) == 1
     assert server.times_asked("TimingData") == 2
     assert told["file_written"] is False
 

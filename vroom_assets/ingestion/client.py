@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from vroom_api.contract import home
-from vroom_assets.ingestion.laps import Recording, Session, SessionIncomplete
+from vroom_assets.ingestion.laps import REMEDY, Recording, Session, SessionIncomplete
 
 INSTALL = "uv pip install -e '.[fastf1]'"
 
@@ -37,7 +37,7 @@ def cache_folder() -> Path:
 
 
 class Client:
-    """A session with the client, on a cache. With `renew` nothing is believed that was read before.
+    """The client on a cache. With `renew` it forgets what it has kept.
 
     Raises:
         ClientMissing: it is not installed.
@@ -52,7 +52,9 @@ class Client:
                 f"reading sessions needs the extra `fastf1`, which is not installed: {INSTALL}"
             ) from error
         cache.mkdir(parents=True, exist_ok=True)
-        fastf1.Cache.configure(cache_dir=str(cache), force_renew=renew)
+        fastf1.Cache.configure(cache_dir=str(cache))
+        if renew:
+            fastf1.Cache.clear_cache(str(cache), deep=True)
         self._fastf1: Any = fastf1
         self._errors: Any = fastf1.exceptions
 
@@ -94,12 +96,10 @@ class Client:
             raise _exceeded(error) from error
         except (self._errors.DataNotLoadedError, ValueError) as error:
             raise Unreachable(
-                f"{session}: a part of it could not be read; the log of the run says which. Is there a network?"
+                f"{session}: a part of it could not be read, the log of the run says which; is there a network? If so, {REMEDY}"
             ) from error
         if started is None or safety_cars.empty:
-            raise SessionIncomplete(
-                f"{session}: its start or its safety cars are not known; read it again later"
-            )
+            raise SessionIncomplete(f"{session}: its start or its safety cars are not known; {REMEDY}")
         return Recording(
             session=session,
             circuit=about["Meeting"]["Circuit"]["ShortName"],

@@ -33,6 +33,7 @@ SAFETY_CAR = "[467]"  # of the codes of a track's status: safety car, virtual sa
 KINDS = {"Race": "race", "Sprint": "sprint"}
 PLACES = 5  # sessions of a weekend
 OVER_AFTER = timedelta(hours=6)  # from the planned start: until then laps may still come or be corrected
+REMEDY = "read it again later, or give the `rounds` without it"
 
 
 class SessionIncomplete(Exception):
@@ -109,7 +110,7 @@ def rows_of(recording: Recording, known_after: timedelta) -> Rows:
     """
     session, laps = recording.session, recording.laps
     if _unknown(laps["Driver"]).any():
-        raise SessionIncomplete(f"{session}: the list of drivers is not there; read it again later")
+        raise SessionIncomplete(f"{session}: the list of drivers is not there; {REMEDY}")
     laps = laps.assign(compound=laps["Compound"].str.lower(), **_weather(laps, recording.weather))
     left_out: dict[str, int] = {}
     for reason, missing in (
@@ -127,7 +128,7 @@ def rows_of(recording: Recording, known_after: timedelta) -> Rows:
             left_out[reason] = int(gone.sum())
         laps = laps[~gone]
     if laps.empty:
-        raise SessionIncomplete(f"{session}: no lap has all that is needed ({left_out}); read it again later")
+        raise SessionIncomplete(f"{session}: no lap has all that is needed ({left_out}); {REMEDY}")
 
     zero = pd.Timestamp(session.starts) - recording.started
     lap_time = laps["LapTime"].dt.round("ms")

@@ -31,7 +31,7 @@ class Sessions(dg.Component, dg.Model, dg.Resolvable):
     )
     retries: int = Field(3, ge=0, le=10, description="of a run that did not reach the services")
     retry_seconds: float = Field(
-        20, ge=0, le=300, description="before the first retry; doubled for each other"
+        20, ge=0, le=300, description="before the first retry; then 3 times as long, then 7 times"
     )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -48,7 +48,9 @@ class SessionsToRead(dg.Config):
     races: bool = True
     sprints: bool = True
     alone: bool = Field(False, description="take all other sessions out of the file, the generated ones too")
-    renew: bool = Field(False, description="read again what the client has kept; corrections come so")
+    renew: bool = Field(
+        False, description="forget what the client has kept: corrections come so, and all is read again"
+    )
 
 
 def sessions_asset(declared: Sessions) -> dg.AssetsDefinition:
@@ -71,7 +73,7 @@ def sessions_asset(declared: Sessions) -> dg.AssetsDefinition:
         from vroom_assets.ingestion import client, laps, merge
 
         try:
-            return dg.MaterializeResult(metadata=read(declared, config, context.log.info))
+            return dg.MaterializeResult(metadata=read(declared, config, context))
         except (client.Unreachable, laps.SessionIncomplete, merge.FileChanged) as error:
             raise dg.Failure(description=str(error)) from error
         except (client.ClientMissing, client.RateExceeded, merge.FileRefused, NothingToRead) as error:
@@ -84,21 +86,24 @@ class NothingToRead(Exception):
     """The calendar has no such session, or it is not over yet."""
 
 
-def read(declared: Sessions, config: SessionsToRead, say: Any) -> dict[str, Any]:
+def read(declared: Sessions, config: SessionsToRead, context: dg.AssetExecutionContext) -> dict[str, Any]:
     """Read all that is asked for, then write it in one step; returns what the asset's page shows."""
     from vroom_assets.ingestion.client import Client, cache_folder
     from vroom_assets.ingestion.laps import rows_of, sessions_of
     from vroom_assets.ingestion.merge import merge
 
     began = time.monotonic()
-    client = Client(cache_folder(), renew=config.renew)
+    # A retry goes on from what the first try has read.
+    client = Client(cache_folder(), renew=config.renew and context.retry_number == 0)
     due = sessions_due(sessions_of(client.calendar(config.season), config.season), config)
     known_after = timedelta(seconds=declared.known_after_seconds)
     circuits, tables, left_out = [], [], dict[str, int]()
     for session in due:
         recording = client.record(session)
         rows = rows_of(recording, known_after)
-        say(f"{session}, {recording.circuit}: {len(rows.table)} laps, left out: {rows.left_out or 'none'}")
+        context.log.info(
+            f"{session}, {recording.circuit}: {len(rows.table)} laps, left out: {rows.left_out or 'none'}"
+        )
         circuits.append(recording.circuit)
         tables.append(rows.table)
         for reason, count in rows.left_out.items():

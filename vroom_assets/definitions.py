@@ -1,8 +1,12 @@
-"""The Dagster code location: every forecast declared under ``defs/`` (or the folder VROOM_DEFS)."""
+"""The Dagster code location: every forecast declared under ``defs/`` (or the folder VROOM_DEFS), and the ingestions."""
+
+from pathlib import Path
 
 import dagster as dg
 
-from vroom_assets import automation, declaration, forecast, resources
+from vroom_assets import automation, declaration, forecast, ingestion, resources
+
+INGESTIONS = Path(ingestion.__file__).parent
 
 
 @dg.definitions
@@ -18,5 +22,10 @@ def defs() -> dg.Definitions:
         sensors=[automation.report_failures],
     )
     return dg.Definitions.merge(
-        *(forecast.declared(folder, shared) for folder in declaration.folders()), shared
+        *(forecast.declared(folder, shared) for folder in declaration.folders()),
+        *(
+            forecast.component_tree(file.parent).build_defs(file.parent)
+            for file in sorted(INGESTIONS.glob("*/defs.yaml"))
+        ),
+        shared,
     )

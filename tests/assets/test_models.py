@@ -291,4 +291,5 @@ def test_a_curve_through_bins_that_are_all_but_equal_gives_numbers():
     frame = pd.DataFrame({"x": np.concatenate([np.linspace(0.01, 0.3, 364), np.full(25, same)])})
     target = (np.arange(389) % 7 == 0).astype(float)
     price = Candidate(family=Family.FEATURE, features=["x"], calibration="isotonic")
-    assert np.isfinite(fit_all({"one": price}, frame, target, 0)["one"].predict(frame)).all()
+    higher = pd.DataFrame({"x": np.linspace(0.0, 1.0, 11)})
+    assert np.isfinite(fit_all({"one": price}, frame, target, 0)["one"].predict(higher)).all()

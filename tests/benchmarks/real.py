@@ -14,8 +14,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from vroom_assets.spec import ForecastSpec
+
 ROOT = Path(__file__).parents[2]
 VARIABLE, DEFAULT = "VROOM_REAL_DATA", "../shared/data"
+
+
+Change = Callable[[ForecastSpec], ForecastSpec]
 
 
 class Adapter(NamedTuple):
@@ -24,6 +29,7 @@ class Adapter(NamedTuple):
     files: tuple[str, ...]
     write: Callable[[list[Path], Path], None]
     notes: tuple[str, ...]
+    change: Change = lambda spec: spec
 
 
 def place() -> Path:
@@ -31,8 +37,8 @@ def place() -> Path:
     return (ROOT / os.environ.get(VARIABLE, DEFAULT)).resolve()
 
 
-def write(forecast: str, out: Path) -> tuple[str, ...]:
-    """Write the CSVs of one forecast to a folder and return what is to be known about them.
+def write(forecast: str, out: Path) -> tuple[tuple[str, ...], Change]:
+    """Write the CSVs of one forecast to a folder; return what is to be known, and what the declaration leaves out.
 
     Raises:
         FileNotFoundError: the real files are not there; the message names them and says where they are looked for.
@@ -40,9 +46,11 @@ def write(forecast: str, out: Path) -> tuple[str, ...]:
     adapter = ADAPTERS[forecast]
     paths = [place() / file for file in adapter.files]
     if missing := [str(path) for path in paths if not path.exists()]:
-        raise FileNotFoundError(f"{', '.join(missing)} not there; {VARIABLE} names the folder of the real data")
+        raise FileNotFoundError(
+            f"{', '.join(missing)} not there; {VARIABLE} names the folder of the real data"
+        )
     adapter.write(paths, out)
-    return adapter.notes
+    return adapter.notes, adapter.change
 
 
 def reservations(paths: list[Path], out: Path) -> None:
@@ -120,6 +128,13 @@ def market_resolution(paths: list[Path], out: Path) -> None:
     ).to_csv(out / "prices.csv", index=False)
 
 
+def quoted_this_week(spec: ForecastSpec) -> ForecastSpec:
+    """Without the weeks that have no price of their own."""
+    [(name, statement)] = spec.examples_sql.items()
+    kept = f"select * from ({statement.strip().rstrip(';')}) where price_mean_7 is not null"
+    return spec.model_copy(update={"examples_sql": {name: kept}})
+
+
 def _midnight(days: pd.Series) -> pd.Series:
     return pd.to_datetime(days).dt.strftime("%Y-%m-%d %H:%M:%S")
 
@@ -158,5 +173,6 @@ ADAPTERS = {
             "volume, spread and category are not in the data: one value for all",
             "a market without an opening day counts as opened when its price was first taken",
         ),
+        quoted_this_week,
     ),
 }

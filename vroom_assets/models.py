@@ -300,7 +300,9 @@ def _calibrated(
         return Calibrated(base, np.empty(0), np.array([line.intercept_[0], line.coef_[0, 0]]), logits=True)
     # Through the means of bins, not through single rows: where two neighbours differ it would jump.
     parts = np.array_split(np.argsort(unseen, kind="stable"), min(CALIBRATION_BINS, len(target)))
-    x, places = np.unique([unseen[part].mean() for part in parts], return_inverse=True)
+    # Bins whose means differ in the last digits alone are one point: between them there is no slope to tell.
+    means = np.round([unseen[part].mean() for part in parts], CALIBRATION_DIGITS)
+    x, places = np.unique(means, return_inverse=True)
     rows = np.bincount(places, [len(part) for part in parts])
     share = np.bincount(places, [target[part].sum() for part in parts]) / rows
     rising = IsotonicRegression().fit_transform(x, share, sample_weight=rows)
@@ -309,6 +311,7 @@ def _calibrated(
 
 CALIBRATION_FOLDS = 5
 CALIBRATION_BINS = 30
+CALIBRATION_DIGITS = 9
 SUREST = 0.005  # that an isotonic curve may be: its ends are few rows, and often all alike
 
 

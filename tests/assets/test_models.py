@@ -282,3 +282,14 @@ def test_a_curve_of_probabilities_is_fitted_on_groups_that_its_model_has_not_see
     together = fit_all({"one": forest}, frame, target, 0)["one"].predict(frame)
     assert np.abs(apart - 0.5).mean() < 0.15
     assert np.abs(together - 0.5).mean() > 0.4
+
+
+def test_a_curve_through_bins_that_are_all_but_equal_gives_numbers():
+    """The mean of 13 equal numbers may differ from that of 12 in the last digit, and then is another bin."""
+    same = float.fromhex("0x1.91b41c6e3f13dp-2")
+    assert np.full(13, same).mean() > np.full(12, same).mean()
+    frame = pd.DataFrame({"x": np.concatenate([np.linspace(0.01, 0.3, 364), np.full(25, same)])})
+    target = (np.arange(389) % 7 == 0).astype(float)
+    price = Candidate(family=Family.FEATURE, features=["x"], calibration="isotonic")
+    higher = pd.DataFrame({"x": np.linspace(0.0, 1.0, 11)})
+    assert np.isfinite(fit_all({"one": price}, frame, target, 0)["one"].predict(higher)).all()

@@ -11,7 +11,7 @@ import pytest
 from tests.benchmarks import real
 from tests.benchmarks.accuracy import declared, markdown, report, warehouse
 from tests.benchmarks.measured import NESTED, Measured, measure, table
-from tests.benchmarks.yardsticks import YARDSTICKS, forward, validated
+from tests.benchmarks.yardsticks import YARDSTICKS, validated
 from tests.conftest import ROOT
 from vroom_assets import dataset
 from vroom_assets.spec import Kind
@@ -28,7 +28,7 @@ def generated(forecast: str, folder: Path, **options: int) -> Path:
 def upcoming(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """200 vehicles, forward in time, with two candidates and what they are compared with."""
     folder = generated("upcoming_reservations", tmp_path_factory.mktemp("upcoming"), vehicles=200)
-    spec = validated(repeats=1, folds=3, inner_folds=2)(forward(declared("upcoming_reservations")))
+    spec = validated(repeats=1, folds=3, inner_folds=2)(declared("upcoming_reservations"))
     kept = {name: spec.candidates[name] for name in ("listing_only", "history")}
     spec = spec.model_copy(update={"candidates": kept})
     data = dataset.read(warehouse(spec, folder), spec)
@@ -106,7 +106,7 @@ def test_real_data_that_are_not_there_are_said_to_be_missing_and_where(tmp_path,
 
 
 def test_the_report_has_a_table_per_protocol_and_says_which_promises_are_kept(tmp_path, monkeypatch, capsys):
-    folder = generated("upcoming_reservations", tmp_path, vehicles=100)
+    folder = generated("upcoming_reservations", tmp_path, vehicles=200)
     spec = validated(folds=2, inner_folds=2)(declared("upcoming_reservations"))
     kept = {name: spec.candidates[name] for name in ("listing_only", "history")}
     once = replace(YARDSTICKS["upcoming_reservations"], repeats=1)

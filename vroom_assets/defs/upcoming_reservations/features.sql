@@ -6,5 +6,7 @@ select
     ln(actual_price / recommended_price) as log_price_ratio,
     90.0 * (reservations_so_far + 3.0) / (days_listed + 180.0) as shrunk_rate,
     ln(90.0 * (reservations_so_far + 3.0) / (days_listed + 180.0)) as log_rate,
+    -- how far the rate is to be believed: the less of a history, the more the listing counts
+    days_listed / (days_listed + 180.0) as experience,
     (reservations_last_90 + 1.5) / 2.0 as recent_rate
 from inputs

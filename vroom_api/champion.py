@@ -319,14 +319,6 @@ def bounds_of(field: InputField) -> Bounds:
     return Bounds(minimum, above, maximum)
 
 
-def example_of(manifest: Manifest) -> dict[str, float | str | None]:
-    """A request that the declaration gives, by name."""
-    return {
-        field.name: round(field.example) if field.type == "integer" else field.told(field.example)
-        for field in manifest.inputs
-    }
-
-
 def said_of(manifest: Manifest) -> str:
     """What the number is, in words."""
     if manifest.kind == "binary":

@@ -11,7 +11,7 @@ from litestar import MediaType, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter, PathParameter, QueryParameter
 
-from vroom_api.champion import Champion, ChampionWatch, Reload, example_of, said_of
+from vroom_api.champion import Champion, ChampionWatch, Reload, said_of
 from vroom_api.contract import FeatureField, InputField, Recipe
 from vroom_api.forecasts import Forecasts
 from vroom_api.freshness import Verdict, ages
@@ -239,7 +239,7 @@ def forecast_of(forecasts: Forecasts, watch: ChampionWatch) -> Forecast:
     return Forecast(
         **parts_of(forecasts, watch),
         inputs=champion.manifest.inputs if champion else [],
-        example=example_of(champion.manifest) if champion else {},
+        example=champion.manifest.example if champion else {},
         champion=model_of(champion) if champion else None,
     )
 

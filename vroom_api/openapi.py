@@ -17,7 +17,7 @@ from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from vroom_api.advice_routes import Advice, Options
-from vroom_api.champion import Champion, example_of, said_of
+from vroom_api.champion import Champion, said_of
 from vroom_api.forecasts import Forecasts
 from vroom_api.pages import page, table, text
 from vroom_api.problems import MEDIA_TYPE
@@ -180,7 +180,7 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
     request.pop("required", None)  # nothing is, of an entity that is stored
     request |= {
         "description": f"One {champion.manifest.entity}: its inputs, or the id by which they are stored.",
-        "examples": [example_of(champion.manifest)],
+        "examples": [champion.manifest.example],
         "anyOf": [{"required": needed}, {"required": ["entity_id"]}],
     }
     for told in answer["properties"].values():

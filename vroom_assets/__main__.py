@@ -298,14 +298,10 @@ def _curl(api: str) -> str:
         manifest = read_bundle(bundle_folder(name, pointer.version), pointer.manifest_sha256).manifest
     except BundleError:
         return "(no champion yet: repair what the log says and press Materialize all in Dagster)"
-    example = {
-        field.name: round(field.example) if field.type == "integer" else field.example
-        for field in manifest.inputs
-    }
     key = ""
     if os.environ.get("VROOM_AUTH", "").lower() == "on":
         key = f'-H "Authorization: Bearer $(cat {shlex.quote(str(home() / "admin.key"))})" '
-    content = shlex.quote(json.dumps(example))
+    content = shlex.quote(json.dumps(manifest.example))
     return f"curl -s {api}/predict {key}-H 'content-type: application/json' -d {content}"
 
 

@@ -57,6 +57,7 @@ class System:
     """A copy of the project with a home and data of its own, and the processes of a start in it."""
 
     folder: Path
+    forecast: str = NAME
     process: subprocess.Popen | None = None
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -77,6 +78,7 @@ class System:
             "PYTHONPATH": str(self.project),
             "VROOM_HOME": str(self.folder / "home"),
             "VROOM_DATA": str(self.folder / "data"),
+            "VROOM_FORECAST": self.forecast,
             **{f"VROOM_{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
         }
         return clean | own
@@ -125,7 +127,8 @@ class System:
         return httpx.post(self.url("api") + "/predict", json=VEHICLE, timeout=10).json()["model_version"]
 
     def runs(self) -> list[dict]:
-        query = "{ runsOrError { ... on Runs { results { runId jobName status tags { key value } } } } }"
+        query = """{ runsOrError { ... on Runs {
+            results { runId jobName status startTime endTime tags { key value } } } } }"""
         return self.graphql(query)["runsOrError"]["results"]
 
     def launch(self, assets: list[str], job: str = "__ASSET_JOB") -> str:

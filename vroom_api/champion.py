@@ -32,14 +32,14 @@ from vroom_api.contract import (
 )
 from vroom_api.entities import Entities
 from vroom_api.freshness import Verdict, ages
-from vroom_api.prediction import EntityId, Origin
+from vroom_api.prediction import EntityId, Origin, Tags
 from vroom_api.reasons import Explanation
 from vroom_api.support import Limits, Outside, limits_of
 
 log = logging.getLogger(__name__)
 
 LOWEST_LEVEL, USUAL_LEVEL, HIGHEST_LEVEL = 0.5, 0.9, 0.99
-OPTIONS = ("level", "explain", "entity_id")  # of a request, beside its inputs
+OPTIONS = ("level", "explain", "entity_id", "tags")  # of a request, beside its inputs
 EXACT_INTEGER = 2**53  # beyond it float64 skips integers
 FEATURE_TOLERANCE = 1e-9  # absolute, for features that are zero
 
@@ -249,6 +249,13 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
             "what is stored of it"
         ),
     ]
+    usual = f", e.g. {' and '.join(manifest.tags)}" if manifest.tags else ""
+    tags = Annotated[
+        Tags,
+        msgspec.Meta(
+            description=f"words to sort predictions by{usual}; recorded, and no part of the prediction"
+        ),
+    ]
     # Attributes are numbered, so that an input may have any name.
     return msgspec.defstruct(
         "Request",
@@ -257,6 +264,7 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
             ("level", level, USUAL_LEVEL),
             ("explain", explained, False),
             ("entity_id", entity | None, None),
+            ("tags", tags | None, None),
         ],
         rename={f"input{place}": name for place, name in enumerate(names)},
         frozen=True,

@@ -227,6 +227,15 @@ class Manifest(Record, frozen=True):
     advice: dict[str, Lever] = {}
     freshness: FreshnessPolicy = FreshnessPolicy()
     fallback: Fallback | None = None
+    tags: list[str] = []  # what errors were told by in training, and predictions are recorded with
+
+    @property
+    def example(self) -> dict[str, float | str | None]:
+        """A request that it answers, by name."""
+        return {
+            field.name: round(field.example) if field.type == "integer" else field.told(field.example)
+            for field in self.inputs
+        }
 
     @property
     def example(self) -> dict[str, float | str | None]:

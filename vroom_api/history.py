@@ -44,6 +44,7 @@ class Recorded(msgspec.Struct, frozen=True):
     manifest_sha256: str
     data_version: str
     latency_us: int
+    tags: dict[str, str] | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -62,6 +63,7 @@ class Filter(msgspec.Struct, frozen=True):
     entity_id: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    tag: tuple[str, str] | None = None  # name and value
 
 
 def prediction(engine: sa.Engine, identifier: str) -> Recorded:
@@ -167,6 +169,9 @@ def _query(wanted: Filter, before: str | None) -> sa.Select[Any]:
         query = query.where(predictions.c.id >= first_id(wanted.start))
     if wanted.end is not None:
         query = query.where(predictions.c.id < first_id(wanted.end))
+    if wanted.tag is not None:
+        name, value = wanted.tag
+        query = query.where(predictions.c.tags[name].as_string() == value)
     if before is not None:
         query = query.where(predictions.c.id < before)
     return query

@@ -38,7 +38,7 @@ from vroom_api.contract import Calibration, Fallback, InputField, Manifest
 from vroom_api.entities import NotReadable
 from vroom_api.forecasts import Forecasts
 from vroom_api.freshness import Ages, Expired, admit
-from vroom_api.prediction import LONGEST_TEXT, Notes, caller_of, fits
+from vroom_api.prediction import LONGEST_TEXT, MOST_TAGS, Notes, Tags, caller_of, fits
 from vroom_api.problems import Fault, Problem
 from vroom_api.reasons import Explanation, NotExplainable, explain
 from vroom_api.record import NotRecorded, Recorder
@@ -157,8 +157,8 @@ def predict_one(champion: Champion, body: bytes, notes: Notes | None = None) -> 
     return answered(champion, request, predictions.item(), features[0].tolist(), notes)
 
 
-Request = tuple[list[float], float, bool, str | None, Taken | msgspec.UnsetType]
-"""Inputs, level, explain, entity id, and which inputs were taken from what is stored of it."""
+Request = tuple[list[float], float, bool, str | None, dict[str, str] | None, Taken | msgspec.UnsetType]
+"""Inputs, level, explain, entity id, tags, and which inputs were taken from what is stored of the entity."""
 
 
 def decoded(champion: Champion, body: bytes) -> Request:
@@ -171,20 +171,26 @@ def decoded(champion: Champion, body: bytes) -> Request:
         request = champion.decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
-    *row, level, explained, entity_id = msgspec.structs.astuple(request)
-    taken = complete(champion, row, entity_id) if msgspec.UNSET in row else msgspec.UNSET
+    *row, level, explained, entity_id, tags = msgspec.structs.astuple(request)
+    taken: Taken | msgspec.UnsetType = msgspec.UNSET
+    if msgspec.UNSET in row:
+        taken, stored = complete(champion, row, entity_id)
+        tags = (stored | (tags or {})) or None
     if champion.coded:
         row = row_of(champion, row)
-    return row, level, explained, entity_id, taken
+    return row, level, explained, entity_id, tags, taken
 
 
 def complete(
     champion: Champion, row: list[Any], entity_id: str | None, number: int | None = None
-) -> Taken | msgspec.UnsetType:
+) -> tuple[Taken | msgspec.UnsetType, dict[str, str]]:
     """Fill in, in place, the inputs that a request left out: from what is stored, else with nothing.
 
     Args:
         number: of the row in its batch.
+
+    Returns:
+        what was taken from what is stored, and the tags that are stored with it.
 
     Raises:
         Problem: 422 for an input that has to be given, 404 if it is an entity of which nothing is stored,
@@ -211,7 +217,10 @@ def complete(
     missing = [fields[place] for place in left_out if row[place] is None and not fields[place].nullable]
     if missing:
         raise _incomplete(champion, missing, entity_id, number)
-    return Taken(stored.as_of, names) if stored is not None and names else msgspec.UNSET
+    if stored is None or not names:
+        return msgspec.UNSET, {}
+    tags = {name: str(known[name]) for name in champion.manifest.tags if known.get(name) is not None}
+    return Taken(stored.as_of, names), tags
 
 
 def _incomplete(
@@ -257,7 +266,7 @@ def answered(
     Raises:
         Problem: 422 without a finite prediction or reasons, 503 if the champion has expired.
     """
-    row, level, explained, entity_id, taken = request
+    row, level, explained, entity_id, tags, taken = request
     ages = admitted(champion)
     fallback = champion.manifest.fallback_of(row)
     needed = known if fallback is None else _read_by(fallback, champion.manifest, known)
@@ -276,7 +285,7 @@ def answered(
         reasons_of(champion, row) if explained else msgspec.UNSET,
         prediction_id=msgspec.UNSET
         if notes is None
-        else notes.take(champion.origin, row, known, value, interval, entity_id),
+        else notes.take(champion.origin, row, known, value, interval, entity_id, tags),
         stored=taken,
         **({} if fallback is None else {"fallback": fallback.description}),
     )
@@ -313,12 +322,12 @@ def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None
     taken: dict[int, Taken | msgspec.UnsetType] = {}
     for number, given in enumerate(told):
         if msgspec.UNSET in given:
-            row = list(given[:-3])
-            taken[number] = complete(champion, row, given[-1], number)
-            told[number] = (*row, *given[-3:])
+            *row, level, explain, entity_id, tags = given
+            taken[number], stored = complete(champion, row, entity_id, number)
+            told[number] = (*row, level, explain, entity_id, (stored | (tags or {})) or None)
     if champion.coded:
-        told = [(*row_of(champion, list(fields[:-3])), *fields[-3:]) for fields in told]
-    table = np.array([fields[:-1] for fields in told], dtype=np.float64)
+        told = [(*row_of(champion, list(fields[:-4])), *fields[-4:]) for fields in told]
+    table = np.array([fields[:-2] for fields in told], dtype=np.float64)
     rows, levels, explained = np.ascontiguousarray(table[:, :-2]), table[:, -2].tolist(), table[:, -1]
     if explained.sum() > MOST_EXPLAINED:
         detail = f"explain: reasons are given for up to {MOST_EXPLAINED} rows of a batch"
@@ -346,8 +355,8 @@ def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None
         answers[place] = msgspec.structs.replace(
             answers[place], interval=interval, fallback=fallback.description
         )
-    for place, stored in taken.items():
-        answers[place] = msgspec.structs.replace(answers[place], stored=stored)
+    for place, found in taken.items():
+        answers[place] = msgspec.structs.replace(answers[place], stored=found)
     for place in np.flatnonzero(np.logical_not(usual)).tolist():
         strange = outside(manifest, rows[place].tolist(), features[place].tolist())
         answers[place] = msgspec.structs.replace(answers[place], outside=strange)
@@ -355,15 +364,15 @@ def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None
         answers[place] = msgspec.structs.replace(
             answers[place], reasons=reasons_of(champion, rows[place].tolist())
         )
-    entity_ids = [fields[-1] for fields in told]
-    kept = noted(champion, notes, entity_ids, rows.tolist(), features.tolist(), answers)
+    names = [fields[-2:] for fields in told]
+    kept = noted(champion, notes, names, rows.tolist(), features.tolist(), answers)
     return _encode(kept), len(kept)
 
 
 def noted(
     champion: Champion,
     notes: Notes | None,
-    entity_ids: Sequence[str | None],
+    names: Sequence[tuple[str | None, dict[str, str] | None]],
     rows: Sequence[list[float]],
     features: Sequence[list[float]],
     answers: list[Any],
@@ -374,9 +383,9 @@ def noted(
     return [
         msgspec.structs.replace(
             answer,
-            prediction_id=notes.take(champion.origin, row, known, answer.value, answer.interval, entity_id),
+            prediction_id=notes.take(champion.origin, row, known, answer.value, answer.interval, *name),
         )
-        for entity_id, row, known, answer in zip(entity_ids, rows, features, answers, strict=True)
+        for name, row, known, answer in zip(names, rows, features, answers, strict=True)
     ]
 
 
@@ -508,6 +517,13 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
         allowed = f"1..{LONGEST_TEXT} characters without control characters"
         detail = f"{where}entity_id: {_shown(entity_id)} is not {allowed}"
         found.append(Fault("entity_id", detail, allowed, row))
+    if "tags" in content:
+        try:
+            msgspec.convert(content["tags"], Tags | None)
+        except msgspec.ValidationError as error:
+            allowed = f'up to {MOST_TAGS} names with texts, e.g. {{"session": "2024 race"}}'
+            detail = f"{where}tags: {str(error).partition(' - at ')[0]}; they are {allowed}"
+            found.append(Fault("tags", detail, allowed, row))
     return found
 
 

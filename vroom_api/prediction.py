@@ -16,7 +16,10 @@ from vroom_api.contract import Manifest
 LONGEST_TEXT = 128  # of caller and entity id, as the table declares
 # The look-ahead is for Python, whose `$` would let a newline follow.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$(?!\n)"
+MOST_TAGS = 8
+TagName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 EntityId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT, pattern=NO_CONTROL_CHARACTERS)]
+Tags = Annotated[dict[TagName, EntityId], msgspec.Meta(max_length=MOST_TAGS)]
 _unfit = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]").search
 
 
@@ -69,6 +72,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     high: float
     level: float
     latency_us: int
+    tags: dict[str, str] | None = None
 
 
 class Notes:
@@ -87,6 +91,7 @@ class Notes:
         value: float,
         interval: Interval,
         entity_id: str | None = None,
+        tags: dict[str, str] | None = None,
     ) -> str:
         """Note one prediction; its id."""
         identifier = new_id()
@@ -104,6 +109,7 @@ class Notes:
                 interval.high,
                 interval.level,
                 latency_us,
+                tags,
             )
         )
         return identifier

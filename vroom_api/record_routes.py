@@ -23,6 +23,7 @@ from vroom_api.history import LARGEST_PAGE, Filter, Page, ParquetUnavailable, Un
 from vroom_api.keys import Role
 from vroom_api.lineage import Lineage
 from vroom_api.outcomes import MOST_AT_ONCE, BadOutcome, OtherValue, Outcome, Received, UnknownSubject
+from vroom_api.performance import Performance, performance
 from vroom_api.prediction import NO_CONTROL_CHARACTERS, caller_of
 from vroom_api.problems import MEDIA_TYPE, Fault, Problem, documented, respond
 from vroom_api.record import RETRY_AFTER
@@ -32,6 +33,10 @@ _CHUNK = 1 << 16
 
 Forecast = Annotated[
     str | None,
+    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=64, description="name of the forecast"),
+]
+NamedForecast = Annotated[
+    str,
     QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=64, description="name of the forecast"),
 ]
 Version = Annotated[
@@ -54,6 +59,17 @@ Since = Annotated[
 Until = Annotated[
     str | None,
     QueryParameter(schema_extra={"format": "date-time"}, description="earlier; UTC where no offset is given"),
+]
+Tag = Annotated[
+    str | None,
+    QueryParameter(
+        pattern=r"^[a-z][a-z0-9_]{0,63}:[^\x00-\x1f\x7f]{1,128}$(?!\n)",
+        description="recorded with it, as name:text",
+    ),
+]
+TagName = Annotated[
+    str | None,
+    QueryParameter(pattern=r"^[a-z][a-z0-9_]{0,63}$(?!\n)", description="name of a tag to sort by"),
 ]
 Before = Annotated[UUID | None, QueryParameter(description="`next` of the page before")]
 Limit = Annotated[int, QueryParameter(ge=1, le=LARGEST_PAGE, description="predictions on a page")]
@@ -110,7 +126,7 @@ class _OutcomesOperation(Operation):
 def record_routes(
     database: Callable[[], sa.Engine], root: Path, forecasts: Forecasts
 ) -> list[HTTPRouteHandler]:
-    """GET /predictions, /predictions/{id}, /predictions/export, POST /outcomes.
+    """GET /predictions, /predictions/{id}, /predictions/export, /performance, POST /outcomes.
 
     Args:
         database: opens the serving database, once.
@@ -134,11 +150,18 @@ def record_routes(
         entity_id: EntityId = None,
         since: Since = None,
         until: Until = None,
+        tag: Tag = None,
         before: Before = None,
         limit: Limit = 100,
     ) -> Page:
         wanted = Filter(
-            forecast, version, caller, entity_id, _moment("since", since), _moment("until", until)
+            forecast,
+            version,
+            caller,
+            entity_id,
+            _moment("since", since),
+            _moment("until", until),
+            _tag(tag),
         )
         return history.page(database(), wanted, before=str(before) if before else None, size=limit)
 
@@ -190,9 +213,16 @@ def record_routes(
         entity_id: EntityId = None,
         since: Since = None,
         until: Until = None,
+        tag: Tag = None,
     ) -> Stream:
         wanted = Filter(
-            forecast, version, caller, entity_id, _moment("since", since), _moment("until", until)
+            forecast,
+            version,
+            caller,
+            entity_id,
+            _moment("since", since),
+            _moment("until", until),
+            _tag(tag),
         )
         headers = {"content-disposition": f'attachment; filename="predictions.{format}"'}
         if format == "csv":
@@ -202,6 +232,36 @@ def record_routes(
         except ParquetUnavailable as error:
             raise Problem(501, "parquet-unavailable", str(error)) from None
         return Stream(_chunks(file), media_type="application/vnd.apache.parquet", headers=headers)
+
+    @get(
+        "/performance",
+        operation_id="performance",
+        summary="How good a forecast's predictions turned out, as outcomes tell it",
+        description=(
+            "Of recorded predictions whose outcomes were told by `prediction_id`: mean absolute error, root mean "
+            "squared error, bias, and the share of outcomes inside the interval; all together and, with `by`, for each "
+            "text of a tag."
+        ),
+        tags=["record"],
+        exception_handlers=_unavailable,
+        responses={503: _away},
+        sync_to_thread=True,
+    )
+    def performed(
+        forecast: NamedForecast,
+        by: TagName = None,
+        version: Version = None,
+        since: Since = None,
+        until: Until = None,
+    ) -> Performance:
+        return performance(
+            database(),
+            forecast,
+            by=by,
+            version=version,
+            start=_moment("since", since),
+            end=_moment("until", until),
+        )
 
     @post(
         "/outcomes",
@@ -234,7 +294,7 @@ def record_routes(
         except OtherValue as error:
             raise Problem(409, "other-value", str(error)) from None
 
-    return [page, chain, export, tell]
+    return [page, chain, export, performed, tell]
 
 
 def _verify(database: Callable[[], sa.Engine], identifier: str, root: Path) -> Lineage:
@@ -293,6 +353,13 @@ def _moment(name: str, told: str | None) -> datetime | None:
         detail = f"{name}: {told[:40]!r} is not {allowed}"
         raise Problem(400, "bad-request", detail, faults=[Fault(name, detail, allowed)]) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _tag(told: str | None) -> tuple[str, str] | None:
+    if told is None:
+        return None
+    name, _, value = told.partition(":")
+    return name, value
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from vroom_api.prediction import Origin, Prediction, first_id, time_of
 
 _COLUMNS = (
     "id", "time", "forecast", "caller", "entity_id", "inputs", "features", "value", "low", "high", "level",
-    "version", "generation", "manifest_sha256", "data_version", "latency_us",
+    "version", "generation", "manifest_sha256", "data_version", "latency_us", "tags",
 )  # fmt: skip
 
 
@@ -179,12 +179,13 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
         origin.manifest_sha256,
         origin.data_version,
         made.latency_us,
+        made.tags,
     )
 
 
 def _row(made: Prediction) -> tuple[Any, ...]:
     """The values of `_COLUMNS` as SQLAlchemy keeps them in SQLite."""
-    identifier, moment, forecast, caller, entity, inputs, features, *rest = _cells(made)
+    identifier, moment, forecast, caller, entity, inputs, features, *rest, tags = _cells(made)
     return (
         identifier,
         moment.isoformat(" ", "microseconds")[:26],
@@ -194,6 +195,7 @@ def _row(made: Prediction) -> tuple[Any, ...]:
         msgspec.json.encode(inputs).decode(),
         msgspec.json.encode(features).decode(),
         *rest,
+        None if tags is None else msgspec.json.encode(tags).decode(),
     )
 
 

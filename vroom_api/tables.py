@@ -54,6 +54,9 @@ predictions = sa.Table(
     sa.Column("manifest_sha256", sa.String(64), nullable=False, doc="of the champion's manifest"),
     sa.Column("data_version", sa.String(64), nullable=False),
     sa.Column("latency_us", sa.Integer, nullable=False, doc="microseconds from request to value"),
+    sa.Column(
+        "tags", sa.JSON(none_as_null=True), nullable=True, doc="name -> text, as the caller sorts them"
+    ),
     comment="every answered prediction, written before it was answered",
     sqlite_with_rowid=False,
 )
@@ -126,10 +129,26 @@ def open_database(url: str | None = None) -> sa.Engine:
 
 def _create_tables(engine: sa.Engine) -> None:
     """Create what is missing, one process at a time: several start at once on a new database."""
-    if set(metadata.tables) <= set(sa.inspect(engine).get_table_names()):
+    if not _missing(engine):
         return
     with exclusive(engine) as connection:
         metadata.create_all(connection)
+        for column in _missing(connection):
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}")
+
+
+def _missing(bind: sa.Engine | sa.Connection) -> list[sa.Column[Any]]:
+    """Columns that the database lacks; an older version of the service made it, or none did."""
+    inspector = sa.inspect(bind)
+    there = set(inspector.get_table_names())
+    found: list[sa.Column[Any]] = []
+    for table in metadata.sorted_tables:
+        known = (
+            {column["name"] for column in inspector.get_columns(table.name)} if table.name in there else set()
+        )
+        found += [column for column in table.columns if column.name not in known]
+    return found
 
 
 @contextmanager

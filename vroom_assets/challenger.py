@@ -36,13 +36,14 @@ from vroom_assets.models import Fitted, fit_all
 from vroom_assets.resources import MANIFEST_TAG, tracking_uri
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
 from vroom_assets.spec import Fallback as Declined
-from vroom_assets.training import MEASURES, Measures, Search, calibration_of, reference, summary
+from vroom_assets.training import MEASURES, Measures, Search, calibration_of, error_by, reference, summary
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 GOLDEN_ROWS = 24
 BACKGROUND_ROWS = 64
 LEVELS = 20  # an integer input with at most so many values, each seen often, is discrete
 DAY = 86_400.0
+MLFLOW_TAG = 5_000  # characters that it may have
 
 
 @dataclass(frozen=True)
@@ -293,6 +294,10 @@ def register(
     }.items():
         tracking.log_figure(canvas, f"plots/{name}.png")
     tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
+    for name, values in dataset.tags.items():
+        parts = error_by(values, found, dataset.target, measures)
+        tracking.log_text(parts.to_csv(index=False), f"error_by_{name}.csv")
+        tracking.set_tag(f"vroom.{name}", ", ".join(sorted(parts["value"]))[:MLFLOW_TAG])
 
     logged = tracking.onnx.log_model(
         onnx.load_model_from_string(exported.model),
@@ -335,6 +340,7 @@ def register(
         advice=levers(spec),
         freshness=freshness_policy(spec),
         fallback=fallback,
+        tags=spec.entity.tags,
     )
     golden = golden_rows(dataset, exported, definitions, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class Dataset:
     data_version: str
     data_as_of: str
     snapshots: dict[str, str]
+    tags: pd.DataFrame = field(default_factory=pd.DataFrame)  # (rows, tags), texts
 
 
 def note_origin(connection: DuckDBPyConnection, table: str, detail: dict[str, Any]) -> None:
@@ -115,6 +116,7 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[
     key = spec.entity.key
     kept = {"entity_group": spec.validation.group, "entity_time": spec.validation.order}
     kept = {name: column for name, column in kept.items() if column is not None}
+    kept |= {f"tag_{name}": name for name in spec.entity.tags}
     # Of an example the target may not be known yet, or never come; an entity of a source has one.
     join = "inner" if spec.entity.source in spec.examples else "left"
     known = f', target."{spec.target.known_at}"::timestamp as target_known' if spec.target.known_at else ""
@@ -217,6 +219,7 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         data_version=made_from["data_version"],
         data_as_of=made_from["data_as_of"],
         snapshots=made_from["snapshots"],
+        tags=table[[f"tag_{name}" for name in spec.entity.tags]].set_axis(spec.entity.tags, axis=1),
     )
 
 

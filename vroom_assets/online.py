@@ -37,7 +37,8 @@ def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:
         with closing(sqlite3.connect(beside)) as file:
             # Nobody sees the file before it is complete, so nothing has to be undone.
             file.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
-            file.executemany("insert into input values (?, ?)", list(enumerate(spec.inputs)))
+            stored = [*spec.inputs, *spec.entity.tags]
+            file.executemany("insert into input values (?, ?)", list(enumerate(stored)))
             for rows in _latest(connection, spec):
                 file.executemany("insert into entity values (?, ?, ?)", rows)
             [(count,)] = file.execute("select count(*) from entity").fetchall()
@@ -52,7 +53,8 @@ def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:
 def _latest(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[list[tuple[str, str, bytes]]]:
     """Id, time and inputs of every entity, some at a time."""
     table = spec.entity.source
-    inputs = ", ".join(f'"{name}"::{TYPES[column.type]}' for name, column in spec.input_columns.items())
+    columns = spec.input_columns | {name: spec.entity_columns[name] for name in spec.entity.tags}
+    inputs = ", ".join(f'"{name}"::{TYPES[column.type]}' for name, column in columns.items())
     if table in spec.sources:
         as_of = dataset.origin(connection, "features")["data_as_of"]
         yield from _rows(

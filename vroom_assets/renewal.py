@@ -179,6 +179,12 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
                 )
             ),
             **{f"{name}_{measures.error}": float(row[measures.error]) for name, row in means.iterrows()},
+            **{
+                f"error_by_{name}": dg.MetadataValue.md(
+                    chapter.error_by(values, found, data.target, measures).round(4).to_markdown(index=False)
+                )
+                for name, values in data.tags.items()
+            },
         },
     )
     yield dg.AssetCheckResult(

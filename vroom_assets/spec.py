@@ -121,6 +121,11 @@ class Entity(Declared):
         None,
         description="column that callers know it by; its latest inputs are looked up by that. Of a source: the key",
     )
+    tags: list[str] = Field(
+        [],
+        max_length=8,
+        description="text columns that errors are told by, and predictions recorded with; no inputs",
+    )
 
 
 class Kind(StrEnum):
@@ -360,6 +365,10 @@ class ForecastSpec(Declared):
                 raise ValueError(f"examples.{name}: there is a source of that name; choose another")
         if self.entity.id is not None:
             self._known("entity.id", self.entity.id, table)
+        for name in self.entity.tags:
+            self._known("entity.tags", name, table)
+            if table[name].type is not ColumnType.TEXT:
+                raise ValueError(f"entity.tags: {name} is no text; name a column of type text")
         for name in self.inputs:
             self._known("inputs", name, table)
             self._input(name, table[name])

@@ -560,6 +560,25 @@ def _reliability(target: np.ndarray, prediction: np.ndarray) -> Calibration:
     )
 
 
+def error_by(values: pd.Series, found: Search, target: np.ndarray, measures: Measures) -> pd.DataFrame:
+    """The nested error in parts of the rows, those with the largest first.
+
+    Args:
+        values: shape (rows,), texts; rows of one text are a part.
+
+    Returns:
+        columns value, rows and the metric by which errors are told.
+    """
+    seen = found.predicted
+    parts = pd.Series(seen).groupby(values.to_numpy()[seen])
+    score = measures.metrics[measures.error]
+    rows = [
+        {"value": value, "rows": len(part), measures.error: score(target[part], found.nested[part])}
+        for value, part in ((value, part.to_numpy()) for value, part in parts)
+    ]
+    return pd.DataFrame(rows).sort_values(measures.error, ascending=False, ignore_index=True)
+
+
 def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) -> FeatureField:
     """How a feature was distributed in training: deciles, or one bin per level of a discrete feature."""
     levels = np.unique(values)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from vroom_api import history, outcomes, record
 from vroom_api.history import Filter, UnknownPrediction
 from vroom_api.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
+from vroom_api.performance import performance
 from vroom_api.prediction import Origin, Prediction, first_id, new_id, time_of
 from vroom_api.record import Recorder, RecordFull, RecordUnavailable
 from vroom_api.tables import open_database
@@ -471,3 +472,31 @@ def test_the_same_outcome_told_by_many_at_once_is_recorded_once(engine: sa.Engin
     received = asyncio.run(tell())
     assert sum(one.recorded for one in received) == 20
     assert len(values(engine)) == 20
+
+
+def test_tags_are_kept_and_errors_told_by_them(engine: sa.Engine) -> None:
+    one = made(value=6.0, tags={"session": "2024 'race'", "circuit": "a"})
+    two, plain = made(value=5.0, tags={"session": "other"}), made(value=1.0)
+    store(engine, one, two, plain)
+    assert history.prediction(engine, one.id).tags == one.tags
+    assert history.prediction(engine, plain.id).tags is None
+    assert ids(engine, Filter(tag=("session", "2024 'race'"))) == [one.id]
+    assert ids(engine, Filter(tag=("circuit", "b"))) == []
+    told = [Outcome("reservations", value, made_one.id) for made_one, value in ((one, 4.0), (two, 5.0))]
+    outcomes.receive(engine, told, "shop")
+    found = performance(engine, "reservations", by="session")
+    assert (found.predictions, found.all.outcomes, found.all.mae, found.all.bias) == (3, 2, 1.0, 1.0)
+    assert {group.value: (group.outcomes, group.mae) for group in found.groups} == {
+        "2024 'race'": (1, 2.0),
+        "other": (1, 0.0),
+    }
+    assert performance(engine, "reservations", version=99).all.mae is None
+
+
+def test_a_table_of_an_older_version_gets_the_columns_it_lacks(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN tags")
+    again = open_database(engine.url.render_as_string(hide_password=False))
+    store(again, made(tags={"session": "x"}))
+    assert history.page(again, ALL).predictions[0].tags == {"session": "x"}
+    again.dispose()

@@ -207,7 +207,7 @@ def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> N
         assert httpx.get(f"{address}/readyz").status_code == 200
         unread = httpx.get(f"{address}/schema/openapi.json")
         assert unread.status_code == 401
-    assert "Operations:       26 selected" in fuzzed.stdout
+    assert "Operations:       27 selected" in fuzzed.stdout
     assert "ERROR" not in (home / "log").read_text()
 
 

@@ -28,7 +28,7 @@ best as (
 select
     now.lap_id,
     now.circuit,
-    now.session,
+    now.season || ' ' || now.circuit || ' ' || now.session as session,
     now.driver,
     now.loaded_at as as_of,
     now.lap_time as last_lap,

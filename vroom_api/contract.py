@@ -237,14 +237,6 @@ class Manifest(Record, frozen=True):
             for field in self.inputs
         }
 
-    @property
-    def example(self) -> dict[str, float | str | None]:
-        """A request that it answers, by name."""
-        return {
-            field.name: round(field.example) if field.type == "integer" else field.told(field.example)
-            for field in self.inputs
-        }
-
     def fallback_of(self, row: Sequence[float]) -> Fallback | None:
         """What answers a row of inputs in place of the champion's own recipe, if that cannot."""
         rule = self.fallback

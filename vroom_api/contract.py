@@ -79,6 +79,7 @@ class FeatureField(Record, frozen=True):
     edges: list[float]  # inner bin edges, ascending; a value on an edge belongs above it
     shares: list[float]  # share of training rows per bin, len(edges) + 1
     inputs: list[str] = []  # the inputs that the expression reads; empty where that is not known
+    description: str = ""
     seen_minimum: float | None = None
     seen_maximum: float | None = None
 

@@ -158,6 +158,7 @@ def feature_fields(spec: ForecastSpec, definitions: list[Feature], frame: pd.Dat
             msgspec.structs.replace(
                 reference(feature.name, feature.expression, values),
                 inputs=[name for name in spec.inputs if name in inputs_of(feature)],
+                description=spec.described(feature.name, feature.description),
                 seen_minimum=float(values.min()),
                 seen_maximum=float(values.max()),
             )

@@ -70,11 +70,12 @@ class FeatureError(Exception):
 
 
 class Feature(NamedTuple):
-    """A named expression over the inputs, in DuckDB's SQL."""
+    """A named expression over the inputs, in DuckDB's SQL, and what stands about it in the comment above."""
 
     name: str
     expression: str
     texts: Texts = ()
+    description: str = ""
 
 
 def texts_of(inputs: Mapping[str, Column]) -> Texts:
@@ -112,7 +113,8 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
         if name in [feature.name for feature in found]:
             raise FeatureError(f"feature {name} is defined twice", line)
         read = {column.name for column in expression.find_all(sql.Column)}
-        feature = Feature(name, shown, tuple(text for text in texts if text[0] in read))
+        own = tuple(one for one in texts if one[0] in read)
+        feature = Feature(name, shown, own, _comment_above(text, line))
         try:
             _check(feature, list(inputs), optional)
         except FeatureError as error:
@@ -146,6 +148,16 @@ def _statement(text: str) -> sql.Select:
 
 def _line(node: sql.Expr) -> int | None:
     return min((part.meta["line"] for part in node.walk() if "line" in part.meta), default=None)
+
+
+def _comment_above(text: str, line: int | None) -> str:
+    """The comment on the lines right above a line, as one text; that above the whole statement is nobody's."""
+    said: list[str] = []
+    for above in reversed(text.splitlines()[: (line or 1) - 1]):
+        if not above.strip().startswith("--"):
+            break
+        said.insert(0, above.strip().lstrip("-").strip())
+    return " ".join(said)
 
 
 def _check(feature: Feature, inputs: Sequence[str], optional: Set[str]) -> None:

@@ -19,6 +19,7 @@ from vroom_api.contract import forecast_folder
 from vroom_api.entities import ENTITIES
 from vroom_assets import automation, declaration, resources, scaffold
 from vroom_assets.automation import CHALLENGER, CHAMPION
+from vroom_assets.features import parse
 from vroom_assets.renewal import champion_asset, common, contest_asset, key, training_assets
 from vroom_assets.spec import TABLE_PARTS, ForecastSpec
 
@@ -273,6 +274,20 @@ def column_schema(columns: Any) -> dg.TableSchema:
     )
 
 
+def features_schema(spec: ForecastSpec) -> dg.TableSchema:
+    """The registry of features: of each its words and its SQL."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                f"feature_{feature.name}",
+                "number",
+                description=f"{spec.described(feature.name, feature.description)} `{feature.expression}`".strip(),
+            )
+            for feature in parse(spec.features_sql, spec.input_columns)
+        ]
+    )
+
+
 def features_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
     @dg.asset(
         key=key(spec, "features"),
@@ -287,6 +302,7 @@ def features_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         ),
         code_version=spec.fingerprint(*(part for part in TABLE_PARTS if part != "sources"))[:12],
         pool=f"{spec.name}_warehouse",
+        metadata={"dagster/column_schema": features_schema(spec)},
         **common(spec, "duckdb", "sql", "parquet"),
     )
     def features(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> dg.MaterializeResult:

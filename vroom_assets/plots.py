@@ -88,18 +88,20 @@ def candidates(fold_metrics: pd.DataFrame, metric: str, chosen: str) -> Figure:
 
 
 def predicted_and_seen(prediction: np.ndarray, target: np.ndarray, unit: str) -> Figure:
-    """Mean outcome against mean out-of-fold prediction, per decile of the prediction."""
+    """Mean outcome against mean out-of-fold prediction, per decile of the prediction; of chances, a reliability plot."""
     table = pd.DataFrame({"prediction": prediction, "target": target})
-    deciles = table.groupby(pd.qcut(table["prediction"], 10, duplicates="drop", labels=False)).mean()
+    parts = table.groupby(pd.qcut(table["prediction"], 10, duplicates="drop", labels=False))
+    deciles, errors = parts.mean(), parts["target"].sem()
+    title = "Reliability" if np.isin(target, (0, 1)).all() else "Predicted and observed"
 
     def draw(axes: Axes) -> None:
         top = float(deciles.to_numpy().max()) * 1.05
         axes.plot([0, top], [0, top], color=PALE)
-        axes.plot(deciles["prediction"], deciles["target"], marker="o", color=ACCENT)
+        axes.errorbar(deciles["prediction"], deciles["target"], yerr=1.96 * errors, marker="o", color=ACCENT)
         axes.set_xlabel(f"predicted {unit}, mean per decile, out of fold")
-        axes.set_ylabel(f"observed {unit}, mean")
+        axes.set_ylabel(f"observed {unit}, mean with 95 %")
 
-    return figure(draw, "Predicted and observed")
+    return figure(draw, title)
 
 
 def importances(values: dict[str, float], error: str) -> Figure:

@@ -459,6 +459,11 @@ class ForecastSpec(Declared):
         columns = self.entity_columns
         return {name: columns[name] for name in self.inputs}
 
+    def described(self, feature: str, comment: str) -> str:
+        """What a feature is, in words: its comment, or what is said of the input that has its name."""
+        column = self.input_columns.get(feature)
+        return comment or (column.description if column is not None else "")
+
     def data_version(self, snapshots: dict[str, str]) -> str:
         """The version of the feature table: the sources' contents and the definitions that turn them into it."""
         definitions = self.fingerprint(*TABLE_PARTS)

@@ -338,3 +338,18 @@ def test_numbers_are_doubles_and_neither_decimals_nor_32_bits():
     assert CONNECTION.execute("select 0.1 + 0.2 = 0.3").fetchall() == [(True,)]
     for values in both(["(0.1 + 0.2 - 0.3) * 1e16", "2147483647 + 1"], [(1.0, 1.0, 1.0)]):
         assert values.tolist() == [[pytest.approx(0.555, abs=1e-3), 2147483648.0]]
+
+
+def test_the_comment_above_a_feature_describes_it():
+    text = """-- about the whole
+select
+    -- how dear it is,
+    --   beside its like
+    price / usual as ratio,
+    usual, -- not above
+    -- of photos
+    case when photos > 5
+        then 1 else 0 end as many
+from inputs"""
+    found = {feature.name: feature.description for feature in parse(text, ["price", "usual", "photos"])}
+    assert found == {"ratio": "how dear it is, beside its like", "usual": "", "many": "of photos"}

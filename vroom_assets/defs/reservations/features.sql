@@ -5,6 +5,8 @@ select
     num_images,
     street_parked,
     description,
+    -- how much more the host asks than is recommended
     actual_price - recommended_price as price_diff,
+    -- the same as a ratio: twice and half are equally far from fair
     ln(actual_price / recommended_price) as log_price_ratio
 from inputs

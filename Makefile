@@ -26,8 +26,8 @@ check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/mypy
 
 lock:  ## resolve the dependencies of pyproject.toml anew
-	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-header \
-		--extra assets --extra postgres --extra telemetry --extra dev --quiet pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --all-extras --no-header \
+		--quiet pyproject.toml -o requirements.lock
 
 clean:  ## remove the environment (state under var/ stays)
 	rm -rf .venv

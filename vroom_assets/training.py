@@ -414,9 +414,12 @@ def fit_split(
 
 
 def choose(fold_metrics: pd.DataFrame, names: list[str], metric: str) -> str:
-    """The candidate with the lowest mean of the metric over all folds; ties go to the one declared first."""
-    means = fold_metrics.groupby("candidate")[metric].mean()
-    return min(names, key=lambda name: means[name])
+    """The candidate with the lowest mean of the metric over all folds; ties go to the one declared first.
+
+    One without a score in some fold is not judged by the others.
+    """
+    means = fold_metrics.groupby("candidate")[metric].agg(lambda scores: scores.mean(skipna=False))
+    return min(names, key=lambda name: means.fillna(np.inf)[name])
 
 
 def inner_choices(

@@ -188,6 +188,12 @@ def test_a_search_forward_in_time_is_judged_by_the_later_rows_alone(world):
     assert figures["loss_over_reference"] < 0
 
 
+def test_a_candidate_that_fails_in_a_fold_is_not_judged_by_the_others():
+    scores = {"lucky": [0.1, np.nan], "sound": [1.0, 1.0], "worse": [1.0, 1.1]}
+    rows = [{"candidate": name, "mae": score} for name, both in scores.items() for score in both]
+    assert choose(pd.DataFrame(rows), list(scores), "mae") == "sound"
+
+
 # Probabilities
 
 

@@ -1,7 +1,7 @@
 """Stored inputs: what is known of each entity now, looked up by the id that callers know it by.
 
-``<home>/<forecast>/entities.db`` is a SQLite file of two tables: ``entity`` (id, as_of, inputs as a JSON
-array) and ``input`` (place, name). Training writes it beside and renames it whenever the features are
+``<home>/<forecast>/entities.db`` is a SQLite file of two tables: ``entity`` (id, as_of, values as a JSON
+array) and ``field`` (place, name). Training writes it beside and renames it whenever the features are
 computed, so a lookup sees one state of all entities, the old one or the new one.
 """
 
@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 
 ENTITIES = "entities.db"
 SCHEMA = """
-create table input (place integer primary key, name text not null);
-create table entity (id text primary key, as_of text not null, inputs blob not null) without rowid;
+create table field (place integer primary key, name text not null);
+create table entity (id text primary key, as_of text not null, "values" blob not null) without rowid;
 """
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The inputs of an entity by name, and when they were known."""
+    """The inputs and tags of an entity by name, and when they were known."""
 
     as_of: str
-    inputs: dict[str, Any]
+    values: dict[str, Any]
 
 
 class NotReadable(Exception):
@@ -61,7 +61,7 @@ class Entities:
                 if connection is None:
                     return None
                 found = connection.execute(
-                    "select as_of, inputs from entity where id = ?", (entity_id,)
+                    'select as_of, "values" from entity where id = ?', (entity_id,)
                 ).fetchone()
                 return found and Stored(
                     found[0], dict(zip(self._names, msgspec.json.decode(found[1]), strict=True))
@@ -83,7 +83,7 @@ class Entities:
             # What has been renamed into place never changes again.
             location = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
             self._connection = sqlite3.connect(location, uri=True, check_same_thread=False)
-            rows = self._connection.execute("select name from input order by place").fetchall()
+            rows = self._connection.execute("select name from field order by place").fetchall()
             self._names = [name for (name,) in rows]
             self._state = state.st_ino, state.st_mtime_ns
         return self._connection

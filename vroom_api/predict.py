@@ -204,7 +204,7 @@ def complete(
         raise Problem(
             503, "no-entities", f"{error}; materialize online_features", headers={"retry-after": "10"}
         ) from error
-    known = {} if stored is None else stored.inputs
+    known = {} if stored is None else stored.values
     names: list[str] = []
     for place in left_out:
         field = fields[place]

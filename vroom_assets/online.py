@@ -38,7 +38,7 @@ def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:
             # Nobody sees the file before it is complete, so nothing has to be undone.
             file.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
             stored = [*spec.inputs, *spec.entity.tags]
-            file.executemany("insert into input values (?, ?)", list(enumerate(stored)))
+            file.executemany("insert into field values (?, ?)", list(enumerate(stored)))
             for rows in _latest(connection, spec):
                 file.executemany("insert into entity values (?, ?, ?)", rows)
             [(count,)] = file.execute("select count(*) from entity").fetchall()

@@ -30,7 +30,7 @@ def keep(home: Path, entities: dict[str, list[Any]], names: list[str] = NAMES) -
     beside = path.with_name("beside.db")
     with closing(sqlite3.connect(beside)) as file:
         file.executescript(SCHEMA)
-        file.executemany("insert into input values (?, ?)", list(enumerate(names)))
+        file.executemany("insert into field values (?, ?)", list(enumerate(names)))
         file.executemany(
             "insert into entity values (?, ?, ?)",
             [(key, AS_OF, msgspec.json.encode(values)) for key, values in entities.items()],
@@ -149,7 +149,7 @@ def test_a_lookup_in_threads_finds_each_its_own(state):
     entities = Entities(FORECAST, state)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda number: entities.find(str(number)), range(200)))
-    assert [stored.inputs["technology"] for stored in found if stored] == list(range(200))
+    assert [stored.values["technology"] for stored in found if stored] == list(range(200))
 
 
 # The fallback

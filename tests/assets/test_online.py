@@ -68,18 +68,18 @@ def test_each_entity_is_stored_as_it_is_now(warehouse):
         found = entities.find(str(vehicle))
         assert found is not None
         assert datetime.fromisoformat(found.as_of) == now.replace(microsecond=0)
-        assert list(found.inputs) == declared().inputs
+        assert list(found.values) == declared().inputs
         [(so_far, last)] = warehouse.execute(
             "select count(*), count(*) filter (created_at > ? - interval 90 day) from reservations "
             "where vehicle_id = ?",
             [now, vehicle],
         ).fetchall()
-        assert found.inputs["reservations_so_far"] == so_far
-        assert found.inputs["reservations_last_90"] == last
-        assert found.inputs["actual_price"] == 60.0 + vehicle
+        assert found.values["reservations_so_far"] == so_far
+        assert found.values["reservations_last_90"] == last
+        assert found.values["actual_price"] == 60.0 + vehicle
     young = entities.find("60")
     assert young is not None
-    assert 10 < young.inputs["days_listed"] < 12
+    assert 10 < young.values["days_listed"] < 12
     assert entities.find("61") is None
 
 
@@ -107,7 +107,7 @@ def test_examples_of_every_event_are_stored_by_their_latest(tmp_path, monkeypatc
             ).fetchall()
             found = Entities("lap_times").find(driver)
             assert found is not None
-            assert (found.inputs["lap"], found.inputs["last_lap"]) == (lap, time)
+            assert (found.values["lap"], found.inputs["last_lap"]) == (lap, time)
 
 
 def test_texts_and_gaps_are_stored_as_a_caller_would_send_them(tmp_path, monkeypatch):
@@ -127,8 +127,8 @@ def test_texts_and_gaps_are_stored_as_a_caller_would_send_them(tmp_path, monkeyp
         ).fetchall()
     found = Entities("market_resolution").find(str(market))
     assert found is not None
-    assert found.inputs["category"] in spec.input_columns["category"].values
-    assert isinstance(found.inputs["price"], float)
+    assert found.values["category"] in spec.input_columns["category"].values
+    assert isinstance(found.values["price"], float)
 
 
 def test_what_fails_leaves_the_stored_inputs_as_they_were(warehouse):

@@ -123,7 +123,7 @@ def test_each_answers_for_an_entity_by_its_id(system, api, name):
     stored = Entities(name, home).find(known)
     assert stored is not None
     by_id = api.post(f"/forecasts/{name}/predict", json={"entity_id": known}).json()
-    whole = ask(api, name, **stored.inputs)
+    whole = ask(api, name, **{key: stored.values[key] for key in told(api, name)["example"]})
     target = f"predicted_{told(api, name)['target']}"
     assert by_id[target] == whole[target]
     assert by_id["stored"]["as_of"] == stored.as_of

@@ -107,7 +107,7 @@ def test_examples_of_every_event_are_stored_by_their_latest(tmp_path, monkeypatc
             ).fetchall()
             found = Entities("lap_times").find(driver)
             assert found is not None
-            assert (found.values["lap"], found.inputs["last_lap"]) == (lap, time)
+            assert (found.values["lap"], found.values["last_lap"]) == (lap, time)
 
 
 def test_texts_and_gaps_are_stored_as_a_caller_would_send_them(tmp_path, monkeypatch):

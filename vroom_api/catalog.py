@@ -407,10 +407,22 @@ def _champion_tables(champion: Champion) -> str:
         )
         for field in manifest.inputs
     ]
+    worth = manifest.importances
+    features = [
+        (
+            feature.name,
+            feature.expression,
+            feature.description,
+            f"{worth[feature.name]:+.3g}" if worth.get(feature.name) else "",
+        )
+        for feature in sorted(manifest.features, key=lambda one: -worth.get(one.name, 0.0))
+    ]
     return (
         table(("what", "value"), facts)
         + "<h2>Inputs</h2>"
         + table(("name", "type", "allowed", "meaning", "example"), inputs)
+        + "<h2>Features</h2>"
+        + table(("name", "SQL", "meaning", "error when shuffled"), features)
     )
 
 

@@ -177,3 +177,12 @@ def test_a_defect_is_logged_and_not_told(
             "detail": "the service failed on this request; its log says why",
         }
     assert caplog.text.count("RuntimeError: the secret inside") == 2
+
+
+def test_the_page_shows_the_features_with_their_sql_and_what_they_are_worth(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    publish(state, 1, importances={"num_images": 0.25, "log_price_ratio": 1.5})
+    page = serve().get("/").text
+    assert "ln(actual_price / recommended_price)" in page
+    assert page.index("+1.5") < page.index("+0.25")

@@ -19,12 +19,25 @@ from vroom_assets.bundle import prove
 from vroom_assets.contest import standard_error
 from vroom_assets.dataset import DatasetError, build, note_origin
 from vroom_assets.examples import ExamplesError
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import ColumnType, ForecastSpec
 from vroom_assets.training import Arrangement, splits
 
 FOLDER = Path(resources.__file__).parent / "defs" / "upcoming_reservations"
 START = datetime(2023, 1, 1)
 RESERVATIONS = "create table reservations (vehicle_id bigint, created_at timestamp, loaded_at timestamp)"
+
+
+def shipped(name: str) -> ForecastSpec:
+    folder = FOLDER.parent / name
+    attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
+    return ForecastSpec(
+        **attributes,
+        features_sql=(folder / "features.sql").read_text(),
+        target_sql=(folder / "target.sql").read_text(),
+        examples_sql={
+            table: (folder / f"{table}.sql").read_text() for table in attributes.get("examples", {})
+        },
+    )
 
 
 def declared(**changes: object) -> ForecastSpec:
@@ -140,6 +153,50 @@ def test_what_happens_or_is_loaded_later_never_changes_an_example(later, late):
         if row[2] < first:
             assert after[key] == row
     assert after.keys() == before.keys()
+
+
+@pytest.mark.parametrize("name", ["upcoming_reservations", "lap_times", "market_resolution"])
+@given(place=st.floats(0.1, 0.9), kept=st.floats(0, 1), delay=st.integers(0, 60))
+@settings(max_examples=6, deadline=None)
+def test_whatever_becomes_of_what_is_known_later_no_shipped_example_changes(name, place, kept, delay):
+    """Rows that are known after a time are halved in their numbers, thinned out and delayed."""
+    spec = shipped(name)
+    data = Path(resources.__file__).parents[1] / "data"
+
+    def rows(connection: duckdb.DuckDBPyConnection, until: str) -> list[tuple]:
+        with examples.tables(connection, spec):
+            [table] = spec.examples
+            columns = ", ".join(f'"{column}"' for column in spec.examples[table].columns)
+            return connection.execute(
+                f"select {columns} from {table} where as_of <= timestamp '{until}' order by all"
+            ).fetchall()
+
+    with duckdb.connect() as connection:
+        for source, one in spec.sources.items():
+            connection.execute(f"create table {source} as from read_csv('{data / one.path}')")
+        with examples.tables(connection, spec):
+            [table] = spec.examples
+            [(until,)] = connection.execute(
+                f"select quantile_disc(as_of, {place})::varchar from {table}"
+            ).fetchall()
+        before = rows(connection, until)
+        assert before
+        for source, one in spec.sources.items():
+            moments = [column for column in (one.event_time, one.load_time) if column]
+            known = f"greatest({', '.join(moments)}) > timestamp '{until}'"
+            halved = [
+                f'"{column}" = "{column}" / 2'
+                for column, rule in one.columns.items()
+                if rule.type is ColumnType.NUMBER
+            ]
+            delayed = f"{moments[-1]} = {moments[-1]} + interval {delay} day"
+            connection.execute(f"update {source} set {', '.join([*halved, delayed])} where {known}")
+            if one.event_time and not any(column.unique for column in one.columns.values()):
+                connection.execute(
+                    f"delete from {source} where {known} and {one.event_time} < (select max({one.event_time}) "
+                    f"from {source}) and hash({', '.join(one.columns)}) % 1000 >= {1000 * kept}"
+                )
+        assert rows(connection, until) == before
 
 
 @pytest.mark.parametrize(

@@ -7,33 +7,16 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.assets.test_examples import FOLDER, START, declared
+from tests.assets.test_examples import START, declared, shipped
 from vroom_api.contract import forecast_folder
 from vroom_api.entities import Entities
 from vroom_assets import online
 from vroom_assets.challenger import exportable, golden_rows, input_fields
 from vroom_assets.dataset import DatasetError, build, definitions, note_origin, read
-from vroom_assets.spec import ForecastSpec
-
-ROOT = FOLDER.parent
-
-
-def shipped(name: str) -> ForecastSpec:
-    folder = ROOT / name
-    attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
-    return ForecastSpec(
-        **attributes,
-        features_sql=(folder / "features.sql").read_text(),
-        target_sql=(folder / "target.sql").read_text(),
-        examples_sql={
-            table: (folder / f"{table}.sql").read_text() for table in attributes.get("examples", {})
-        },
-    )
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-from accuracy import ROOT, declared, read_folder
 
+from tests.benchmarks.accuracy import ROOT, declared, read_folder
 from vroom_api.contract import Calibration
 from vroom_api.support import supported
 from vroom_assets.challenger import feature_fields, input_fields
@@ -61,6 +61,7 @@ def unseen(spec: ForecastSpec, data: Dataset, split: Split) -> np.ndarray:
     seen = SimpleNamespace(
         inputs=input_fields(spec, data.inputs.iloc[split.train]),
         features=feature_fields(spec, definitions(spec), data.features.iloc[split.train]),
+        fallback=spec.fallback,
     )
     rows, features = data.inputs.to_numpy()[split.test], data.features.to_numpy()[split.test]
     return ~supported(seen, rows, features)  # type: ignore[arg-type]
@@ -92,6 +93,10 @@ def main() -> int:
     arguments.add_argument("folder", nargs="?", type=Path)
     given = arguments.parse_args()
     spec = declared(given.forecast)
+    if spec.validation.group or spec.validation.order:
+        arguments.error(
+            f"{given.forecast}: rows hang together or follow each other; these folds are of independent ones"
+        )
     data = read_folder(spec, given.folder or ROOT / "data" / given.forecast)
     began = time.monotonic()
 

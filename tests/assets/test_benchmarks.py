@@ -1,0 +1,40 @@
+"""The benchmarks that nobody runs every day still run."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import contest, coverage
+from tests.conftest import ROOT
+
+GENERATE = runpy.run_path(str(ROOT / "data" / "reservations" / "generate.py"))["generate"]
+
+
+def test_the_contest_benchmark_tells_how_often_what_is_promoted(monkeypatch, capsys):
+    monkeypatch.setattr(contest, "SCENARIOS", {key: contest.SCENARIOS[key] for key in ("equal", "better")})
+    monkeypatch.setattr(contest, "true_errors", lambda _: dict.fromkeys(contest.RECIPES, 1.0))
+    monkeypatch.setattr(sys, "argv", ["contest.py", "--simulations", "1", "--vehicles", "150"])
+    assert contest.main() in (0, 1)
+    told = capsys.readouterr().out
+    assert "equals promoted " in told
+    assert "1 contests each on 150 rows" in told
+
+
+def test_the_coverage_benchmark_counts_outcomes_in_intervals(tmp_path: Path, monkeypatch, capsys):
+    GENERATE(tmp_path, vehicles=200)
+    spec = coverage.declared("reservations")
+    quick = spec.model_copy(update={"candidates": {"glm": spec.candidates["glm"]}})
+    monkeypatch.setattr(coverage, "declared", lambda _: quick)
+    monkeypatch.setattr(coverage, "REPEATS", 1)
+    monkeypatch.setattr(sys, "argv", ["coverage.py", "reservations", str(tmp_path)])
+    assert coverage.main() in (0, 1)
+    assert "num_images" in capsys.readouterr().out
+
+
+def test_the_coverage_benchmark_refuses_rows_that_hang_together(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["coverage.py", "lap_times"])
+    with pytest.raises(SystemExit):
+        coverage.main()
+    assert "lap_times: rows hang together" in capsys.readouterr().err

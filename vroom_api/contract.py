@@ -63,6 +63,12 @@ class InputField(Record, frozen=True):
             return None
         return self.values[round(value)] if self.values else value
 
+    def coded(self, told: float | str | None) -> float:
+        """The value in a row for what a caller sends, as it was checked."""
+        if told is None:
+            return math.nan
+        return float(self.values.index(told)) if isinstance(told, str) else told
+
     def shown(self, value: float, digits: int = 10) -> str:
         """A value in a sentence."""
         told = self.told(value)

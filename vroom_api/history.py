@@ -33,7 +33,7 @@ class Recorded(msgspec.Struct, frozen=True):
     forecast: str
     caller: str
     entity_id: str | None
-    inputs: dict[str, float | None]
+    inputs: dict[str, float | str | None]
     features: dict[str, float | None]
     value: float
     low: float

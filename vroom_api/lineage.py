@@ -267,7 +267,11 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
     if set(recorded.inputs) != {field.name for field in manifest.inputs}:
         yield "its inputs are not its champion's"
         return
-    inputs = _numbers([recorded.inputs[field.name] for field in manifest.inputs])
+    try:
+        inputs = np.array([field.coded(recorded.inputs[field.name]) for field in manifest.inputs])
+    except ValueError as error:
+        yield f"an input is none of its champion's texts: {error}"
+        return
     value, features = scorer.score(inputs.reshape(1, -1))
     wanted = _numbers([recorded.features.get(field.name) for field in manifest.features])
     computed = np.where(np.isfinite(features[0]), features[0], np.nan)  # JSON has no infinity

@@ -33,6 +33,7 @@ class Origin(msgspec.Struct, frozen=True):
     data_version: str
     inputs: tuple[str, ...]  # names, in the manifest's order
     features: tuple[str, ...]
+    texts: tuple[tuple[int, tuple[str, ...]], ...] = ()  # places of inputs that are texts, and what they may be
 
     @classmethod
     def of(cls, manifest: Manifest, manifest_sha256: str, generation: int) -> "Origin":
@@ -44,6 +45,9 @@ class Origin(msgspec.Struct, frozen=True):
             data_version=manifest.data_version,
             inputs=tuple(field.name for field in manifest.inputs),
             features=tuple(field.name for field in manifest.features),
+            texts=tuple(
+                (place, tuple(field.values)) for place, field in enumerate(manifest.inputs) if field.values
+            ),
         )
 
 

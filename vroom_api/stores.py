@@ -168,7 +168,7 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
         origin.forecast,
         made.caller,
         made.entity_id,
-        dict(zip(origin.inputs, made.inputs, strict=True)),
+        _inputs(made),
         dict(zip(origin.features, made.features, strict=True)),
         made.value,
         made.low,
@@ -181,6 +181,15 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
         made.latency_us,
         made.tags,
     )
+
+
+def _inputs(made: Prediction) -> dict[str, Any]:
+    """The inputs as they were sent: a row holds the places of texts."""
+    told: dict[str, Any] = dict(zip(made.origin.inputs, made.inputs, strict=True))
+    for place, values in made.origin.texts:
+        code = made.inputs[place]
+        told[made.origin.inputs[place]] = values[int(code)] if code == code else None
+    return told
 
 
 def _row(made: Prediction) -> tuple[Any, ...]:

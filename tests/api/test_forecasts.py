@@ -268,6 +268,8 @@ def test_predictions_are_recorded_under_their_forecast_and_verified(
     assert [(each["id"], each["forecast"]) for each in recorded] == [(identifier, MARKETS)]
     lineage = both.get(f"/predictions/{identifier}")
     assert (lineage.status_code, lineage.json()["verified"]) == (200, True)
+    # As they were sent: texts as texts, and nothing for what was left out.
+    assert lineage.json()["prediction"]["inputs"] == dict.fromkeys(MARKET) | body
 
 
 def test_a_prediction_of_a_bundle_that_was_touched_does_not_verify(

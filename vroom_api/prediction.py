@@ -33,7 +33,9 @@ class Origin(msgspec.Struct, frozen=True):
     data_version: str
     inputs: tuple[str, ...]  # names, in the manifest's order
     features: tuple[str, ...]
-    texts: tuple[tuple[int, tuple[str, ...]], ...] = ()  # places of inputs that are texts, and what they may be
+    texts: tuple[
+        tuple[int, tuple[str, ...]], ...
+    ] = ()  # places of inputs that are texts, and what they may be
 
     @classmethod
     def of(cls, manifest: Manifest, manifest_sha256: str, generation: int) -> "Origin":

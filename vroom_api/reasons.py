@@ -177,6 +177,12 @@ def sentence(manifest: Manifest, field: InputField, value: float, amount: float)
     """A reason in words, from the declaration's."""
     unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
     meaning = f" ({field.description})" if field.description else ""
-    digits = f"{amount:+.1f}" if abs(amount) >= 0.05 else f"{amount:+.1g}"
-    effect = f"{digits} {manifest.unit}" if abs(amount) > 1e-9 else "no difference"
+    effect = _effect(manifest, amount) if abs(amount) > 1e-9 else "no difference"
     return f"{field.name} {field.shown(float(value))}{unit}{meaning}: {effect} compared with a typical {manifest.entity}"
+
+
+def _effect(manifest: Manifest, amount: float) -> str:
+    if manifest.kind == "binary":
+        return f"{100 * amount:+.2g} percentage points"
+    digits = f"{amount:+.1f}" if abs(amount) >= 0.05 else f"{amount:+.1g}"
+    return f"{digits} {manifest.unit}"

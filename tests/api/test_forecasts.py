@@ -281,6 +281,18 @@ def test_a_prediction_of_a_bundle_that_was_touched_does_not_verify(
     assert both.get(f"/predictions/{other}").status_code == 200
 
 
+def test_reasons_of_a_probability_are_percentage_points(both: TestClient[Any]) -> None:
+    told = ask(both, body=MARKET | {"explain": True})["reasons"]
+    for reason in told["reasons"]:
+        said = (
+            "no difference"
+            if abs(reason["amount"]) <= 1e-9
+            else f"{100 * reason['amount']:+.2g} percentage points"
+        )
+        assert said in reason["sentence"]
+    assert any("percentage points" in reason["sentence"] for reason in told["reasons"])
+
+
 @pytest.mark.parametrize("value", [0, 1, 1.0])
 def test_outcomes_of_a_probability_are_yes_or_no(both: TestClient[Any], value: float) -> None:
     told = {"forecast": MARKETS, "prediction_id": ask(both)["prediction_id"], "value": value}

@@ -13,8 +13,9 @@ from vroom_api.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
 from vroom_api.champion import Champion, ChampionWatch, row_of, score
 from vroom_api.forecasts import Forecasts
 from vroom_api.freshness import Verdict
-from vroom_api.predict import admitted, complete, faults, read_body, refusal, serving
+from vroom_api.predict import admitted, complete, read_body, serving
 from vroom_api.problems import Fault, Problem
+from vroom_api.refusals import faults, refusal
 
 Bound = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 

@@ -17,8 +17,9 @@ from vroom_api.forecasts import Forecasts
 from vroom_api.freshness import Verdict, ages
 from vroom_api.keys import Role
 from vroom_api.pages import link, page, table, text
-from vroom_api.predict import allowed_of, serving
+from vroom_api.predict import serving
 from vroom_api.problems import Problem, documented
+from vroom_api.refusals import allowed_of
 from vroom_api.security import needs
 from vroom_api.tables import ledger
 

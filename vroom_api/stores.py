@@ -1,6 +1,7 @@
 """Where predictions are kept: SQLite or Postgres, each written in its quickest way."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,7 +18,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class Store:
+class Store(ABC):
     """The writer's own connection; every method runs in the writer's thread.
 
     Rows go in by statements of many rows: each call into the driver gives up the interpreter's lock, and
@@ -91,15 +92,17 @@ class Store:
             self._connection = connection
         return self._connection.connection.cursor()
 
+    @abstractmethod
     def _prepare(self, connection: sa.Connection) -> None:
-        raise NotImplementedError
+        """Settings of a new connection."""
 
+    @abstractmethod
     def _insert(self, cursor: Any, made: Sequence[Prediction]) -> None:
-        raise NotImplementedError
+        """All of them, in one transaction of its own."""
 
+    @abstractmethod
     def _insert_few(self, cursor: Any, made: Sequence[Prediction]) -> None:
         """One statement, in the transaction that is open or in its own."""
-        raise NotImplementedError
 
 
 class SqliteStore(Store):

@@ -32,11 +32,12 @@ from vroom_assets import bundle, plots
 from vroom_assets.dataset import Dataset
 from vroom_assets.features import Feature, inputs_of
 from vroom_assets.graph import Otherwise, Parity, build, parity
+from vroom_assets.measures import MEASURES, Measures
 from vroom_assets.models import Fitted, fit_all
 from vroom_assets.resources import MANIFEST_TAG, tracking_uri
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
 from vroom_assets.spec import Fallback as Declined
-from vroom_assets.training import MEASURES, Measures, Search, calibration_of, error_by, reference, summary
+from vroom_assets.training import Search, calibration_of, error_by, reference, summary
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 GOLDEN_ROWS = 24

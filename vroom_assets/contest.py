@@ -21,8 +21,10 @@ from vroom_assets import dataset
 from vroom_assets.bundle import write_beside
 from vroom_assets.dataset import Dataset
 from vroom_assets.features import Feature, texts_of
+from vroom_assets.folds import Arrangement, Split, outer_splits
+from vroom_assets.measures import Measures
 from vroom_assets.spec import Candidate, Contest, ForecastSpec, Gates, Validation
-from vroom_assets.training import Arrangement, Measures, Split, fit_split, one_by_one, outer_splits
+from vroom_assets.training import fit_split, one_by_one
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

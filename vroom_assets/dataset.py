@@ -15,8 +15,9 @@ import pandas as pd
 from vroom_api.contract import forecast_folder
 from vroom_assets import examples
 from vroom_assets.features import Feature, parse, select_sql
+from vroom_assets.folds import Arrangement
 from vroom_assets.spec import Column, ColumnType, ForecastSpec, Kind
-from vroom_assets.training import Arrangement, Search
+from vroom_assets.training import Search
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

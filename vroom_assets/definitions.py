@@ -1,5 +1,6 @@
 """The Dagster code location: every forecast declared under ``defs/`` (or the folder VROOM_DEFS), and the ingestions."""
 
+import logging
 from pathlib import Path
 
 import dagster as dg
@@ -7,6 +8,14 @@ import dagster as dg
 from vroom_assets import automation, declaration, forecast, ingestion, resources
 
 INGESTIONS = Path(ingestion.__file__).parent
+
+
+@dg.logger(
+    {"log_level": dg.Field(str, default_value="WARNING"), "name": dg.Field(str, default_value="vroom")}
+)
+def console(context: dg.InitLoggerContext) -> logging.Logger:
+    """What a run says in the terminal: what needs somebody. All of it is on the run's page."""
+    return dg.colored_console_logger.logger_fn(context)
 
 
 @dg.definitions
@@ -19,6 +28,7 @@ def defs() -> dg.Definitions:
             "ledger": resources.Ledger(),
             "mlflow": resources.tracked_training,
         },
+        loggers={"console": console},
         sensors=[automation.report_failures],
     )
     return dg.Definitions.merge(

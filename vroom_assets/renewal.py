@@ -90,8 +90,10 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
     from vroom_assets import challenger as challengers
     from vroom_assets import contest, dataset, plots
     from vroom_assets import training as chapter
+    from vroom_assets.folds import TooFewRows
+    from vroom_assets.measures import MEASURES
 
-    measures = chapter.MEASURES[spec.target.kind]
+    measures = MEASURES[spec.target.kind]
     warehouse, ledger = context.resources.warehouse, context.resources.ledger
     with warehouse.connect(spec.name) as connection:
         try:
@@ -127,7 +129,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
                     context.log.info,
                     data.arrangement,
                 )
-            except chapter.TooFewRows as error:
+            except TooFewRows as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             calibration = chapter.calibration_of(found, found.chosen, data.target, measures)
             manifest = challengers.register(
@@ -240,7 +242,7 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         from vroom_assets import contest as chapter
         from vroom_assets import dataset
-        from vroom_assets.training import MEASURES
+        from vroom_assets.measures import MEASURES
 
         pointer, champion = current_champion(context, spec)
         manifest, _ = registry.challenger(spec.name)

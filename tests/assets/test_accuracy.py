@@ -14,8 +14,9 @@ from tests.benchmarks.measured import NESTED, Measured, measure, table
 from tests.benchmarks.yardsticks import YARDSTICKS, validated
 from tests.conftest import ROOT
 from vroom_assets import dataset
+from vroom_assets.folds import Arrangement, Split
+from vroom_assets.measures import MEASURES
 from vroom_assets.spec import Kind
-from vroom_assets.training import MEASURES, Arrangement, Split
 
 
 def generated(forecast: str, folder: Path, **options: int) -> Path:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vroom_assets.contest import Comparison, Entrant, Verdict, compare, corrected_t, failed_gates, judge
+from vroom_assets.measures import MEASURES
 from vroom_assets.spec import Candidate, Contest, Family, Gates, Kind, Validation
-from vroom_assets.training import MEASURES
 
 RULES = Contest()
 VALIDATION = Validation(folds=4, repeats=2, seed=3)

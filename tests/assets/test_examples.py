@@ -19,8 +19,8 @@ from vroom_assets.bundle import prove
 from vroom_assets.contest import standard_error
 from vroom_assets.dataset import DatasetError, build, note_origin
 from vroom_assets.examples import ExamplesError
+from vroom_assets.folds import Arrangement, splits
 from vroom_assets.spec import ColumnType, ForecastSpec
-from vroom_assets.training import Arrangement, splits
 
 FOLDER = Path(resources.__file__).parent / "defs" / "upcoming_reservations"
 START = datetime(2023, 1, 1)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import vroom_assets
 from vroom_assets.features import Feature, parse, select_sql
 from vroom_assets.graph import build, parity
+from vroom_assets.measures import BASELINES
 from vroom_assets.models import Calibrated, Constant, Fitted, Passed, Shifted, fit_all
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
-from vroom_assets.training import BASELINES
 
 PACKAGE = Path(vroom_assets.__file__).parent
 FEATURE_TOLERANCE, PREDICTION_TOLERANCE = 1e-9, 1e-6

@@ -19,9 +19,9 @@ from vroom_assets.challenger import (
     levers,
 )
 from vroom_assets.dataset import Dataset, definitions
+from vroom_assets.folds import Arrangement
 from vroom_assets.models import Constant
 from vroom_assets.spec import ForecastSpec
-from vroom_assets.training import Arrangement
 
 
 def declared(**parts: Any) -> ForecastSpec:

@@ -7,20 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss, mean_poisson_deviance, roc_auc_score
 
+from vroom_assets.folds import Arrangement, TooFewRows, splits
+from vroom_assets.measures import MEASURES, poisson_deviance
 from vroom_assets.models import fit_all
 from vroom_assets.spec import Candidate, Curve, Family, Kind, Validation
-from vroom_assets.training import (
-    MEASURES,
-    Arrangement,
-    TooFewRows,
-    calibrate,
-    choose,
-    poisson_deviance,
-    reference,
-    search,
-    splits,
-    summary,
-)
+from vroom_assets.training import calibrate, choose, reference, search, summary
 
 COUNT = MEASURES[Kind.COUNT]
 VALIDATION = Validation(folds=3, repeats=2, inner_folds=2, seed=1)

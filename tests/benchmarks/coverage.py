@@ -27,9 +27,11 @@ from vroom_api.contract import Calibration
 from vroom_api.support import supported
 from vroom_assets.challenger import feature_fields, input_fields
 from vroom_assets.dataset import Dataset, definitions
+from vroom_assets.folds import Arrangement, Split, splits
+from vroom_assets.measures import MEASURES
 from vroom_assets.models import Fitted, fit_all
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training import MEASURES, Arrangement, Split, calibrate, inner_choices, one_by_one, splits
+from vroom_assets.training import calibrate, inner_choices, one_by_one
 
 FOLDS, REPEATS, SEED = 5, 4, 0
 LEVELS = (0.5, 0.8, 0.9, 0.95)

@@ -11,18 +11,10 @@ from scipy.stats import t as student
 
 from vroom_assets.contest import corrected_t, standard_error
 from vroom_assets.dataset import Dataset
+from vroom_assets.folds import Split, outer_splits
+from vroom_assets.measures import BASELINES, MEASURES, Measures, Metric
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training import (
-    BASELINES,
-    MEASURES,
-    Measures,
-    Metric,
-    Split,
-    fit_split,
-    inner_choices,
-    one_by_one,
-    outer_splits,
-)
+from vroom_assets.training import fit_split, inner_choices, one_by_one
 
 NESTED = "vroom (nested)"
 Derive = Callable[[Dataset, Split, Mapping[str, np.ndarray]], np.ndarray]

@@ -7,6 +7,6 @@ select
     description,
     -- how much more the host asks than is recommended
     actual_price - recommended_price as price_diff,
-    -- the same as a ratio: twice and half are equally far from fair
+    -- price against what is recommended: twice and half are equally far from fair
     ln(actual_price / recommended_price) as log_price_ratio
 from inputs

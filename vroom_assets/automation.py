@@ -27,6 +27,8 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+# Of a run that nobody watches the terminal shows what needs somebody; all of it is on the run's page.
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING", "name": "vroom"}}}}
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -164,6 +166,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=decision.reason, cursor=text, asset_events=observations)
         request = dg.RunRequest(
             run_key=f"{spec.name}-{after.generation}-{after.wanted[:12]}",
+            run_config=QUIET,
             tags={FORECAST_TAG: spec.name, "vroom/reason": decision.reason},
         )
         return dg.SensorResult(run_requests=[request], cursor=text, asset_events=observations)
@@ -206,7 +209,7 @@ def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
             )
         if decision == "skipped":
             return dg.SkipReason(reason)
-        return dg.RunRequest(tags={FORECAST_TAG: spec.name, "vroom/reason": reason})
+        return dg.RunRequest(run_config=QUIET, tags={FORECAST_TAG: spec.name, "vroom/reason": reason})
 
     return daily
 

@@ -1,6 +1,5 @@
 """The Dagster code location: every forecast declared under ``defs/`` (or the folder VROOM_DEFS), and the ingestions."""
 
-import logging
 from pathlib import Path
 
 import dagster as dg
@@ -8,14 +7,6 @@ import dagster as dg
 from vroom_assets import automation, declaration, forecast, ingestion, resources
 
 INGESTIONS = Path(ingestion.__file__).parent
-
-
-@dg.logger(
-    {"log_level": dg.Field(str, default_value="WARNING"), "name": dg.Field(str, default_value="vroom")}
-)
-def console(context: dg.InitLoggerContext) -> logging.Logger:
-    """What a run says in the terminal: what needs somebody. All of it is on the run's page."""
-    return dg.colored_console_logger.logger_fn(context)
 
 
 @dg.definitions
@@ -28,7 +19,6 @@ def defs() -> dg.Definitions:
             "ledger": resources.Ledger(),
             "mlflow": resources.tracked_training,
         },
-        loggers={"console": console},
         sensors=[automation.report_failures],
     )
     return dg.Definitions.merge(

@@ -103,7 +103,7 @@ def publish(source: Path, manifest_sha256: str, *, generation: int) -> Pointer:
                 os.rename(beside, target)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
-            sync(target.parent)
+            _sync_folder(target.parent)
         read_bundle(target, manifest_sha256)
         return _point(forecast, version, manifest_sha256, generation)
 
@@ -172,7 +172,7 @@ def write_beside(path: Path, content: bytes) -> None:
     beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     _write_durably(beside, content)
     os.replace(beside, path)
-    sync(path.parent)
+    _sync_folder(path.parent)
 
 
 @contextmanager
@@ -194,9 +194,8 @@ def _write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -7,6 +7,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,6 @@ import msgspec
 from vroom_api.contract import forecast_folder
 from vroom_api.entities import ENTITIES, SCHEMA
 from vroom_assets import dataset, examples
-from vroom_assets.bundle import sync
 from vroom_assets.spec import ColumnType, ForecastSpec
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:
                 file.executemany("insert into entity values (?, ?, ?)", rows)
             [(count,)] = file.execute("select count(*) from entity").fetchall()
             file.commit()
-        sync(beside)
+        _sync(beside)
         os.replace(beside, path)
-        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
     return count
@@ -79,3 +78,11 @@ def _rows(connection: DuckDBPyConnection, query: str) -> Iterator[list[tuple[str
     result: Any = connection.execute(query)
     while rows := result.fetchmany(CHUNK):
         yield [(entity_id, as_of, msgspec.json.encode(inputs)) for entity_id, as_of, *inputs in rows]
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,4 +1,4 @@
-.PHONY: help run test check materialize clean lock
+.PHONY: help run test quick check materialize clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -16,14 +16,20 @@ run: $(INSTALLED)  ## a champion if there is none, then Dagster, the service (FO
 materialize: $(INSTALLED)  ## everything from the CSVs to the champion, once
 	@exec $(BIN)/python -m vroom_assets materialize
 
-test: $(INSTALLED) check  ## lint, types and all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+test: $(INSTALLED) check quick  ## lint, types and all tests
 	$(BIN)/python -m pytest -m slow
 
-check: $(INSTALLED)  ## lint, format and types
+quick: $(INSTALLED)  ## the tests of minutes, and not those of the whole system (ORDER="-p randomly" shuffles)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ORDER)
+
+check: $(INSTALLED)  ## lint, format, types, dependencies, CI's workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
+	$(BIN)/deptry . --extend-exclude tests --optional-dependencies-dev-groups dev --ignore DEP002
+	@if [ -x $(BIN)/actionlint ]; then $(BIN)/actionlint .github/workflows/*.yml && echo "actionlint: the workflow is sound"; \
+	else echo "actionlint: no build for this machine, CI's workflow is not checked"; fi
 
 lock:  ## resolve the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --all-extras --no-header \
@@ -36,6 +42,6 @@ clean:  ## remove the environment (state under var/ stays)
 $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@

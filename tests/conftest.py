@@ -1,11 +1,10 @@
 """What most tests stand on: a home of their own and the shipped data in it."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support import project
 
 
 @pytest.fixture
@@ -13,8 +12,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty VROOM_HOME, and a VROOM_DATA with a copy of the shipped CSVs."""
     folder = tmp_path / "home"
     folder.mkdir()
-    for name in ("reservations", "upcoming_reservations", "lap_times", "market_resolution"):
-        shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
+    project.copy(tmp_path, "data")
     monkeypatch.setenv("VROOM_HOME", str(folder))
     monkeypatch.setenv("VROOM_DATA", str(tmp_path / "data"))
     for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):

@@ -10,6 +10,7 @@ import copy
 import json
 import re
 import shlex
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -97,7 +98,7 @@ def document(generated: Schema, served: Served, largest_batch: int, *, guarded: 
     merged.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
     for path in merged["paths"].values():
         for operation in path.values():
-            _use_problems(operation)
+            _describe_responses(operation)
             _name_forecasts(operation, list(served))
     flagship = next(iter(served.values()))
     _add_forecast(merged, flagship, largest_batch)
@@ -254,11 +255,13 @@ def _operation(name: str, tag: str, summary: str, request: Schema, answer: Schem
     }
 
 
-def _use_problems(operation: Schema) -> None:
-    """Litestar documents its own shape of errors, which is not ours."""
-    for status, response in operation.get("responses", {}).items():
+def _describe_responses(operation: Schema) -> None:
+    """Litestar documents its own shape of errors, which is not ours, and answers in the interpreter's words."""
+    for status, response in operation["responses"].items():
+        if response["description"] == HTTPStatus(int(status)).description:
+            response["description"] = REFUSALS.get(status) or operation["summary"]
         if status >= "400":
-            operation["responses"][status] = _refusal(response.get("description", "refused"))
+            operation["responses"][status] = _refusal(response["description"])
 
 
 def _refusal(description: str) -> Schema:

@@ -1,7 +1,6 @@
 """Errors as callers see them: problem details (RFC 9457), one shape for all routes."""
 
 import logging
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -12,6 +11,25 @@ from litestar.openapi import ResponseSpec
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+# The words of RFC 9110 section 15 and RFC 6585, for every status that the service answers. Those of
+# `http.HTTPStatus` are the interpreter's: 422 and 413 are called otherwise from Python 3.13 on.
+TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+}
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,7 +70,7 @@ class Problem(Exception):
     def content(self) -> dict[str, Any]:
         body: dict[str, Any] = {
             "type": f"urn:vroom:{self.cause}",
-            "title": HTTPStatus(self.status).phrase,
+            "title": TITLES.get(self.status) or TITLES[self.status // 100 * 100],
             "status": self.status,
             "detail": self.detail,
         }

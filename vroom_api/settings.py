@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from vroom_api.contract import FORECAST_NAME
+from vroom_api.tables import sqlite_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -68,7 +69,7 @@ class Settings:
             )
         return cls(
             home=home,
-            database_url=found.database("DATABASE_URL", f"sqlite:///{home / 'serving.db'}"),
+            database_url=found.database("DATABASE_URL", sqlite_url(home / "serving.db")),
             forecast=found.name("FORECAST", cls.forecast),
             host=host,
             port=int(found.number("API_PORT", cls.port, 1, 65_535, whole=True)),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -107,7 +108,12 @@ keys = sa.Table(
 
 def database_url() -> str:
     """VROOM_DATABASE_URL, else a SQLite file under the home."""
-    return os.environ.get("VROOM_DATABASE_URL") or f"sqlite:///{home() / 'serving.db'}"
+    return os.environ.get("VROOM_DATABASE_URL") or sqlite_url(home() / "serving.db")
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, whatever its folders are called: `?`, `#` and `%` mean something in a URL."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def open_database(url: str | None = None) -> sa.Engine:

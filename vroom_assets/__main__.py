@@ -6,8 +6,8 @@
     python -m vroom_assets check [name]  whether the declarations are sound, before anything runs
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
 
-State is under VROOM_HOME (default ``var``); ports are VROOM_DAGSTER_PORT, VROOM_API_PORT and
-VROOM_MLFLOW_PORT; everything listens on 127.0.0.1.
+State is under VROOM_HOME (default ``var``); everything listens on 127.0.0.1. Ports are VROOM_DAGSTER_PORT,
+VROOM_API_PORT and VROOM_MLFLOW_PORT, by default 3000, 8000 and 5000 or the next ones that are free.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from vroom_assets.resources import artifacts_uri, data_folder, tracking_uri
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN_SECONDS = 180
+PORTS_TRIED = 20  # from the default on, where nobody chose one
 
 
 class CannotStart(Exception):
@@ -52,23 +53,49 @@ class Service:
 
 
 def port_of(setting: str, default: int) -> int:
-    """A port from the environment.
+    """The port of a page: the one of the environment, else the default, else the next one that is free.
+
+    What is found is written into the environment, where the other processes read it.
 
     Raises:
-        CannotStart: it is no port, or taken.
+        CannotStart: what the environment says is no port, or taken.
     """
-    text = os.environ.get(setting, str(default))
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise CannotStart(f"{setting}={text} is no port: use a number from 1 to 65535")
+    if text := os.environ.get(setting):
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise CannotStart(f"{setting}={text} is no port: use a number from 1 to 65535")
+        if not is_free(int(text)):
+            raise CannotStart(
+                f"port {text} is taken; stop what uses it, or choose another with {setting}=<port>"
+            )
+        return int(text)
+    found = next((port for port in range(default, default + PORTS_TRIED) if is_free(port)), None)
+    if found is None:
+        raise CannotStart(
+            f"ports {default} to {default + PORTS_TRIED - 1} are taken; choose another with {setting}=<port>"
+        )
+    if found != default:
+        print(f"Port {default} is taken: {found} instead; {setting}=<port> chooses another.", flush=True)
+    os.environ[setting] = str(found)
+    return found
+
+
+def is_free(port: int) -> bool:
+    """Whether a page can be opened here: nothing answers, and the port can be bound.
+
+    Both are asked: where another program holds the port on all addresses, some systems let a second one
+    bind the loopback address under it.
+    """
+    with socket.socket() as client:
+        client.settimeout(1)
+        if client.connect_ex((LOOPBACK, port)) == 0:
+            return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, int(text)))
+            probe.bind((LOOPBACK, port))
         except OSError:
-            raise CannotStart(
-                f"port {text} is taken; stop what uses it, or choose another with {setting}=<port>"
-            ) from None
-    return int(text)
+            return False
+    return True
 
 
 def forecast() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vroom_api.contract import Manifest, forecast_folder, home, read_bundle
-from vroom_api.tables import enter_ledger, serving_database
+from vroom_api.tables import enter_ledger, serving_database, sqlite_url
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,7 +56,7 @@ class Ledger(dg.ConfigurableResource):
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else a SQLite file under the home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home() / "mlflow" / "mlflow.db")
 
 
 def artifacts_uri() -> str:

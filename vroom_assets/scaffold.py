@@ -49,14 +49,21 @@ def write(defs: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [Path(shutil.copy(file, folder)) for file in sorted(TEMPLATE.iterdir())]
     main = folder / declaration.FILE
-    schema = Path(os.path.relpath(declaration.SCHEMA, folder)).as_posix()
-    text = (
-        main.read_text(encoding="utf-8").replace("my_forecast", name).replace("forecast.schema.json", schema)
-    )
-    main.write_text(text, encoding="utf-8")
+    text = main.read_text(encoding="utf-8").replace("my_forecast", name)
+    main.write_text(text.replace("forecast.schema.json", schema_beside(folder)), encoding="utf-8")
     data.mkdir(parents=True, exist_ok=True)
     (data / "trips.csv").write_text(example_rows(), encoding="utf-8")
     return [*written, data / "trips.csv"]
+
+
+def schema_beside(folder: Path) -> str:
+    """Where the schema is, as an editor finds it from a declaration in a folder.
+
+    The YAML language server reads to the first blank and decodes nothing but a `file:` address, so a way
+    with a blank in it is written as one.
+    """
+    way = Path(os.path.relpath(declaration.SCHEMA, folder)).as_posix()
+    return declaration.SCHEMA.resolve().as_uri() if re.search(r"\s", way) else way
 
 
 def example_rows() -> str:

@@ -328,7 +328,8 @@ def _rng(seed: int, *key: int) -> np.random.Generator:
 def _start(year: int, circuit: int, session: str) -> np.datetime64:
     """Races are on every second Sunday from March at 14:00, sprints at 11:00 the day before; UTC."""
     march = np.datetime64(f"{year}-03-01")
-    sunday = march + (6 - (march.astype(np.int64) + 3) % 7) % 7 + 14 * circuit  # day 0 was a Thursday
+    days = (6 - (march.astype(np.int64) + 3) % 7) % 7 + 14 * circuit  # day 0 was a Thursday
+    sunday = march + np.timedelta64(days, "D")
     hours = 14 if session == "race" else 11 - 24
     return sunday.astype("datetime64[ms]") + np.timedelta64(hours, "h")
 

@@ -267,7 +267,7 @@ def _reservation_lines(rows: Rows, rng: np.random.Generator, year: int, seasonal
     """Lines in random order, as a real system's export that nobody sorted by vehicle."""
     vehicle = np.repeat(np.arange(len(rows["vehicle_id"])), rows["reservations"])
     vehicle = vehicle[np.argsort(rng.random(len(vehicle)))]
-    days = np.arange(np.datetime64(f"{year}-01-01"), np.datetime64(f"{year}-12-31") + 1)
+    days = np.arange(f"{year}-01-01", f"{year + 1}-01-01", dtype="datetime64[D]")
     seconds = _seconds_of_year(rng.random(len(vehicle)), len(days) * _DAY, seasonality)
     dates = np.datetime_as_string(days).astype("S10").view(np.uint8).reshape(-1, 10)
     created_at = _joined([dates[seconds // _DAY], _times_of_day()[seconds % _DAY]], b" ")

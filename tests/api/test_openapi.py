@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def test_a_request_is_described_as_the_champion_declares_it(client: TestClient[A
     }
     assert request["properties"]["actual_price"]["exclusiveMinimum"] == 0
     assert request["properties"]["level"]["default"] == 0.9
+
+
+def test_every_response_is_described_in_words_of_ours(client: TestClient[Any]) -> None:
+    """Not in those of `http.HTTPStatus`, which the interpreter changes."""
+    words = {status.description for status in HTTPStatus} | {status.phrase for status in HTTPStatus} | {""}
+    for path, operations in document_of(client)["paths"].items():
+        for operation in operations.values():
+            described = {response["description"] for response in operation["responses"].values()}
+            assert described.isdisjoint(words), path
 
 
 def test_answers_are_as_described(client: TestClient[Any]) -> None:

@@ -148,7 +148,7 @@ def test_a_wrong_field_is_named_with_its_range(
     field = next(iter(change))
     assert answer.json() == {
         "type": "urn:vroom:invalid-input",
-        "title": "Unprocessable Entity",
+        "title": "Unprocessable Content",
         "status": 422,
         "detail": detail,
         "field": field,

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.needs import skip_or_fail
 from vroom_api import history, outcomes, record
 from vroom_api.history import Filter, UnknownPrediction
 from vroom_api.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
@@ -61,7 +62,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine
         with server.begin() as connection:
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
     except (sa.exc.OperationalError, ModuleNotFoundError) as error:
-        pytest.skip(f"no Postgres at {server.url!r}: {str(error).splitlines()[0]}")
+        skip_or_fail(f"no Postgres at {server.url!r}: {str(error).splitlines()[0]}")
     url = server.url.update_query_dict({"options": f"-csearch_path={schema}", "application_name": schema})
     engine = open_database(url.render_as_string(hide_password=False))
     yield engine

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from vroom_api.settings import BadSetting, Settings
+from vroom_api.tables import open_database, sqlite_url
 
 
 def test_without_variables_everything_has_a_default() -> None:
     found = Settings.read({})
     assert found == Settings(
-        home=Path("var").absolute(), database_url=f"sqlite:///{Path('var').absolute() / 'serving.db'}"
+        home=Path("var").absolute(), database_url=sqlite_url(Path("var").absolute() / "serving.db")
     )
     assert (found.host, found.port, found.forecast) == ("127.0.0.1", 8000, "reservations")
 
@@ -25,7 +26,15 @@ def test_variables_are_read(tmp_path: Path) -> None:
         }
     )
     assert (found.home, found.port, found.forecast, found.watch_seconds) == (tmp_path, 9001, "lap_times", 2.5)
-    assert found.database_url == f"sqlite:///{tmp_path / 'serving.db'}"
+    assert found.database_url == sqlite_url(tmp_path / "serving.db")
+
+
+@pytest.mark.parametrize("name", ["a blank", "größe", "a%20b", "100%", "what?", "c#", "it's", "a&b=c;d"])
+def test_the_database_is_in_its_home_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    open_database(Settings.read({"VROOM_HOME": str(home)}).database_url).dispose()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert "serving.db" in {path.name for path in home.iterdir()}
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 from vroom_api.tables import ledger, serving_database
 from vroom_assets import automation, resources
 from vroom_assets.forecast import definitions_of

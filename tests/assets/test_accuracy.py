@@ -12,7 +12,7 @@ from tests.benchmarks import real
 from tests.benchmarks.accuracy import declared, markdown, report, warehouse
 from tests.benchmarks.measured import NESTED, Measured, measure, table
 from tests.benchmarks.yardsticks import YARDSTICKS, validated
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 from vroom_assets import dataset
 from vroom_assets.folds import Arrangement, Split
 from vroom_assets.measures import MEASURES

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import contest, coverage
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 GENERATE = runpy.run_path(str(ROOT / "data" / "reservations" / "generate.py"))["generate"]
 

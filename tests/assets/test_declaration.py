@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT, copy
 from vroom_assets import declaration, spec
 from vroom_assets.declaration import DeclarationError, DeclarationFile
 from vroom_assets.definitions import defs
@@ -99,8 +98,8 @@ WRONG = [
 @pytest.fixture
 def forecasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the shipped declarations, as VROOM_DEFS."""
-    folder = tmp_path / "forecasts"
-    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copy(tmp_path, "vroom_assets/defs")
+    folder = tmp_path / "vroom_assets" / "defs"
     monkeypatch.setenv("VROOM_DEFS", str(folder))
     return folder
 

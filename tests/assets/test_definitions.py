@@ -6,7 +6,7 @@ import sys
 import dagster as dg
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 from vroom_assets.definitions import defs
 
 # The owner of each forecast, and what each of its sources refers to.

@@ -19,8 +19,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.conftest import ROOT
 from tests.data.recordings.record import FEED, FRAMES, Server, feed, frames, serving
+from tests.support.project import ROOT
 from vroom_assets import resources, sources
 from vroom_assets.ingestion import merge as merging
 from vroom_assets.ingestion.laps import (

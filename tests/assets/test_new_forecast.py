@@ -6,14 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 import duckdb
 import pytest
 from dagster.components.component_scaffolding import scaffold_object
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT, copy
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets import declaration, scaffold
 from vroom_assets.bundle import prove
@@ -26,8 +28,7 @@ NAME = "trip_durations"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder with the shipped declarations and data, and a home elsewhere."""
     folder = tmp_path / "project"
-    for part in ("vroom_assets/defs", "data/reservations"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    copy(folder, "vroom_assets/defs", "data/reservations")
     monkeypatch.setenv("VROOM_DEFS", str(folder / "vroom_assets" / "defs"))
     monkeypatch.setenv("VROOM_DATA", str(folder / "data"))
     monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
@@ -90,9 +91,27 @@ def test_what_is_new_is_sound_as_it_is(project):
     declaration.check_parameters(folder, spec)
     assert spec.name == "deliveries"
     assert (project / "data" / spec.sources["trips"].path).is_file()
+    assert schema_of(folder) == declaration.SCHEMA
+
+
+@pytest.mark.parametrize("place", ["plain", "a blank", "größer als % und #"])
+def test_an_editor_finds_the_schema_from_any_folder(project, monkeypatch, place):
+    """From declarations outside of the project, the way to the schema names the folders of both."""
+    schema = project.parent / place / "docs" / declaration.SCHEMA.name
+    schema.parent.mkdir(parents=True)
+    shutil.copy(declaration.SCHEMA, schema)
+    monkeypatch.setattr(declaration, "SCHEMA", schema)
+    scaffold.write(declaration.defs_folder(), "deliveries")
+    assert schema_of(declaration.defs_folder() / "deliveries") == schema
+
+
+def schema_of(folder: Path) -> Path:
+    """What an editor reads of the first line: up to a blank, an address decoded, a way as it is."""
     named = re.search(r"\$schema=(\S+)", (folder / "defs.yaml").read_text())
     assert named
-    assert (folder / named[1]).resolve() == declaration.SCHEMA
+    if named[1].startswith("file:"):
+        return Path(unquote(urlsplit(named[1]).path))
+    return (folder / named[1]).resolve()
 
 
 @pytest.mark.parametrize("name", ["Trips", "2fast", "a-b", "a b", "", "../escape", "dagster", "mlflow"])
@@ -126,14 +145,17 @@ def test_a_name_that_is_taken_is_refused(project, taken):
 
 
 def test_dagsters_own_scaffolding_writes_the_same(project):
-    scaffold.write(declaration.defs_folder(), "one")
-    two = declaration.defs_folder() / "two"
-    scaffold_object(two, "vroom_assets.forecast.Forecast", None, "yaml", project)
-    assert declaration.read(two).name == "two"
-    for file in ("defs.yaml", "features.sql", "target.sql"):
-        assert (two / file).read_text() == (two.parent / "one" / file).read_text().replace(
-            "one/", "two/"
-        ).replace("name: one", "name: two").replace("check one", "check two")
+    ours = contents_of(scaffold.write(declaration.defs_folder(), "deliveries"))
+    for part in (declaration.defs_folder(), project / "data"):
+        shutil.rmtree(part / "deliveries")
+    folder = declaration.defs_folder() / "deliveries"
+    scaffold_object(folder, "vroom_assets.forecast.Forecast", None, "yaml", project)
+    assert declaration.read(folder).name == "deliveries"
+    assert contents_of(ours) == ours
+
+
+def contents_of(files: Iterable[Path]) -> dict[Path, str]:
+    return {file: file.read_text() for file in files}
 
 
 def test_a_folder_that_is_new_is_found_by_the_code_location(project):

@@ -1,7 +1,6 @@
 """All shipped forecasts under one roof: `make run FORECAST=...` trains one, the sensors train the others."""
 
 import json
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ROOT
 from tests.end_to_end.test_system import System, wait
+from tests.support.project import copy
 from vroom_api.contract import bundle_folder, read_pointer
 from vroom_api.entities import ENTITIES, Entities
 
@@ -26,12 +25,9 @@ STAGES = ("features", "cv_metrics", "challenger", "contest", "champion")
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("all")
-    shutil.copytree(ROOT / "data", folder / "data")
+    copy(folder, "data")
     one = System(folder, forecast=FLAGSHIP)
-    for name in ("vroom_assets", "vroom_api"):
-        shutil.copytree(ROOT / name, one.project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "workspace.yaml"):
-        shutil.copy(ROOT / name, one.project)
+    copy(one.project, "vroom_assets", "vroom_api", "pyproject.toml", "workspace.yaml")
     one.start()
     yield one
     if one.process and one.process.poll() is None:

@@ -1,7 +1,9 @@
 """The whole system as `make run` starts it, driven from outside: HTTP, GraphQL, files and signals."""
 
+import contextlib
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -20,7 +22,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT, copy
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +91,7 @@ class System:
 
     def start(self) -> float:
         """Start, wait for the announcement, and return the seconds it took."""
-        self.ports = {name: free_port() for name in ("dagster", "api", "mlflow")}
+        self.ports = {name: free_port() for name in ("dagster", "api")}  # MLflow takes its own
         with open(self.folder / "log", "w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "vroom_assets"],
@@ -99,7 +101,10 @@ class System:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return wait("ready", lambda: "Vroom is ready" in self.log or self.process.poll() is not None, 240)
+        seconds = wait("ready", lambda: "Vroom is ready" in self.log or self.process.poll() is not None, 240)
+        if printed := re.search(r"MLflow +http://127\.0\.0\.1:(\d+)", self.log):
+            self.ports["mlflow"] = int(printed[1])
+        return seconds
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         assert self.process is not None
@@ -178,14 +183,15 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("system")
     GENERATE(folder / "data" / NAME)
     one = System(folder)
-    for name in ("vroom_assets", "vroom_api"):
-        shutil.copytree(ROOT / name, one.project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy(one.project, "vroom_assets", "vroom_api", "pyproject.toml", "workspace.yaml")
     for other in (one.project / "vroom_assets" / "defs").iterdir():
         if other.is_dir() and other.name != NAME:  # it would train by itself, beside what is looked at here
             shutil.rmtree(other)
-    for name in ("pyproject.toml", "workspace.yaml"):
-        shutil.copy(ROOT / name, one.project)
-    seconds = one.start()
+    with socket.socket() as another:  # as on every Mac, where its own receiver holds the port
+        with contextlib.suppress(OSError):  # held already: the same to us
+            another.bind(("127.0.0.1", 5000))
+            another.listen()
+        seconds = one.start()
     print(f"\nfrom nothing to ready: {seconds:.0f} s")
     yield one
     if one.process and one.process.poll() is None:
@@ -201,6 +207,14 @@ def test_from_nothing_to_a_first_prediction(system):
         subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
     )
     assert answer["predicted_reservations"] > 0
+
+
+def test_a_page_whose_port_is_taken_opens_on_the_next_and_the_printed_addresses_are_true(system):
+    assert "Port 5000 is taken" in system.log
+    assert system.ports["mlflow"] > 5000
+    for name, path in (("dagster", "/server_info"), ("api", "/schema"), ("mlflow", "/health")):
+        assert system.url(name) in system.log
+        assert httpx.get(system.url(name) + path, timeout=10).status_code == 200
 
 
 def test_a_changed_declaration_is_trained_when_it_was_reloaded(system):

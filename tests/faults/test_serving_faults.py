@@ -15,9 +15,8 @@ import httpx
 
 from tests.api.conftest import EXAMPLE, publish
 from tests.api.test_service import running
-from tests.faults.test_record_faults import small_disk, stored
+from tests.faults.test_record_faults import stored
 
-__all__ = ["small_disk"]  # a fixture
 CLIENTS = 32
 
 

@@ -5,7 +5,7 @@ import sys
 import uvicorn
 
 from vroom_api.app import create_app
-from vroom_api.operations import configure_logs
+from vroom_api.observability.logs import configure_logs
 from vroom_api.settings import BadSetting, Settings
 
 

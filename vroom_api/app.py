@@ -12,20 +12,25 @@ from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
-from vroom_api.advice_routes import advice_routes
-from vroom_api.catalog import catalog_routes
-from vroom_api.forecasts import Forecasts
-from vroom_api.keys import Keyring, create_first_admin
+from vroom_api.champion.forecasts import Forecasts
+from vroom_api.contract.tables import open_database
+from vroom_api.observability.metrics import Measures
+from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
-from vroom_api.operations import Measures, operation_routes
-from vroom_api.predict import prediction_routes
-from vroom_api.problems import Problem, respond, respond_to_defect, respond_to_framework
-from vroom_api.record import Recorder
-from vroom_api.record_routes import record_routes
-from vroom_api.security import Shield, key_routes
+from vroom_api.problems import Problem
+from vroom_api.record.recorder import Recorder
+from vroom_api.routes.advice import advice_routes
+from vroom_api.routes.dashboard import dashboard_routes
+from vroom_api.routes.forecasts import forecast_routes
+from vroom_api.routes.keys import key_routes
+from vroom_api.routes.ledger import ledger_routes
+from vroom_api.routes.predictions import prediction_routes
+from vroom_api.routes.probes import operation_routes
+from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
+from vroom_api.routes.record import record_routes
+from vroom_api.security.keys import Keyring, create_first_admin
+from vroom_api.security.shield import Shield
 from vroom_api.settings import Settings
-from vroom_api.tables import open_database
-from vroom_api.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +89,9 @@ def create_app(settings: Settings) -> Litestar:
             ),
             *record_routes(database, settings.home, forecasts),
             *advice_routes(forecasts, largest_body=settings.largest_body),
-            *catalog_routes(forecasts, database),
+            *forecast_routes(forecasts),
+            *ledger_routes(database),
+            *dashboard_routes(forecasts, database),
             *operation_routes(forecasts, recorder, measures),
             *(key_routes(database) if keyring else []),
         ],

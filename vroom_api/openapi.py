@@ -17,12 +17,13 @@ import msgspec
 from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
-from vroom_api.advice_routes import Advice, Options
-from vroom_api.champion import Champion, said_of
-from vroom_api.forecasts import Forecasts
-from vroom_api.pages import page, table, text
+from vroom_api.champion.forecasts import Forecasts
+from vroom_api.champion.loading import Champion
+from vroom_api.champion.schemas import said_of
+from vroom_api.dashboard.pages import page, table, text
+from vroom_api.predictions.advice import Advice, Options
 from vroom_api.problems import MEDIA_TYPE
-from vroom_api.security import PROBES
+from vroom_api.security.shield import PROBES
 
 Schema = dict[str, Any]
 Served = dict[str, Champion | None]  # by forecast, the flagship first

@@ -1,14 +1,8 @@
 """Errors as callers see them: problem details (RFC 9457), one shape for all routes."""
 
-import logging
 from typing import Any
 
 import msgspec
-from litestar import Request, Response
-from litestar.exceptions import HTTPException
-from litestar.openapi import ResponseSpec
-
-log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -82,53 +76,3 @@ class Problem(Exception):
                 body["allowed"] = first.allowed
             body["errors"] = msgspec.to_builtins(self.faults)
         return body
-
-
-def documented(description: str) -> ResponseSpec:
-    """A refusal in the OpenAPI document; the shape is the same everywhere."""
-    return ResponseSpec(None, description=description)
-
-
-def respond(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    return Response(
-        msgspec.json.encode(problem.content()),
-        status_code=problem.status,
-        media_type=MEDIA_TYPE,
-        headers=problem.headers,
-    )
-
-
-def respond_to_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """What Litestar refuses by itself: unknown paths and methods, parameters, oversized bodies."""
-    causes = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
-    given = {name.lower(): value for name, value in (error.headers or {}).items()}
-    allowed = ", ".join(sorted(given["allow"].split(", "))) if "allow" in given else ""
-    headers = {"allow": allowed} if allowed else {}
-    if error.status_code >= 500:
-        return respond_to_defect(request, error)
-    detail, faults = error.detail, []
-    if error.status_code == 404:
-        detail = f"{request.scope['path']}: there is nothing here; /schema lists what there is"
-    elif error.status_code == 405:
-        detail = f"{request.scope['path']} does not take {request.scope['method']}; it takes {allowed}"
-    elif isinstance(error.extra, list):
-        for part in error.extra:
-            if isinstance(part, dict):
-                faults.append(Fault(str(part.get("key", "")), str(part.get("message", ""))))
-        detail = "; ".join(f"{fault.field}: {fault.detail}" for fault in faults) or detail
-    return respond(
-        request,
-        Problem(
-            error.status_code,
-            causes.get(error.status_code, "refused"),
-            detail,
-            faults=faults,
-            headers=headers,
-        ),
-    )
-
-
-def respond_to_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """A defect of ours: the log has all of it, the caller none."""
-    log.error("%s %s failed", request.scope["method"], request.scope["path"], exc_info=error)
-    return respond(request, Problem(500, "defect", "the service failed on this request; its log says why"))

@@ -13,7 +13,7 @@ import dagster as dg
 import msgspec
 
 from vroom_api.contract import read_pointer
-from vroom_api.tables import enter_ledger, serving_database
+from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import bundle, resources
 from vroom_assets.sources import Observation, observe
 from vroom_assets.spec import ForecastSpec

@@ -16,7 +16,7 @@ import dagster as dg
 import numpy as np
 
 from vroom_api.contract import forecast_folder
-from vroom_api.entities import ENTITIES
+from vroom_api.contract.entities import ENTITIES
 from vroom_assets import automation, declaration, resources, scaffold
 from vroom_assets.automation import CHALLENGER, CHAMPION
 from vroom_assets.features import parse

@@ -14,7 +14,6 @@ BASELINES = {
     "median": Candidate(family=Family.MEDIAN),
 }
 
-
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vroom_api.contract import forecast_folder
-from vroom_api.entities import ENTITIES, SCHEMA
+from vroom_api.contract.entities import ENTITIES, SCHEMA
 from vroom_assets import dataset, examples
 from vroom_assets.spec import ColumnType, ForecastSpec
 

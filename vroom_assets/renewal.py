@@ -17,8 +17,8 @@ from vroom_api.contract import (
     read_manifest,
     read_pointer,
 )
-from vroom_api.tables import ledger as ledger_table
-from vroom_api.tables import serving_database
+from vroom_api.contract.tables import ledger as ledger_table
+from vroom_api.contract.tables import serving_database
 from vroom_assets import resources
 from vroom_assets.automation import CHALLENGER, CHAMPION
 from vroom_assets.spec import ForecastSpec

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vroom_api.contract import Manifest, forecast_folder, home, read_bundle
-from vroom_api.tables import enter_ledger, serving_database, sqlite_url
+from vroom_api.contract.tables import enter_ledger, serving_database, sqlite_url
 
 if TYPE_CHECKING:
     import duckdb

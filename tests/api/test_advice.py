@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.tiny import changed, feature_field, input_field, manifest_of, score_of, van
-from vroom_api.advice import Curve, NoAdvice, advise
 from vroom_api.contract import Lever
+from vroom_api.explanation.advice import Curve, NoAdvice, advise
 
 USUAL_VAN = np.array([60.0, 60.0, 3.0])
 

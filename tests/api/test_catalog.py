@@ -8,7 +8,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.api.conftest import EXAMPLE, manifest, publish
-from vroom_api.tables import enter_ledger, open_database
+from vroom_api.contract.tables import enter_ledger, open_database
 
 
 @pytest.fixture
@@ -166,8 +166,8 @@ def test_a_defect_is_logged_and_not_told(
     def broken(*_: object) -> None:
         raise RuntimeError("the secret inside")
 
-    monkeypatch.setattr("vroom_api.catalog.health_of", broken)
-    monkeypatch.setattr("vroom_api.scoring.score", broken)
+    monkeypatch.setattr("vroom_api.routes.forecasts.health_of", broken)
+    monkeypatch.setattr("vroom_api.champion.scoring.score", broken)
     for answer in (client.get("/health"), client.post("/predict", json=EXAMPLE)):
         assert answer.status_code == 500
         assert answer.json() == {

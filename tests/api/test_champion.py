@@ -14,7 +14,8 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.api.conftest import EXAMPLE, FORECAST, golden_of, graph, inputs, point, predicted, publish
-from vroom_api.champion import ChampionWatch, load, score
+from vroom_api.champion.loading import load, score
+from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import POINTER, BundleError, Lever, bundle_folder, forecast_folder
 
 

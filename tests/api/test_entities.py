@@ -13,8 +13,9 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.api.conftest import EXAMPLE, FORECAST, NAMES, inputs, publish
+from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import Calibration, Fallback, Golden, Recipe, forecast_folder
-from vroom_api.entities import ENTITIES, SCHEMA, Entities
+from vroom_api.contract.entities import ENTITIES, SCHEMA
 from vroom_assets.features import Feature
 from vroom_assets.graph import Otherwise, build
 from vroom_assets.models import Passed

@@ -18,9 +18,9 @@ from tests.api.test_champion import wait_for
 from tests.api.test_operations import measures, one
 from vroom_api.app import create_app
 from vroom_api.contract import POINTER, AgeLimits, FreshnessPolicy, bundle_folder, forecast_folder
-from vroom_api.keys import Role, create_key
+from vroom_api.contract.tables import open_database
 from vroom_api.openapi import camel
-from vroom_api.tables import open_database
+from vroom_api.security.keys import Role, create_key
 
 Serve = Callable[..., TestClient[Any]]
 PATH = f"/forecasts/{MARKETS}"

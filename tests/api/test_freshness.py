@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.api.tiny import changed, van
+from vroom_api.champion.freshness import Expired, admit, ages
 from vroom_api.contract import AgeLimits, FreshnessPolicy
-from vroom_api.freshness import Expired, admit, ages
 
 HOUR = 3600.0
 TRAINED = datetime(2025, 3, 2, tzinfo=UTC)

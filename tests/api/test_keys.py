@@ -7,14 +7,23 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from vroom_api import keys
-from vroom_api.keys import BadKey, Grant, Keyring, Role, create_first_admin, create_key, list_keys, revoke_key
-from vroom_api.tables import open_database
+from vroom_api.contract.tables import open_database
+from vroom_api.security.keys import (
+    BadKey,
+    Grant,
+    Keyring,
+    Role,
+    create_first_admin,
+    create_key,
+    list_keys,
+    revoke_key,
+)
 
 
 @pytest.fixture
@@ -73,8 +82,8 @@ def test_a_revoked_key_is_not_found(database: sa.Engine) -> None:
 def test_an_expired_key_is_not_found(database: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     key = create_key(database, "shop", Role.VIEWER, days=1)
     assert found(database, key) is not None
-    later = keys.time.time() + 86_401
-    monkeypatch.setattr(keys.time, "time", lambda: later)
+    later = time.time() + 86_401
+    monkeypatch.setattr(time, "time", lambda: later)
     assert found(database, key) is None
     with pytest.raises(BadKey, match="days: use a number above 0"):
         create_key(database, "other", Role.VIEWER, days=0)
@@ -146,7 +155,7 @@ def test_of_many_that_start_at_once_one_makes_the_key(tmp_path: Path) -> None:
 
 def test_a_rate_holds_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(keys.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     grant = Grant("", "shop", Role.VIEWER, None)
     passed = 0
     for _ in range(1000):

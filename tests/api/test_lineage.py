@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from onnx import TensorProto, helper, numpy_helper
 
-from vroom_api import lineage
 from vroom_api.contract import (
     Calibration,
     FeatureField,
@@ -24,10 +23,11 @@ from vroom_api.contract import (
     forecast_folder,
     read_pointer,
 )
-from vroom_api.history import Filter, UnknownPrediction
-from vroom_api.prediction import Origin, Prediction, new_id
-from vroom_api.record import Recorder
-from vroom_api.tables import open_database, predictions
+from vroom_api.contract.tables import open_database, predictions
+from vroom_api.record import lineage
+from vroom_api.record.history import Filter, UnknownPrediction
+from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.record.recorder import Recorder
 from vroom_assets import bundle
 
 FORECAST = "reservations"

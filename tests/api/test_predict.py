@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 from tests.api.conftest import EXAMPLE, NAMES, inputs, manifest, predicted, publish
 from tests.api.tiny import input_field
-from vroom_api.refusals import allowed_of
+from vroom_api.predictions.refusals import allowed_of
 
 MALFORMED = {
     "nothing": b"",

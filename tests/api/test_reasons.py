@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.api.tiny import Step, changed, input_field, manifest_of, quadratic, score_of, van
 from vroom_api.contract import Manifest
-from vroom_api.reasons import EXACT, Explanation, NotExplainable, Score, explain
+from vroom_api.explanation.reasons import EXACT, Explanation, NotExplainable, Score, explain
 
 numbers = st.floats(-5, 5, allow_nan=False)
 

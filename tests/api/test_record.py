@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import sys
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.needs import skip_or_fail
-from vroom_api import history, outcomes, record
-from vroom_api.history import Filter, UnknownPrediction
-from vroom_api.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
-from vroom_api.performance import performance
-from vroom_api.prediction import Origin, Prediction, first_id, new_id, time_of
-from vroom_api.record import Recorder, RecordFull, RecordUnavailable
-from vroom_api.tables import open_database
+from vroom_api.contract.tables import open_database
+from vroom_api.record import history, outcomes
+from vroom_api.record.history import Filter, UnknownPrediction
+from vroom_api.record.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
+from vroom_api.record.performance import performance
+from vroom_api.record.prediction import Origin, Prediction, first_id, new_id, time_of
+from vroom_api.record.recorder import Recorder, RecordFull, RecordUnavailable
 
 POSTGRES = os.environ.get("VROOM_TEST_POSTGRES_URL") or "postgresql+psycopg://root@127.0.0.1:5432/test"
 ALL = Filter()
@@ -111,7 +112,7 @@ def test_ids_ascend_faster_than_the_clock_ticks() -> None:
 
 def test_ids_ascend_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = new_id()
-    monkeypatch.setattr(record.time, "time_ns", lambda: 1_000_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
     assert new_id() > earlier
 
 

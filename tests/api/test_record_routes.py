@@ -17,8 +17,8 @@ from tests.api.conftest import publish as publish_bundle
 from tests.api.test_lineage import CSVS, FORECAST, flip, predicted, publish, store
 from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
-from vroom_api.prediction import new_id, time_of
-from vroom_api.tables import open_database
+from vroom_api.contract.tables import open_database
+from vroom_api.record.prediction import new_id, time_of
 
 
 @pytest.fixture

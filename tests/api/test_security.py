@@ -14,9 +14,9 @@ from litestar.testing import TestClient
 
 from tests.api.conftest import EXAMPLE, publish
 from tests.api.test_service import running
-from vroom_api.keys import Role, create_key, revoke_key
+from vroom_api.contract.tables import open_database
+from vroom_api.security.keys import Role, create_key, revoke_key
 from vroom_api.settings import BadSetting, Settings
-from vroom_api.tables import open_database
 
 Serve = Callable[..., TestClient[Any]]
 READING = ["/model", "/health", "/ledger", "/predictions", "/metrics", "/", "/schema", "/schema/openapi.json"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from vroom_api.contract.tables import open_database, sqlite_url
 from vroom_api.settings import BadSetting, Settings
-from vroom_api.tables import open_database, sqlite_url
 
 
 def test_without_variables_everything_has_a_default() -> None:

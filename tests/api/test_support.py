@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.api.tiny import changed, feature_field, input_field, manifest_of, van
 from vroom_api.contract import Manifest
-from vroom_api.support import Outside, limits_of, outside, supported, usual
+from vroom_api.explanation.support import Outside, limits_of, outside, supported, usual
 
 
 def look(price: float, usual_price: float, photos: float) -> list[Outside]:

@@ -17,7 +17,7 @@ from vroom_api.contract import (
     Manifest,
     Recipe,
 )
-from vroom_api.reasons import Score
+from vroom_api.explanation.reasons import Score
 
 Step = tuple[str, str, *tuple[str | float, ...]]  # output, operator, its inputs by name or as constants
 

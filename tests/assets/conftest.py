@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import yaml
 
 from tests.support.project import ROOT
-from vroom_api.tables import ledger, serving_database
+from vroom_api.contract.tables import ledger, serving_database
 from vroom_assets import automation, resources
 from vroom_assets.forecast import definitions_of
 from vroom_assets.spec import ForecastSpec

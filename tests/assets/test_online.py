@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.assets.test_examples import START, declared, shipped
+from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import forecast_folder
-from vroom_api.entities import Entities
 from vroom_assets import online
 from vroom_assets.challenger import exportable, golden_rows, input_fields
 from vroom_assets.dataset import DatasetError, build, definitions, note_origin, read

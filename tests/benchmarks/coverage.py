@@ -24,7 +24,7 @@ import pandas as pd
 
 from tests.benchmarks.accuracy import ROOT, declared, read_folder
 from vroom_api.contract import Calibration
-from vroom_api.support import supported
+from vroom_api.explanation.support import supported
 from vroom_assets.challenger import feature_fields, input_fields
 from vroom_assets.dataset import Dataset, definitions
 from vroom_assets.folds import Arrangement, Split, splits

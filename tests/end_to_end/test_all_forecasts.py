@@ -12,8 +12,9 @@ import pytest
 
 from tests.end_to_end.test_system import System, wait
 from tests.support.project import copy
+from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import bundle_folder, read_pointer
-from vroom_api.entities import ENTITIES, Entities
+from vroom_api.contract.entities import ENTITIES
 
 pytestmark = pytest.mark.slow
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from vroom_api.prediction import Origin, Prediction, new_id
-from vroom_api.record import Recorder, RecordUnavailable
-from vroom_api.tables import open_database
+from vroom_api.contract.tables import open_database
+from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.record.recorder import Recorder, RecordUnavailable
 
 # Records as fast as it can from many callers and says every id only after it was acknowledged.
 LOAD = """
 import asyncio, os, sys
-from vroom_api.prediction import Origin, Prediction, new_id
-from vroom_api.record import Recorder
-from vroom_api.tables import open_database
+from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.record.recorder import Recorder
+from vroom_api.contract.tables import open_database
 
 origin = Origin("reservations", 3, 7, "a" * 64, "d" * 64, ("price",), ("ratio",))
 
@@ -147,9 +147,9 @@ def test_sigterm_in_a_service_drains_what_waits(tmp_path: Path) -> None:
     path = tmp_path / "serving.db"
     service = """
 import asyncio, os, signal, sys
-from vroom_api.prediction import Origin, Prediction, new_id
-from vroom_api.record import Recorder
-from vroom_api.tables import open_database
+from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.record.recorder import Recorder
+from vroom_api.contract.tables import open_database
 
 origin = Origin("reservations", 3, 7, "a" * 64, "d" * 64, ("price",), ("ratio",))
 

@@ -1,0 +1,107 @@
+"""Every forecast that is published in the home, each with a watch of its own, so that none stops another.
+
+The flagship is always there, also before it is published. Others are found by their pointers, at the start
+and while the service runs; one that was found stays, because a pointer that goes away leaves its champion.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from vroom_api.champion.watch import ChampionWatch
+from vroom_api.contract import FORECAST_NAME, POINTER
+from vroom_api.problems import Problem
+
+log = logging.getLogger(__name__)
+
+
+def published(root: Path) -> list[str]:
+    """Names of the forecasts that have a pointer under the home; other folders are none of ours."""
+    return sorted(
+        path.parent.name
+        for path in root.glob(f"*/{POINTER}")
+        if FORECAST_NAME.fullmatch(path.parent.name) and path.is_file()
+    )
+
+
+class Forecasts:
+    """The forecasts of one service, the flagship first.
+
+    Args:
+        flagship: the forecast that the short routes are about.
+        root: the home.
+        seconds: between two looks, at the pointers and for new forecasts.
+    """
+
+    def __init__(self, flagship: str, root: Path, seconds: float) -> None:
+        self.flagship = ChampionWatch(flagship, root, seconds)
+        self._root = root
+        self._seconds = seconds
+        self._watches = {flagship: self.flagship}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __iter__(self) -> Iterator[ChampionWatch]:
+        """All watches: the flagship, then the others by name."""
+        others = sorted(name for name in self._watches if name != self.flagship.forecast)
+        return iter([self.flagship, *(self._watches[name] for name in others)])
+
+    def named(self, name: str) -> ChampionWatch:
+        """The watch of a forecast.
+
+        Raises:
+            Problem: there is no forecast of that name, 404.
+        """
+        watch = self._watches.get(name)
+        if watch is None:
+            known = ", ".join(watch.forecast for watch in self)
+            raise Problem(
+                404,
+                "no-such-forecast",
+                f"there is no forecast {name[:64]!r}; known are {known}; `make run FORECAST=<name>` publishes one "
+                "that is declared",
+            )
+        return watch
+
+    async def look(self) -> None:
+        """Take up what was published since the last look, and load it."""
+        found = await asyncio.to_thread(published, self._root)
+        new = [ChampionWatch(name, self._root, self._seconds) for name in found if name not in self._watches]
+        # Replaced and not changed: pages are made in threads, which may be going through it.
+        self._watches = self._watches | {watch.forecast: watch for watch in new}
+        await self._follow(new)
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Load what is published, and follow it as long as this is open."""
+        await asyncio.gather(self._follow(list(self)), self._look_in_peace())
+        self._begin(self._look_for_ever(), "forecasts")
+        try:
+            yield
+        finally:
+            tasks, self._tasks = self._tasks, []
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, watches: list[ChampionWatch]) -> None:
+        await asyncio.gather(*(watch.reload() for watch in watches))
+        for watch in watches:
+            self._begin(watch.watch(), watch.forecast)
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self._look_in_peace()
+
+    async def _look_in_peace(self) -> None:
+        """A home that cannot be listed leaves the forecasts that are known."""
+        try:
+            await self.look()
+        except Exception:
+            log.exception("cannot look for new forecasts")

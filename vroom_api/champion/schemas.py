@@ -1,0 +1,196 @@
+"""What a champion takes and answers, as types made from its manifest."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from vroom_api.champion.freshness import Verdict
+from vroom_api.contract import BundleError, InputField, Manifest
+from vroom_api.explanation.reasons import Explanation
+from vroom_api.explanation.support import Outside
+from vroom_api.record.prediction import EntityId, Tags
+
+LOWEST_LEVEL, USUAL_LEVEL, HIGHEST_LEVEL = 0.5, 0.9, 0.99
+OPTIONS = ("level", "explain", "entity_id", "tags")  # of a request, beside its inputs
+EXACT_INTEGER = 2**53  # beyond it float64 skips integers
+
+
+class Interval(msgspec.Struct, frozen=True, gc=False):
+    """The central interval that holds the outcome with probability `level`; integers for integer targets."""
+
+    level: float
+    low: float
+    high: float
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """Inputs that a request left out, and when what is stored of them was known."""
+
+    as_of: str
+    inputs: list[str]
+
+
+def request_of(manifest: Manifest) -> type[msgspec.Struct]:
+    """The type of one request: inputs bounded as declared, then the options; nothing else is taken."""
+    names = [field.name for field in manifest.inputs]
+    taken = {name for name in names if names.count(name) > 1 or name in OPTIONS}
+    if taken or not names:
+        raise BundleError(
+            f"inputs have no names of their own: {', '.join(sorted(taken)) or 'there are none'}"
+        )
+    for question, lever in manifest.advice.items():
+        if lever.input not in names:
+            raise BundleError(f"advice about {question}: its lever {lever.input} is none of the inputs")
+    # Whether an input may be left out depends on the entity that is named.
+    fields: list[Any] = [
+        (
+            f"input{place}",
+            (_bounded(field) | None if field.nullable else _bounded(field)) | msgspec.UnsetType,
+            msgspec.UNSET,
+        )
+        for place, field in enumerate(manifest.inputs)
+    ]
+    level = Annotated[
+        float,
+        msgspec.Meta(
+            ge=LOWEST_LEVEL,
+            le=HIGHEST_LEVEL,
+            description="confidence of the interval"
+            if manifest.kind == "binary"
+            else "probability that the interval holds the outcome",
+        ),
+    ]
+    explained = Annotated[bool, msgspec.Meta(description="whether to give reasons")]
+    entity = Annotated[
+        EntityId,
+        msgspec.Meta(
+            description="which one it is; recorded with the prediction. Inputs that are left out are taken from "
+            "what is stored of it"
+        ),
+    ]
+    usual = f", e.g. {' and '.join(manifest.tags)}" if manifest.tags else ""
+    tags = Annotated[
+        Tags,
+        msgspec.Meta(
+            description=f"words to sort predictions by{usual}; recorded, and no part of the prediction"
+        ),
+    ]
+    # Attributes are numbered, so that an input may have any name.
+    return msgspec.defstruct(
+        "Request",
+        [
+            *fields,
+            ("level", level, USUAL_LEVEL),
+            ("explain", explained, False),
+            ("entity_id", entity | None, None),
+            ("tags", tags | None, None),
+        ],
+        rename={f"input{place}": name for place, name in enumerate(names)},
+        frozen=True,
+        gc=False,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+
+
+def answer_of(manifest: Manifest) -> type[msgspec.Struct]:
+    """The type of one answer; what does not change between requests is in its defaults."""
+    interval = _INTERVAL_OF_SHARES if manifest.kind == "binary" else _INTERVAL
+    return msgspec.defstruct(
+        "Answer",
+        [
+            ("value", Annotated[float, msgspec.Meta(description=_expected(manifest))]),
+            ("interval", Annotated[Interval, interval]),
+            ("in_support", Annotated[bool, _IN_SUPPORT]),
+            ("outside", Annotated[list[Outside], _OUTSIDE]),
+            ("freshness", Annotated[Verdict, _FRESHNESS]),
+            ("data_age_s", Annotated[int | None, _DATA_AGE]),
+            ("model_age_s", Annotated[int, _MODEL_AGE]),
+            ("reasons", Annotated[Explanation, _REASONS] | msgspec.UnsetType, msgspec.UNSET),
+            ("model_version", Annotated[int, _VERSION], manifest.version),
+            ("horizon", Annotated[str, _HORIZON], manifest.horizon),
+            ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
+            ("prediction_id", Annotated[str, _PREDICTION_ID] | msgspec.UnsetType, msgspec.UNSET),
+            ("stored", Annotated[Taken, _STORED] | msgspec.UnsetType, msgspec.UNSET),
+            *(
+                [("fallback", Annotated[str, _FALLBACK] | msgspec.UnsetType, msgspec.UNSET)]
+                if manifest.fallback
+                else []
+            ),
+        ],
+        rename={"value": f"predicted_{manifest.target}"},
+        frozen=True,
+        gc=False,
+    )
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What a request may send for one input; at most one of the lower bounds is set."""
+
+    minimum: float | None
+    above: float | None
+    maximum: float | None
+
+
+def bounds_of(field: InputField) -> Bounds:
+    """The declared range; that of an integer ends where float64 would skip some."""
+    minimum, above, maximum = field.minimum, field.above, field.maximum
+    if field.type == "integer":
+        lowest = math.ceil(minimum) if minimum is not None else -EXACT_INTEGER
+        if above is not None:
+            lowest = max(lowest, math.floor(above) + 1)
+        highest = math.floor(maximum) if maximum is not None else EXACT_INTEGER
+        return Bounds(lowest, None, highest)
+    if minimum is not None and above is not None:
+        minimum, above = (minimum, None) if minimum > above else (None, above)
+    return Bounds(minimum, above, maximum)
+
+
+def said_of(manifest: Manifest) -> str:
+    """What the number is, in words."""
+    if manifest.kind == "binary":
+        return f"{_expected(manifest)}, from 0 to 1, of a {manifest.entity}: {manifest.horizon}"
+    return f"{manifest.unit} of a {manifest.entity} in {manifest.horizon}"
+
+
+def _expected(manifest: Manifest) -> str:
+    if manifest.kind != "binary":
+        return f"expected {manifest.unit}"
+    return manifest.unit if "probability" in manifest.unit else f"probability of {manifest.unit}"
+
+
+_INTERVAL = msgspec.Meta(description="holds the outcome with the probability asked for")
+
+_INTERVAL_OF_SHARES = msgspec.Meta(
+    description="holds the share of yes among predictions like this one, with the confidence asked for"
+)
+
+_IN_SUPPORT = msgspec.Meta(description="whether training saw the like of it")
+_OUTSIDE = msgspec.Meta(description="the inputs and features of which training saw nothing like it")
+_FRESHNESS = msgspec.Meta(description="the worse of the verdicts on the ages of model and data")
+_DATA_AGE = msgspec.Meta(description="seconds since the latest event in the training data")
+_MODEL_AGE = msgspec.Meta(description="seconds since the training")
+_REASONS = msgspec.Meta(description="what each input adds to the prediction, where reasons were asked for")
+_VERSION = msgspec.Meta(description="of the champion that answered")
+_HORIZON = msgspec.Meta(description="the period that the number covers")
+_PREDICTION_ID = msgspec.Meta(description="of the record; not there where none is kept")
+
+_STORED = msgspec.Meta(
+    description="what the request left out and was taken from what is stored of the entity"
+)
+
+_FALLBACK = msgspec.Meta(description="why another recipe than the usual one answered")
+_DATA_AS_OF = msgspec.Meta(description="time of the latest event in the training data")
+
+
+def _bounded(field: InputField) -> Any:
+    bounds = bounds_of(field)
+    limits: dict[str, Any] = {"ge": bounds.minimum, "gt": bounds.above, "le": bounds.maximum}
+    words = ", in ".join(part for part in (field.description, field.unit) if part and part != "flag")
+    if field.type == "text":
+        told = msgspec.Meta(description=words, examples=[field.told(field.example)])
+        return Annotated[Literal[tuple(field.values)], told]
+    if field.type == "integer":
+        return Annotated[int, msgspec.Meta(**limits, description=words, examples=[round(field.example)])]
+    return Annotated[float, msgspec.Meta(**limits, description=words, examples=[field.example])]

@@ -1,0 +1,130 @@
+"""Watches the pointer and swaps the champion.
+
+A new version is loaded beside the old one, off the event loop, and has to reproduce its golden rows before
+it may serve. Whatever fails, the last good one stays.
+"""
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from vroom_api.champion.loading import Champion, load
+from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, forecast_folder
+
+log = logging.getLogger(__name__)
+
+
+class Reload(msgspec.Struct, frozen=True):
+    """What came of one look at the pointer."""
+
+    status: Literal["reloaded", "unchanged", "failed"]
+    previous_version: int | None
+    current_version: int | None
+    detail: str
+
+
+class ChampionWatch:
+    """Keeps the champion current.
+
+    `champion` is replaced as a whole; who answers a request takes it once.
+    """
+
+    def __init__(self, forecast: str, root: Path, seconds: float) -> None:
+        self.forecast = forecast
+        self.root = root
+        self.champion: Champion | None = None
+        self.failure: str | None = None  # why the latest attempt left the champion as it was
+        self.failed_at: str | None = None
+        self.loading = False
+        self.answered: Counter[int] = Counter()  # predictions, by version
+        self.reloads = 0
+        self.failures = 0
+        self._seconds = seconds
+        self._seen: object = None  # what the latest attempt was made on
+        self._one_at_a_time = asyncio.Lock()
+
+    async def watch(self) -> None:
+        """Look at the pointer for ever; try to load whenever it or the files behind it have changed."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            try:
+                if await asyncio.to_thread(self._look) != self._seen:
+                    await self.reload()
+            except Exception:  # a watch that ends would leave an old champion for ever
+                log.exception("%s: cannot look at the pointer", self.forecast)
+
+    async def reload(self) -> Reload:
+        """Load what the pointer names, now. Never raises: the champion stays as it was."""
+        async with self._one_at_a_time:
+            previous = self.champion
+            self.loading = True
+            try:
+                # Seen before it is read: what changes meanwhile is tried again.
+                self._seen = await asyncio.to_thread(self._look)
+                found = await asyncio.to_thread(load, self.forecast, self.root)
+            except BundleError as error:
+                return self._failed(previous, str(error))
+            except Exception as error:  # a defect here must not end the watch
+                log.exception("loading the champion of %s failed", self.forecast)
+                return self._failed(previous, f"{type(error).__name__}: {error}")
+            finally:
+                self.loading = False
+            if found is None:
+                pointer = forecast_folder(self.forecast, self.root) / POINTER
+                if previous is not None:
+                    return self._failed(previous, f"{pointer}: it is gone")
+                self.failure = self.failed_at = None
+                nothing = self._told(f"{pointer}: there is none, nothing was published yet")
+                return Reload("failed", None, None, nothing)
+            self.failure = self.failed_at = None
+            if previous is not None and (previous.generation, previous.manifest_sha256) == (
+                found.generation,
+                found.manifest_sha256,
+            ):
+                return Reload(
+                    "unchanged", previous.version, previous.version, "the pointer names what serves"
+                )
+            self.champion = found
+            self.reloads += 1
+            detail = f"version {found.version}, generation {found.generation}, serves"
+            log.info("%s: %s", self.forecast, detail)
+            return Reload("reloaded", previous.version if previous else None, found.version, detail)
+
+    def _failed(self, previous: Champion | None, reason: str) -> Reload:
+        version = previous.version if previous else None
+        stays = f"version {version} serves on" if version is not None else "nothing serves"
+        log.warning("%s: champion not loaded, %s: %s", self.forecast, stays, reason)
+        reason = self._told(reason)
+        self.failure, self.failed_at = reason, datetime.now(UTC).isoformat(timespec="seconds")
+        self.failures += 1
+        return Reload("failed", version, version, f"{reason}; {stays}")
+
+    def _told(self, reason: str) -> str:
+        """For callers, who need not know where the home is."""
+        return reason.replace(f"{self.root}{os.sep}", "")
+
+    def _look(self) -> object:
+        """The pointer's bytes and the state of all files it leads to; equal as long as nothing changes."""
+        try:
+            content = (forecast_folder(self.forecast, self.root) / POINTER).read_bytes()
+        except OSError as error:
+            return type(error).__name__
+        try:
+            folder = bundle_folder(
+                self.forecast, msgspec.json.decode(content, type=Pointer).version, self.root
+            )
+            files = sorted(folder.iterdir())
+            return content, [(path.name, _state(path)) for path in files]
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return content, type(error).__name__
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns

@@ -1,0 +1,80 @@
+"""Everything training and service agree on: the one door between them.
+
+``<home>/<forecast>/champions/<version>/`` holds one version as files:
+
+- ``model.onnx``: one graph from the declared inputs over the features to the prediction. Input
+  ``inputs`` is float64 of shape (rows, inputs) in the manifest's order; outputs are ``prediction``,
+  float64 (rows,), and ``features``, float64 (rows, features);
+- ``golden.json``: rows with the outputs that the trained model gave for them;
+- ``manifest.json``: what the numbers mean and where they come from, and the SHA-256 of the other files.
+
+``<home>/<forecast>/champion.json``, the pointer, names the version that serves and the SHA-256 of its
+manifest, so one short chain of digests covers every byte that is served. Files are written beside and
+renamed; nothing half-written is ever under its final name.
+
+Beside it lie the stored inputs of entities (`entities`), and, in the serving database, what service and
+training write for each other (`tables`).
+"""
+
+from vroom_api.contract.bundle import (
+    FORECAST_NAME,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    POINTER,
+    Bundle,
+    BundleError,
+    Pointer,
+    bundle_folder,
+    forecast_folder,
+    home,
+    read_bundle,
+    read_manifest,
+    read_pointer,
+    sha256_of,
+)
+from vroom_api.contract.intervals import Calibration, Reliability
+from vroom_api.contract.manifest import (
+    FORMAT,
+    AgeLimits,
+    Fallback,
+    FeatureField,
+    FreshnessPolicy,
+    Golden,
+    InputField,
+    Lever,
+    Manifest,
+    Recipe,
+    scales,
+)
+
+__all__ = [
+    "FORECAST_NAME",
+    "FORMAT",
+    "GOLDEN",
+    "MANIFEST",
+    "MODEL",
+    "POINTER",
+    "AgeLimits",
+    "Bundle",
+    "BundleError",
+    "Calibration",
+    "Fallback",
+    "FeatureField",
+    "FreshnessPolicy",
+    "Golden",
+    "InputField",
+    "Lever",
+    "Manifest",
+    "Pointer",
+    "Recipe",
+    "Reliability",
+    "bundle_folder",
+    "forecast_folder",
+    "home",
+    "read_bundle",
+    "read_manifest",
+    "read_pointer",
+    "scales",
+    "sha256_of",
+]

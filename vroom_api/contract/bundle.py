@@ -1,0 +1,113 @@
+"""Bundles and pointers as files."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from vroom_api.contract.manifest import FORMAT, Golden, Manifest
+from vroom_api.contract.struct import Record
+
+MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
+FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
+
+
+class BundleError(Exception):
+    """A bundle or pointer that must not be served; the message says which file and why."""
+
+
+class Pointer(Record, frozen=True):
+    """Which version serves. `generation` grows by one with every publication and roll-back."""
+
+    generation: int
+    version: int
+    manifest_sha256: str
+    published_at: str
+
+
+def home() -> Path:
+    """Where all state lives: VROOM_HOME, else ``var`` under the working directory."""
+    return Path(os.environ.get("VROOM_HOME") or "var").absolute()
+
+
+def forecast_folder(forecast: str, root: Path | None = None) -> Path:
+    return (root or home()) / forecast
+
+
+def bundle_folder(forecast: str, version: int, root: Path | None = None) -> Path:
+    return forecast_folder(forecast, root) / "champions" / str(version)
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_pointer(forecast: str, root: Path | None = None) -> Pointer | None:
+    """The pointer, or None where nothing was ever published.
+
+    Raises:
+        BundleError: the file is there and is no pointer.
+    """
+    path = forecast_folder(forecast, root) / POINTER
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Pointer)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: not a pointer: {error}") from error
+
+
+def read_manifest(content: bytes, origin: str) -> Manifest:
+    """Decode a manifest.
+
+    Raises:
+        BundleError: not a manifest, or of another format.
+    """
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleError(f"{origin}: not a manifest: {error}") from error
+    if manifest.format != FORMAT:
+        raise BundleError(f"{origin}: format {manifest.format}, this service reads format {FORMAT}")
+    return manifest
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A bundle whose every byte agreed with its digests."""
+
+    manifest: Manifest
+    model: bytes
+    golden: Golden
+
+
+def read_bundle(folder: Path, manifest_sha256: str) -> Bundle:
+    """Read a bundle into memory and check all of it against the digests.
+
+    Raises:
+        BundleError: a file is missing, unreadable, or differs from its digest.
+    """
+
+    def read(name: str, expected: str) -> bytes:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        if sha256_of(content) != expected:
+            raise BundleError(
+                f"{path}: its SHA-256 is not the published one; the file is damaged or incomplete"
+            )
+        return content
+
+    manifest = read_manifest(read(MANIFEST, manifest_sha256), str(folder / MANIFEST))
+    for name in (MODEL, GOLDEN):
+        if name not in manifest.files:
+            raise BundleError(f"{folder / MANIFEST}: names no {name}")
+    files = {name: read(name, digest) for name, digest in manifest.files.items()}
+    try:
+        golden = msgspec.json.decode(files[GOLDEN], type=Golden)
+    except msgspec.MsgspecError as error:
+        raise BundleError(f"{folder / GOLDEN}: not golden rows: {error}") from error
+    return Bundle(manifest, files[MODEL], golden)

@@ -1,0 +1,185 @@
+"""What a version of a forecast is, what it means and where it comes from."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from vroom_api.contract.intervals import Calibration
+from vroom_api.contract.struct import Record
+
+FORMAT = 1
+
+
+class InputField(Record, frozen=True):
+    """One raw attribute that a caller sends, with the range that the declaration allows
+    and the range that training saw."""
+
+    name: str
+    type: Literal["integer", "number", "text"]
+    description: str
+    unit: str | None
+    minimum: float | None
+    above: float | None  # exclusive lower bound
+    maximum: float | None
+    seen_minimum: float
+    seen_maximum: float
+    example: float
+    levels: list[float] = []  # every value that training saw, ascending; empty for a continuous input
+    values: list[str] = []  # of a text: what it may be; a row holds its place among them
+    nullable: bool = False  # whether it may be left out; a row holds NaN then
+    seen_missing: bool = False  # whether training saw rows without it
+
+    def told(self, value: float) -> float | str | None:
+        """What a caller sends for a value in a row: a text for its place, nothing for NaN."""
+        if value != value:
+            return None
+        return self.values[round(value)] if self.values else value
+
+    def coded(self, told: float | str | None) -> float:
+        """The value in a row for what a caller sends, as it was checked."""
+        if told is None:
+            return math.nan
+        return float(self.values.index(told)) if isinstance(told, str) else told
+
+    def shown(self, value: float, digits: int = 10) -> str:
+        """A value in a sentence."""
+        told = self.told(value)
+        if told is None or isinstance(told, str):
+            return told or "left out"
+        return f"{told:.{digits}g}"
+
+
+class FeatureField(Record, frozen=True):
+    """One feature: its SQL over the inputs, and how training saw it (for drift)."""
+
+    name: str
+    expression: str
+    edges: list[float]  # inner bin edges, ascending; a value on an edge belongs above it
+    shares: list[float]  # share of training rows per bin, len(edges) + 1
+    inputs: list[str] = []  # the inputs that the expression reads; empty where that is not known
+    description: str = ""
+    seen_minimum: float | None = None
+    seen_maximum: float | None = None
+
+
+class Recipe(Record, frozen=True):
+    """The candidate that was fitted: enough to fit it again."""
+
+    name: str
+    family: str
+    features: list[str]
+    definition: dict  # the candidate as declared, members resolved
+
+
+class Lever(Record, frozen=True):
+    """An input that its owner may set, and what a value of it is worth: input × prediction."""
+
+    input: str
+    worth: str  # the name of input × prediction, e.g. revenue
+    unit: str  # of the worth
+    description: str
+
+
+class AgeLimits(Record, frozen=True):
+    """Ages in seconds from which on something is stale, and from which on expired."""
+
+    stale_after_s: float
+    expired_after_s: float
+
+
+class FreshnessPolicy(Record, frozen=True):
+    """How old the model and the data may be; what has no limits is reported and not judged."""
+
+    model: AgeLimits | None = None  # age since the training
+    data: AgeLimits | None = None  # age since the latest event in the data
+    expired: Literal["flag", "refuse"] = "flag"  # what becomes of an answer that has expired
+
+
+class Fallback(Record, frozen=True):
+    """What answers a row that leaves out any of some inputs: another recipe, in the same graph."""
+
+    without: list[str]  # the inputs
+    description: str  # what such an answer says of itself
+    recipe: Recipe
+    calibration: Calibration
+    error: float  # out of fold, in the measure of the target's kind
+
+
+class Manifest(Record, frozen=True):
+    """What a version of a forecast is, what it means and where it comes from."""
+
+    format: int
+    forecast: str
+    title: str
+    version: int  # of the model registered in MLflow
+    entity: str
+    target: str
+    kind: Literal["count", "regression", "binary"]
+    unit: str
+    horizon: str
+    inputs: list[InputField]
+    features: list[FeatureField]
+    recipe: Recipe
+    calibration: Calibration
+    metrics: dict[str, float]  # nested and out-of-fold figures of the data the choice has not seen
+    importances: dict[str, float]  # increase of the error when a feature is permuted, out of fold
+    rows: int
+    target_mean: float
+    data_version: str
+    data_as_of: str  # ISO 8601, the latest event in the data
+    snapshots: dict[str, str]  # source -> SHA-256 of the CSV's bytes
+    code_version: str
+    trained_at: str  # ISO 8601 UTC
+    mlflow_run_id: str
+    dagster_run_id: str
+    libraries: dict[str, str]
+    files: dict[str, str]  # file name -> SHA-256
+    background: list[list[float | None]] = []  # training rows that stand for a typical entity in reasons
+    advice: dict[str, Lever] = {}
+    freshness: FreshnessPolicy = FreshnessPolicy()
+    fallback: Fallback | None = None
+    tags: list[str] = []  # what errors were told by in training, and predictions are recorded with
+
+    @property
+    def example(self) -> dict[str, float | str | None]:
+        """A request that it answers, by name."""
+        return {
+            field.name: round(field.example) if field.type == "integer" else field.told(field.example)
+            for field in self.inputs
+        }
+
+    def fallback_of(self, row: Sequence[float]) -> Fallback | None:
+        """What answers a row of inputs in place of the champion's own recipe, if that cannot."""
+        rule = self.fallback
+        if rule is None:
+            return None
+        gaps = (field.name for field, value in zip(self.inputs, row, strict=True) if value != value)  # NaN
+        return rule if any(name in rule.without for name in gaps) else None
+
+    def calibration_of(self, row: Sequence[float]) -> Calibration:
+        """That of what answers a row."""
+        return (self.fallback_of(row) or self).calibration
+
+
+class Golden(Record, frozen=True):
+    """Rows with the outputs of the trained model, in the manifest's order of inputs and features."""
+
+    inputs: list[list[float | None]]  # None: left out
+    features: list[list[float | None]]  # None: what a left out input would have to give
+    predictions: list[float]
+    tolerance: float  # largest relative difference
+
+    def agrees(self, predictions: Sequence[float]) -> bool:
+        """Whether these are the golden predictions, but for the last digits."""
+        return len(predictions) == len(self.predictions) and all(
+            abs(found - wanted) <= self.tolerance * scale
+            for found, wanted, scale in zip(
+                predictions, self.predictions, scales(self.predictions), strict=True
+            )
+        )
+
+
+def scales(predictions: Sequence[float]) -> list[float]:
+    """What differences of predictions are relative to: themselves, or 1 % of their mean size where they are smaller."""
+    least = 0.01 * sum(map(abs, predictions)) / max(len(predictions), 1)
+    return [max(abs(prediction), least, 1e-12) for prediction in predictions]

@@ -1,0 +1,220 @@
+"""The serving database: what service and training write for each other.
+
+SQLite (WAL, synchronous=FULL) by default; Postgres by changing VROOM_DATABASE_URL.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from vroom_api.contract import home
+
+metadata = sa.MetaData()
+Database = Callable[[], sa.Engine]  # opened where it is needed, and not when it is handed over
+_ATTEMPTS = 100
+
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("forecast", sa.String(64), nullable=False, index=True),
+    sa.Column("actor", sa.String(128), nullable=False, doc="sensor, schedule, job or person"),
+    sa.Column(
+        "event", sa.String(32), nullable=False, doc="what was decided about, e.g. retrain, contest, rollback"
+    ),
+    sa.Column("decision", sa.String(32), nullable=False, doc="e.g. requested, promote, hold, refused"),
+    sa.Column("reason", sa.Text, nullable=False, doc="one sentence for a person"),
+    sa.Column("evidence", sa.JSON, nullable=False, doc="the numbers and names behind the reason"),
+    sa.Column("run_id", sa.String(64), nullable=True, doc="the Dagster run"),
+    comment="append-only: every decision with its reason and evidence",
+)
+
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, doc="UUIDv7: ids ascend with time"),
+    sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column("caller", sa.String(128), nullable=False, doc="name of the API key"),
+    sa.Column("entity_id", sa.String(128), nullable=True),
+    sa.Column("inputs", sa.JSON, nullable=False, doc="name -> value, in the manifest's order"),
+    sa.Column("features", sa.JSON, nullable=False, doc="name -> value, in the manifest's order"),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("low", sa.Double, nullable=False),
+    sa.Column("high", sa.Double, nullable=False),
+    sa.Column("level", sa.Double, nullable=False, doc="of the interval from low to high"),
+    sa.Column("version", sa.Integer, nullable=False, doc="of the champion"),
+    sa.Column("generation", sa.Integer, nullable=False, doc="of the pointer that named the champion"),
+    sa.Column("manifest_sha256", sa.String(64), nullable=False, doc="of the champion's manifest"),
+    sa.Column("data_version", sa.String(64), nullable=False),
+    sa.Column("latency_us", sa.Integer, nullable=False, doc="microseconds from request to value"),
+    sa.Column(
+        "tags", sa.JSON(none_as_null=True), nullable=True, doc="name -> text, as the caller sorts them"
+    ),
+    comment="every answered prediction, written before it was answered",
+    sqlite_with_rowid=False,
+)
+
+
+sa.Index(
+    "predictions_of_an_entity",
+    predictions.c.forecast,
+    predictions.c.entity_id,
+    predictions.c.id,
+    sqlite_where=predictions.c.entity_id.is_not(None),
+    postgresql_where=predictions.c.entity_id.is_not(None),
+)
+
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, doc="UUIDv7: ids ascend with time of receipt"),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column(
+        "subject", sa.String(300), nullable=False, doc="what was observed: a prediction, or entity and period"
+    ),
+    sa.Column("revision", sa.Integer, nullable=False, doc="1, then one more with every correction"),
+    sa.Column("prediction_id", sa.String(36), nullable=True, index=True),
+    sa.Column("entity_id", sa.String(128), nullable=True),
+    sa.Column("period", sa.String(64), nullable=True),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("observed_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("caller", sa.String(128), nullable=False),
+    sa.UniqueConstraint("forecast", "subject", "revision", name="one_outcome_per_subject_and_revision"),
+    comment="append-only: what really happened; the highest revision of a subject counts",
+)
+
+keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True, doc="the part of the key that may be shown"),
+    sa.Column("name", sa.String(64), nullable=False, unique=True, doc="who holds it"),
+    sa.Column("role", sa.String(16), nullable=False, doc="viewer, operator or admin"),
+    sa.Column("sha256", sa.String(64), nullable=False, doc="of the whole key, which nobody keeps"),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True, doc="to about half a minute"),
+    comment="who may ask what; keys are never deleted, so that records keep their names",
+)
+
+
+def database_url() -> str:
+    """VROOM_DATABASE_URL, else a SQLite file under the home."""
+    return os.environ.get("VROOM_DATABASE_URL") or sqlite_url(home() / "serving.db")
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, whatever its folders are called: `?`, `#` and `%` mean something in a URL."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def open_database(url: str | None = None) -> sa.Engine:
+    """Open the serving database and create what is missing in it."""
+    address = sa.make_url(url or database_url())
+    if address.get_backend_name() == "sqlite":
+        if address.database and address.database != ":memory:":
+            os.makedirs(os.path.dirname(os.path.abspath(address.database)), exist_ok=True)
+        engine = sa.create_engine(address, connect_args={"timeout": 30})
+        sa.event.listen(engine, "connect", _make_durable)
+    else:
+        # A server that does not answer is an error within seconds, not when the kernel gives up.
+        limits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+        known = address.get_driver_name().startswith("psycopg")
+        engine = sa.create_engine(address, pool_pre_ping=True, connect_args=limits if known else {})
+    _create_tables(engine)
+    return engine
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    """Create what is missing, one process at a time: several start at once on a new database."""
+    if not _missing(engine):
+        return
+    with exclusive(engine) as connection:
+        metadata.create_all(connection)
+        for column in _missing(connection):
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}")
+
+
+def _missing(bind: sa.Engine | sa.Connection) -> list[sa.Column[Any]]:
+    """Columns that the database lacks; an older version of the service made it, or none did."""
+    inspector = sa.inspect(bind)
+    there = set(inspector.get_table_names())
+    found: list[sa.Column[Any]] = []
+    for table in metadata.sorted_tables:
+        known = (
+            {column["name"] for column in inspector.get_columns(table.name)} if table.name in there else set()
+        )
+        found += [column for column in table.columns if column.name not in known]
+    return found
+
+
+@contextmanager
+def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that only one process is in at a time."""
+    sqlite = engine.dialect.name == "sqlite"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_advisory_xact_lock(86766)")
+        yield connection
+
+
+def _make_durable(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    for attempt in range(_ATTEMPTS):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # of two that switch at once SQLite refuses one without waiting
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.05)
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+@contextmanager
+def serving_database() -> Iterator[sa.Engine]:
+    """The serving database for the length of a block."""
+    engine = open_database()
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def enter_ledger(
+    engine: sa.Engine,
+    *,
+    forecast: str,
+    actor: str,
+    event: str,
+    decision: str,
+    reason: str,
+    evidence: dict[str, Any] | None = None,
+    run_id: str | None = None,
+) -> None:
+    """Append one decision to the ledger."""
+    with engine.begin() as connection:
+        connection.execute(
+            ledger.insert().values(
+                time=datetime.now(UTC),
+                forecast=forecast,
+                actor=actor,
+                event=event,
+                decision=decision,
+                reason=reason,
+                evidence=evidence or {},
+                run_id=run_id,
+            )
+        )

@@ -1,0 +1,146 @@
+"""What is measured of the service, for Prometheus."""
+
+import logging
+from bisect import bisect_left
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vroom_api.champion.forecasts import Forecasts
+from vroom_api.champion.freshness import ages
+from vroom_api.record.recorder import Recorder
+
+log = logging.getLogger("vroom_api.access")
+
+_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class _Latency:
+    """A histogram of one route and status. All is counted on the event loop, so it needs no lock."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_BUCKETS) + 1)
+        self.total = 0.0
+
+
+class Measures:
+    """The measures of one service, read when they are asked for; only latencies are taken per request."""
+
+    def __init__(self, forecasts: Forecasts, recorder: Recorder | None) -> None:
+        self.registry = CollectorRegistry()
+        self._latencies: dict[tuple[str, int], _Latency] = {}
+        self.registry.register(_Own(forecasts, recorder, self._latencies))
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def request(self, scope: Any, status: int, seconds: float) -> None:
+        """Count one answered request; status 0: the caller went away first."""
+        route = scope.get("path_template") or "(none)"
+        latency = self._latencies.get((route, status))
+        if latency is None:
+            latency = self._latencies[route, status] = _Latency()
+        latency.counts[bisect_left(_BUCKETS, seconds)] += 1
+        latency.total += seconds
+        if status >= 400 or log.isEnabledFor(logging.DEBUG):
+            level = logging.WARNING if status >= 500 else logging.INFO if status >= 400 else logging.DEBUG
+            told = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "milliseconds": round(seconds * 1000, 2),
+                "caller": getattr(scope.get("auth"), "name", None),
+            }
+            log.log(level, "request", extra=told)
+
+
+class _Own(Collector):
+    """What champions and record count by themselves."""
+
+    def __init__(
+        self, forecasts: Forecasts, recorder: Recorder | None, latencies: dict[tuple[str, int], _Latency]
+    ) -> None:
+        self._forecasts = forecasts
+        self._recorder = recorder
+        self._latencies = latencies
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        requests = HistogramMetricFamily(
+            "vroom_request_seconds",
+            "Time from a request to the end of its answer, by route and status",
+            labels=("route", "status"),
+        )
+        for (route, status), latency in list(self._latencies.items()):
+            ends = [*map(str, _BUCKETS), "+Inf"]
+            buckets = list(zip(ends, accumulate(latency.counts), strict=True))
+            requests.add_metric((route, str(status)), buckets, latency.total)
+        yield requests
+        yield from _of_forecasts(self._forecasts)
+        if (recorder := self._recorder) is not None:
+            yield self._one("vroom_record_waiting", "Predictions that wait for the disk", recorder.waiting)
+            yield self._one("vroom_record_capacity", "Of the queue", recorder.capacity)
+            yield self._one(
+                "vroom_record_commit_seconds", "Duration of the latest commit", recorder.last_commit_seconds
+            )
+            for name, value, what in (
+                ("rows", recorder.rows, "Predictions that were recorded"),
+                ("commits", recorder.commits, "Commits that succeeded"),
+                ("failures", recorder.failures, "Commits that failed"),
+                ("refused", recorder.refused, "Predictions that found the queue full"),
+            ):
+                yield CounterMetricFamily(f"vroom_record_{name}", what, value=value)
+
+    @staticmethod
+    def _one(name: str, what: str, value: float) -> Metric:
+        return GaugeMetricFamily(name, what, value=float(value))
+
+
+def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
+    """What is measured of each forecast; a gauge that needs a champion is there once one serves."""
+    answered = CounterMetricFamily(
+        "vroom_predictions", "Predictions that were answered", labels=("forecast", "version")
+    )
+    failures = CounterMetricFamily(
+        "vroom_reload_failures", "Champions that were not taken", labels=("forecast",)
+    )
+    freshness = GaugeMetricFamily(
+        "vroom_freshness", "1 for the verdict that holds", labels=("forecast", "verdict")
+    )
+    gauges = {
+        name: GaugeMetricFamily(f"vroom_{name}", what, labels=("forecast",))
+        for name, what in (
+            ("champion_loaded", "1 where a champion serves"),
+            ("champion_version", "Version that serves"),
+            ("champion_generation", "Of the pointer"),
+            ("model_age_seconds", "Since the champion was trained"),
+            ("data_age_seconds", "Since the latest event in its data"),
+        )
+    }
+    for watch in forecasts:
+        champion = watch.champion
+        for version, count in list(watch.answered.items()):
+            answered.add_metric((watch.forecast, str(version)), count)
+        failures.add_metric((watch.forecast,), watch.failures)
+        gauges["champion_loaded"].add_metric((watch.forecast,), float(champion is not None))
+        if champion is None:
+            continue
+        found = ages(champion.manifest, datetime.now(UTC))
+        measured = {
+            "champion_version": champion.version,
+            "champion_generation": champion.generation,
+            "model_age_seconds": found.model_age_s,
+            "data_age_seconds": found.data_age_s,
+        }
+        for name, value in measured.items():
+            if value is not None:
+                gauges[name].add_metric((watch.forecast,), float(value))
+        for verdict in ("fresh", "stale", "expired"):
+            freshness.add_metric((watch.forecast, verdict), float(found.freshness == verdict))
+    yield from (answered, failures, *gauges.values(), freshness)

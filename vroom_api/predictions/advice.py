@@ -1,0 +1,113 @@
+"""Advice about an input that its owner may set, asked in JSON and answered in JSON."""
+
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from vroom_api.champion.freshness import Verdict
+from vroom_api.champion.loading import Champion, row_of, score
+from vroom_api.explanation.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
+from vroom_api.predictions.answered import admitted
+from vroom_api.predictions.asked import complete
+from vroom_api.predictions.refusals import faults, refusal
+from vroom_api.problems import Fault, Problem
+
+Bound = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a request may ask for, beside the inputs and options of /predict."""
+
+    points: Annotated[
+        int, msgspec.Meta(ge=FEWEST, le=MOST, description="of the curve; fewer where the range holds fewer")
+    ] = USUAL
+    between: Annotated[
+        tuple[Bound, Bound] | None,
+        msgspec.Meta(description="part of the lever's range to look at; all of it when not given"),
+    ] = None
+    extrapolate: Annotated[
+        bool, msgspec.Meta(description="show points outside what training saw as well, flagged")
+    ] = False
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """A curve, and the champion that drew it."""
+
+    model_version: int
+    horizon: str
+    data_as_of: str
+    data_age_s: int | None
+    model_age_s: int
+    freshness: Verdict
+    curve: Curve
+
+
+def answer_of(champion: Champion, question: str, body: bytes, folder: str = "/advise/") -> bytes:
+    """Answer a JSON object of inputs and options; `folder` is the path that questions are asked under.
+
+    Raises:
+        Problem: 404 for a question that is not declared, 400 for what is no JSON, 422 for what has no
+            curve, 503 for an expired champion.
+    """
+    manifest = champion.manifest
+    if question not in manifest.advice:
+        known = ", ".join(f"{folder}{name}" for name in manifest.advice) or "none"
+        raise Problem(
+            404, "no-such-advice", f"{manifest.forecast} declares no advice {question!r}; there is {known}"
+        )
+    row, level, options = decode(champion, body)
+    ages = admitted(champion)
+    try:
+        curve = advise(
+            lambda rows: score(champion, rows),
+            manifest,
+            manifest.advice[question],
+            np.array(row, dtype=np.float64),
+            level=level,
+            **msgspec.structs.asdict(options),
+        )
+    except NoAdvice as error:
+        raise Problem(422, "no-advice", str(error)) from error
+    return msgspec.json.encode(
+        Advice(
+            model_version=manifest.version,
+            horizon=manifest.horizon,
+            curve=curve,
+            **msgspec.structs.asdict(ages),
+        )
+    )
+
+
+def decode(champion: Champion, body: bytes) -> tuple[list[float], float, Options]:
+    """The inputs in order, the level and the options of a body; a body of /predict will do.
+
+    Raises:
+        Problem: 400 or 422, with all faults.
+    """
+    manifest = champion.manifest
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise refusal(manifest, body, error) from None
+    taken: dict[str, Any] = {}
+    if isinstance(content, dict):
+        taken = {name: content.pop(name) for name in Options.__struct_fields__ if name in content}
+    try:
+        request = msgspec.convert(content, champion.request)
+        options = msgspec.convert(taken, Options)
+    except msgspec.ValidationError as error:
+        found = faults(manifest, content) or [Fault(_field(error), str(error))]
+        raise Problem(
+            422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found
+        ) from None
+    values = msgspec.structs.asdict(request)
+    row = [values[f"input{place}"] for place in range(len(manifest.inputs))]
+    complete(champion, row, values["entity_id"])
+    row = row_of(champion, row)
+    return row, values["level"], options
+
+
+def _field(error: msgspec.ValidationError) -> str:
+    """The option that a message ends with, as in "… - at `$.points`"."""
+    return str(error).rpartition("`$.")[2].rstrip("`")

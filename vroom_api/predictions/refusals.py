@@ -1,0 +1,196 @@
+"""Refusals: why a request is not answered, in the words of the forecast's own declaration."""
+
+import math
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from vroom_api.champion.loading import Champion
+from vroom_api.champion.schemas import HIGHEST_LEVEL, LOWEST_LEVEL, OPTIONS, bounds_of
+from vroom_api.contract import InputField, Manifest
+from vroom_api.problems import Fault, Problem
+from vroom_api.record.prediction import LONGEST_TEXT, MOST_TAGS, Tags, fits
+
+MOST_FAULTS = 20  # told of one request
+
+
+def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = False) -> Problem:
+    """Why a body was not taken, in words of the manifest.
+
+    The decoder stops at the first fault and speaks of types; here the body is read again without them, so
+    that all faults are told at once.
+    """
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as unreadable:
+        reason = "it is nested too deeply" if isinstance(unreadable, RecursionError) else str(unreadable)
+        if not body:
+            reason = "it is empty"
+        return Problem(400, "malformed", f"the body cannot be read as JSON: {reason}")
+    if batch:
+        if not isinstance(content, list):
+            return Problem(422, "invalid-input", "the body is not a JSON array of objects")
+        found: list[Fault] = []
+        for place, row in enumerate(content):
+            found += faults(manifest, row, place)
+            if len(found) >= MOST_FAULTS:
+                break
+    else:
+        found = faults(manifest, content)
+    told = found[:MOST_FAULTS]
+    detail = "; ".join(fault.detail for fault in told) or str(error)
+    return Problem(422, "invalid-input", detail, faults=told)
+
+
+def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fault]:
+    """Everything that is wrong with one request, as it was decoded without a type."""
+    where = "" if row is None else f"row {row}: "
+    if not isinstance(content, dict):
+        return [Fault("", f"{where}a JSON object of inputs is expected", row=row)]
+    names = [field.name for field in manifest.inputs]
+    known = ", ".join((*names, *OPTIONS))
+    unknown = (name for name in content if name not in names and name not in OPTIONS)
+    found = [
+        Fault(name[:64], f"{where}{name[:64]}: unknown field; known are {known}", known, row)
+        for name in islice(unknown, MOST_FAULTS)
+    ]
+    for field in manifest.inputs:
+        allowed = allowed_of(field)
+        if field.name not in content:
+            if not field.nullable and content.get("entity_id") is None:
+                found.append(missing_input(field, where, row))
+        elif why := wrong(content[field.name], field):
+            detail = f"{where}{field.name}: {_shown(content[field.name])} {why} {allowed}"
+            found.append(Fault(field.name, detail, allowed, row))
+    level = content.get("level", LOWEST_LEVEL)
+    allowed = f"{LOWEST_LEVEL}..{HIGHEST_LEVEL}"
+    if not _is_number(level) or not LOWEST_LEVEL <= level <= HIGHEST_LEVEL:
+        detail = f"{where}level: {_shown(level)} is not within {allowed}"
+        found.append(Fault("level", detail, allowed, row))
+    if not isinstance(explained := content.get("explain", False), bool):
+        detail = f"{where}explain: {_shown(explained)} is neither true nor false"
+        found.append(Fault("explain", detail, "true or false", row))
+    entity_id = content.get("entity_id")
+    if not (entity_id is None or (isinstance(entity_id, str) and fits(entity_id))):
+        allowed = f"1..{LONGEST_TEXT} characters without control characters"
+        detail = f"{where}entity_id: {_shown(entity_id)} is not {allowed}"
+        found.append(Fault("entity_id", detail, allowed, row))
+    if "tags" in content:
+        try:
+            msgspec.convert(content["tags"], Tags | None)
+        except msgspec.ValidationError as error:
+            allowed = f'up to {MOST_TAGS} names with texts, e.g. {{"session": "2024 race"}}'
+            detail = f"{where}tags: {str(error).partition(' - at ')[0]}; they are {allowed}"
+            found.append(Fault("tags", detail, allowed, row))
+    return found
+
+
+def missing_input(field: InputField, where: str, number: int | None) -> Fault:
+    allowed = allowed_of(field)
+    return Fault(field.name, f"{where}{field.name}: missing; it is {allowed}", allowed, number)
+
+
+def incomplete(
+    champion: Champion, missing: list[InputField], entity_id: str | None, number: int | None
+) -> Problem:
+    """Inputs that have to be given and are not."""
+    where = "" if number is None else f"row {number}: "
+    if entity_id is None:
+        found = [missing_input(field, where, number) for field in missing]
+        return Problem(422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found)
+    manifest = champion.manifest
+    names = ", ".join(field.name for field in missing)
+    why = (
+        f"nothing is stored of {manifest.entity} {entity_id!r}"
+        if champion.entities.known()
+        else f"nothing is stored of any {manifest.entity} yet: materialize {manifest.forecast}/online_features"
+    )
+    return Problem(
+        404,
+        "unknown-entity",
+        f"{where}{why}; send {names}",
+        faults=[missing_input(field, where, number) for field in missing],
+    )
+
+
+def stored_wrongly(field: InputField, value: Any, why: str, number: int | None) -> Problem:
+    """What is stored is of another declaration than the champion's: it was changed, and not yet trained."""
+    where, allowed = "" if number is None else f"row {number}: ", allowed_of(field)
+    detail = f"{where}{field.name}: {_shown(value)}, which is stored, {why} {allowed}; send another"
+    return Problem(422, "invalid-input", detail, faults=[Fault(field.name, detail, allowed, number)])
+
+
+def allowed_of(field: InputField) -> str:
+    """What an input may be, in words, e.g. ``0..100 photos``."""
+    or_nothing = ", or left out" if field.nullable else ""
+    return f"{_range_of(field)}{or_nothing}"
+
+
+def _range_of(field: InputField) -> str:
+    if field.type == "text":
+        return f"one of {', '.join(field.values)}"
+    bounds = bounds_of(field)
+    unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
+    if bounds.minimum is not None and bounds.maximum is not None:
+        return f"{bounds.minimum:.16g}..{bounds.maximum:.16g}{unit}"
+    words = []
+    if bounds.minimum is not None:
+        words.append(f"at least {bounds.minimum:.16g}")
+    if bounds.above is not None:
+        words.append(f"above {bounds.above:.16g}")
+    if bounds.maximum is not None:
+        words.append(f"at most {bounds.maximum:.16g}")
+    return f"{' and '.join(words) or f'any {field.type}'}{unit}"
+
+
+def wrong(value: Any, field: InputField) -> str | None:
+    """What stands between a value and the range in a message; None for a value inside it."""
+    if value is None and field.nullable:
+        return None
+    if field.type == "text":
+        return None if isinstance(value, str) and value in field.values else "is not"
+    if field.type == "integer" and (isinstance(value, bool) or not isinstance(value, int)):
+        return "is not an integer within"
+    if not _is_number(value):
+        return "is not a number within"
+    bounds = bounds_of(field)
+    inside = (
+        (bounds.minimum is None or value >= bounds.minimum)
+        and (bounds.above is None or value > bounds.above)
+        and (bounds.maximum is None or value <= bounds.maximum)
+    )
+    return None if inside else "is not within"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def not_finite(
+    manifest: Manifest, row: Sequence[float], features: Sequence[float], place: int | None = None
+) -> Problem:
+    """A request that is inside its bounds and still has no answer, e.g. a ratio of 1e308 and 1e-308."""
+    broken = [
+        feature
+        for feature, value in zip(manifest.features, features, strict=True)
+        if not math.isfinite(value)
+    ]
+    values = {
+        field.name: f"{field.name} = {field.shown(value)}"
+        for field, value in zip(manifest.inputs, row, strict=True)
+    }
+    names = [name for name in values if any(name in feature.inputs for feature in broken)] or list(values)
+    given = ", ".join(values[name] for name in names)
+    what = ", ".join(feature.expression for feature in broken) or "the prediction"
+    where = "" if place is None else f"row {place}: "
+    told = [Fault(name, f"{where}{values[name]}", row=place) for name in names]
+    return Problem(
+        422, "no-finite-prediction", f"{where}{what} is not a finite number for {given}", faults=told
+    )

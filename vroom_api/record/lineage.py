@@ -1,0 +1,309 @@
+"""Lineage: from a prediction back to the bytes of the CSVs, each step checked again.
+
+prediction → champion (bundle) → MLflow run → Dagster run → data version → snapshots. The record holds the
+digest of the manifest that answered; the manifest holds the digests of the bundle's files and of the
+snapshots that it was trained on; the model of the bundle must still give the recorded features, value
+and interval. What this service cannot check (the runs live in MLflow and Dagster) it says so.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from vroom_api.contract import (
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    BundleError,
+    Golden,
+    Manifest,
+    bundle_folder,
+    forecast_folder,
+    home,
+    read_manifest,
+    read_pointer,
+    sha256_of,
+)
+from vroom_api.record.history import Filter, Recorded, page, pieces, prediction
+
+EVERYTHING = Filter()
+_MOST_FAILURES = 100
+_INTERVAL_TOLERANCE = 1e-9  # relative; bounds are integers or two multiplications away from the value
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of the chain. `verified` is null where only the name is known here; `problem` says what failed."""
+
+    step: Literal["prediction", "champion", "mlflow_run", "dagster_run", "data_version", "snapshot"]
+    name: str
+    verified: bool | None
+    checked: str
+    problem: str | None = None
+
+
+class Lineage(msgspec.Struct, frozen=True):
+    """A prediction, the chain behind it, and whether all of it still holds."""
+
+    verified: bool
+    failed: list[str]  # one sentence per check that failed
+    prediction: Recorded
+    chain: list[Step]
+    trained_at: str | None
+    data_as_of: str | None
+    code_version: str | None
+    libraries: dict[str, str]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A prediction that did not verify, and why."""
+
+    prediction_id: str
+    failed: list[str]
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """The result of verifying many predictions."""
+
+    verified: int
+    not_verified: int
+    failures: list[Failure]  # the first hundred
+    oldest: datetime | None  # how far back it went
+    complete: bool  # false where the bound cut it short
+
+
+class _Champion(msgspec.Struct, frozen=True):
+    """A bundle as it is on disk now, checked once for all predictions that came from it."""
+
+    steps: list[Step]
+    manifest: Manifest | None
+    tolerance: float
+    scored: "_Scorer | None"
+
+
+class _Scorer:
+    """The model of a bundle, by way of the same runtime that serves it."""
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def score(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, inputs) → predictions (rows,) and features (rows, features)."""
+        value, features = self._session.run(["prediction", "features"], {"inputs": inputs})
+        return value, features
+
+
+def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Lineage:
+    """The chain behind one prediction, every step checked against what is on disk now.
+
+    Args:
+        engine: of the serving database.
+        identifier: of the prediction.
+        root: the home with bundles and snapshots; VROOM_HOME where it is not told.
+
+    Raises:
+        UnknownPrediction: the record does not hold it.
+    """
+    recorded = prediction(engine, identifier)
+    champion = _check_champion(recorded.forecast, recorded.version, recorded.manifest_sha256, root or home())
+    first = _check_prediction(recorded, champion)
+    chain = [first, *champion.steps]
+    failed = [step.problem for step in chain if step.problem is not None]
+    manifest = champion.manifest
+    return Lineage(
+        verified=not failed,
+        failed=failed,
+        prediction=recorded,
+        chain=chain,
+        trained_at=manifest.trained_at if manifest else None,
+        data_as_of=manifest.data_as_of if manifest else None,
+        code_version=manifest.code_version if manifest else None,
+        libraries=manifest.libraries if manifest else {},
+    )
+
+
+def verify_all(
+    engine: sa.Engine, wanted: Filter = EVERYTHING, *, most: int = 100_000, root: Path | None = None
+) -> Audit:
+    """Verify predictions, newest first and at most so many; files of a champion are read once."""
+    champions: dict[tuple[str, int, str], _Champion] = {}
+    verified = not_verified = 0
+    failures: list[Failure] = []
+    oldest: Recorded | None = None
+    for piece in pieces(engine, wanted, most=most):
+        for recorded in piece:
+            key = recorded.forecast, recorded.version, recorded.manifest_sha256
+            if key not in champions:
+                champions[key] = _check_champion(*key, root or home())
+            champion = champions[key]
+            steps = [_check_prediction(recorded, champion), *champion.steps]
+            failed = [step.problem for step in steps if step.problem is not None]
+            verified += not failed
+            not_verified += bool(failed)
+            if failed and len(failures) < _MOST_FAILURES:
+                failures.append(Failure(recorded.id, failed))
+        oldest = piece[-1]
+    rest = page(engine, wanted, before=oldest.id, size=1).predictions if oldest else []
+    return Audit(verified, not_verified, failures, oldest.time if oldest else None, not rest)
+
+
+def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Path) -> _Champion:
+    """Check a bundle, and the snapshots that its manifest names."""
+    folder = bundle_folder(forecast, version, root)
+    name = f"{forecast} version {version}"
+    problems: list[str] = []
+    steps: list[Step] = []
+    manifest: Manifest | None = None
+    scorer: _Scorer | None = None
+    tolerance = 0.0
+    content = _read(folder / MANIFEST, root, manifest_sha256, "the one that was recorded", problems)
+    if content is not None:
+        try:
+            manifest = read_manifest(content, _shown(folder / MANIFEST, root))
+        except BundleError as error:
+            problems.append(str(error))
+    if manifest is not None:
+        files = {
+            file: _read(folder / file, root, digest, "the manifest's", problems)
+            for file, digest in manifest.files.items()
+        }
+        model, golden = files.get(MODEL), files.get(GOLDEN)
+        if model is not None and golden is not None:
+            try:
+                tolerance = msgspec.json.decode(golden, type=Golden).tolerance
+                scorer = _Scorer(model)
+            except Exception as error:  # onnxruntime's errors have no common base of their own
+                problems.append(f"{_shown(folder, root)}: cannot be loaded: {error}")
+    _check_pointer(forecast, version, manifest_sha256, root, problems)
+    steps.append(
+        Step(
+            "champion",
+            name,
+            not problems,
+            "manifest against the digest recorded with the prediction, every file against the manifest",
+            "; ".join(problems) or None,
+        )
+    )
+    if manifest is not None:
+        steps += _training(manifest)
+        steps += [_check_snapshot(forecast, root, *item) for item in sorted(manifest.snapshots.items())]
+    return _Champion(steps, manifest, tolerance, scorer)
+
+
+def _check_pointer(
+    forecast: str, version: int, manifest_sha256: str, root: Path, problems: list[str]
+) -> None:
+    """While the version serves, the pointer must name the manifest that answered."""
+    try:
+        pointer = read_pointer(forecast, root)
+    except BundleError:
+        return  # says nothing about this prediction; the service reports it by itself
+    if pointer is not None and pointer.version == version and pointer.manifest_sha256 != manifest_sha256:
+        problems.append(
+            f"{forecast}: the pointer names another manifest of version {version} than the one that was recorded"
+        )
+
+
+def _training(manifest: Manifest) -> list[Step]:
+    known = "named by the manifest; look there for the rest"
+    return [
+        Step("mlflow_run", manifest.mlflow_run_id, None, known),
+        Step("dagster_run", manifest.dagster_run_id, None, known),
+        Step(
+            "data_version",
+            manifest.data_version,
+            None,
+            "named by the manifest: its snapshots follow, its definitions are those of the code version",
+        ),
+    ]
+
+
+def _check_snapshot(forecast: str, root: Path, source: str, digest: str) -> Step:
+    path = forecast_folder(forecast, root) / "snapshots" / f"{digest}.csv"
+    problem = None
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        problem = f"snapshot of {source}, {_shown(path, root)}: cannot be read: {error.strerror}"
+    else:
+        if found != digest:
+            problem = (
+                f"snapshot of {source}, {_shown(path, root)}: its bytes are not those that were trained on"
+            )
+    return Step("snapshot", digest, problem is None, f"SHA-256 of the bytes of {source}", problem)
+
+
+def _check_prediction(recorded: Recorded, champion: _Champion) -> Step:
+    """Score the recorded inputs again and compare all that was answered."""
+    problems = list(_differences(recorded, champion))
+    return Step(
+        "prediction",
+        recorded.id,
+        not problems,
+        "features, value and interval computed again from the recorded inputs by the bundle's model",
+        f"prediction {recorded.id}: {'; '.join(problems)}" if problems else None,
+    )
+
+
+def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
+    manifest, scorer = champion.manifest, champion.scored
+    if manifest is None or scorer is None:
+        yield "cannot be scored again without its champion"
+        return
+    if recorded.data_version != manifest.data_version:
+        yield "its data version is not its champion's"
+    if set(recorded.inputs) != {field.name for field in manifest.inputs}:
+        yield "its inputs are not its champion's"
+        return
+    try:
+        inputs = np.array([field.coded(recorded.inputs[field.name]) for field in manifest.inputs])
+    except ValueError as error:
+        yield f"an input is none of its champion's texts: {error}"
+        return
+    value, features = scorer.score(inputs.reshape(1, -1))
+    wanted = _numbers([recorded.features.get(field.name) for field in manifest.features])
+    computed = np.where(np.isfinite(features[0]), features[0], np.nan)  # JSON has no infinity
+    if set(recorded.features) != {field.name for field in manifest.features} or not np.allclose(
+        wanted, computed, rtol=champion.tolerance, atol=1e-9, equal_nan=True
+    ):
+        yield "its features are not those of its inputs"
+    if not math.isclose(recorded.value, float(value[0]), rel_tol=champion.tolerance, abs_tol=1e-9):
+        yield f"its value was recorded as {recorded.value!r}, the model gives {float(value[0])!r}"
+    interval = manifest.calibration_of(inputs.tolist()).interval(recorded.value, recorded.level)
+    for bound, found, expected in zip(("low", "high"), (recorded.low, recorded.high), interval, strict=True):
+        if not math.isclose(found, expected, rel_tol=_INTERVAL_TOLERANCE, abs_tol=_INTERVAL_TOLERANCE):
+            yield f"its {bound} was recorded as {found!r}, the calibration gives {expected!r}"
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+    return np.asarray([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _read(path: Path, root: Path, digest: str, whose: str, problems: list[str]) -> bytes | None:
+    """The content of a file if its SHA-256 is the expected one; else None and one more problem."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        problems.append(f"{_shown(path, root)}: cannot be read: {error.strerror}")
+        return None
+    if sha256_of(content) != digest:
+        problems.append(f"{_shown(path, root)}: its SHA-256 is not {whose}")
+        return None
+    return content
+
+
+def _shown(path: Path, root: Path) -> str:
+    """A path as callers may see it: below the home, never the machine's own."""
+    return str(path.relative_to(root))

@@ -1,0 +1,157 @@
+"""Outcomes: what really happened, told by the applications that know.
+
+An outcome belongs to a prediction, or to an entity and a period. Telling it twice changes nothing. Telling
+another value is refused unless it says that it is a correction; a correction is added, nothing is
+overwritten, and the highest revision counts.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, UnsetType
+
+from vroom_api.contract.tables import outcomes, predictions
+from vroom_api.record.prediction import NO_CONTROL_CHARACTERS, EntityId, new_id
+
+MOST_AT_ONCE = 1_000
+_ATTEMPTS = 5
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+Period = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=NO_CONTROL_CHARACTERS)]
+
+Identifier = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
+]
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class BadOutcome(ValueError):
+    """An outcome that does not say what it belongs to."""
+
+
+class UnknownSubject(Exception):
+    """An outcome of a prediction that is not in the record."""
+
+
+class OtherValue(Exception):
+    """An outcome that contradicts the recorded one and does not say that it corrects it."""
+
+
+class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The observed target of one prediction (`prediction_id`), or of one entity in one period."""
+
+    forecast: Name
+    value: Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+    prediction_id: Identifier | UnsetType = UNSET
+    entity_id: EntityId | UnsetType = UNSET
+    period: Period | UnsetType = UNSET  # which one the number covers, in the caller's words, e.g. 2026-Q1
+    observed_at: Moment | UnsetType = UNSET  # the time of receipt where it is not told
+    correction: bool = False
+
+    def __post_init__(self) -> None:
+        told = [part is not UNSET for part in (self.prediction_id, self.entity_id, self.period)]
+        if told not in ([True, False, False], [False, True, True]):
+            raise BadOutcome("say either prediction_id, or entity_id and period")
+        if self.observed_at is not UNSET:
+            try:
+                self.observed_at.astimezone(UTC)
+            except OverflowError:
+                raise BadOutcome("observed_at: outside the years 1 to 9999 of UTC") from None
+
+    @property
+    def subject(self) -> str:
+        """What the outcome belongs to, as one text; the length keeps two entities from meeting in one."""
+        if isinstance(self.entity_id, str):
+            return f"entity {len(self.entity_id)} {self.entity_id} {self.period}"
+        return f"prediction {self.prediction_id}"
+
+
+class Received(msgspec.Struct, frozen=True):
+    """What became of the outcomes: new ones, corrections of known ones, and those known already."""
+
+    recorded: int
+    corrected: int
+    unchanged: int
+
+
+def receive(engine: sa.Engine, told: Sequence[Outcome], caller: str) -> Received:
+    """Record outcomes, all or none.
+
+    Raises:
+        UnknownSubject: a prediction is not in the record, or is of another forecast.
+        OtherValue: the recorded value is another one and this is no correction.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with engine.begin() as connection:
+                return _receive(connection, told, caller)
+        except sa.exc.IntegrityError:  # another writer told the same subject at the same moment: look again
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _receive(connection: sa.Connection, told: Sequence[Outcome], caller: str) -> Received:
+    _check_predictions(connection, told)
+    known = _latest(connection, {(outcome.forecast, outcome.subject) for outcome in told})
+    now = datetime.now(UTC)
+    rows: list[dict[str, Any]] = []
+    corrected = 0
+    for outcome in told:
+        key = outcome.forecast, outcome.subject
+        revision, value = known.get(key, (0, None))
+        if value == outcome.value:
+            continue
+        if revision and not outcome.correction:
+            raise OtherValue(
+                f"{outcome.forecast}, {outcome.subject}: {value:g} is recorded and {outcome.value:g} was told; "
+                "send it with correction: true if the new value is right"
+            )
+        corrected += revision > 0
+        known[key] = revision + 1, outcome.value
+        rows.append(
+            {
+                "id": new_id(),
+                "forecast": outcome.forecast,
+                "subject": outcome.subject,
+                "revision": revision + 1,
+                "prediction_id": outcome.prediction_id or None,
+                "entity_id": outcome.entity_id or None,
+                "period": outcome.period or None,
+                "value": outcome.value,
+                "observed_at": (outcome.observed_at or now).astimezone(UTC),
+                "received_at": now,
+                "caller": caller,
+            }
+        )
+    if rows:
+        connection.execute(outcomes.insert(), rows)
+    return Received(len(rows) - corrected, corrected, len(told) - len(rows))
+
+
+def _check_predictions(connection: sa.Connection, told: Sequence[Outcome]) -> None:
+    wanted = {outcome.prediction_id for outcome in told if outcome.prediction_id}
+    if not wanted:
+        return
+    query = sa.select(predictions.c.id, predictions.c.forecast).where(predictions.c.id.in_(wanted))
+    found = {row.id: row.forecast for row in connection.execute(query)}
+    for outcome in told:
+        if outcome.prediction_id and found.get(outcome.prediction_id) != outcome.forecast:
+            raise UnknownSubject(
+                f"{outcome.prediction_id}: no prediction of {outcome.forecast} in the record has this id"
+            )
+
+
+def _latest(
+    connection: sa.Connection, subjects: set[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[int, float]]:
+    """The highest revision and its value of each subject that has one."""
+    query = (
+        sa.select(outcomes.c.forecast, outcomes.c.subject, outcomes.c.revision, outcomes.c.value)
+        .where(sa.tuple_(outcomes.c.forecast, outcomes.c.subject).in_(list(subjects)))
+        .order_by(outcomes.c.revision)
+    )
+    return {(row.forecast, row.subject): (row.revision, row.value) for row in connection.execute(query)}

@@ -1,0 +1,284 @@
+"""The record: every prediction is durable before it is answered.
+
+Requests put their predictions into a bounded queue and wait. One writer takes all that waits, commits it
+in one transaction and wakes them (group commit): the disk's sync is paid once per batch, and nobody is
+told of a prediction that a crash could lose. A failed commit is told to its callers and to nobody
+else; the next batch starts with a new connection.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from vroom_api.contract.tables import outcomes, predictions
+from vroom_api.record.prediction import Prediction, check, first_id
+from vroom_api.record.stores import SqliteStore, Store, store_of
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = 1  # seconds, for the header of a 503
+_LONELY = 8  # callers in a row
+_QUICK = 0.002  # seconds of a commit
+
+
+class NotRecorded(Exception):
+    """The prediction is not in the record, so it must not be answered; 503 with Retry-After."""
+
+    retry_after = RETRY_AFTER
+
+
+class RecordFull(NotRecorded):
+    """More predictions wait for the disk than the queue holds."""
+
+
+class RecordUnavailable(NotRecorded):
+    """The database did not take the commit, or the service is stopping."""
+
+
+class Recorder:
+    """The single writer of the record.
+
+    The counters are plain attributes, for whoever publishes them.
+
+    Args:
+        database: opens the serving database, its tables created; asked again as long as it fails.
+        capacity: predictions that may wait; more are refused.
+        largest_commit: predictions that one transaction takes.
+        patience: seconds that a commit waits for a locked database.
+    """
+
+    def __init__(
+        self,
+        database: Callable[[], sa.Engine],
+        *,
+        capacity: int = 10_000,
+        largest_commit: int = 1_024,
+        patience: float = 2.0,
+    ) -> None:
+        self.capacity = capacity
+        self.waiting = 0  # predictions in the queue or in the commit under way
+        self.commits = 0
+        self.rows = 0
+        self.failures = 0  # commits that did not succeed
+        self.refused = 0  # predictions refused because the queue was full
+        self.last_commit_seconds = 0.0
+        self.last_failure: str | None = None  # why the latest commit failed; None once one succeeds
+        self._largest_commit = largest_commit
+        self._database = database
+        self._patience = patience
+        self._store: Store | None = None  # only in the writer's thread
+        self._queue: deque[tuple[Sequence[Prediction], asyncio.Future[None]]] = deque()
+        self._thread: ThreadPoolExecutor | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._probed = 0.0
+        self._here: Store | None = None  # the event loop's own, for callers that are alone
+        self._met = 0  # callers in this turn of the loop
+        self._lonely = 0  # callers in a row that met nobody
+
+    async def __aenter__(self) -> "Recorder":
+        self._stopping = False
+        self._work = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._writer = asyncio.create_task(self._write(), name="record")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Commit all that waits, then stop; what arrives meanwhile is refused."""
+        self._stopping = True
+        self._work.set()
+        if self._writer is not None:
+            await self._writer
+        await self._off_loop(self._disconnect)
+        if self._here is not None:
+            self._here.disconnect()
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._thread = self._writer = None
+
+    def record(self, *made: Prediction) -> "asyncio.Future[None]":
+        """Put predictions into the queue, all or none; the future is done when they are durable.
+
+        Raises (at once, or through the future):
+            RecordFull: the queue has no room for them.
+            RecordUnavailable: they could not be committed, or the recorder is stopping.
+            ValueError: a text or number that the table cannot hold.
+        """
+        for prediction in made:
+            check(prediction)
+        if self._stopping or self._writer is None or self._writer.done():
+            raise RecordUnavailable("the service is stopping and records nothing more; ask another one")
+        if self.waiting + len(made) > self.capacity:
+            self.refused += len(made)
+            raise RecordFull(f"{self.waiting} predictions wait for the record, which holds {self.capacity}")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._is_alone() and self._commit_here(made):
+            done.set_result(None)
+            return done
+        self._queue.append((made, done))
+        self.waiting += len(made)
+        self._work.set()
+        return done
+
+    def _is_alone(self) -> bool:
+        """Whether one caller after the other came, none met another, and the disk is quick."""
+        self._met += 1
+        if self._met == 1:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._lonely = 0 if self._met > 1 or self.waiting else self._lonely + 1
+        return self._lonely > _LONELY and self.last_commit_seconds < _QUICK
+
+    def _end_turn(self) -> None:
+        self._met = 0
+
+    def _commit_here(self, made: Sequence[Prediction]) -> bool:
+        """Commit on the event loop: a single caller need not wait for two changes of the thread.
+
+        It holds up the loop for one write to a disk that was quick the last time, never for a lock. What
+        does not succeed at once goes to the writer. Not for a database behind a network.
+        """
+        started = time.perf_counter()
+        try:
+            if self._here is None:
+                store = store_of(self._database(), 0.0)
+                if not isinstance(store, SqliteStore):
+                    self._lonely = -1_000_000  # asked again after so many
+                    return False
+                self._here = store
+            self._here.insert_once(made)
+        except Exception:  # whatever the database driver raises; the writer tells it if it stays so
+            self._lonely = 0
+            if self._here is not None:
+                self._here.disconnect()
+            return False
+        self._count(len(made), time.perf_counter() - started)
+        return True
+
+    def _count(self, rows: int, seconds: float) -> None:
+        self.commits += 1
+        self.rows += rows
+        self.last_failure = None
+        self._probed = time.monotonic()
+        self.last_commit_seconds = seconds
+
+    async def writable(self) -> bool:
+        """Whether the record takes predictions now; tries a write when none succeeded within a second."""
+        if self._stopping or self._writer is None:
+            return False
+        if time.monotonic() - self._probed > 1.0:
+            self._probed = time.monotonic()
+            try:
+                await self._run(Store.probe)
+            except Exception as error:  # whatever the database driver raises
+                self.last_failure = _reason(error)
+            else:
+                self.last_failure = None
+        return self.last_failure is None
+
+    async def forget(self, days: float, *, batch: int = 500, pause: float = 0.05) -> int:
+        """Delete predictions and outcomes older than `days`, a small batch at a time between commits.
+
+        Returns the number of rows deleted.
+        """
+        before = first_id(datetime.now(UTC) - timedelta(days=days))
+        total = 0
+        for table in (predictions, outcomes):
+            while deleted := await self._run(Store.delete, table, before, batch):
+                total += deleted
+                await asyncio.sleep(pause)
+        return total
+
+    @contextlib.asynccontextmanager
+    async def keeping(self, days: float) -> AsyncIterator[None]:
+        """Forget what is older than `days` in the background, every hour; nothing where it is 0."""
+        task = asyncio.create_task(self._keep(days), name="retention") if days else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _keep(self, days: float, every: float = 3600.0) -> None:
+        while True:
+            try:
+                deleted = await self.forget(days)
+                log.info("record: %d rows older than %g days deleted", deleted, days)
+            except Exception as error:  # whatever the database driver raises; the next round may succeed
+                log.warning("record: retention failed, tried again in %g s: %s", every, _reason(error))
+            await asyncio.sleep(every)
+
+    async def _write(self) -> None:
+        try:
+            while not self._stopping or self._queue:
+                await self._work.wait()
+                self._work.clear()
+                while self._queue:
+                    await self._commit(self._take())
+        finally:  # should this ever end early, nobody waits for it
+            for _, done in self._queue:
+                if not done.done():
+                    done.set_exception(RecordUnavailable("the record has stopped; ask again"))
+
+    def _take(self) -> list[tuple[Sequence[Prediction], "asyncio.Future[None]"]]:
+        batch = [self._queue.popleft()]
+        rows = len(batch[0][0])
+        while self._queue and rows + len(self._queue[0][0]) <= self._largest_commit:
+            batch.append(self._queue.popleft())
+            rows += len(batch[-1][0])
+        return batch
+
+    async def _commit(self, batch: list[tuple[Sequence[Prediction], "asyncio.Future[None]"]]) -> None:
+        made = [prediction for group, _ in batch for prediction in group]
+        started = time.perf_counter()
+        failure: RecordUnavailable | None = None
+        try:
+            await self._run(Store.insert, made)
+        except Exception as error:  # whatever the database driver raises
+            # The driver's own words may name hosts and users: they are for the log, not for callers.
+            failure = RecordUnavailable("the record could not be written, so nothing is answered; ask again")
+            failure.__cause__ = error
+            self.failures += 1
+            self.last_failure = _reason(error)
+            self.last_commit_seconds = time.perf_counter() - started
+            log.warning("record: %d predictions refused: %s", len(made), self.last_failure)
+        else:
+            self._count(len(made), time.perf_counter() - started)
+        self.waiting -= len(made)
+        for _, done in batch:
+            if done.done():  # its caller has gone
+                continue
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
+
+    async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the store in the writer's thread."""
+        return await self._off_loop(self._with_store, work, *arguments)
+
+    async def _off_loop(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _with_store(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        if self._store is None:
+            self._store = store_of(self._database(), self._patience)
+        return work(self._store, *arguments)
+
+    def _disconnect(self) -> None:
+        if self._store is not None:
+            self._store.disconnect()
+
+
+def _reason(error: BaseException) -> str:
+    text = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

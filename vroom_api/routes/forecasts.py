@@ -1,0 +1,89 @@
+"""/forecasts, /model, /health and /reload: what there is, what serves and how it is."""
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter
+
+from vroom_api.champion.descriptions import (
+    Forecast,
+    Health,
+    Listed,
+    Model,
+    forecast_of,
+    health_of,
+    model_of,
+    parts_of,
+)
+from vroom_api.champion.forecasts import Forecasts
+from vroom_api.champion.watch import Reload
+from vroom_api.routes.predictions import serving
+from vroom_api.routes.problems import documented
+from vroom_api.security.guards import needs
+from vroom_api.security.keys import Role
+
+Name = Annotated[str, PathParameter(description="of the forecast")]
+_no_such_forecast = documented("there is no forecast of that name")
+
+
+def forecast_routes(forecasts: Forecasts) -> list[HTTPRouteHandler]:
+    @get("/model", summary="The version that serves", sync_to_thread=False)
+    def show_model() -> Model:
+        return model_of(serving(forecasts.flagship))
+
+    @get("/health", summary="Whether predictions are answered; always 200", sync_to_thread=False)
+    def show_health() -> Health:
+        return health_of(forecasts.flagship)
+
+    @post(
+        "/reload",
+        summary="Load what the pointer names, now",
+        status_code=200,
+        guards=[needs(Role.OPERATOR)],
+    )
+    async def reload() -> Reload:
+        return await forecasts.flagship.reload()
+
+    @get("/forecasts", summary="Every forecast, the one of the short routes first", sync_to_thread=False)
+    def list_forecasts() -> list[Listed]:
+        return [Listed(**parts_of(forecasts, watch)) for watch in forecasts]
+
+    @get(
+        "/forecasts/{name:str}",
+        summary="A forecast: its inputs, its champion, and where to ask it",
+        responses={404: _no_such_forecast},
+        sync_to_thread=False,
+    )
+    def show_forecast(name: Name) -> Forecast:
+        return forecast_of(forecasts, forecasts.named(name))
+
+    @get(
+        "/forecasts/{name:str}/health",
+        summary="Whether a forecast's predictions are answered",
+        responses={404: _no_such_forecast},
+        sync_to_thread=False,
+    )
+    def show_health_of(name: Name) -> Health:
+        return health_of(forecasts.named(name))
+
+    @post(
+        "/forecasts/{name:str}/reload",
+        summary="Load what a forecast's pointer names, now; also one that was published just before",
+        status_code=200,
+        responses={404: _no_such_forecast},
+        guards=[needs(Role.OPERATOR)],
+    )
+    async def reload_of(name: Name) -> Reload:
+        await forecasts.look()
+        return await forecasts.named(name).reload()
+
+    return [
+        show_model,
+        show_health,
+        reload,
+        list_forecasts,
+        show_forecast,
+        show_health_of,
+        reload_of,
+    ]

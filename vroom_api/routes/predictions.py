@@ -1,0 +1,162 @@
+"""POST /predict and /predict/batch, of the flagship and of every forecast by its name."""
+
+import asyncio
+import time
+from collections import defaultdict
+from typing import Any, cast
+
+from litestar import MediaType, Response, asgi, post
+from litestar import Request as HTTPRequest
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from vroom_api.champion.forecasts import Forecasts
+from vroom_api.champion.loading import Champion
+from vroom_api.champion.scoring import Scorer
+from vroom_api.champion.watch import ChampionWatch
+from vroom_api.predictions.answered import answered, predict_many, predict_one
+from vroom_api.predictions.asked import decoded
+from vroom_api.problems import Problem
+from vroom_api.record.prediction import Notes, caller_of
+from vroom_api.record.recorder import NotRecorded, Recorder
+
+EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
+
+
+def prediction_routes(
+    forecasts: Forecasts, *, largest_body: int, largest_batch: int, recorder: Recorder | None = None
+) -> list[BaseRouteHandler]:
+    """POST /predict and /predict/batch, of the flagship, and the same of every forecast by its name.
+
+    Nothing is answered that the recorder, if there is one, did not keep.
+    """
+    scorers: defaultdict[str, Scorer] = defaultdict(Scorer)  # by forecast: rows of several share no call
+
+    async def one(watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
+        body = await read_body(scope, receive, largest_body)
+        champion = serving(watch)
+        notes = notes_of(recorder, scope)
+        if EXPLAIN in body:
+            answer = await asyncio.to_thread(predict_one, champion, body, notes)
+        else:
+            request = decoded(champion, body)
+            scored = await scorers[watch.forecast].score(champion, request[0])
+            answer = answered(champion, request, *scored, notes)
+        await keep(recorder, notes)
+        watch.answered[champion.version] += 1
+        return answer
+
+    async def many(watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
+        body = await read_body(scope, receive, largest_body)
+        champion = serving(watch)
+        notes = notes_of(recorder, scope)
+        if EXPLAIN in body:
+            answer, rows = await asyncio.to_thread(predict_many, champion, body, largest_batch, notes)
+        else:
+            answer, rows = predict_many(champion, body, largest_batch, notes)
+        await keep(recorder, notes)
+        watch.answered[champion.version] += rows
+        return answer
+
+    @asgi("/predict", copy_scope=False)
+    async def predict(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, await one(forecasts.flagship, cast(HTTPScope, scope), receive))
+
+    @asgi("/predict/batch", copy_scope=False)
+    async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, await many(forecasts.flagship, cast(HTTPScope, scope), receive))
+
+    # Litestar gives plain ASGI handlers no path parameters. The document describes each forecast by itself.
+    @post("/forecasts/{name:str}/predict", status_code=200, include_in_schema=False)
+    async def predict_of(name: FromPath[str], request: HTTPRequest[Any, Any, Any]) -> Response[bytes]:
+        answer = await one(forecasts.named(name), request.scope, request.receive)
+        return Response(answer, media_type=MediaType.JSON)
+
+    @post("/forecasts/{name:str}/predict/batch", status_code=200, include_in_schema=False)
+    async def predict_batch_of(name: FromPath[str], request: HTTPRequest[Any, Any, Any]) -> Response[bytes]:
+        answer = await many(forecasts.named(name), request.scope, request.receive)
+        return Response(answer, media_type=MediaType.JSON)
+
+    return [predict, predict_batch, predict_of, predict_batch_of]
+
+
+def notes_of(recorder: Recorder | None, scope: Scope) -> Notes | None:
+    return Notes(caller_of(scope), time.perf_counter_ns()) if recorder is not None else None
+
+
+async def keep(recorder: Recorder | None, notes: Notes | None) -> None:
+    """Wait until what a request predicted is durable.
+
+    Raises:
+        Problem: it is not in the record, 503.
+    """
+    if recorder is None or notes is None:
+        return
+    try:
+        await recorder.record(*notes.made)
+    except NotRecorded as error:
+        retry = {"retry-after": str(error.retry_after)}
+        raise Problem(503, "not-recorded", str(error), headers=retry) from error
+
+
+def serving(watch: ChampionWatch) -> Champion:
+    """The champion.
+
+    Raises:
+        Problem: there is none, 503.
+    """
+    champion = watch.champion
+    if champion is None:
+        why = f" ({watch.failure})" if watch.failure else ""
+        raise Problem(
+            503,
+            "no-champion",
+            f"no champion of {watch.forecast} serves yet{why}; `make run FORECAST={watch.forecast}` trains one, and so does "
+            f"materializing the asset {watch.forecast}/champion in Dagster",
+            headers={"retry-after": "10"},
+        )
+    return champion
+
+
+async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
+    """The whole body of a POST.
+
+    Raises:
+        Problem: another method, 405, or more than `largest` bytes, 413.
+    """
+    if scope["method"] != "POST":
+        raise Problem(
+            405,
+            "method-not-allowed",
+            f"{scope['path']} does not take {scope['method']}; it takes POST",
+            headers={"allow": "POST"},
+        )
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Problem(400, "disconnected", "the connection ended before the body did")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > largest:
+            raise Problem(
+                413, "too-large", f"the body is larger than {largest} bytes; send fewer rows at a time"
+            )
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def respond(send: Send, body: bytes) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from vroom_assets import automation, declaration, forecast, ingestion, resources
+from vroom_assets import declaration, ingestion, ledger, resources, tracking
+from vroom_assets.forecast import failures, loading
 
 INGESTIONS = Path(ingestion.__file__).parent
 
@@ -15,16 +16,16 @@ def defs() -> dg.Definitions:
         executor=dg.in_process_executor,
         resources={
             "warehouse": resources.Warehouse(),
-            "registry": resources.Registry(),
-            "ledger": resources.Ledger(),
-            "mlflow": resources.tracked_training,
+            "registry": tracking.Registry(),
+            "ledger": ledger.Ledger(),
+            "mlflow": tracking.tracked_training,
         },
-        sensors=[automation.report_failures],
+        sensors=[failures.report_failures],
     )
     return dg.Definitions.merge(
-        *(forecast.declared(folder, shared) for folder in declaration.folders()),
+        *(loading.declared(folder, shared) for folder in declaration.folders()),
         *(
-            forecast.component_tree(file.parent).build_defs(file.parent)
+            loading.component_tree(file.parent).build_defs(file.parent)
             for file in sorted(INGESTIONS.glob("*/defs.yaml"))
         ),
         shared,

@@ -1,28 +1,19 @@
-"""The stores that assets use: warehouse, tracking, serving database.
-
-Heavy libraries are imported where they are used, so that the code location loads fast.
-"""
+"""The stores that assets use, and where the raw CSVs are."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from vroom_api.contract import Manifest, forecast_folder, home, read_bundle
-from vroom_api.contract.tables import enter_ledger, serving_database, sqlite_url
+from vroom_api.contract import forecast_folder
 
 if TYPE_CHECKING:
     import duckdb
-    from mlflow import MlflowClient
-
-MANIFEST_TAG = "vroom.manifest_sha256"
-DAGSTER_RUN_TAG = "dagster_run_id"
 
 
 def data_folder() -> Path:
@@ -44,152 +35,3 @@ class Warehouse(dg.ConfigurableResource):
             yield connection
         finally:
             connection.close()
-
-
-class Ledger(dg.ConfigurableResource):
-    """The append-only record of decisions, in the serving database."""
-
-    def enter(self, **entry: Any) -> None:
-        with serving_database() as engine:
-            enter_ledger(engine, **entry)
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, else a SQLite file under the home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home() / "mlflow" / "mlflow.db")
-
-
-def artifacts_uri() -> str:
-    """Where MLflow keeps artifacts when no tracking server decides it."""
-    return (home() / "mlflow" / "artifacts").as_uri()
-
-
-class Registry(dg.ConfigurableResource):
-    """The MLflow model registry, read and marked by the contest, the champion and roll-back."""
-
-    def client(self) -> MlflowClient:
-        from mlflow import MlflowClient
-
-        (home() / "mlflow").mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri())
-
-    def version_of(self, forecast: str, alias: str) -> int | None:
-        """The version under an alias, or None."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return int(self.client().get_model_version_by_alias(forecast, alias).version)
-        except MlflowException:
-            return None
-
-    def challenger(self, forecast: str) -> tuple[Manifest, str]:
-        """The manifest of the version under the alias `challenger` and its digest.
-
-        Raises:
-            LookupError: nothing was trained yet, or the training did not finish.
-        """
-        version = self.version_of(forecast, "challenger")
-        if version is None:
-            raise LookupError(f"{forecast}: there is no challenger yet; materialize `challenger` first")
-        digest = self.manifest_sha256(forecast, version)
-        with self.bundle(forecast, version) as folder:
-            return read_bundle(folder, digest).manifest, digest
-
-    def set_alias(self, forecast: str, alias: str, version: int) -> None:
-        self.client().set_registered_model_alias(forecast, alias, str(version))
-
-    def manifest_sha256(self, forecast: str, version: int) -> str:
-        """The digest of a version's manifest as it was registered."""
-        tags = self.client().get_model_version(forecast, str(version)).tags
-        if MANIFEST_TAG not in tags:
-            raise LookupError(f"{forecast} version {version} has no bundle: its training did not finish")
-        return tags[MANIFEST_TAG]
-
-    @contextmanager
-    def bundle(self, forecast: str, version: int) -> Iterator[Path]:
-        """The files of a registered version's bundle, for the length of a block."""
-        run_id = self.client().get_model_version(forecast, str(version)).run_id or ""
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(self.client().download_artifacts(run_id, "bundle", folder))
-
-
-class TrackedTraining:
-    """Opens exactly one MLflow run per training, through dagster-mlflow, and ends it with its true status.
-
-    dagster-mlflow starts its run when the resource starts, for every job that contains the training,
-    whether or not the training is reached, and leaves ending it to hooks that asset jobs do not have.
-    Here the run is opened by the training itself and ended by it.
-    """
-
-    def __init__(self, context: dg.InitResourceContext):
-        self._context = context
-
-    @contextmanager
-    def run(self, forecast: str, tags: dict[str, str]) -> Iterator[Any]:
-        """An active MLflow run: the module's functions, as dagster-mlflow offers them."""
-        import warnings
-
-        import mlflow
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", dg.BetaWarning)
-            from dagster_mlflow.resources import MlFlow
-
-        (home() / "mlflow").mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(tracking_uri())
-        client = mlflow.MlflowClient()
-        experiment = client.get_experiment_by_name(forecast)
-        by_server = tracking_uri().startswith("http")  # then the server decides where artifacts are
-        own_store = None if by_server else f"{artifacts_uri()}/{forecast}"
-        experiment_id = (
-            experiment.experiment_id
-            if experiment
-            else client.create_experiment(forecast, artifact_location=own_store)
-        )
-        run = client.create_run(
-            experiment_id,
-            tags={DAGSTER_RUN_TAG: self._context.run.run_id if self._context.run else ""} | tags,
-        )
-        config = {
-            "experiment_name": forecast,
-            "mlflow_run_id": run.info.run_id,
-            "env": {},
-            "extra_tags": tags,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", dg.BetaWarning)
-            tracking = MlFlow(self._context.replace_config(config))
-        try:
-            yield tracking
-        except BaseException as error:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-            mlflow.set_tag("vroom.error", f"{type(error).__name__}: {error}"[:5000])
-            mlflow.end_run(status=status)
-            raise
-        mlflow.end_run()
-
-
-@dg.resource(description="Opens one MLflow run per training and ends it with its true status.")
-def tracked_training(context: dg.InitResourceContext) -> TrackedTraining:
-    return TrackedTraining(context)
-
-
-def close_orphans(forecast: str, dagster_run_id: str, reason: str) -> list[str]:
-    """End the MLflow runs that a dead Dagster run left open as FAILED, and return their ids."""
-    from mlflow import MlflowClient
-    from mlflow.entities import ViewType
-
-    (home() / "mlflow").mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(tracking_uri())
-    experiment = client.get_experiment_by_name(forecast)
-    if experiment is None:
-        return []
-    open_runs = client.search_runs(
-        [experiment.experiment_id],
-        f"tags.{DAGSTER_RUN_TAG} = '{dagster_run_id}' and attributes.status = 'RUNNING'",
-        run_view_type=ViewType.ACTIVE_ONLY,
-    )
-    for run in open_runs:
-        client.set_tag(run.info.run_id, "vroom.error", reason)
-        client.set_terminated(run.info.run_id, "FAILED")
-    return [run.info.run_id for run in open_runs]

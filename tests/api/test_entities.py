@@ -16,9 +16,9 @@ from tests.api.conftest import EXAMPLE, FORECAST, NAMES, inputs, publish
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import Calibration, Fallback, Golden, Recipe, forecast_folder
 from vroom_api.contract.entities import ENTITIES, SCHEMA
-from vroom_assets.features import Feature
-from vroom_assets.graph import Otherwise, build
-from vroom_assets.models import Passed
+from vroom_assets.challenger.onnx_graph import Otherwise, build
+from vroom_assets.features.expressions import Feature
+from vroom_assets.training.models import Passed
 
 Serve = Callable[..., TestClient[Any]]
 AS_OF = "2025-03-01T12:00:00"

@@ -28,7 +28,7 @@ from vroom_api.record import lineage
 from vroom_api.record.history import Filter, UnknownPrediction
 from vroom_api.record.prediction import Origin, Prediction, new_id
 from vroom_api.record.recorder import Recorder
-from vroom_assets import bundle
+from vroom_assets.champion import publication
 
 FORECAST = "reservations"
 CSVS = {
@@ -140,10 +140,10 @@ def publish(version: int, weight: float) -> Origin:
         files={},
     )
     source = forecast_folder(FORECAST) / f"made-{version}"
-    digest = bundle.write(source, manifest, model(weight), golden)
+    digest = publication.write(source, manifest, model(weight), golden)
     pointer = read_pointer(FORECAST)
     generation = pointer.generation if pointer else 0
-    published = bundle.publish(source, digest, generation=generation)
+    published = publication.publish(source, digest, generation=generation)
     return Origin(
         FORECAST,
         version,

@@ -11,11 +11,13 @@ import yaml
 
 from tests.support.project import ROOT
 from vroom_api.contract.tables import ledger, serving_database
-from vroom_assets import automation, resources
-from vroom_assets.forecast import definitions_of
+from vroom_assets import resources, tracking
+from vroom_assets.forecast import failures
+from vroom_assets.forecast.component import definitions_of
+from vroom_assets.ledger import Ledger
 from vroom_assets.spec import ForecastSpec
 
-FOLDER = Path(resources.__file__).parent / "defs" / "reservations"
+FOLDER = ROOT / "vroom_assets" / "defs" / "reservations"
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +53,11 @@ def definitions(spec: ForecastSpec) -> dg.Definitions:
             executor=dg.in_process_executor,
             resources={
                 "warehouse": resources.Warehouse(),
-                "registry": resources.Registry(),
-                "ledger": resources.Ledger(),
-                "mlflow": resources.tracked_training,
+                "registry": tracking.Registry(),
+                "ledger": Ledger(),
+                "mlflow": tracking.tracked_training,
             },
-            sensors=[automation.report_failures],
+            sensors=[failures.report_failures],
         ),
     )
 

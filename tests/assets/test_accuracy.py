@@ -13,10 +13,10 @@ from tests.benchmarks.accuracy import declared, markdown, report, warehouse
 from tests.benchmarks.measured import NESTED, Measured, measure, table
 from tests.benchmarks.yardsticks import YARDSTICKS, validated
 from tests.support.project import ROOT
-from vroom_assets import dataset
-from vroom_assets.folds import Arrangement, Split
-from vroom_assets.measures import MEASURES
+from vroom_assets.features import table as feature_table
 from vroom_assets.spec import Kind
+from vroom_assets.training.folds import Arrangement, Split
+from vroom_assets.training.metrics import MEASURES
 
 
 def generated(forecast: str, folder: Path, **options: int) -> Path:
@@ -32,7 +32,7 @@ def upcoming(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     spec = validated(repeats=1, folds=3, inner_folds=2)(declared("upcoming_reservations"))
     kept = {name: spec.candidates[name] for name in ("listing_only", "history")}
     spec = spec.model_copy(update={"candidates": kept})
-    data = dataset.read(warehouse(spec, folder), spec)
+    data = feature_table.read(warehouse(spec, folder), spec)
     return measure(spec, data, {}, YARDSTICKS["upcoming_reservations"].derived)
 
 
@@ -63,7 +63,7 @@ def measured(target: np.ndarray, **predictions: np.ndarray) -> Measured:
     count = len(target)
     halves = np.array_split(np.arange(count), 2)
     folds = [Split(0, 0, halves[1], halves[0]), Split(0, 1, halves[0], halves[1])]
-    data = dataset.Dataset(
+    data = feature_table.Dataset(
         forecast="any",
         keys=np.arange(count),
         inputs=pd.DataFrame(index=range(count)),

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from tests.assets.conftest import definitions, entries
-from vroom_assets.automation import FORECAST_TAG
+from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.sources import observe
 from vroom_assets.spec import ForecastSpec
 

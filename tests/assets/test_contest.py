@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vroom_assets.contest import Comparison, Entrant, Verdict, compare, corrected_t, failed_gates, judge
-from vroom_assets.measures import MEASURES
+from vroom_assets.champion.comparison import Comparison, Entrant, Verdict, compare, corrected_t, judge
+from vroom_assets.champion.gates import failed_gates
 from vroom_assets.spec import Candidate, Contest, Family, Gates, Kind, Validation
+from vroom_assets.training.metrics import MEASURES
 
 RULES = Contest()
 VALIDATION = Validation(folds=4, repeats=2, seed=3)

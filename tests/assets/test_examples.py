@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -13,16 +12,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.assets.conftest import definitions
+from tests.support.project import ROOT
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
-from vroom_assets import examples, resources
-from vroom_assets.bundle import prove
-from vroom_assets.contest import standard_error
-from vroom_assets.dataset import DatasetError, build, note_origin
-from vroom_assets.examples import ExamplesError
-from vroom_assets.folds import Arrangement, splits
+from vroom_assets.champion.comparison import standard_error
+from vroom_assets.champion.publication import prove
+from vroom_assets.features import examples
+from vroom_assets.features.examples import ExamplesError
+from vroom_assets.features.table import DatasetError, build, note_origin
 from vroom_assets.spec import ColumnType, ForecastSpec
+from vroom_assets.training.folds import Arrangement, splits
 
-FOLDER = Path(resources.__file__).parent / "defs" / "upcoming_reservations"
+FOLDER = ROOT / "vroom_assets" / "defs" / "upcoming_reservations"
 START = datetime(2023, 1, 1)
 RESERVATIONS = "create table reservations (vehicle_id bigint, created_at timestamp, loaded_at timestamp)"
 
@@ -161,7 +161,7 @@ def test_what_happens_or_is_loaded_later_never_changes_an_example(later, late):
 def test_whatever_becomes_of_what_is_known_later_no_shipped_example_changes(name, place, kept, delay):
     """Rows that are known after a time are halved in their numbers, thinned out and delayed."""
     spec = shipped(name)
-    data = Path(resources.__file__).parents[1] / "data"
+    data = ROOT / "data"
 
     def rows(connection: duckdb.DuckDBPyConnection, until: str) -> list[tuple]:
         with examples.tables(connection, spec):

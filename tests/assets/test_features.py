@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vroom_assets.features import OFFERED, Feature, FeatureError, parse, select_sql
-from vroom_assets.graph import build
-from vroom_assets.models import Constant
+from vroom_assets.challenger.onnx_graph import build
+from vroom_assets.features.expressions import OFFERED, Feature, FeatureError, parse, select_sql
 from vroom_assets.spec import Column
+from vroom_assets.training.models import Constant
 
 COLUMN = Column(type="number")
 INPUTS = {

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vroom_assets
-from vroom_assets.features import Feature, parse, select_sql
-from vroom_assets.graph import build, parity
-from vroom_assets.measures import BASELINES
-from vroom_assets.models import Calibrated, Constant, Fitted, Passed, Shifted, fit_all
+from vroom_assets.challenger.onnx_graph import build
+from vroom_assets.challenger.parity import parity
+from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
+from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.metrics import BASELINES
+from vroom_assets.training.models import Calibrated, Constant, Fitted, Passed, Shifted
 
 PACKAGE = Path(vroom_assets.__file__).parent
 FEATURE_TOLERANCE, PREDICTION_TOLERANCE = 1e-9, 1e-6

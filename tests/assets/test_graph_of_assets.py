@@ -8,14 +8,14 @@ from mlflow import MlflowClient
 from tests.assets.conftest import definitions, entries
 from tests.faults.test_hostile_csvs import USELESS
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
-from vroom_assets import resources
-from vroom_assets.bundle import prove
+from vroom_assets import tracking
+from vroom_assets.champion.publication import prove
 
 NAME = "reservations"
 
 
 def mlflow_runs() -> list:
-    client = MlflowClient(resources.tracking_uri())
+    client = MlflowClient(tracking.tracking_uri())
     experiment = client.get_experiment_by_name(NAME)
     return client.search_runs([experiment.experiment_id]) if experiment else []
 
@@ -64,7 +64,7 @@ def test_one_training_is_one_finished_mlflow_run_with_everything_about_it(run):
     assert "importance_log_price_ratio" in logged.data.metrics
     assert "skill_mae_over_median" in logged.data.metrics
     assert logged.inputs.dataset_inputs[0].dataset.digest
-    client = MlflowClient(resources.tracking_uri())
+    client = MlflowClient(tracking.tracking_uri())
     assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"bundle", "plots"}
     aliases = client.get_registered_model(NAME).aliases
     assert {name: int(version) for name, version in aliases.items()} == {"challenger": 1, "champion": 1}
@@ -74,7 +74,7 @@ def test_the_registered_model_is_the_graph_that_serves(run, trained):
     import mlflow
     import numpy as np
 
-    mlflow.set_tracking_uri(resources.tracking_uri())
+    mlflow.set_tracking_uri(tracking.tracking_uri())
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     pointer = read_pointer(NAME)
     golden = read_bundle(bundle_folder(NAME, 1), pointer.manifest_sha256).golden
@@ -179,7 +179,7 @@ def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, 
     assert served() == 2
     assert run("rollback").success
     assert served() == 1
-    alias = MlflowClient(resources.tracking_uri()).get_model_version_by_alias(NAME, "champion")
+    alias = MlflowClient(tracking.tracking_uri()).get_model_version_by_alias(NAME, "champion")
     assert int(alias.version) == 1
     run()  # the same data and recipe as what was rolled back
     assert served() == 1

@@ -21,9 +21,9 @@ from pydantic import ValidationError
 
 from tests.data.recordings.record import FEED, FRAMES, Server, feed, frames, serving
 from tests.support.project import ROOT
-from vroom_assets import resources, sources
-from vroom_assets.ingestion import merge as merging
-from vroom_assets.ingestion.laps import (
+from vroom_assets import sources
+from vroom_assets.ingestion.fastf1 import merge as merging
+from vroom_assets.ingestion.fastf1.laps import (
     COLUMNS,
     Recording,
     Rows,
@@ -32,11 +32,11 @@ from vroom_assets.ingestion.laps import (
     rows_of,
     sessions_of,
 )
-from vroom_assets.ingestion.merge import FileChanged, FileRefused, merge
-from vroom_assets.ingestion.sessions import Sessions, SessionsToRead, sessions_asset
+from vroom_assets.ingestion.fastf1.merge import FileChanged, FileRefused, merge
+from vroom_assets.ingestion.fastf1.sessions import Sessions, SessionsToRead, sessions_asset
 from vroom_assets.spec import Source
 
-DEFS = Path(resources.__file__).parent / "defs"
+DEFS = ROOT / "vroom_assets" / "defs"
 INGESTIONS = DEFS.with_name("ingestion")
 KNOWN_AFTER = timedelta(seconds=5)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vroom_assets.__main__ import PORTS_TRIED, CannotStart, port_of
+from vroom_assets.supervisor import PORTS_TRIED, CannotStart, port_of
 
 SETTING = "VROOM_MLFLOW_PORT"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vroom_api.contract import AgeLimits, FreshnessPolicy, Lever
-from vroom_assets.challenger import (
+from vroom_assets.challenger.manifest import (
     BACKGROUND_ROWS,
     background_rows,
     feature_fields,
@@ -18,10 +18,10 @@ from vroom_assets.challenger import (
     input_fields,
     levers,
 )
-from vroom_assets.dataset import Dataset, definitions
-from vroom_assets.folds import Arrangement
-from vroom_assets.models import Constant
+from vroom_assets.features.table import Dataset, definitions
 from vroom_assets.spec import ForecastSpec
+from vroom_assets.training.folds import Arrangement
+from vroom_assets.training.models import Constant
 
 
 def declared(**parts: Any) -> ForecastSpec:

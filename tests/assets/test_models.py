@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import PoissonRegressor
 
-from vroom_assets.models import CandidateError, fit_all, powers_of
 from vroom_assets.spec import Candidate, Family
+from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.models import CandidateError, powers_of
 
 FEATURES = ["x", "flag", "steps"]
 CANDIDATES = {

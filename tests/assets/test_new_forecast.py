@@ -17,8 +17,9 @@ from dagster.components.component_scaffolding import scaffold_object
 
 from tests.support.project import ROOT, copy
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
-from vroom_assets import declaration, scaffold
-from vroom_assets.bundle import prove
+from vroom_assets import declaration
+from vroom_assets.champion.publication import prove
+from vroom_assets.declaration import scaffold
 
 DOCUMENT = ROOT / "docs" / "forecasts.md"
 NAME = "trip_durations"

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from tests.assets.test_examples import START, declared, shipped
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import forecast_folder
-from vroom_assets import online
-from vroom_assets.challenger import exportable, golden_rows, input_fields
-from vroom_assets.dataset import DatasetError, build, definitions, note_origin, read
+from vroom_assets.challenger.manifest import golden_rows, input_fields
+from vroom_assets.challenger.parity import exportable
+from vroom_assets.features import online
+from vroom_assets.features.table import DatasetError, build, definitions, note_origin, read
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_any_gap_gives_the_fallback_and_none_the_champion(exported, gaps, price,
     session, features, listing, history, spec = exported
     whole = [1.0, price, usual, float(images), days, float(count), float(min(count, 9))]
     row = [np.nan if name in gaps else value for name, value in zip(spec.inputs, whole, strict=True)]
-    from vroom_assets.dataset import recompute
+    from vroom_assets.features.table import recompute
 
     with duckdb.connect() as connection:
         import pandas as pd
@@ -175,10 +176,10 @@ def exported(tmp_path_factory):
     import onnxruntime
     import pandas as pd
 
-    from vroom_assets.dataset import recompute
-    from vroom_assets.graph import Otherwise
-    from vroom_assets.graph import build as draw
-    from vroom_assets.models import fit_all
+    from vroom_assets.challenger.onnx_graph import Otherwise
+    from vroom_assets.challenger.onnx_graph import build as draw
+    from vroom_assets.features.table import recompute
+    from vroom_assets.training.fitting import fit_all
 
     spec = declared()
     features = definitions(spec)

@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss, mean_poisson_deviance, roc_auc_score
 
-from vroom_assets.folds import Arrangement, TooFewRows, splits
-from vroom_assets.measures import MEASURES, poisson_deviance
-from vroom_assets.models import fit_all
 from vroom_assets.spec import Candidate, Curve, Family, Kind, Validation
-from vroom_assets.training import calibrate, choose, reference, search, summary
+from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.folds import Arrangement, TooFewRows, splits
+from vroom_assets.training.intervals import calibrate
+from vroom_assets.training.metrics import MEASURES, poisson_deviance
+from vroom_assets.training.search import choose, search
+from vroom_assets.training.summary import reference, summary
 
 COUNT = MEASURES[Kind.COUNT]
 VALIDATION = Validation(folds=3, repeats=2, inner_folds=2, seed=1)

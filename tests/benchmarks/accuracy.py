@@ -25,7 +25,8 @@ import yaml
 from tests.benchmarks import real
 from tests.benchmarks.measured import Measured, measure, table
 from tests.benchmarks.yardsticks import YARDSTICKS, validated
-from vroom_assets import dataset, sources
+from vroom_assets import sources
+from vroom_assets.features import table as feature_table
 from vroom_assets.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ def warehouse(spec: ForecastSpec, folder: Path) -> DuckDBPyConnection:
     for name, source in spec.sources.items():
         path = folder / Path(source.path).name
         sources.load(connection, name, source, path, str(path))
-        dataset.note_origin(connection, name, {"snapshot": path.name})
-    dataset.build(connection, spec)
+        feature_table.note_origin(connection, name, {"snapshot": path.name})
+    feature_table.build(connection, spec)
     return connection
 
 
-def read_folder(spec: ForecastSpec, folder: Path) -> dataset.Dataset:
+def read_folder(spec: ForecastSpec, folder: Path) -> feature_table.Dataset:
     """The feature table of a folder of CSVs."""
-    return dataset.read(warehouse(spec, folder), spec)
+    return feature_table.read(warehouse(spec, folder), spec)
 
 
 def widened(spec: ForecastSpec, features: str) -> ForecastSpec:
@@ -80,7 +81,7 @@ def report(spec: ForecastSpec, folder: Path) -> bool:
         began = time.monotonic()
         mine = validated(seed=SEED, repeats=sticks.repeats)(change(spec))
         connection = warehouse(mine, folder)
-        found = measure(mine, dataset.read(connection, mine), sticks.candidates, sticks.derived)
+        found = measure(mine, feature_table.read(connection, mine), sticks.candidates, sticks.derived)
         took = time.monotonic() - began
         tables[title] = table(found, sticks.versus, sticks.metrics)
         print(f"\n### {title}\n\n{summary(mine, found)}; {took:.0f} s\n\n{markdown(tables[title])}")

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vroom_assets.contest import Entrant, Verdict, compare, judge
-from vroom_assets.measures import MEASURES
-from vroom_assets.models import fit_all
+from vroom_assets.champion.comparison import Entrant, Verdict, compare, judge
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
+from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.metrics import MEASURES
 
 GENERATOR = runpy.run_path(str(Path(__file__).parents[2] / "data" / "reservations" / "generate.py"))
 MEASURE = MEASURES[Kind.COUNT]

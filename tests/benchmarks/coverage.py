@@ -25,13 +25,15 @@ import pandas as pd
 from tests.benchmarks.accuracy import ROOT, declared, read_folder
 from vroom_api.contract import Calibration
 from vroom_api.explanation.support import supported
-from vroom_assets.challenger import feature_fields, input_fields
-from vroom_assets.dataset import Dataset, definitions
-from vroom_assets.folds import Arrangement, Split, splits
-from vroom_assets.measures import MEASURES
-from vroom_assets.models import Fitted, fit_all
+from vroom_assets.challenger.manifest import feature_fields, input_fields
+from vroom_assets.features.table import Dataset, definitions
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training import calibrate, inner_choices, one_by_one
+from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.folds import Arrangement, Split, splits
+from vroom_assets.training.intervals import calibrate
+from vroom_assets.training.metrics import MEASURES
+from vroom_assets.training.models import Fitted
+from vroom_assets.training.search import inner_choices, one_by_one
 
 FOLDS, REPEATS, SEED = 5, 4, 0
 LEVELS = (0.5, 0.8, 0.9, 0.95)

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from vroom_assets.contest import corrected_t, standard_error
-from vroom_assets.dataset import Dataset
-from vroom_assets.folds import Split, outer_splits
-from vroom_assets.measures import BASELINES, MEASURES, Measures, Metric
+from vroom_assets.champion.comparison import corrected_t, standard_error
+from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training import fit_split, inner_choices, one_by_one
+from vroom_assets.training.folds import Split, outer_splits
+from vroom_assets.training.metrics import BASELINES, MEASURES, Measures, Metric
+from vroom_assets.training.search import fit_split, inner_choices, one_by_one
 
 NESTED = "vroom (nested)"
 Derive = Callable[[Dataset, Split, Mapping[str, np.ndarray]], np.ndarray]

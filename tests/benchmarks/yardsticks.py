@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from tests.benchmarks.measured import NESTED, Measured
-from vroom_assets.dataset import Dataset
-from vroom_assets.folds import Split
-from vroom_assets.measures import Metric, calibration_error
+from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, Curve, Family, ForecastSpec
+from vroom_assets.training.folds import Split
+from vroom_assets.training.metrics import Metric, calibration_error
 
 Change = Callable[[ForecastSpec], ForecastSpec]
 Predictions = Mapping[str, np.ndarray]

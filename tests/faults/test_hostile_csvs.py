@@ -13,11 +13,11 @@ import duckdb
 import pytest
 import yaml
 
-from vroom_assets import resources
+from tests.support.project import ROOT
 from vroom_assets.sources import SourceRefused, load, write_quarantine
 from vroom_assets.spec import Source
 
-DECLARATION = Path(resources.__file__).parent / "defs" / "reservations" / "defs.yaml"
+DECLARATION = ROOT / "vroom_assets" / "defs" / "reservations" / "defs.yaml"
 HEADER = b"vehicle_id,technology,actual_price,recommended_price,num_images,street_parked,description\n"
 GOOD = b"%d,1,69.50,50,4,1,57\n"
 VEHICLES = HEADER + b"".join(GOOD % number for number in range(1, 201))

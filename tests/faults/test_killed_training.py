@@ -14,23 +14,23 @@ from mlflow import MlflowClient
 
 from tests.assets.conftest import definitions, entries
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
-from vroom_assets import resources
-from vroom_assets.bundle import prove
+from vroom_assets import tracking
+from vroom_assets.champion.publication import prove
 
 NAME = "reservations"
 
 # Each stage is a function of the machinery; the training kills itself when it gets there.
 STAGES = {
     "a table is being replaced": "vroom_assets.sources.table._replace_table",
-    "features are being computed": "vroom_assets.dataset._refuse_bad_rows",
-    "candidates are being scored": "vroom_assets.training.choose",
-    "the version is registered, its bundle is not": "vroom_assets.bundle.write",
-    "scores are being written": "vroom_assets.dataset.write_search",
-    "the contest is being held": "vroom_assets.contest.compare",
-    "the bundle is being proved": "vroom_assets.bundle.prove",
-    "the bundle is in its place": "vroom_assets.bundle._sync_folder",
-    "the pointer is about to move": "vroom_assets.bundle._point",
-    "the pointer moved, the alias did not": "vroom_assets.resources.Registry.set_alias",
+    "features are being computed": "vroom_assets.features.table._refuse_bad_rows",
+    "candidates are being scored": "vroom_assets.training.search.choose",
+    "the version is registered, its bundle is not": "vroom_assets.champion.publication.write",
+    "scores are being written": "vroom_assets.training.summary.write_search",
+    "the contest is being held": "vroom_assets.champion.contest.compare",
+    "the bundle is being proved": "vroom_assets.champion.publication.prove",
+    "the bundle is in its place": "vroom_assets.champion.publication._sync_folder",
+    "the pointer is about to move": "vroom_assets.champion.publication._point",
+    "the pointer moved, the alias did not": "vroom_assets.tracking.Registry.set_alias",
 }
 
 
@@ -90,7 +90,7 @@ def train(stage: str = "") -> int | None:
 @pytest.fixture
 def system(home: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> Path:
     """A champion trained by a process of its own, and then newer data."""
-    from vroom_assets.__main__ import prepare_home
+    from vroom_assets.supervisor import prepare_home
 
     for name in ("DAGSTER_HOME", "PYTHONWARNINGS", "DAGSTER_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, "")  # prepare_home sets them; they are restored after the test
@@ -104,7 +104,7 @@ def system(home: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> Path:
 @pytest.mark.slow
 def test_a_killed_training_leaves_the_champion_and_the_rerun_heals_everything(system):
     """One story through all stages; each kill happens on top of what the kills before left behind."""
-    from vroom_assets.__main__ import fail_abandoned_runs
+    from vroom_assets.supervisor import fail_abandoned_runs
 
     for stage, function in STAGES.items():
         before = read_pointer(NAME)
@@ -119,8 +119,8 @@ def test_a_killed_training_leaves_the_champion_and_the_rerun_heals_everything(sy
         with dg.DagsterInstance.get() as instance:
             (killed,) = instance.get_runs(limit=1)
             assert killed.status is dg.DagsterRunStatus.FAILURE
-        resources.close_orphans(NAME, killed.run_id, "its Dagster run died")
-        client = MlflowClient(resources.tracking_uri())
+        tracking.close_orphans(NAME, killed.run_id, "its Dagster run died")
+        client = MlflowClient(tracking.tracking_uri())
         experiment = client.get_experiment_by_name(NAME)
         mine = client.search_runs([experiment.experiment_id], f"tags.dagster_run_id = '{killed.run_id}'")
         trained = stage.startswith(("the contest", "the bundle", "the pointer"))
@@ -130,7 +130,7 @@ def test_a_killed_training_leaves_the_champion_and_the_rerun_heals_everything(sy
     pointer = read_pointer(NAME)
     assert pointer is not None
     prove(read_bundle(bundle_folder(NAME, pointer.version), pointer.manifest_sha256))
-    client = MlflowClient(resources.tracking_uri())
+    client = MlflowClient(tracking.tracking_uri())
     assert int(client.get_model_version_by_alias(NAME, "champion").version) == pointer.version
     statuses = {
         run.info.status for run in client.search_runs([client.get_experiment_by_name(NAME).experiment_id])

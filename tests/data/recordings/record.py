@@ -322,8 +322,8 @@ def serving(folder: Path = FEED) -> Iterator[Server]:
 
 def frames() -> dict[str, bytes]:
     """The calendar, and laps and weather of the first race, as the client gives them, as CSV."""
-    from vroom_assets.ingestion.client import Client
-    from vroom_assets.ingestion.laps import sessions_of
+    from vroom_assets.ingestion.fastf1.client import Client
+    from vroom_assets.ingestion.fastf1.laps import sessions_of
 
     with serving(), tempfile.TemporaryDirectory() as cache:
         client = Client(Path(cache))

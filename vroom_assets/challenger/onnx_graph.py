@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
-from vroom_api.contract import scales
-from vroom_assets.features import Feature, nodes
-from vroom_assets.models import (
+from vroom_assets.features.expressions import Feature, nodes
+from vroom_assets.spec import Family
+from vroom_assets.training.models import (
     NEAREST,
     Average,
     Calibrated,
@@ -26,7 +26,6 @@ from vroom_assets.models import (
     Passed,
     Shifted,
 )
-from vroom_assets.spec import Family
 
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
 CHUNK = 100_000  # rows scored at once
@@ -324,55 +323,3 @@ def _explainable_boosting(graph: Graph, own: str, ebm: Any) -> str:
             flat = graph.emit("Add", graph.emit("Mul", flat, graph.constant([[size]], np.int64)), place)
         total = graph.emit("Add", total, graph.emit("Gather", graph.constant(scores.ravel()), flat, axis=0))
     return graph.emit("Exp", total)
-
-
-class Parity(NamedTuple):
-    """Largest differences between a graph and what it stands for."""
-
-    features: float  # absolute
-    prediction: float  # relative
-
-
-def parity(
-    model: bytes,
-    inputs: np.ndarray,
-    features: np.ndarray,
-    prediction: np.ndarray,
-    known: Sequence[int] | None = None,
-) -> Parity:
-    """Score the graph and compare with DuckDB's features and the fitted model's predictions.
-
-    A value that is not finite on either side counts as an infinite difference.
-
-    Args:
-        inputs: shape (rows, inputs). features: (rows, features). prediction: (rows,).
-        known: places of the features to compare, None for all.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    worst = Parity(0.0, 0.0)
-    compared = slice(None) if known is None else list(known)
-    for start in range(0, len(inputs), CHUNK):
-        rows = slice(start, start + CHUNK)
-        served, computed = session.run(
-            ["prediction", "features"], {"inputs": np.ascontiguousarray(inputs[rows], dtype=np.float64)}
-        )
-        scale = np.asarray(scales(prediction[rows].tolist()))
-        worst = Parity(
-            features=max(
-                worst.features, _largest_gap(computed[:, compared], features[rows][:, compared], np.ones(1))
-            ),
-            prediction=max(worst.prediction, _largest_gap(served, prediction[rows], scale)),
-        )
-    return worst
-
-
-def _largest_gap(one: np.ndarray, other: np.ndarray, scale: np.ndarray) -> float:
-    if one.shape != other.shape:
-        raise ValueError(f"the graph gives {one.shape} values where {other.shape} were expected")
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        return float("inf")
-    return float((np.abs(one - other) / scale).max(initial=0.0))

@@ -33,6 +33,7 @@ from vroom_api.contract import (
     read_pointer,
     sha256_of,
 )
+from vroom_assets.durable import _sync_folder, _write_durably, write_beside
 
 
 class NotPublished(Exception):
@@ -166,15 +167,6 @@ def _point(forecast: str, version: int, manifest_sha256: str, generation: int) -
     return pointer
 
 
-def write_beside(path: Path, content: bytes) -> None:
-    """Replace a file at once: readers see the old content or the new one, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    _write_durably(beside, content)
-    os.replace(beside, path)
-    _sync_folder(path.parent)
-
-
 @contextmanager
 def _only_publisher(forecast: str) -> Iterator[None]:
     """One publisher at a time on this machine; the lock dies with its process."""
@@ -185,18 +177,3 @@ def _only_publisher(forecast: str) -> Iterator[None]:
     with open(folder / ".publish.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

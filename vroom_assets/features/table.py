@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from vroom_api.contract import forecast_folder
-from vroom_assets import examples
-from vroom_assets.features import Feature, parse, select_sql
-from vroom_assets.folds import Arrangement
+from vroom_assets.features import examples
+from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Column, ColumnType, ForecastSpec, Kind
-from vroom_assets.training import Search
+from vroom_assets.training.folds import Arrangement
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -233,25 +232,6 @@ def recompute(connection: DuckDBPyConnection, inputs: pd.DataFrame, features: li
         return connection.execute(f"from ({statement}) order by entity_key").df().drop(columns="entity_key")
     finally:
         connection.unregister("given_inputs")
-
-
-def write_search(connection: DuckDBPyConnection, found: Search, data: Dataset) -> None:
-    """Replace the tables of scores and of out-of-fold predictions, in one transaction."""
-    scores = found.fold_metrics
-    predictions = found.out_of_fold.assign(
-        entity_key=data.keys[found.out_of_fold["row"]], target=data.target[found.out_of_fold["row"]]
-    )
-    connection.begin()
-    try:
-        for name, frame in {"cv_metrics": scores, "out_of_fold": predictions}.items():
-            connection.register("given", frame)
-            connection.execute(f"create or replace table {name} as from given")
-            connection.unregister("given")
-            note_origin(connection, name, {"data_version": data.data_version, "chosen": found.chosen})
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
 
 
 def parquet_path(forecast: str, data_version: str) -> Path:

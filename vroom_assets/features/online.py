@@ -14,7 +14,8 @@ import msgspec
 
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.entities import ENTITIES, SCHEMA
-from vroom_assets import dataset, examples
+from vroom_assets.features import examples
+from vroom_assets.features import table as feature_table
 from vroom_assets.spec import ColumnType, ForecastSpec
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _latest(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[list
     columns = spec.input_columns | {name: spec.entity_columns[name] for name in spec.entity.tags}
     inputs = ", ".join(f'"{name}"::{TYPES[column.type]}' for name, column in columns.items())
     if table in spec.sources:
-        as_of = dataset.origin(connection, "features")["data_as_of"]
+        as_of = feature_table.origin(connection, "features")["data_as_of"]
         yield from _rows(
             connection, f'select "{spec.entity_id}"::varchar, \'{as_of}\', {inputs} from "{table}"'
         )
@@ -71,7 +72,7 @@ def _latest(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[list
                 f'order by {examples.AS_OF} desc, "{spec.entity.key}" desc) = 1',
             )
     except examples.ExamplesError as error:
-        raise dataset.DatasetError(str(error)) from error
+        raise feature_table.DatasetError(str(error)) from error
 
 
 def _rows(connection: DuckDBPyConnection, query: str) -> Iterator[list[tuple[str, str, bytes]]]:

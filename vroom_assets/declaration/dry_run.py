@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from vroom_assets.features import Feature, select_sql
+from vroom_assets.features.expressions import Feature, select_sql
 from vroom_assets.sources.table import SQL_TYPES
 from vroom_assets.spec import Column, ColumnType, ForecastSpec
 
@@ -23,6 +23,7 @@ class Fault(NamedTuple):
 
 
 NUMERIC = r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|BOOLEAN"
+
 FITTING = {  # DuckDB's types that hold what a declared one does
     ColumnType.INTEGER: NUMERIC,
     ColumnType.NUMBER: NUMERIC,

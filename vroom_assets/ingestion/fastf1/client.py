@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from vroom_api.contract import home
-from vroom_assets.ingestion.laps import REMEDY, Recording, Session, SessionIncomplete
+from vroom_assets.ingestion.fastf1.laps import REMEDY, Recording, Session, SessionIncomplete
 
 INSTALL = "uv pip install -e '.[fastf1]'"
 

@@ -12,14 +12,12 @@ from typing import Any
 import dagster as dg
 import msgspec
 
-from vroom_api.contract import read_pointer
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets import bundle, resources
+from vroom_assets import resources
+from vroom_assets.forecast.names import CHALLENGER, FORECAST_TAG, QUIET
 from vroom_assets.sources import Observation, observe
 from vroom_assets.spec import ForecastSpec
 
-FORECAST_TAG = "vroom/forecast"
-CHALLENGER, CHAMPION = "challenger", "champion"
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -27,8 +25,6 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-# Of a run that nobody watches the terminal shows what needs somebody; all of it is on the run's page.
-QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING", "name": "vroom"}}}}
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -212,95 +208,3 @@ def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_config=QUIET, tags={FORECAST_TAG: spec.name, "vroom/reason": reason})
 
     return daily
-
-
-class RollBack(dg.Config):
-    """What to go back to, and why."""
-
-    version: int = 0  # 0: the version published before the one that serves
-    reason: str = "asked for by an operator"
-
-
-def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
-    """Serve an earlier version again; what it replaces is not promoted again automatically."""
-
-    @dg.op(name=f"roll_back_{spec.name}", required_resource_keys={"registry", "ledger"})
-    def roll_back(context: dg.OpExecutionContext, config: RollBack) -> None:
-        registry, ledger = context.resources.registry, context.resources.ledger
-        try:
-            before, after = bundle.restore(
-                spec.name,
-                config.version or None,
-                lambda version: registry.manifest_sha256(spec.name, version),
-            )
-        except Exception as error:
-            ledger.enter(
-                forecast=spec.name,
-                actor="job rollback",
-                event="rollback",
-                decision="refused",
-                reason=str(error),
-                evidence={"asked": config.version},
-                run_id=context.run.run_id,
-            )
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        registry.set_alias(spec.name, CHAMPION, after.version)
-        ledger.enter(
-            forecast=spec.name,
-            actor="job rollback",
-            event="rollback",
-            decision="restored",
-            reason=f"version {after.version} serves again instead of {before.version}: {config.reason}",
-            evidence={"from": before.version, "to": after.version, "generation": after.generation},
-            run_id=context.run.run_id,
-        )
-        context.log.info(f"version {after.version} serves again instead of {before.version}")
-
-    @dg.job(
-        name=f"{spec.name}_rollback",
-        tags={FORECAST_TAG: spec.name},
-        description="Serve an earlier version again, after checking that it loads and scores.",
-    )
-    def rollback() -> None:
-        roll_back()
-
-    return rollback
-
-
-def forecast_of(run: dg.DagsterRun) -> str | None:
-    """Which forecast a run belongs to: by its tag, or by the assets that were selected by hand."""
-    if FORECAST_TAG in run.tags:
-        return run.tags[FORECAST_TAG]
-    keys = run.asset_selection or ()
-    return next((key.path[0] for key in keys), None)
-
-
-@dg.run_failure_sensor(
-    name="report_failures",
-    minimum_interval_seconds=5,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Enters every failed run in the ledger and ends what it left open in MLflow.",
-)
-def report_failures(context: dg.RunFailureSensorContext) -> None:
-    run = context.dagster_run
-    forecast = forecast_of(run)
-    if forecast is None:
-        return
-    failures = [event.message for event in context.get_step_failure_events()] or [
-        context.failure_event.message or ""
-    ]
-    orphans = resources.close_orphans(forecast, run.run_id, "its Dagster run died")
-    pointer = read_pointer(forecast)
-    serves = f"version {pointer.version} serves on" if pointer else "no champion serves yet"
-    again = "it is tried again; " if run.tags.get("dagster/will_retry") == "true" else ""
-    with serving_database() as engine:
-        enter_ledger(
-            engine,
-            forecast=forecast,
-            actor="sensor report_failures",
-            event="run",
-            decision="failed",
-            reason=f"{run.job_name} failed; {again}{serves}",
-            evidence={"failures": failures[:5], "mlflow_runs_closed": orphans},
-            run_id=run.run_id,
-        )

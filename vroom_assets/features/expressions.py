@@ -34,8 +34,8 @@ from vroom_assets.spec import Column
 
 DIALECT = "duckdb"
 NAME = r"[a-z][a-z0-9_]*"
-
 ARITHMETIC: dict[type, str] = {sql.Add: "Add", sql.Sub: "Sub", sql.Mul: "Mul", sql.Div: "Div"}
+
 EXACT: dict[type, str] = {
     sql.Neg: "Neg",
     sql.Abs: "Abs",
@@ -43,8 +43,10 @@ EXACT: dict[type, str] = {
     sql.Floor: "Floor",
     sql.Ceil: "Ceil",
 }
+
 ROUNDED: dict[type, str] = {sql.Ln: "Log", sql.Exp: "Exp"}
 EXTREME: dict[type, str] = {sql.Greatest: "Max", sql.Least: "Min"}
+
 COMPARISON: dict[type, str] = {
     sql.LT: "Less",
     sql.LTE: "LessOrEqual",
@@ -53,11 +55,14 @@ COMPARISON: dict[type, str] = {
     sql.EQ: "Equal",
     sql.NEQ: "Equal",
 }
+
 LOGIC: dict[type, str] = {sql.And: "And", sql.Or: "Or"}
+
 OFFERED = (
     "+ - * /, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, greatest, least, coalesce, "
     "case when … then … else … end, = <> < <= > >=, between, in, is null, and, or, not"
 )
+
 Texts = tuple[tuple[str, tuple[str, ...]], ...]  # the inputs that are texts, each with its values
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vroom_assets.ingestion.laps import COLUMNS
+from vroom_assets.ingestion.fastf1.laps import COLUMNS
 from vroom_assets.sources import observe
 
 SESSION = ["season", "circuit", "session"]

@@ -15,8 +15,7 @@ from pydantic import ConfigDict, Field
 from vroom_assets import resources
 
 if TYPE_CHECKING:
-    from vroom_assets.ingestion.laps import Session
-
+    from vroom_assets.ingestion.fastf1.laps import Session
 
 GROUP = (
     "ingestion"  # not that of the forecast: what needs to be told a season is no part of "Materialize all"
@@ -75,7 +74,7 @@ def sessions_asset(declared: Sessions) -> dg.AssetsDefinition:
         pool=f"{declared.forecast}_sessions",
     )
     def sessions(context: dg.AssetExecutionContext, config: SessionsToRead) -> dg.MaterializeResult:
-        from vroom_assets.ingestion import client, laps, merge
+        from vroom_assets.ingestion.fastf1 import client, laps, merge
 
         try:
             return dg.MaterializeResult(metadata=read(declared, config, context))
@@ -93,9 +92,9 @@ class NothingToRead(Exception):
 
 def read(declared: Sessions, config: SessionsToRead, context: dg.AssetExecutionContext) -> dict[str, Any]:
     """Read all that is asked for, then write it in one step; returns what the asset's page shows."""
-    from vroom_assets.ingestion.client import Client, cache_folder
-    from vroom_assets.ingestion.laps import rows_of, sessions_of
-    from vroom_assets.ingestion.merge import merge
+    from vroom_assets.ingestion.fastf1.client import Client, cache_folder
+    from vroom_assets.ingestion.fastf1.laps import rows_of, sessions_of
+    from vroom_assets.ingestion.fastf1.merge import merge
 
     began = time.monotonic()
     # A retry goes on from what the first try has read.
@@ -143,7 +142,7 @@ def sessions_due(calendar: Sequence["Session"], config: SessionsToRead) -> list[
     Raises:
         NothingToRead: a round that is asked for is none, or is not over yet; or nothing is left.
     """
-    from vroom_assets.ingestion.laps import over
+    from vroom_assets.ingestion.fastf1.laps import over
 
     kinds = [kind for kind, wanted in (("Race", config.races), ("Sprint", config.sprints)) if wanted]
     wanted = [s for s in calendar if s.kind in kinds and (not config.rounds or s.number in config.rounds)]

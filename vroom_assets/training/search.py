@@ -15,13 +15,12 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from vroom_api.contract import Calibration, FeatureField, Reliability
-from vroom_assets.folds import Arrangement, Split, inner_splits, outer_splits
-from vroom_assets.measures import BASELINES, Measures
-from vroom_assets.models import Fitted, fit_all
 from vroom_assets.spec import Candidate, Validation
+from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.folds import Arrangement, Split, inner_splits, outer_splits
+from vroom_assets.training.metrics import BASELINES, Measures
+from vroom_assets.training.models import Fitted
 
-INTERVAL_LEVEL = 0.9
 R = TypeVar("R")
 
 
@@ -232,149 +231,3 @@ def permutation_importances(
                 shuffled = rows.assign(**{name: rng.permutation(rows[name].to_numpy())})
                 increases[name].append(error(target[test], model.predict(shuffled)) - plain)
     return {name: float(np.mean(values)) for name, values in increases.items()}
-
-
-def calibrate(
-    target: np.ndarray, prediction: np.ndarray, fold: np.ndarray, measures: Measures
-) -> Calibration:
-    """What out-of-fold predictions say about the certainty of new ones, with its coverage measured across folds.
-
-    The coverage of a fold's rows is measured with the other folds alone. For a probability there is no
-    interval that holds a yes or no; what is told is the share of yes among predictions like it.
-
-    Args:
-        target, prediction, fold: shape (n,), predictions made without their own row.
-    """
-    if measures.shares:
-        return _reliability(target, prediction)
-    probabilities = np.linspace(0.005, 0.995, 199)
-    covered = np.zeros(len(target), dtype=bool)
-    for one in np.unique(fold):
-        others = _residuals(target[fold != one], prediction[fold != one], probabilities, measures, {})
-        for row in np.flatnonzero(fold == one):
-            low, high = others.interval(float(prediction[row]), INTERVAL_LEVEL)
-            covered[row] = low <= target[row] <= high
-    tercile = np.searchsorted(np.quantile(prediction, [1 / 3, 2 / 3]), prediction, side="right")
-    coverage = {"overall": float(covered.mean())} | {
-        name: float(covered[tercile == number].mean())
-        for number, name in enumerate(("lower_tercile", "middle_tercile", "upper_tercile"))
-        if (tercile == number).any()
-    }
-    return _residuals(target, prediction, probabilities, measures, coverage)
-
-
-def calibration_of(found: Search, candidate: str, target: np.ndarray, measures: Measures) -> Calibration:
-    """The certainty of a candidate's predictions, from those that were made out of fold in all repeats."""
-    mine = found.out_of_fold.query("candidate == @candidate").sort_values(["repeat", "row"])
-    return calibrate(target[mine["row"]], mine["prediction"].to_numpy(), mine["fold"].to_numpy(), measures)
-
-
-def _residuals(
-    target: np.ndarray,
-    prediction: np.ndarray,
-    probabilities: np.ndarray,
-    measures: Measures,
-    coverage: dict[str, float],
-) -> Calibration:
-    scale = np.maximum(prediction, 1e-9) ** measures.power
-    return Calibration(
-        power=measures.power,
-        probabilities=[round(float(p), 4) for p in probabilities],
-        quantiles=np.quantile((target - prediction) / scale, probabilities).tolist(),
-        integer=measures.integer,
-        minimum=measures.minimum,
-        coverage=coverage,
-    )
-
-
-RELIABILITY_BINS = 10
-
-
-def _reliability(target: np.ndarray, prediction: np.ndarray) -> Calibration:
-    """Bins of about as many rows each: how often yes came, and what was predicted."""
-    edges = np.unique(np.quantile(prediction, np.linspace(0, 1, RELIABILITY_BINS + 1)[1:-1]))
-    place = np.searchsorted(edges, prediction, side="right")
-    rows = np.bincount(place, minlength=len(edges) + 1)
-    return Calibration(
-        power=0.0,
-        probabilities=[],
-        quantiles=[],
-        integer=False,
-        minimum=0.0,
-        coverage={},
-        reliability=Reliability(
-            edges=edges.tolist(),
-            rows=rows.tolist(),
-            yes=np.bincount(place, target, len(edges) + 1).tolist(),
-            predicted=(np.bincount(place, prediction, len(edges) + 1) / np.maximum(rows, 1)).tolist(),
-        ),
-    )
-
-
-def error_by(values: pd.Series, found: Search, target: np.ndarray, measures: Measures) -> pd.DataFrame:
-    """The nested error in parts of the rows, those with the largest first.
-
-    Args:
-        values: shape (rows,), texts; rows of one text are a part.
-
-    Returns:
-        columns value, rows and the metric by which errors are told.
-    """
-    seen = found.predicted
-    parts = pd.Series(seen).groupby(values.to_numpy()[seen])
-    score = measures.metrics[measures.error]
-    rows = [
-        {"value": value, "rows": len(part), measures.error: score(target[part], found.nested[part])}
-        for value, part in ((value, part.to_numpy()) for value, part in parts)
-    ]
-    return pd.DataFrame(rows).sort_values(measures.error, ascending=False, ignore_index=True)
-
-
-def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) -> FeatureField:
-    """How a feature was distributed in training: deciles, or one bin per level of a discrete feature."""
-    levels = np.unique(values)
-    edges = (
-        (levels[1:] + levels[:-1]) / 2
-        if len(levels) <= bins
-        else np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
-    )
-    edges = np.unique(edges)
-    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-    return FeatureField(
-        name=name, expression=expression, edges=edges.tolist(), shares=(counts / len(values)).tolist()
-    )
-
-
-def summary(
-    found: Search, target: np.ndarray, measures: Measures, reference: str | None = None
-) -> dict[str, float]:
-    """The figures that stand for a training: nested error, skill over the baselines, folds of the chosen.
-
-    Args:
-        reference: a candidate; how much larger than its error the nested error is, as a share of it.
-    """
-    mine = found.fold_metrics.query("candidate == @found.chosen")
-    error, select = measures.error, measures.select
-    seen = found.predicted
-    figures = {
-        f"nested_{name}": score(target[seen], found.nested[seen]) for name, score in measures.metrics.items()
-    }
-    figures |= {
-        f"cv_{metric}_{statistic}": float(getattr(mine[metric], statistic)())
-        for metric in measures.metrics
-        for statistic in ("mean", "std")
-    }
-    figures |= {
-        f"cv_{error}_fold_{number}": float(value) for number, value in enumerate(mine[error].to_numpy())
-    }
-    if reference is not None:
-        allowed = measures.metrics[error](target[seen], found.predictions(reference))
-        figures["loss_over_reference"] = figures[f"nested_{error}"] / allowed - 1.0
-    for name in measures.baselines:
-        theirs = found.fold_metrics.query("candidate == @name and repeat == 0")
-        for metric in (error, select):
-            figures[f"{name}_{metric}"] = float(theirs[metric].mean())
-            figures[f"skill_{metric}_over_{name}"] = (
-                1.0 - figures[f"nested_{metric}"] / figures[f"{name}_{metric}"]
-            )
-    return figures

@@ -28,6 +28,7 @@ COLUMNS = (
     "finished_at",
     "loaded_at",
 )
+
 COMPOUNDS = ("soft", "medium", "hard", "intermediate", "wet")
 SAFETY_CAR = "[467]"  # of the codes of a track's status: safety car, virtual safety car, and the end of that
 KINDS = {"Race": "race", "Sprint": "sprint"}

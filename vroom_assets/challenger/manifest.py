@@ -1,0 +1,181 @@
+"""The parts of a manifest, from what training knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from vroom_api.contract import (
+    AgeLimits,
+    Fallback,
+    FeatureField,
+    FreshnessPolicy,
+    Golden,
+    InputField,
+    Lever,
+    Recipe,
+)
+from vroom_assets.challenger.parity import Exported
+from vroom_assets.features.expressions import Feature, inputs_of
+from vroom_assets.features.table import Dataset
+from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
+from vroom_assets.training.intervals import calibration_of
+from vroom_assets.training.metrics import Measures
+from vroom_assets.training.models import Fitted
+from vroom_assets.training.search import Search
+from vroom_assets.training.summary import reference
+
+GOLDEN_ROWS = 24
+BACKGROUND_ROWS = 64
+LEVELS = 20  # an integer input with at most so many values, each seen often, is discrete
+DAY = 86_400.0
+
+
+def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
+    """The request schema: the declaration's ranges and what training saw of each input."""
+    without = spec.fallback.without if spec.fallback is not None else []
+    return [
+        InputField(
+            name=name,
+            type=INPUT_TYPES[column.type],
+            description=column.description,
+            unit=column.unit,
+            minimum=column.minimum,
+            above=column.above,
+            maximum=column.maximum,
+            seen_minimum=float(seen.iloc[0]),
+            seen_maximum=float(seen.iloc[-1]),
+            example=float(seen.iloc[len(seen) // 2]),
+            levels=_levels(seen, column.type),
+            values=column.values,
+            nullable=column.nullable or name in without,
+            seen_missing=len(seen) < len(inputs) or name in without,
+        )
+        for name, column in spec.input_columns.items()
+        for seen in [inputs[name].dropna().sort_values()]
+    ]
+
+
+INPUT_TYPES: dict[ColumnType, Literal["integer", "number", "text"]] = {
+    ColumnType.INTEGER: "integer",
+    ColumnType.NUMBER: "number",
+    ColumnType.TEXT: "text",
+}
+
+
+def _levels(values: pd.Series, kind: ColumnType) -> list[float]:
+    """Every value of a text, or of an integer that has few."""
+    found = sorted(float(value) for value in values.unique())
+    if kind is ColumnType.TEXT:
+        return found
+    return found if kind is ColumnType.INTEGER and len(found) <= min(LEVELS, len(values) / 10) else []
+
+
+def feature_fields(spec: ForecastSpec, definitions: list[Feature], frame: pd.DataFrame) -> list[FeatureField]:
+    """The features with what training saw of each and the inputs that each one reads."""
+    fields = []
+    for feature in definitions:
+        values = frame[feature.name].to_numpy()
+        fields.append(
+            msgspec.structs.replace(
+                reference(feature.name, feature.expression, values),
+                inputs=[name for name in spec.inputs if name in inputs_of(feature)],
+                description=spec.described(feature.name, feature.description),
+                seen_minimum=float(values.min()),
+                seen_maximum=float(values.max()),
+            )
+        )
+    return fields
+
+
+def background_rows(dataset: Dataset, fitted: Fitted, seed: int) -> list[list[float | None]]:
+    """Inputs of training rows whose mean prediction is close to that of all rows.
+
+    A systematic sample along the order of the predictions from a random start: every row is as likely as
+    any other, and high and low predictions get their share.
+    """
+    order = np.argsort(fitted.predict(dataset.features), kind="stable")
+    size = min(BACKGROUND_ROWS, len(order))
+    start = np.random.default_rng(seed).random()
+    rows = order[((np.arange(size) + start) * len(order) / size).astype(int)]
+    return _told(dataset.inputs.to_numpy()[rows])
+
+
+def _told(rows: np.ndarray) -> list[list[float | None]]:
+    """Rows as JSON can hold them: None for what was left out."""
+    return [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
+
+
+def levers(spec: ForecastSpec) -> dict[str, Lever]:
+    return {
+        name: Lever(input=advice.lever, worth=advice.worth, unit=advice.unit, description=advice.description)
+        for name, advice in spec.advice.items()
+    }
+
+
+def freshness_policy(spec: ForecastSpec) -> FreshnessPolicy:
+    def limits(ages: Ages | None) -> AgeLimits | None:
+        if ages is None:
+            return None
+        return AgeLimits(
+            stale_after_s=ages.stale_after_days * DAY, expired_after_s=ages.expired_after_days * DAY
+        )
+
+    declared = spec.freshness
+    return FreshnessPolicy(
+        model=limits(declared.model_age), data=limits(declared.data_age), expired=declared.expired.value
+    )
+
+
+def golden_rows(dataset: Dataset, exported: Exported, definitions: list[Feature], tolerance: float) -> Golden:
+    """Rows spread over the predictions, lowest and highest included, with the model's own outputs.
+
+    With a fallback some of them come again without the inputs that it does without.
+    """
+    inputs, features = dataset.inputs, dataset.features
+    prediction = exported.fitted.predict(features)
+    order = np.argsort(prediction, kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, GOLDEN_ROWS).astype(int))]
+    shown = [(inputs.iloc[rows], features.iloc[rows], prediction[rows])]
+    if exported.otherwise is not None:
+        rows, without = rows[::4], set(exported.otherwise.without)
+        lost = [feature.name for feature in definitions if inputs_of(feature) & without]
+        answers = exported.otherwise.fitted.predict(features.iloc[rows])
+        gaps = inputs.iloc[rows].assign(**dict.fromkeys(without, np.nan))
+        shown.append((gaps, features.iloc[rows].assign(**dict.fromkeys(lost, np.nan)), answers))
+    return Golden(
+        inputs=[row for part, _, _ in shown for row in _told(part.to_numpy())],
+        features=[row for _, part, _ in shown for row in _told(part.to_numpy())],
+        predictions=[value for _, _, part in shown for value in part.tolist()],
+        tolerance=tolerance,
+    )
+
+
+def fallback_of(
+    spec: ForecastSpec, found: Search, dataset: Dataset, measures: Measures, exported: Exported
+) -> Fallback | None:
+    """The declared fallback with its own certainty, from its out-of-fold predictions; it was not chosen by them."""
+    if spec.fallback is None or exported.otherwise is None:
+        return None
+    name = spec.fallback.candidate
+    seen = dataset.target[found.predicted]
+    return Fallback(
+        without=spec.fallback.without,
+        description=spec.fallback.description,
+        recipe=recipe_of(name, spec.candidates, exported.otherwise.fitted),
+        calibration=calibration_of(found, name, dataset.target, measures),
+        error=measures.metrics[measures.error](seen, found.predictions(name)),
+    )
+
+
+def recipe_of(name: str, candidates: Mapping[str, Candidate], fitted: Fitted) -> Recipe:
+    """The chosen candidate with its members, enough to fit it again."""
+    chosen = candidates[name]
+    definition = {n: candidates[n].model_dump(mode="json") for n in (name, *chosen.members)}
+    return Recipe(
+        name=name, family=chosen.family.value, features=list(fitted.features), definition=definition
+    )

@@ -1,0 +1,180 @@
+"""The paired comparison of challenger and champion, and its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+
+from vroom_assets.spec import Candidate, Contest, Validation
+from vroom_assets.training.folds import Arrangement, Split, outer_splits
+from vroom_assets.training.metrics import Measures
+from vroom_assets.training.search import fit_split, one_by_one
+
+
+class Verdict(StrEnum):
+    PROMOTE = "promote"
+    REFRESH = "refresh"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A recipe with the features as its own definitions compute them on the current data.
+
+    candidates: the recipe and, for an average, its members; name: which of them competes.
+    frame: its features, one row per entity, rows in the same order for both entrants.
+    """
+
+    name: str
+    candidates: dict[str, Candidate]
+    frame: pd.DataFrame
+
+    def same_recipe(self, other: Entrant) -> bool:
+        mine, theirs = self.candidates[self.name], other.candidates[other.name]
+        members = [self.candidates[m] for m in mine.members] == [other.candidates[m] for m in theirs.members]
+        same = mine.model_copy(update={"members": []}) == theirs.model_copy(update={"members": []})
+        return same and members and self.frame[self.features].equals(other.frame[other.features])
+
+    @property
+    def features(self) -> list[str]:
+        recipe = self.candidates[self.name]
+        return recipe.features or [f for m in recipe.members for f in self.candidates[m].features]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Champion against challenger on the same rows; a positive gain means the challenger errs less."""
+
+    rows: int
+    champion_error: float
+    challenger_error: float
+    gain: float
+    relative_gain: float
+    row_z: float
+    folds_t: float
+    folds_p: float
+
+    def as_evidence(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def corrected_t(differences: np.ndarray, test_share: float) -> tuple[float, float]:
+    """Corrected resampled t-test of mean fold differences against 0, one-sided.
+
+    Args:
+        differences: one mean difference per fold and repeat, shape (J,).
+        test_share: rows tested over rows trained on, 1 / (folds - 1) for k-fold.
+
+    Returns:
+        t and the probability of a t at least as large if there were no difference.
+    """
+    from scipy.stats import t as student
+
+    count = len(differences)
+    spread = differences.std(ddof=1)
+    if spread == 0:
+        return 0.0, 1.0 if differences.mean() <= 0 else 0.0
+    statistic = differences.mean() / (spread * np.sqrt(1 / count + test_share))
+    return float(statistic), float(student.sf(statistic, count - 1))
+
+
+def standard_error(values: np.ndarray, groups: np.ndarray | None) -> float:
+    """Of the mean of values; those of one group are taken to move together (Liang & Zeger 1986).
+
+    Args:
+        values: shape (n,). groups: shape (n,), or None where all are independent.
+    """
+    count = len(values)
+    if groups is None:
+        return float(values.std(ddof=1) / np.sqrt(count))
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.bincount(member, weights=values - values.mean())
+    clusters = len(sums)
+    return float(np.sqrt((sums**2).sum() * clusters / (clusters - 1)) / count)
+
+
+def compare(
+    champion: Entrant,
+    challenger: Entrant,
+    target: np.ndarray,
+    validation: Validation,
+    measures: Measures,
+    rows: Arrangement | None = None,
+) -> Comparison:
+    """Score both recipes on the same repeated folds of the current data, paired per row.
+
+    Args:
+        rows: how they hang together, None where they are independent.
+    """
+    rows = rows or Arrangement(len(target))
+    folds = outer_splits(rows, validation)
+
+    def losses(entrant: Entrant) -> list[np.ndarray]:
+        def score(split: Split) -> np.ndarray:
+            models = fit_split(entrant.candidates, entrant.frame, target, split, validation, rows)
+            prediction = models[entrant.name].predict(entrant.frame.iloc[split.test])
+            return measures.row_loss(target[split.test], prediction)
+
+        return list(one_by_one(score, folds))
+
+    champion_losses = losses(champion)
+    challenger_losses = champion_losses if challenger.same_recipe(champion) else losses(challenger)
+    gains, champion_error, times = np.zeros(rows.rows), np.zeros(rows.rows), np.zeros(rows.rows)
+    fold_gains = np.empty(len(folds))
+    for number, split in enumerate(folds):
+        difference = champion_losses[number] - challenger_losses[number]
+        gains[split.test] += difference
+        champion_error[split.test] += champion_losses[number]
+        times[split.test] += 1
+        fold_gains[number] = difference.mean()
+    tested = times > 0
+    gains, champion_error = gains[tested] / times[tested], champion_error[tested] / times[tested]
+    deviation = standard_error(gains, None if rows.groups is None else rows.groups[tested])
+    share = float(np.mean([len(split.test) / len(split.train) for split in folds]))
+    statistic, probability = corrected_t(fold_gains, share)
+    gain, error = float(gains.mean()), float(champion_error.mean())
+    return Comparison(
+        rows=int(tested.sum()),
+        champion_error=error,
+        challenger_error=error - gain,
+        gain=gain,
+        relative_gain=gain / error if error > 0 else 0.0,
+        row_z=gain / deviation if deviation > 0 else 0.0,
+        folds_t=statistic,
+        folds_p=probability,
+    )
+
+
+def judge(
+    comparison: Comparison,
+    rules: Contest,
+    *,
+    same_recipe: bool,
+    new_data: bool,
+    new_declaration: bool = False,
+) -> tuple[Verdict, str]:
+    """The verdict on a comparison and its reason in a sentence."""
+    from scipy.stats import norm
+
+    needed_z = float(norm.ppf(rules.confidence))
+    share = f"{comparison.relative_gain:+.2%} of the champion's error"
+    if comparison.relative_gain >= rules.effect and comparison.row_z > needed_z:
+        return Verdict.PROMOTE, (
+            f"better by {share} (at least {rules.effect:.2%} is asked for), z {comparison.row_z:.2f} > {needed_z:.2f}"
+        )
+    if new_data and same_recipe:
+        return Verdict.REFRESH, "the champion's own recipe, trained on newer data"
+    if new_data and comparison.relative_gain >= -rules.margin:
+        return Verdict.REFRESH, (
+            f"trained on newer data and not worse: {share}, a loss up to {rules.margin:.2%} is allowed"
+        )
+    if new_declaration and same_recipe:
+        return Verdict.REFRESH, "the champion's own recipe on the same data, under a changed declaration"
+    if same_recipe:
+        return Verdict.HOLD, "the same recipe on the same data: nothing new"
+    return Verdict.HOLD, (
+        f"not proved better: {share}, z {comparison.row_z:.2f} (needs {rules.effect:.2%} and z > {needed_z:.2f})"
+    )

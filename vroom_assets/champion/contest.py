@@ -1,0 +1,184 @@
+"""The contest: a challenger replaces the champion on evidence, not on noise.
+
+Both recipes are fitted again and scored on the same folds of the current data, so that neither the
+data nor the split can favour one of them. The paired differences per row decide; the corrected
+resampled t-test (Nadeau & Bengio 2003, doi:10.1023/A:1024068626366) over the folds is reported beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from vroom_api.contract import Bundle, Manifest, Recipe, forecast_folder
+from vroom_assets.champion.comparison import Entrant, Verdict, compare, judge
+from vroom_assets.champion.gates import failed_gates
+from vroom_assets.durable import write_beside
+from vroom_assets.features import table as feature_table
+from vroom_assets.features.expressions import Feature, texts_of
+from vroom_assets.features.table import Dataset
+from vroom_assets.spec import Candidate, ForecastSpec
+from vroom_assets.training.metrics import Measures
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+RESULT = "contest.json"
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """A contest's outcome: what the champion asset acts on and the ledger keeps."""
+
+    forecast: str
+    challenger: int
+    champion: int | None
+    generation: int  # of the pointer it was decided against, 0 where there was none
+    verdict: Verdict
+    reason: str
+    failed_gates: list[str]
+    comparison: dict[str, float]
+    unseen: dict[str, float]  # the champion as it serves, on rows it has never seen
+    data_version: str
+
+    @property
+    def publishes(self) -> bool:
+        return self.verdict is not Verdict.HOLD
+
+
+class NoContest(Exception):
+    """There is no result to act on."""
+
+
+def write_result(result: Result) -> None:
+    """Keep the latest result where the champion asset finds it."""
+    write_beside(forecast_folder(result.forecast) / RESULT, msgspec.json.encode(result))
+
+
+def read_result(forecast: str) -> Result:
+    """The latest result.
+
+    Raises:
+        NoContest: there has been none.
+    """
+    path = forecast_folder(forecast) / RESULT
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Result)
+    except FileNotFoundError:
+        raise NoContest(f"{forecast}: no contest was held yet; materialize `contest` first") from None
+
+
+def hold(
+    connection: DuckDBPyConnection,
+    spec: ForecastSpec,
+    data: Dataset,
+    measures: Measures,
+    challenger: Manifest,
+    champion: Bundle | None,
+    generation: int,
+    suspended: Collection[Manifest],
+) -> Result:
+    """Let the challenger compete with the champion on the current data.
+
+    Args:
+        suspended: versions that were rolled back; neither they nor their equals return by themselves.
+    """
+    gates = failed_gates(
+        challenger.metrics, challenger.calibration.coverage, challenger.target_mean, spec.gates
+    )
+    comparison: dict[str, float] = {}
+    unseen: dict[str, float] = {}
+    rolled_back = [
+        other.version
+        for other in suspended
+        if other.version == challenger.version
+        or (other.data_version == challenger.data_version and other.recipe == challenger.recipe)
+    ]
+    if champion is None:
+        verdict, reason = Verdict.PROMOTE, "there is no champion yet"
+    elif champion.manifest.version == challenger.version:
+        verdict, reason = Verdict.HOLD, "it serves already"
+    else:
+        theirs = entrant(connection, spec, champion.manifest, data)
+        if theirs is None:
+            verdict, reason = Verdict.PROMOTE, "the data no longer have the inputs that the champion needs"
+        else:
+            ours = entrant(connection, spec, challenger, data)
+            assert ours is not None, "a challenger is trained on the current data"
+            found = compare(theirs, ours, data.target, spec.validation, measures, data.arrangement)
+            comparison = found.as_evidence()
+            verdict, reason = judge(
+                found,
+                spec.contest,
+                same_recipe=ours.same_recipe(theirs),
+                new_data=challenger.data_version != champion.manifest.data_version,
+                new_declaration=challenger.code_version != champion.manifest.code_version,
+            )
+            unseen = on_unseen_rows(connection, spec, champion, data, measures)
+    if rolled_back:
+        verdict, reason = Verdict.HOLD, f"it equals version {rolled_back[0]}, which was rolled back"
+    if challenger.data_version != data.data_version:
+        verdict, reason = Verdict.HOLD, "the features changed since it was trained: train again"
+    if gates:
+        verdict, reason = Verdict.HOLD, f"a gate is not passed: {'; '.join(gates)}"
+    return Result(
+        forecast=spec.name,
+        challenger=challenger.version,
+        champion=champion.manifest.version if champion else None,
+        generation=generation,
+        verdict=verdict,
+        reason=reason,
+        failed_gates=gates,
+        comparison=comparison,
+        unseen=unseen,
+        data_version=data.data_version,
+    )
+
+
+def entrant(
+    connection: DuckDBPyConnection, spec: ForecastSpec, manifest: Manifest, data: Dataset
+) -> Entrant | None:
+    """A version's recipe with its own feature definitions on the current data; None if inputs are gone."""
+    if not {field.name for field in manifest.inputs} <= set(data.inputs.columns):
+        return None
+    if any(set(field.values) - set(spec.input_columns[field.name].values) for field in manifest.inputs):
+        return None
+    texts = texts_of(spec.input_columns)
+    features = [Feature(feature.name, feature.expression, texts) for feature in manifest.features]
+    return Entrant(
+        name=manifest.recipe.name,
+        candidates=candidates_of(manifest.recipe),
+        frame=feature_table.recompute(connection, data.inputs, features),
+    )
+
+
+def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
+    """The recipe and its members as they were declared when it was trained."""
+    return {name: Candidate(**definition) for name, definition in recipe.definition.items()}
+
+
+def on_unseen_rows(
+    connection: DuckDBPyConnection, spec: ForecastSpec, champion: Bundle, data: Dataset, measures: Measures
+) -> dict[str, float]:
+    """The champion exactly as it serves, scored on entities that its training did not have.
+
+    Nothing where its texts have other places than in the current data.
+    """
+    import onnxruntime
+
+    if any(field.values != spec.input_columns[field.name].values for field in champion.manifest.inputs):
+        return {}
+    seen = feature_table.keys_of(connection, data.forecast, champion.manifest.data_version)
+    if seen is None:
+        return {}
+    rows = ~np.isin(data.keys, seen)
+    if not rows.any():
+        return {}
+    session = onnxruntime.InferenceSession(champion.model, providers=["CPUExecutionProvider"])
+    names = [field.name for field in champion.manifest.inputs]
+    (prediction,) = session.run(["prediction"], {"inputs": data.inputs.loc[rows, names].to_numpy()})
+    return {"rows": float(rows.sum())} | {
+        name: score(data.target[rows], prediction) for name, score in measures.metrics.items()
+    }

@@ -1,0 +1,35 @@
+"""A declaration as files: read whole, or refused with file, line, field and remedy of what is wrong.
+
+What is wrong is looked for in three rounds, each over what the one before has found sound: the text of
+``defs.yaml`` and the types of its fields (`document`), what the fields say of each other (`rules`), and the
+statements beside it (`dry_run`). A round says all that it finds.
+"""
+
+from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile
+from vroom_assets.declaration.findings import DeclarationError, Finding
+from vroom_assets.declaration.reading import (
+    SCHEMA,
+    check_parameters,
+    defs_folder,
+    folders,
+    read,
+    schema,
+    with_statements,
+)
+from vroom_assets.declaration.rules import OWN_FOLDERS
+
+__all__ = [
+    "FILE",
+    "FROM_FILES",
+    "OWN_FOLDERS",
+    "SCHEMA",
+    "DeclarationError",
+    "DeclarationFile",
+    "Finding",
+    "check_parameters",
+    "defs_folder",
+    "folders",
+    "read",
+    "schema",
+    "with_statements",
+]

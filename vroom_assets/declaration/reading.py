@@ -1,0 +1,124 @@
+"""A declaration as files: read whole, or refused with file, line, field and remedy of what is wrong.
+
+What is wrong is looked for in three rounds, each over what the one before has found sound: the text of
+``defs.yaml`` and the types of its fields, what the fields say of each other, and the statements beside it.
+A round says all that it finds.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vroom_assets.declaration import dry_run
+from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile, _Document
+from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
+from vroom_assets.declaration.rules import _candidate, _contradictions, _fallback
+from vroom_assets.features.expressions import FeatureError, parse
+from vroom_assets.spec import ForecastSpec
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "forecast.schema.json"
+
+
+def defs_folder() -> Path:
+    """Where the forecasts are declared: VROOM_DEFS, else ``defs`` in this package."""
+    return Path(os.environ.get("VROOM_DEFS") or Path(__file__).parents[1] / "defs").absolute()
+
+
+def folders() -> list[Path]:
+    """The folder of each forecast, in order of their names."""
+    found = defs_folder()
+    if not found.is_dir():
+        return []
+    return sorted(path for path in found.iterdir() if path.is_dir() and path.name[0] not in "._")
+
+
+def read(folder: Path) -> ForecastSpec:
+    """The forecast that a folder declares, with its statements.
+
+    Raises:
+        DeclarationError: it cannot be used.
+    """
+    document = _Document(folder / FILE)
+    spec = document.spec()
+    _refuse(
+        document.finding(f"attributes.{field}", message)
+        for field, message in _contradictions(spec, folder.name)
+    )
+    spec = _with_statements(document, spec, folder)
+    _refuse(_wrong_statements(document, spec, folder))
+    return spec
+
+
+def check_parameters(folder: Path, spec: ForecastSpec) -> None:
+    """Make every estimator, without fitting it: what its library says of the declared parameters.
+
+    This imports the libraries, so it is no part of `read`.
+
+    Raises:
+        DeclarationError: one does not take its parameters.
+    """
+    from vroom_assets.training import families, models
+
+    document = _Document(folder / FILE)
+    found = []
+    for name, candidate in spec.candidates.items():
+        try:
+            families.check_parameters(name, candidate)
+        except models.CandidateError as error:
+            found.append(document.finding(f"attributes.candidates.{name}.parameters", str(error)))
+    _refuse(iter(found))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of defs.yaml."""
+    made = DeclarationFile.model_json_schema()
+    for name in FROM_FILES:
+        del made["$defs"]["ForecastSpec"]["properties"][name]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made
+
+
+def with_statements(spec: ForecastSpec, folder: Path) -> ForecastSpec:
+    """The declaration together with the SQL that stands beside it."""
+    return spec.model_copy(
+        update={
+            "features_sql": (folder / "features.sql").read_text(encoding="utf-8"),
+            "target_sql": (folder / "target.sql").read_text(encoding="utf-8"),
+            "examples_sql": {
+                name: (folder / f"{name}.sql").read_text(encoding="utf-8") for name in spec.examples
+            },
+        }
+    )
+
+
+def _with_statements(document: _Document, spec: ForecastSpec, folder: Path) -> ForecastSpec:
+    needed = {"features": "inputs", "target": "target"} | {name: f"examples.{name}" for name in spec.examples}
+    _refuse(
+        document.finding(f"attributes.{field}", f"there is no {name}.sql; write it beside {FILE}")
+        for name, field in needed.items()
+        if not (folder / f"{name}.sql").is_file()
+    )
+    try:
+        return with_statements(spec, folder)
+    except UnicodeDecodeError as error:
+        raise DeclarationError(
+            [Finding(folder, 1, "", f"a .sql file is not UTF-8: {error}; save it as UTF-8")]
+        ) from None
+
+
+def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> Iterator[Finding]:
+    """What is wrong with the features, with who uses them, and with what DuckDB says of every statement."""
+    try:
+        features = parse(spec.features_sql, spec.input_columns)
+    except FeatureError as error:
+        features = []
+        yield Finding(folder / "features.sql", error.line or 1, "", error.message)
+    if features:
+        names = [feature.name for feature in features]
+        for name, candidate in spec.candidates.items():
+            for field, message in _candidate(candidate, names, spec.candidates):
+                yield document.finding(f"attributes.candidates.{name}.{field}", message)
+        if said := _fallback(spec, features):
+            yield document.finding("attributes.fallback.candidate", said)
+    for fault in dry_run.faults(spec, features):
+        yield Finding(folder / f"{fault.file}.sql", fault.line, "", fault.message)

@@ -1,0 +1,194 @@
+"""The contest and the champion."""
+
+import dagster as dg
+import msgspec
+
+from vroom_api.contract import (
+    MANIFEST,
+    Bundle,
+    BundleError,
+    Manifest,
+    Pointer,
+    bundle_folder,
+    read_bundle,
+    read_manifest,
+    read_pointer,
+)
+from vroom_api.contract.tables import ledger as ledger_table
+from vroom_api.contract.tables import serving_database
+from vroom_assets import ledger, resources, tracking
+from vroom_assets.forecast.names import CHALLENGER, CHAMPION, common, key
+from vroom_assets.ledger import latest_entries
+from vroom_assets.spec import ForecastSpec
+
+RETRY = dg.RetryPolicy(max_retries=1, delay=5)
+
+
+def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key(spec, "contest"),
+        deps=[key(spec, CHALLENGER), key(spec, "features")],
+        description=(
+            "Challenger against champion: both recipes on the same folds of the current data, paired row by row. "
+            f"Promotes from {spec.contest.effect:.1%} gain at {spec.contest.confidence:.0%} confidence; refreshes a "
+            f"champion trained on older data unless that costs more than {spec.contest.margin:.0%}; else holds."
+        ),
+        code_version=spec.fingerprint("contest", "gates")[:12],
+        pool=f"{spec.name}_warehouse",
+        **common(spec, "scikitlearn", "duckdb"),
+    )
+    def contest(
+        context: dg.AssetExecutionContext,
+        warehouse: resources.Warehouse,
+        registry: tracking.Registry,
+        ledger: ledger.Ledger,
+    ) -> dg.MaterializeResult:
+        from vroom_assets.champion import contest
+        from vroom_assets.features import table as feature_table
+        from vroom_assets.training.metrics import MEASURES
+
+        pointer, champion = current_champion(context, spec)
+        manifest, _ = registry.challenger(spec.name)
+        with warehouse.connect(spec.name) as connection:
+            result = contest.hold(
+                connection,
+                spec,
+                feature_table.read(connection, spec),
+                MEASURES[spec.target.kind],
+                challenger=manifest,
+                champion=champion,
+                generation=pointer.generation if pointer else 0,
+                suspended=suspended_versions(spec.name),
+            )
+        contest.write_result(result)
+        ledger.enter(
+            forecast=spec.name,
+            actor=f"job {context.job_name}",
+            event="contest",
+            decision=result.verdict.value,
+            reason=result.reason,
+            evidence=msgspec.to_builtins(result),
+            run_id=context.run.run_id,
+        )
+        context.log.info(f"{result.verdict}: {result.reason}")
+        numbers = {f"comparison_{name}": value for name, value in result.comparison.items()}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(f"{result.challenger}-{result.generation}"),
+            metadata={
+                "verdict": result.verdict.value,
+                "reason": result.reason,
+                "challenger": result.challenger,
+                "champion": result.champion or 0,
+                "failed_gates": dg.MetadataValue.json(result.failed_gates),
+                **numbers,
+                **{f"champion_on_unseen_{name}": value for name, value in result.unseen.items()},
+            },
+        )
+
+    return contest
+
+
+def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key(spec, CHAMPION),
+        deps=[key(spec, "contest")],
+        description=(
+            "The version that serves: published as a bundle when the contest promotes or refreshes, "
+            "unchanged when it holds. The service swaps to it by itself."
+        ),
+        **common(spec, "onnx", "mlflow"),
+    )
+    def champion(
+        context: dg.AssetExecutionContext, registry: tracking.Registry, ledger: ledger.Ledger
+    ) -> dg.MaterializeResult:
+        from vroom_assets.champion import contest, publication
+
+        result = contest.read_result(spec.name)
+        before = read_pointer(spec.name)
+        decision, reason = "kept", result.reason
+        if result.publishes:
+            try:
+                with registry.bundle(spec.name, result.challenger) as folder:
+                    digest = registry.manifest_sha256(spec.name, result.challenger)
+                    after = publication.publish(folder, digest, generation=result.generation)
+                decision = "published" if after != before else "kept"
+            except (publication.NotPublished, BundleError) as error:
+                ledger.enter(
+                    forecast=spec.name,
+                    actor=f"job {context.job_name}",
+                    event="champion",
+                    decision="refused",
+                    reason=str(error),
+                    evidence=msgspec.to_builtins(result),
+                    run_id=context.run.run_id,
+                )
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+        pointer = read_pointer(spec.name)
+        if pointer is None:
+            raise dg.Failure(description=f"no champion: {reason}", allow_retries=False)
+        registry.set_alias(spec.name, CHAMPION, pointer.version)
+        manifest = read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256).manifest
+        ledger.enter(
+            forecast=spec.name,
+            actor=f"job {context.job_name}",
+            event="champion",
+            decision=decision,
+            reason=f"version {pointer.version} serves: {reason}",
+            evidence={
+                "version": pointer.version,
+                "generation": pointer.generation,
+                "verdict": result.verdict.value,
+            },
+            run_id=context.run.run_id,
+        )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(pointer.manifest_sha256),
+            metadata={
+                "version": pointer.version,
+                "generation": pointer.generation,
+                "decision": decision,
+                "reason": reason,
+                "candidate": manifest.recipe.name,
+                "data_as_of": manifest.data_as_of,
+                "data_version": manifest.data_version,
+                "mlflow_run": manifest.mlflow_run_id,
+                "bundle": dg.MetadataValue.path(str(bundle_folder(spec.name, pointer.version))),
+                **{
+                    name: value
+                    for name, value in manifest.metrics.items()
+                    if name.startswith(("nested_", "skill_"))
+                },
+                "ledger": dg.MetadataValue.md(latest_entries(spec.name)),
+            },
+        )
+
+    return champion
+
+
+def current_champion(
+    context: dg.AssetExecutionContext, spec: ForecastSpec
+) -> tuple[Pointer | None, Bundle | None]:
+    """What serves now; a champion whose files are damaged competes no more."""
+    pointer = read_pointer(spec.name)
+    if pointer is None:
+        return None, None
+    try:
+        return pointer, read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256)
+    except BundleError as error:
+        context.log.error(f"the champion cannot be read and does not compete: {error}")
+        return pointer, None
+
+
+def suspended_versions(forecast: str) -> list[Manifest]:
+    """Manifests of the versions that were rolled back."""
+    with serving_database() as engine, engine.connect() as connection:
+        rows = connection.execute(
+            ledger_table.select().where(
+                ledger_table.c.forecast == forecast,
+                ledger_table.c.event == "rollback",
+                ledger_table.c.decision == "restored",
+            )
+        ).fetchall()
+    versions = {row.evidence["from"] for row in rows}
+    folders = [bundle_folder(forecast, version) / MANIFEST for version in sorted(versions)]
+    return [read_manifest(path.read_bytes(), str(path)) for path in folders if path.exists()]

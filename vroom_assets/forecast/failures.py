@@ -1,0 +1,47 @@
+"""Failed runs, in the ledger."""
+
+import dagster as dg
+
+from vroom_api.contract import read_pointer
+from vroom_api.contract.tables import enter_ledger, serving_database
+from vroom_assets import tracking
+from vroom_assets.forecast.names import FORECAST_TAG
+
+
+def forecast_of(run: dg.DagsterRun) -> str | None:
+    """Which forecast a run belongs to: by its tag, or by the assets that were selected by hand."""
+    if FORECAST_TAG in run.tags:
+        return run.tags[FORECAST_TAG]
+    keys = run.asset_selection or ()
+    return next((key.path[0] for key in keys), None)
+
+
+@dg.run_failure_sensor(
+    name="report_failures",
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Enters every failed run in the ledger and ends what it left open in MLflow.",
+)
+def report_failures(context: dg.RunFailureSensorContext) -> None:
+    run = context.dagster_run
+    forecast = forecast_of(run)
+    if forecast is None:
+        return
+    failures = [event.message for event in context.get_step_failure_events()] or [
+        context.failure_event.message or ""
+    ]
+    orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run died")
+    pointer = read_pointer(forecast)
+    serves = f"version {pointer.version} serves on" if pointer else "no champion serves yet"
+    again = "it is tried again; " if run.tags.get("dagster/will_retry") == "true" else ""
+    with serving_database() as engine:
+        enter_ledger(
+            engine,
+            forecast=forecast,
+            actor="sensor report_failures",
+            event="run",
+            decision="failed",
+            reason=f"{run.job_name} failed; {again}{serves}",
+            evidence={"failures": failures[:5], "mlflow_runs_closed": orphans},
+            run_id=run.run_id,
+        )

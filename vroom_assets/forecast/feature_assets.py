@@ -1,0 +1,120 @@
+"""The table of features, and what is stored of each entity."""
+
+import dagster as dg
+import numpy as np
+
+from vroom_api.contract import forecast_folder
+from vroom_api.contract.entities import ENTITIES
+from vroom_assets import resources
+from vroom_assets.features.expressions import parse
+from vroom_assets.forecast.names import common, key
+from vroom_assets.spec import TABLE_PARTS, ForecastSpec
+
+
+def features_schema(spec: ForecastSpec) -> dg.TableSchema:
+    """The registry of features: of each its words and its SQL."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                f"feature_{feature.name}",
+                "number",
+                description=f"{spec.described(feature.name, feature.description)} `{feature.expression}`".strip(),
+            )
+            for feature in parse(spec.features_sql, spec.input_columns)
+        ]
+    )
+
+
+def features_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key(spec, "features"),
+        deps=[key(spec, name) for name in spec.sources],
+        description=(
+            f"One row per {spec.entity.name}: inputs, features and the target "
+            f"({spec.target.unit}, {spec.target.horizon}).\n\n"
+            + "\n".join(
+                f"```sql\n{text}```"
+                for text in (*spec.examples_sql.values(), spec.features_sql, spec.target_sql)
+            )
+        ),
+        code_version=spec.fingerprint(*(part for part in TABLE_PARTS if part != "sources"))[:12],
+        pool=f"{spec.name}_warehouse",
+        metadata={"dagster/column_schema": features_schema(spec)},
+        **common(spec, "duckdb", "sql", "parquet"),
+    )
+    def features(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> dg.MaterializeResult:
+        from vroom_assets import plots
+        from vroom_assets.features import table as feature_table
+
+        with warehouse.connect(spec.name) as connection:
+            try:
+                feature_table.build(connection, spec)
+            except feature_table.DatasetError as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+            data = feature_table.read(connection, spec)
+            path = feature_table.write_parquet(connection, spec.name, data.data_version)
+            sample = connection.execute("from features limit 5").df()
+        table = data.features.assign(**{spec.target.name: data.target})
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data.data_version),
+            metadata={
+                "dagster/row_count": len(table),
+                "target_mean": float(data.target.mean()),
+                "target_median": float(np.median(data.target)),
+                "target_sd": float(data.target.std()),
+                "zero_share": float((data.target == 0).mean()),
+                "data_as_of": data.data_as_of,
+                "data_version": data.data_version,
+                "parquet": dg.MetadataValue.path(str(path)),
+                "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
+                "statistics": dg.MetadataValue.md(table.describe().T.round(3).to_markdown()),
+                "correlations": dg.MetadataValue.md(table.corr().round(2).to_markdown()),
+                "target_distribution": dg.MetadataValue.md(
+                    plots.markdown(plots.target_distribution(data.target, spec.target.name), "target")
+                ),
+                "target_by_feature": dg.MetadataValue.md(
+                    plots.markdown(
+                        plots.target_by_feature(data.features, data.target, spec.target.name),
+                        "target by feature",
+                    )
+                ),
+            },
+        )
+
+    return features
+
+
+def online_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key(spec, "online_features"),
+        deps=[key(spec, "features")],
+        description=(
+            f"The latest inputs of every {spec.entity.name}, by `{spec.entity_id}`: the service takes from here "
+            "what a request leaves out."
+        ),
+        code_version=spec.fingerprint("entity", "inputs", "examples", "examples_sql")[:12],
+        pool=f"{spec.name}_warehouse",
+        **common(spec, "sqlite"),
+    )
+    def online_features(
+        context: dg.AssetExecutionContext, warehouse: resources.Warehouse
+    ) -> dg.MaterializeResult:
+        from vroom_assets.features import online
+        from vroom_assets.features import table as feature_table
+
+        with warehouse.connect(spec.name) as connection:
+            try:
+                count = online.store(connection, spec)
+                made_from = feature_table.origin(connection, "features")
+            except feature_table.DatasetError as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(made_from["data_version"]),
+            metadata={
+                "dagster/row_count": count,
+                "data_as_of": made_from["data_as_of"],
+                "file": dg.MetadataValue.path(str(forecast_folder(spec.name) / ENTITIES)),
+            },
+        )
+
+    return online_features

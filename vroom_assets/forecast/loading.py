@@ -1,0 +1,85 @@
+"""Folders of declarations, each loaded by itself, so that a broken one stops no other."""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+
+from vroom_assets import declaration
+
+log = logging.getLogger("vroom")
+
+
+def declared(folder: Path, shared: dg.Definitions) -> dg.Definitions:
+    """What a folder declares. A broken declaration is shown, and stops no other forecast.
+
+    Args:
+        shared: what all forecasts use; with it the definitions have to be complete.
+    """
+    try:
+        declaration.read(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            loaded = component_tree(folder).build_defs(folder)
+            dg.Definitions.validate_loadable(dg.Definitions.merge(loaded, shared))
+    except declaration.DeclarationError as error:
+        return refused(folder, str(error))
+    except Exception as error:  # whatever it is, it is this forecast's alone
+        return refused(folder, f"{folder / declaration.FILE}: {error.__cause__ or error}")
+    return loaded
+
+
+def component_tree(folder: Path) -> dg.ComponentTree:
+    """Dagster's reading of one folder alone: a tree of them all stops at the first that is broken."""
+    module = ModuleType(folder.name)
+    module.__file__, module.__path__ = None, [str(folder)]
+    return dg.ComponentTree.from_module(module, project_root=folder)
+
+
+def refused(folder: Path, message: str) -> dg.Definitions:
+    """In place of a forecast: an asset that says what is wrong with its declaration, as a failed check.
+
+    A declaration has no run that could fail, so a sensor reports the check; once, because Dagster keeps it.
+    """
+    name = re.sub(r"\W", "_", folder.name)
+    own = dg.AssetKey([name, "declaration"])
+    log.error(f"The forecast {folder.name} is left out, its declaration is broken:\n{message}")
+
+    @dg.asset(
+        key=own,
+        group_name=name,
+        kinds={"yaml"},
+        description=(
+            "This forecast is left out until its declaration is correct. Change the files, then press "
+            f"*Reload definitions*.\n\n```\n{message}\n```"
+        ),
+        check_specs=[dg.AssetCheckSpec("valid", asset=own, description="The declaration can be used.")],
+    )
+    def broken() -> Iterator[Any]:
+        yield dg.AssetCheckResult(check_name="valid", passed=False, description=message)
+        raise dg.Failure(description=message, allow_retries=False)
+
+    @dg.sensor(
+        name=f"{name}_declaration",
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reports what is wrong with the declaration.",
+    )
+    def report(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if context.cursor == message:
+            return dg.SkipReason(f"the declaration is broken as before:\n{message}")
+        failed = dg.AssetCheckEvaluation(
+            asset_key=own,
+            check_name="valid",
+            passed=False,
+            description=message,
+            metadata={"findings": dg.MetadataValue.md(f"```\n{message}\n```")},
+        )
+        return dg.SensorResult(asset_events=[failed], cursor=message)
+
+    return dg.Definitions(assets=[broken], sensors=[report])

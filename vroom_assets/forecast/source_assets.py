@@ -1,0 +1,141 @@
+"""The raw CSVs and the checked tables."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from vroom_api.contract import forecast_folder
+from vroom_assets import resources
+from vroom_assets.forecast.names import common, key
+from vroom_assets.spec import ForecastSpec
+
+
+def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
+    source = spec.sources[name]
+
+    own = key(spec, f"{name}_csv")
+
+    @dg.multi_observable_source_asset(
+        name=f"{spec.name}__{name}_csv",
+        specs=[
+            dg.AssetSpec(
+                own,
+                description=f"{source.description} Raw CSV at `{source.path}` in the data folder.",
+                metadata={"path": source.path, "dagster/column_schema": column_schema(source.columns)},
+                **common(spec, "csv", "file"),
+            )
+        ],
+    )
+    def raw(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
+        from vroom_assets.sources import observe
+
+        look = observe(resources.data_folder() / source.path, None)
+        if look.missing:
+            raise dg.Failure(description=f"{source.path} is not there", allow_retries=False)
+        yield dg.ObserveResult(
+            asset_key=own,
+            data_version=dg.DataVersion(look.sha256),
+            metadata={"sha256": look.sha256, "size": look.size},
+        )
+
+    return raw
+
+
+def checked_table(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
+    source = spec.sources[name]
+    own = key(spec, name)
+    referenced = {c.references.partition(".")[0] for c in source.columns.values() if c.references} - {name}
+
+    @dg.asset(
+        key=own,
+        deps=[key(spec, f"{name}_csv"), *(key(spec, other) for other in sorted(referenced))],
+        description=f"{source.description} Snapshot by content, checked row by row, in DuckDB.",
+        code_version=spec.fingerprint("sources")[:12],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "accepted",
+                asset=own,
+                blocking=True,
+                description=(
+                    "The file keeps its declared columns, types, ranges, keys and references; "
+                    f"up to {source.tolerated_bad_share:.1%} bad rows are set aside in quarantine."
+                ),
+            )
+        ],
+        pool=f"{spec.name}_warehouse",
+        metadata={"dagster/column_schema": column_schema(source.columns)},
+        **common(spec, "duckdb", "csv"),
+    )
+    def table(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> Iterator[Any]:
+        from vroom_assets import sources
+        from vroom_assets.features import table as feature_table
+
+        path = resources.data_folder() / source.path
+        folder = forecast_folder(spec.name)
+        try:
+            taken = sources.snapshot(path, folder / "snapshots")
+        except sources.SourceError as error:
+            yield dg.AssetCheckResult(check_name="accepted", passed=False, description=str(error))
+            raise dg.Failure(
+                description=str(error), allow_retries=isinstance(error, sources.SourceChanged)
+            ) from error
+        with warehouse.connect(spec.name) as connection:
+            try:
+                report = sources.load(connection, name, source, taken.path, f"data/{source.path}")
+            except sources.SourceRefused as error:
+                report = error.report
+                yield dg.AssetCheckResult(
+                    check_name="accepted",
+                    passed=False,
+                    description=str(error),
+                    metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
+                )
+                raise dg.Failure(
+                    description=str(error),
+                    metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
+                    allow_retries=False,
+                ) from error
+            finally:
+                sources.write_quarantine(connection, name, folder / "quarantine" / f"{name}.csv")
+            sample = connection.sql(f'select * from "{name}" limit 5').df()
+            feature_table.note_origin(connection, name, {"snapshot": taken.sha256})
+        yield dg.AssetCheckResult(
+            check_name="accepted",
+            passed=True,
+            metadata={
+                "findings": dg.MetadataValue.md(report.as_markdown()),
+                "quarantined": report.quarantined,
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key=own,
+            data_version=dg.DataVersion(taken.sha256),
+            metadata={
+                "dagster/row_count": report.accepted,
+                "rows_read": report.read,
+                "rows_quarantined": report.quarantined,
+                "bytes": taken.size,
+                "sha256": taken.sha256,
+                "snapshot": dg.MetadataValue.path(str(taken.path)),
+                "findings": dg.MetadataValue.md(report.as_markdown()),
+                "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
+            },
+        )
+
+    return table
+
+
+def column_schema(columns: Any) -> dg.TableSchema:
+    """The declared columns as Dagster shows them on an asset's page."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name,
+                column.type.value,
+                description=" ".join(filter(None, (column.description, column.range, column.unit))),
+                constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.unique),
+            )
+            for name, column in columns.items()
+        ]
+    )

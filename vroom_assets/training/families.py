@@ -1,0 +1,106 @@
+"""The families of candidates: which estimator each is, and what parameters it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vroom_assets.spec import Candidate, Family
+from vroom_assets.training.models import CandidateError, Monomials, powers_of
+
+if TYPE_CHECKING:
+    pass
+
+
+class _Blueprint(NamedTuple):
+    """How a family makes its estimator: `fixed` is what the graph and equal results rely on."""
+
+    estimator: type
+    fixed: dict[str, Any]
+    defaults: dict[str, Any]
+
+
+def _blueprint(candidate: Candidate, seed: int) -> _Blueprint:
+    match candidate.family:
+        case Family.FOREST:
+            from sklearn.ensemble import RandomForestRegressor
+
+            return _Blueprint(RandomForestRegressor, {"random_state": seed, "n_jobs": 1}, {})
+        case Family.LINEAR:
+            from sklearn.linear_model import Ridge
+
+            return _Blueprint(Ridge, {}, {})
+        case Family.LOGISTIC:
+            from sklearn.linear_model import LogisticRegression
+
+            return _Blueprint(LogisticRegression, {}, {"max_iter": 1000})
+        case Family.BINARY_BOOSTING:
+            from sklearn.ensemble import HistGradientBoostingClassifier
+
+            return _Blueprint(
+                HistGradientBoostingClassifier,
+                {"random_state": seed, "categorical_features": None},
+                {"early_stopping": False},
+            )
+        case Family.BOOSTING:
+            from sklearn.ensemble import HistGradientBoostingRegressor
+
+            return _Blueprint(
+                HistGradientBoostingRegressor,
+                {"random_state": seed, "categorical_features": None},
+                {"early_stopping": False},
+            )
+        case Family.POISSON_BOOSTING:
+            from sklearn.ensemble import HistGradientBoostingRegressor
+
+            fixed = {"loss": "poisson", "random_state": seed, "categorical_features": None}
+            return _Blueprint(HistGradientBoostingRegressor, fixed, {"early_stopping": False})
+        case Family.POISSON_GLM:
+            from sklearn.linear_model import PoissonRegressor
+
+            # Newton's method takes a handful of steps where the default solver takes hundreds
+            return _Blueprint(PoissonRegressor, {}, {"max_iter": 1000, "solver": "newton-cholesky"})
+        case Family.POISSON_EBM:
+            from interpret.glassbox import ExplainableBoostingRegressor
+
+            fixed = {
+                "objective": "poisson_deviance",
+                "random_state": seed,
+                "n_jobs": 1,
+                "feature_types": ["continuous"] * len(candidate.features),
+            }
+            return _Blueprint(ExplainableBoostingRegressor, fixed, {})
+    raise TypeError(f"{candidate.family} has no estimator")
+
+
+def _estimator(name: str, candidate: Candidate, seed: int) -> Any:
+    estimator, fixed, defaults = _blueprint(candidate, seed)
+    allowed = sorted(set(estimator().get_params()) - set(fixed))
+    for parameter in candidate.parameters:
+        if parameter not in allowed:
+            why = "is set by its family" if parameter in fixed else "does not exist"
+            raise CandidateError(
+                f"candidate {name}: parameter {parameter!r} {why}; "
+                f"{estimator.__name__} takes {', '.join(allowed)}"
+            )
+    parameters = defaults | candidate.parameters | fixed
+    if candidate.family in (Family.POISSON_GLM, Family.LINEAR, Family.LOGISTIC):
+        powers = powers_of(name, candidate.terms or candidate.features, candidate.features)
+        return Monomials(estimator(**parameters), powers)
+    return estimator(**parameters)
+
+
+def check_parameters(name: str, candidate: Candidate) -> None:
+    """Make the estimator without fitting it.
+
+    Raises:
+        CandidateError: a parameter does not exist, or its value is none that scikit-learn takes.
+    """
+    if candidate.family in (Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN):
+        return
+    estimator = _estimator(name, candidate, seed=0)
+    estimator = estimator.estimator if isinstance(estimator, Monomials) else estimator
+    if hasattr(estimator, "_parameter_constraints"):  # interpret's has none
+        try:
+            estimator._validate_params()
+        except ValueError as error:
+            raise CandidateError(f"candidate {name} ({candidate.family}): {error}") from error

@@ -1,0 +1,143 @@
+"""Fits candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from vroom_assets.spec import Candidate, Curve, Family
+from vroom_assets.training.families import _estimator
+from vroom_assets.training.models import (
+    SUREST,
+    Average,
+    Calibrated,
+    CandidateError,
+    Constant,
+    Estimator,
+    Fitted,
+    Passed,
+    Shifted,
+    log_odds,
+    one_thread,
+)
+
+
+def fit_all(
+    candidates: Mapping[str, Candidate],
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> dict[str, Fitted]:
+    """Fit every candidate once; an average uses the members that are fitted beside it.
+
+    Args:
+        frame: features, float64. target: shape (rows,).
+        groups: shape (rows,); no calibration is fitted on rows whose group the model has seen.
+
+    Raises:
+        CandidateError: a feature, term, member or parameter that does not exist or does not fit.
+    """
+    fitted: dict[str, Fitted] = {
+        name: _fit(name, candidate, frame, target, seed, groups)
+        for name, candidate in candidates.items()
+        if candidate.family is not Family.AVERAGE
+    }
+    return {
+        name: _average(name, candidate, fitted) if candidate.family is Family.AVERAGE else fitted[name]
+        for name, candidate in candidates.items()
+    }
+
+
+def _average(name: str, candidate: Candidate, fitted: Mapping[str, Fitted]) -> Average:
+    missing = [member for member in candidate.members if member not in fitted]
+    if missing or not candidate.members:
+        raise CandidateError(
+            f"candidate {name} averages {', '.join(missing) or 'nothing'}; `members` may hold "
+            f"the candidates that are fitted beside it and are no averages: {', '.join(fitted)}"
+        )
+    return Average([fitted[member] for member in candidate.members])
+
+
+def _fit(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> Fitted:
+    if candidate.calibration is not None:
+        return _calibrated(name, candidate, frame, target, seed, groups)
+    if candidate.offset is not None:
+        if candidate.offset not in frame.columns:
+            raise CandidateError(
+                f"candidate {name}: offset {candidate.offset} is no feature; "
+                f"the features are {', '.join(frame.columns)}"
+            )
+        rest = target - frame[candidate.offset].to_numpy(dtype=np.float64)
+        plain = candidate.model_copy(update={"offset": None})
+        return Shifted(_fit(name, plain, frame, rest, seed), candidate.offset)
+    if candidate.family is Family.MEAN:
+        return Constant(float(target.mean()), [])
+    if candidate.family is Family.MEDIAN:
+        return Constant(float(np.median(target)), [])
+    unknown = [feature for feature in candidate.features if feature not in frame.columns]
+    if unknown or not candidate.features:
+        raise CandidateError(
+            f"candidate {name}: {', '.join(unknown) or 'nothing'} is no feature; "
+            f"the features are {', '.join(frame.columns)}"
+        )
+    if candidate.family is Family.FEATURE:
+        if len(candidate.features) != 1:
+            raise CandidateError(f"candidate {name}: it passes on one feature, not {len(candidate.features)}")
+        return Passed(candidate.features[0])
+    matrix = frame[candidate.features].to_numpy(dtype=np.float64)
+    estimator = _estimator(name, candidate, seed)
+    try:
+        with one_thread(candidate.family):
+            return Estimator(candidate.family, candidate.features, estimator.fit(matrix, target))
+    except (TypeError, ValueError) as error:
+        raise CandidateError(
+            f"candidate {name} ({candidate.family}) cannot be fitted on {len(frame)} rows: {error}"
+        ) from error
+
+
+def _calibrated(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None,
+) -> Calibrated:
+    """The model of all rows, and a curve through predictions that were made without their own rows."""
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, KFold
+
+    plain = candidate.model_copy(update={"calibration": None})
+    kind = KFold if groups is None else GroupKFold
+    unseen = np.empty(len(target))
+    for train, test in kind(CALIBRATION_FOLDS, shuffle=True, random_state=seed).split(frame, groups=groups):
+        unseen[test] = _fit(name, plain, frame.iloc[train], target[train], seed).predict(frame.iloc[test])
+    base = _fit(name, plain, frame, target, seed)
+    if candidate.calibration is Curve.SIGMOID:
+        line = LogisticRegression(C=np.inf).fit(log_odds(unseen)[:, None], target)
+        return Calibrated(base, np.empty(0), np.array([line.intercept_[0], line.coef_[0, 0]]), logits=True)
+    # Through the means of bins, not through single rows: where two neighbours differ it would jump.
+    parts = np.array_split(np.argsort(unseen, kind="stable"), min(CALIBRATION_BINS, len(target)))
+    # Bins whose means differ in the last digits alone are one point: between them there is no slope to tell.
+    means = np.round([unseen[part].mean() for part in parts], CALIBRATION_DIGITS)
+    x, places = np.unique(means, return_inverse=True)
+    rows = np.bincount(places, [len(part) for part in parts])
+    share = np.bincount(places, [target[part].sum() for part in parts]) / rows
+    rising = IsotonicRegression().fit_transform(x, share, sample_weight=rows)
+    return Calibrated(base, x, np.clip(rising, SUREST, 1 - SUREST), logits=False)
+
+
+CALIBRATION_FOLDS = 5
+CALIBRATION_BINS = 30
+CALIBRATION_DIGITS = 9

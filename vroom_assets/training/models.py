@@ -1,0 +1,218 @@
+"""The families of candidates: fit on float64 features, predict a float64 vector.
+
+Every family gives the same numbers for the same rows and seed, whatever else runs beside it. Each has a
+twin in `challenger.onnx_graph` that computes the same prediction in the served model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from vroom_assets.spec import FACTOR, Family
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+
+class CandidateError(Exception):
+    """A candidate that cannot be fitted as it is declared."""
+
+
+class Fitted(Protocol):
+    """A fitted candidate. `features` are the columns it reads, in the order it reads them."""
+
+    @property
+    def features(self) -> list[str]: ...
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A single fitted estimator over some columns."""
+
+    family: Family
+    features: list[str]
+    estimator: Any
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        matrix = frame[self.features].to_numpy(dtype=np.float64)
+        with one_thread(self.family):
+            if self.family is Family.BINARY_BOOSTING:
+                return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
+            return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A feature as it is, for a forecast."""
+
+    feature: str
+
+    @property
+    def features(self) -> list[str]:
+        return [self.feature]
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return frame[self.feature].to_numpy(dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A naive baseline: one number for everybody."""
+
+    value: float
+    features: list[str]
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.full(len(frame), self.value)
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of its members' predictions."""
+
+    members: list[Fitted]
+
+    @property
+    def features(self) -> list[str]:
+        return list(dict.fromkeys(name for member in self.members for name in member.features))
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.mean([member.predict(frame) for member in self.members], axis=0)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A candidate that forecasts what remains of the target beside one feature."""
+
+    remainder: Fitted
+    offset: str
+
+    @property
+    def features(self) -> list[str]:
+        return list(dict.fromkeys([*self.remainder.features, self.offset]))
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return self.remainder.predict(frame) + frame[self.offset].to_numpy(dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A probability, put right by a curve through points; beyond the outer ones it is level.
+
+    x, y: shape (points,), x ascending without repeats. logits: whether the curve is a line of log odds,
+    sigmoid(y[0] + y[1] · logit(p)), instead.
+    """
+
+    base: Fitted
+    x: np.ndarray
+    y: np.ndarray
+    logits: bool
+
+    @property
+    def features(self) -> list[str]:
+        return self.base.features
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        probability = self.base.predict(frame)
+        if self.logits:
+            return sigmoid(self.y[0] + self.y[1] * log_odds(probability))
+        return np.interp(probability, self.x, self.y)
+
+
+NEAREST = 1e-6  # to 0 and 1 that a probability is taken to be, before its odds are
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    inside = np.clip(probability, NEAREST, 1 - NEAREST)
+    return np.log(inside / (1 - inside))
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+class Monomials:
+    """A regression on standardized products of powers of the features.
+
+    A polynomial explodes outside the rows it was fitted on, and its exponential more so. A feature
+    beyond the range of training therefore counts as the nearest value inside it, as in a tree.
+
+    powers: shape (terms, features). low, high: the range of training, shape (features,).
+    estimator: fitted on (terms - mean) / scale.
+    """
+
+    def __init__(self, estimator: Any, powers: np.ndarray):
+        self.estimator = estimator
+        self.powers = powers
+
+    def terms(self, matrix: np.ndarray) -> np.ndarray:
+        """Terms of shape (rows, terms)."""
+        inside = np.clip(matrix, self.low, self.high)
+        return np.prod(inside[:, None, :] ** self.powers[None, :, :], axis=2)
+
+    def fit(self, matrix: np.ndarray, target: np.ndarray) -> Monomials:
+        self.low, self.high = matrix.min(axis=0), matrix.max(axis=0)
+        terms = self.terms(matrix)
+        self.mean = terms.mean(axis=0)
+        spread = terms.std(axis=0)
+        self.scale = np.where(spread > 0, spread, 1.0)
+        self.estimator.fit((terms - self.mean) / self.scale, target)
+        return self
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        standardized = (self.terms(matrix) - self.mean) / self.scale
+        if hasattr(self.estimator, "predict_proba"):
+            return self.estimator.predict_proba(standardized)[:, 1]
+        return self.estimator.predict(standardized)
+
+
+def powers_of(name: str, terms: list[str], features: list[str]) -> np.ndarray:
+    """Exponents of the declared terms, shape (terms, features).
+
+    Raises:
+        CandidateError: a term that is not a product of features and whole powers of them.
+    """
+    table = np.zeros((len(terms), len(features)))
+    for row, term in enumerate(terms):
+        for factor in term.split("*"):
+            match = re.fullmatch(FACTOR, factor)
+            if not match or match[1] not in features:
+                raise CandidateError(
+                    f"candidate {name}: term {term!r} is no product of its features ({', '.join(features)}); "
+                    "write `a`, `a * b` or `a ^ 2`, with powers up to 9"
+                )
+            table[row, features.index(match[1])] += int(match[2] or 1)
+    return table
+
+
+SUREST = 0.005  # that an isotonic curve may be: its ends are few rows, and often all alike
+
+
+@contextmanager
+def one_thread(family: Family) -> Iterator[None]:
+    """Keep histogram boosting to the thread it is called from.
+
+    On some thousand rows its OpenMP team costs ten times what it saves, above all while other folds run.
+    """
+    if family not in (Family.POISSON_BOOSTING, Family.BOOSTING, Family.BINARY_BOOSTING):
+        yield
+        return
+    with _threadpools().limit(limits=1, user_api="openmp"):
+        yield
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

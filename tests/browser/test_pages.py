@@ -7,9 +7,9 @@ import httpx
 import pytest
 from selenium.webdriver import Chrome
 
-from tests.api.conftest import EXAMPLE, publish
-from tests.api.markets import publish_markets
-from tests.api.test_service import running
+from tests.support.markets import publish_markets
+from tests.vroom_api.conftest import EXAMPLE, publish
+from tests.vroom_api.test_main import running
 
 pytestmark = pytest.mark.browser
 

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from tests.assets.conftest import definitions, entries
+from tests.vroom_assets.conftest import definitions, entries
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets import tracking
 from vroom_assets.champion.publication import prove
@@ -38,7 +38,7 @@ def fast_declaration():
     """The fast flagship, for a process that has no fixtures."""
     import yaml
 
-    from tests.assets.conftest import FOLDER
+    from tests.vroom_assets.conftest import FOLDER
     from vroom_assets.spec import ForecastSpec
 
     declared = yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"]

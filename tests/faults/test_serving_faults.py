@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.api.conftest import EXAMPLE, publish
-from tests.api.test_service import running
 from tests.faults.test_record_faults import stored
+from tests.vroom_api.conftest import EXAMPLE, publish
+from tests.vroom_api.test_main import running
 
 CLIENTS = 32
 

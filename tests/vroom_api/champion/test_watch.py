@@ -1,0 +1,238 @@
+"""The champion is proved before it serves, watched, and swapped as a whole."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from litestar.testing import TestClient
+
+from tests.vroom_api.conftest import EXAMPLE, FORECAST, golden_of, graph, inputs, point, predicted, publish
+from vroom_api.champion.loading import load, score
+from vroom_api.champion.watch import ChampionWatch
+from vroom_api.contract import POINTER, BundleError, Lever, bundle_folder, forecast_folder
+
+
+def version_of(client: TestClient[Any]) -> int:
+    found: int = client.post("/predict", json=EXAMPLE).json()["model_version"]
+    return found
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for the watch; it looks twenty times a second, so a minute is never reached by a working one."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "the watch did not notice"
+        time.sleep(0.02)
+
+
+def test_a_published_bundle_loads_and_gives_the_models_numbers(state: Path) -> None:
+    publish(state, 3)
+    champion = load(FORECAST, state)
+    assert champion is not None
+    row = [float(value) for value in EXAMPLE.values()]
+    predictions, features = score(champion, np.array([row, row]))
+    expected_features, expected = predicted(row, scale=3.0)
+    np.testing.assert_allclose(predictions, [expected, expected], rtol=1e-12)
+    np.testing.assert_allclose(features, [expected_features] * 2, rtol=1e-12)
+
+
+def test_where_nothing_was_published_there_is_no_champion(state: Path) -> None:
+    assert load(FORECAST, state) is None
+
+
+def shifted(part: str, factor: float) -> Any:
+    golden = golden_of(1.0)
+    values = np.array(getattr(golden, part)) * factor
+    return msgspec.structs.replace(golden, **{part: values.tolist()})
+
+
+UNFIT: dict[str, tuple[dict[str, Any], str]] = {
+    "predictions beyond the tolerance": (
+        {"golden": shifted("predictions", 1 + 1e-5)},
+        "predictions differ",
+    ),
+    "features beyond the tolerance": ({"golden": shifted("features", 1 + 1e-5)}, "features differ"),
+    "another model": ({"model": graph(2.0)}, "predictions differ"),
+    "no model": ({"model": b"not a graph"}, "the model does not load"),
+    "no golden rows": (
+        {"golden": msgspec.structs.replace(golden_of(1.0), inputs=[], features=[], predictions=[])},
+        "no golden rows",
+    ),
+    "golden rows of other inputs": (
+        {"golden": msgspec.structs.replace(golden_of(1.0), inputs=[[1.0, 2.0]] * 20)},
+        "do not have the manifest's inputs",
+    ),
+    "fewer golden predictions than rows": (
+        {"golden": msgspec.structs.replace(golden_of(1.0), predictions=golden_of(1.0).predictions[:5])},
+        "predictions differ",
+    ),
+    "another forecast": ({"forecast": "lap_times"}, "holds version 1 of lap_times"),
+    "another format": ({"format": 2}, "format 2, this service reads format 1"),
+    "an input twice": ({"inputs": [*inputs()[:5], inputs()[0]]}, "no names of their own: technology"),
+    "an input named as an option": (
+        {"inputs": [*inputs()[:5], msgspec.structs.replace(inputs()[5], name="level")]},
+        "no names of their own: level",
+    ),
+    "advice about what is no input": (
+        {"advice": {"paint": Lever(input="colour", worth="revenue", unit="USD", description="")}},
+        "advice about paint: its lever colour is none of the inputs",
+    ),
+    "a manifest of more inputs than the model": ({"inputs": [*inputs(), *inputs()]}, "no names of their own"),
+}
+
+
+@pytest.mark.parametrize(("parts", "reason"), UNFIT.values(), ids=UNFIT.keys())
+def test_an_unfit_bundle_is_refused_and_the_reason_told(
+    state: Path, parts: dict[str, Any], reason: str
+) -> None:
+    publish(state, 1, **parts)
+    with pytest.raises(BundleError, match=reason):
+        load(FORECAST, state)
+
+
+def test_predictions_within_the_tolerance_are_good_enough(state: Path) -> None:
+    publish(state, 1, golden=shifted("predictions", 1 + 1e-8))
+    assert load(FORECAST, state) is not None
+
+
+def test_a_calibration_without_an_interval_is_refused(state: Path) -> None:
+    champion = publish(state, 1) and load(FORECAST, state)
+    assert champion is not None
+    calibration = msgspec.structs.replace(champion.manifest.calibration, probabilities=[], quantiles=[])
+    publish(state, 2, calibration=calibration)
+    with pytest.raises(BundleError, match="golden rows"):
+        load(FORECAST, state)
+
+
+def test_a_new_version_is_served_without_being_told(state: Path, client: TestClient[Any]) -> None:
+    assert version_of(client) == 1
+    publish(state, 2)
+    wait_for(lambda: version_of(client) == 2)
+    assert client.get("/health").json()["generation"] == 2
+
+
+def test_an_earlier_version_is_served_again(state: Path, client: TestClient[Any]) -> None:
+    publish(state, 2)
+    wait_for(lambda: version_of(client) == 2)
+    point(state, 1)
+    wait_for(lambda: version_of(client) == 1)
+    assert client.get("/health").json()["generation"] == 3
+
+
+def test_the_first_champion_is_served_by_a_service_that_waits_for_it(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    client = serve()
+    assert client.get("/health").json()["status"] == "no_champion"
+    assert client.post("/predict", json=EXAMPLE).status_code == 503
+    publish(state, 1)
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+    assert version_of(client) == 1
+
+
+def test_a_refused_version_leaves_the_last_good_one_and_is_told(
+    state: Path, client: TestClient[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(state, 2, model=graph(5.0))
+    wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+    assert version_of(client) == 1
+    health = client.get("/health").json()
+    assert health["model_version"] == 1
+    assert "predictions differ from the golden rows" in health["last_error"]
+    assert health["last_error_at"]
+    assert "version 1 serves on" in caplog.text
+    publish(state, 3)
+    wait_for(lambda: version_of(client) == 3)
+    assert client.get("/health").json() | {"last_error_at": None} == {
+        "status": "ok",
+        "forecast": FORECAST,
+        "model_version": 3,
+        "generation": 3,
+        "last_error": None,
+        "last_error_at": None,
+    }
+
+
+def test_a_pointer_that_is_gone_leaves_the_champion(state: Path, client: TestClient[Any]) -> None:
+    pointer = forecast_folder(FORECAST, state) / POINTER
+    content = pointer.read_bytes()
+    pointer.unlink()
+    wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+    assert version_of(client) == 1
+    assert "it is gone" in client.get("/health").json()["last_error"]
+    pointer.write_bytes(content)
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+
+
+def test_a_broken_bundle_is_tried_again_when_it_changes_and_only_then(state: Path) -> None:
+    async def scenario() -> None:
+        publish(state, 1)
+        watch = ChampionWatch(FORECAST, state, 0.01)
+        await watch.reload()
+        task = asyncio.create_task(watch.watch())
+        publish(state, 2)
+        model = bundle_folder(FORECAST, 2, state) / "model.onnx"
+        good = model.read_bytes()
+        model.write_bytes(b"")
+        while watch.failures == 0:
+            await asyncio.sleep(0.01)
+        tried = watch.failures
+        await asyncio.sleep(0.3)  # thirty looks
+        assert watch.failures == tried
+        assert watch.champion is not None
+        assert watch.champion.version == 1
+        beside = model.with_name("whole")
+        beside.write_bytes(good)
+        os.replace(beside, model)
+        while watch.champion.version == 1:
+            await asyncio.sleep(0.01)
+        assert watch.failure is None
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_damage_to_the_files_of_the_serving_version_is_told(state: Path, client: TestClient[Any]) -> None:
+    folder = bundle_folder(FORECAST, 1, state)
+    kept = folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    (folder / "golden.json").write_bytes(b"{}")
+    wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+    assert version_of(client) == 1
+    shutil.copy(kept / "golden.json", folder / "golden.json")
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+
+
+def test_reload_says_what_came_of_it(state: Path, serve: Callable[..., TestClient[Any]]) -> None:
+    client = serve(watch_seconds=3_600)
+
+    def reload() -> dict[str, Any]:
+        answer = client.post("/reload")
+        assert answer.status_code == 200
+        found: dict[str, Any] = answer.json()
+        return found
+
+    none = reload()
+    assert (none["status"], none["previous_version"], none["current_version"]) == ("failed", None, None)
+    assert "nothing was published yet" in none["detail"]
+    publish(state, 1)
+    first = reload()
+    assert (first["status"], first["previous_version"], first["current_version"]) == ("reloaded", None, 1)
+    same = reload()
+    assert (same["status"], same["previous_version"], same["current_version"]) == ("unchanged", 1, 1)
+    publish(state, 2)
+    assert version_of(client) == 1
+    second = reload()
+    assert (second["status"], second["previous_version"], second["current_version"]) == ("reloaded", 1, 2)
+    publish(state, 3, model=graph(9.0))
+    third = reload()
+    assert (third["status"], third["previous_version"], third["current_version"]) == ("failed", 2, 2)
+    assert "version 2 serves on" in third["detail"]
+    assert version_of(client) == 2

@@ -1,0 +1,130 @@
+"""Tags of predictions, and how good they turned out, tag by tag."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from tests.vroom_api.champion.test_stored_inputs import keep
+from tests.vroom_api.conftest import EXAMPLE, FORECAST, publish
+
+Serve = Callable[..., TestClient[Any]]
+
+
+@pytest.fixture
+def client(state: Path, serve: Serve) -> TestClient[Any]:
+    publish(state, 1)
+    return serve(record=True)
+
+
+def ask(client: TestClient[Any], **given: Any) -> dict[str, Any]:
+    answer = client.post("/predict", json=EXAMPLE | given)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def tell(client: TestClient[Any], answer: dict[str, Any], value: float, **more: Any) -> None:
+    outcome = {"forecast": FORECAST, "prediction_id": answer["prediction_id"], "value": value, **more}
+    assert client.post("/outcomes", json=outcome).status_code == 200
+
+
+def test_tags_are_recorded_found_and_exported_and_change_nothing(client):
+    tags = {"circuit": "Aldermoor", "session": "2024 race"}
+    with_tags, without = ask(client, tags=tags), ask(client)
+    assert with_tags["predicted_reservations"] == without["predicted_reservations"]
+    recorded = client.get(f"/predictions/{with_tags['prediction_id']}").json()["prediction"]
+    assert recorded["tags"] == tags
+    assert client.get(f"/predictions/{without['prediction_id']}").json()["prediction"]["tags"] is None
+    found = client.get("/predictions", params={"tag": "session:2024 race"}).json()["predictions"]
+    assert [one["id"] for one in found] == [with_tags["prediction_id"]]
+    assert client.get("/predictions", params={"tag": "session:2025 race"}).json()["predictions"] == []
+    exported = client.get("/predictions/export", params={"tag": "circuit:Aldermoor"}).text.splitlines()
+    assert len(exported) == 2
+    assert exported[0].split(",")[-1] == "tags"
+
+
+def test_a_batch_has_tags_row_by_row(client):
+    rows = [EXAMPLE, EXAMPLE | {"tags": {"shop": "b"}}, EXAMPLE | {"tags": None}]
+    told = client.post("/predict/batch", json=rows).json()
+    recorded = [
+        client.get(f"/predictions/{one['prediction_id']}").json()["prediction"]["tags"] for one in told
+    ]
+    assert recorded == [None, {"shop": "b"}, None]
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        (1, "Expected `object | null`"),
+        ({"Shop": "b"}, "matching regex"),
+        ({"shop": ""}, "length >= 1"),
+        ({"shop": "x" * 129}, "length <= 128"),
+        ({"shop": 7}, "Expected `str`"),
+        ({f"t{number}": "x" for number in range(9)}, "length <= 8"),
+    ],
+)
+def test_what_is_no_tag_is_refused(client, tags, told):
+    refused = client.post("/predict", json=EXAMPLE | {"tags": tags})
+    assert refused.status_code == 422
+    [fault] = refused.json()["errors"]
+    assert fault["field"] == "tags"
+    assert told in fault["detail"]
+    assert 'up to 8 names with texts, e.g. {"session": "2024 race"}' in fault["detail"]
+
+
+def test_stored_tags_come_with_the_entity_and_those_sent_go_before(state, serve):
+    publish(state, 1, tags=["circuit", "session"])
+    keep(state, {"7": [*EXAMPLE.values(), "Aldermoor", "2024 race"]}, [*EXAMPLE, "circuit", "session"])
+    client = serve(record=True)
+    answers = client.post(
+        "/predict/batch", json=[{"entity_id": "7"}, {"entity_id": "7", "tags": {"session": "x"}}]
+    )
+    single = client.post("/predict", json={"entity_id": "7"})
+    recorded = [
+        client.get(f"/predictions/{one['prediction_id']}").json()["prediction"]["tags"]
+        for one in (*answers.json(), single.json())
+    ]
+    whole = {"circuit": "Aldermoor", "session": "2024 race"}
+    assert recorded == [whole, whole | {"session": "x"}, whole]
+    assert "tags" not in single.json()["stored"]["inputs"]
+
+
+def test_errors_are_told_for_each_session_while_outcomes_come_in(client):
+    first = [ask(client, tags={"session": "one"}) for _ in range(3)]
+    second = ask(client, tags={"session": "two"})
+    untagged = ask(client)
+    ask(client, tags={"session": "no outcome yet"})
+    value = first[0]["predicted_reservations"]
+    empty = client.get("/performance", params={"forecast": FORECAST, "by": "session"}).json()
+    assert (empty["predictions"], empty["all"]["outcomes"], empty["all"]["mae"], empty["groups"]) == (
+        6,
+        0,
+        None,
+        [],
+    )
+    for answer, error in zip(first, (1, 2, 3), strict=True):
+        tell(client, answer, value - error)
+    tell(client, second, value + 1000)
+    tell(client, second, value + 2, correction=True)  # what was told first counts no more
+    tell(client, untagged, value)
+    found = client.get("/performance", params={"forecast": FORECAST, "by": "session"}).json()
+    groups = {group["value"]: group for group in found["groups"]}
+    assert set(groups) == {"one", "two", None}
+    assert (groups["one"]["outcomes"], groups["one"]["mae"], groups["one"]["bias"]) == pytest.approx(
+        (3, 2, 2)
+    )
+    assert groups["one"]["rmse"] == pytest.approx((14 / 3) ** 0.5)
+    assert groups["two"]["mae"] == pytest.approx(2)
+    assert groups["two"]["bias"] == pytest.approx(-2)
+    assert found["all"]["outcomes"] == 5
+    assert found["all"]["mae"] == pytest.approx(8 / 5)
+    low, high = first[0]["interval"]["low"], first[0]["interval"]["high"]
+    inside = [low <= value + error <= high for error in (-1, -2, -3, 2, 0)]
+    assert found["all"]["covered"] == pytest.approx(sum(inside) / 5)
+    assert 0 < sum(inside) < 5
+    elsewhere = client.get("/performance", params={"forecast": "lap_times"}).json()
+    assert (elsewhere["predictions"], elsewhere["all"]["outcomes"]) == (0, 0)
+    later = client.get("/performance", params={"forecast": FORECAST, "since": "2100-01-01T00:00:00Z"}).json()
+    assert later["predictions"] == 0

@@ -1,0 +1,168 @@
+"""The OpenAPI document is true: of the champion that serves, and of every answer."""
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from jsonschema_rs import Draft202012Validator
+from litestar.testing import TestClient
+
+from tests.vroom_api.conftest import EXAMPLE, NAMES, inputs, point, publish
+from vroom_api.contract import Lever
+
+ADVICE = {"image": Lever(input="pictures", worth="shown", unit="", description="photos × reservations")}
+
+
+def document_of(client: TestClient[Any]) -> dict[str, Any]:
+    answer = client.get("/schema/openapi.json")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def validator(document: dict[str, Any], name: str) -> Draft202012Validator:
+    return Draft202012Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    )
+
+
+def test_a_request_is_described_as_the_champion_declares_it(client: TestClient[Any]) -> None:
+    document = document_of(client)
+    request = document["components"]["schemas"]["Request"]
+    assert request["anyOf"] == [{"required": NAMES}, {"required": ["entity_id"]}]
+    assert request["additionalProperties"] is False
+    assert request["examples"] == [EXAMPLE]
+    assert request["properties"]["num_images"] == {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 100,
+        "description": "photos, in photos",
+        "examples": [8],
+    }
+    assert request["properties"]["actual_price"]["exclusiveMinimum"] == 0
+    assert request["properties"]["level"]["default"] == 0.9
+
+
+def test_every_response_is_described_in_words_of_ours(client: TestClient[Any]) -> None:
+    """Not in those of `http.HTTPStatus`, which the interpreter changes."""
+    words = {status.description for status in HTTPStatus} | {status.phrase for status in HTTPStatus} | {""}
+    for path, operations in document_of(client)["paths"].items():
+        for operation in operations.values():
+            described = {response["description"] for response in operation["responses"].values()}
+            assert described.isdisjoint(words), path
+
+
+def test_answers_are_as_described(client: TestClient[Any]) -> None:
+    document = document_of(client)
+    answer = validator(document, "Answer")
+    for options in ({}, {"level": 0.5}, {"num_images": 90}):
+        found = client.post("/predict", json=EXAMPLE | options).json()
+        assert list(answer.iter_errors(found)) == []
+        unknown = {name: value for name, value in found.items() if name != "predicted_reservations"}
+        assert not answer.is_valid(unknown)
+    problem = validator(document, "Problem")
+    for refused in (
+        client.post("/predict", json={}),
+        client.post("/predict", content=b"{"),
+        client.get("/ledger?limit=0"),
+        client.get("/nothing"),
+    ):
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert list(problem.iter_errors(refused.json())) == []
+
+
+@pytest.mark.parametrize("path", ["/model", "/health", "/ledger"])
+def test_pages_for_programs_are_as_described(client: TestClient[Any], path: str) -> None:
+    document = document_of(client)
+    schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    name = schema["$ref"].rsplit("/", 1)[-1]
+    assert list(validator(document, name).iter_errors(client.get(path).json())) == []
+
+
+def test_what_the_document_allows_is_taken_and_what_it_forbids_is_refused(client: TestClient[Any]) -> None:
+    request = validator(document_of(client), "Request")
+    changes: list[dict[str, Any]] = [
+        {},
+        *({name: value} for name in NAMES for value in (-1, 0, 1, 0.5, 100, 101, 10_000, 10_001, "1", None)),
+        *({"level": level} for level in (0.49, 0.5, 0.99, 1, "0.9")),
+        {"explain": False},
+        {"explain": 0},
+        {"colour": 1},
+    ]
+    for change in changes:
+        body = EXAMPLE | change
+        answer = client.post("/predict", json=body)
+        assert (answer.status_code == 200) == request.is_valid(body), (change, answer.text)
+
+
+def test_the_document_follows_the_champion(state: Path, client: TestClient[Any]) -> None:
+    before = document_of(client)["components"]["schemas"]["Request"]["properties"]
+    renamed = [
+        msgspec.structs.replace(field, name="pictures", maximum=50) if field.name == "num_images" else field
+        for field in inputs()
+    ]
+    publish(state, 2, inputs=renamed, advice=ADVICE)
+    assert client.post("/reload").json()["current_version"] == 2
+    document = document_of(client)
+    after = document["components"]["schemas"]["Request"]["properties"]
+    assert (after.keys() - before.keys(), before.keys() - after.keys()) == ({"pictures"}, {"num_images"})
+    assert after["pictures"]["maximum"] == 50
+    assert "/advise/image" in document["paths"]
+    assert "/advise/price" not in document["paths"]
+    point(state, 1)
+    client.post("/reload")
+    assert document_of(client)["components"]["schemas"]["Request"]["properties"] == before
+
+
+def test_without_a_champion_the_document_is_generic(serve: Callable[..., TestClient[Any]]) -> None:
+    document = document_of(serve())
+    assert document["components"]["schemas"]["Request"]["type"] == "object"
+    assert "/predict" in document["paths"]
+
+
+def test_every_reference_leads_somewhere(client: TestClient[Any]) -> None:
+    document = document_of(client)
+    text = client.get("/schema/openapi.json").text
+    references = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert references
+    assert references <= document["components"]["schemas"].keys()
+
+
+def test_refusals_are_documented_as_problems_everywhere(client: TestClient[Any]) -> None:
+    for path, operations in document_of(client)["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status >= "400":
+                    assert list(response["content"]) == ["application/problem+json"], (path, status)
+
+
+def test_the_page_shows_the_inputs_and_loads_nothing_from_elsewhere(client: TestClient[Any]) -> None:
+    answer = client.get("/schema")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.text.index("POST /predict/batch") < answer.text.index("GET /health")
+    assert "above 0, at most 10000" in answer.text
+    assert "price per day that the host asks" in answer.text
+    assert "curl -s http://testserver.local/predict" in answer.text
+    assert not re.search(r"(src|href)=['\"]?(https?:)?//", answer.text)
+
+
+def test_descriptions_cannot_break_out_of_the_page(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    nasty = "<script>alert(1)</script>"
+    publish(
+        state,
+        1,
+        title=nasty,
+        inputs=[msgspec.structs.replace(field, description=nasty, unit=nasty) for field in inputs()],
+    )
+    client = serve()
+    for path in ("/", "/schema"):
+        page = client.get(path).text
+        assert "<script" not in page
+        assert "&lt;script&gt;" in page

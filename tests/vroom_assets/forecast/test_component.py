@@ -1,0 +1,204 @@
+"""From CSVs to a champion, through Dagster, MLflow and DuckDB as they are."""
+
+import dagster as dg
+import duckdb
+import pytest
+from mlflow import MlflowClient
+
+from tests.faults.test_hostile_csvs import USELESS
+from tests.vroom_assets.conftest import definitions, entries
+from vroom_api.contract import bundle_folder, read_bundle, read_pointer
+from vroom_assets import tracking
+from vroom_assets.champion.publication import prove
+
+NAME = "reservations"
+
+
+def mlflow_runs() -> list:
+    client = MlflowClient(tracking.tracking_uri())
+    experiment = client.get_experiment_by_name(NAME)
+    return client.search_runs([experiment.experiment_id]) if experiment else []
+
+
+def served() -> int | None:
+    pointer = read_pointer(NAME)
+    return pointer.version if pointer else None
+
+
+def change(data, column: str = "actual_price", factor: float = 1.1) -> None:
+    """Change the content of vehicles.csv."""
+    import pandas as pd
+
+    path = data / "vehicles.csv"
+    frame = pd.read_csv(path)
+    frame[column] = (frame[column] * factor).round(2)
+    frame.to_csv(path, index=False)
+
+
+def test_the_first_run_publishes_a_champion_that_reproduces_its_model(run):
+    result = run()
+    assert result.success
+    pointer = read_pointer(NAME)
+    assert pointer is not None
+    assert (pointer.version, pointer.generation) == (1, 1)
+    bundle = read_bundle(bundle_folder(NAME, 1), pointer.manifest_sha256)
+    prove(bundle)
+    assert bundle.manifest.rows == 1000
+    assert bundle.manifest.data_as_of.startswith("2023-12-3")
+    assert bundle.manifest.metrics["skill_mae_over_median"] > 0.05
+    assert [(e.event, e.decision) for e in entries()] == [
+        ("training", "registered"),
+        ("contest", "promote"),
+        ("champion", "published"),
+    ]
+
+
+def test_one_training_is_one_finished_mlflow_run_with_everything_about_it(run):
+    result = run()
+    (logged,) = mlflow_runs()
+    assert logged.info.status == "FINISHED"
+    assert logged.data.tags["dagster_run_id"] == result.run_id
+    assert {"nested_mae", "cv_mae_mean", "cv_mae_std", "cv_mae_fold_0", "train_mae", "train_r2"} <= set(
+        logged.data.metrics
+    )
+    assert "importance_log_price_ratio" in logged.data.metrics
+    assert "skill_mae_over_median" in logged.data.metrics
+    assert logged.inputs.dataset_inputs[0].dataset.digest
+    client = MlflowClient(tracking.tracking_uri())
+    assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"bundle", "plots"}
+    aliases = client.get_registered_model(NAME).aliases
+    assert {name: int(version) for name, version in aliases.items()} == {"challenger": 1, "champion": 1}
+
+
+def test_the_registered_model_is_the_graph_that_serves(run, trained):
+    import mlflow
+    import numpy as np
+
+    mlflow.set_tracking_uri(tracking.tracking_uri())
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+    pointer = read_pointer(NAME)
+    golden = read_bundle(bundle_folder(NAME, 1), pointer.manifest_sha256).golden
+    answer = model.predict({"inputs": np.array(golden.inputs)})
+    assert answer["prediction"] == pytest.approx(golden.predictions, rel=1e-6)
+
+
+def test_running_again_on_the_same_data_holds(run, trained):
+    run()
+    assert served() == 1
+    assert entries("contest")[-1].decision == "hold"
+    assert "nothing new" in entries("contest")[-1].reason
+    assert entries("champion")[-1].decision == "kept"
+    assert len(mlflow_runs()) == 2
+
+
+def test_newer_data_refresh_the_champion(run, data, trained):
+    change(data)
+    assert run().success
+    assert served() == 2
+    assert entries("contest")[-1].decision in ("refresh", "promote")
+    assert entries("contest")[-1].evidence["comparison"]["rows"] == 1000
+
+
+def test_a_changed_declaration_reaches_the_champion_though_the_data_did_not_change(run, fast, trained):
+    run(spec=fast.model_copy(update={"title": "Bookings per listing"}))
+    assert served() == 2
+    assert "changed declaration" in entries("contest")[-1].reason
+
+
+def test_stages_run_one_by_one_and_leave_the_same_traces(run):
+    for stage in ("materialize", "train", "promote"):
+        assert run(stage).success
+    assert served() == 1
+    assert [run.info.status for run in mlflow_runs()] == ["FINISHED"]
+    assert len(entries("contest")) == 1
+
+
+def test_materialize_all_by_hand_leaves_the_same_traces(instance, fast):
+    whole = definitions(fast).resolve_implicit_global_asset_job_def()
+    assert whole.execute_in_process(instance=instance).success
+    assert served() == 1
+    assert [run.info.status for run in mlflow_runs()] == ["FINISHED"]
+
+
+def test_promoting_without_a_challenger_says_what_to_do(run):
+    result = run("promote")
+    assert not result.success
+    message = result.failure_data_for_node(f"{NAME}__contest").error.cause.message
+    assert "materialize `challenger` first" in message
+    assert served() is None
+
+
+def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(run, fast, trained):
+    broken = fast.candidates["glm"].model_copy(update={"parameters": {"alpha": -1.0}})
+    result = run("train", spec=fast.model_copy(update={"candidates": {"glm": broken}}))
+    assert not result.success
+    assert [run.info.status for run in mlflow_runs()].count("FAILED") >= 1
+    assert "RUNNING" not in [run.info.status for run in mlflow_runs()]
+    assert served() == 1
+
+
+def test_a_failed_gate_holds_whatever_the_verdict(run, fast, trained):
+    strict = fast.model_copy(
+        update={"gates": fast.gates.model_copy(update={"coverage": (0.99, 1.0)}), "title": "Strict"}
+    )
+    run(spec=strict)
+    assert served() == 1
+    assert "a gate is not passed" in entries("contest")[-1].reason
+
+
+def test_a_useless_file_stops_everything_behind_it_and_changes_nothing(run, data, trained):
+    champion = read_pointer(NAME)
+    sources = {name: (data / f"{name}.csv").read_bytes() for name in ("vehicles", "reservations")}
+    assert run("materialize").success
+    tables = stored_tables(trained)
+    for case in USELESS[::4]:  # what each of them says is a table of its own
+        path = data / f"{case.source}.csv"
+        path.write_bytes(case.content)
+        result = run()
+        failed = {e.node_name for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE}
+        assert failed == {f"{NAME}__{case.source}"}, case.name
+        message = result.failure_data_for_node(f"{NAME}__{case.source}").error.message
+        assert case.message in message, case.name
+        assert stored_tables(trained) == tables, case.name
+        path.write_bytes(sources[case.source])
+    assert read_pointer(NAME) == champion
+    assert len(mlflow_runs()) == 1
+
+
+def stored_tables(home) -> dict[str, list]:
+    with duckdb.connect(home / NAME / "warehouse.duckdb", read_only=True) as connection:
+        return {
+            name: connection.execute(f"select * from {name} order by all").fetchall()
+            for name in ("vehicles", "reservations", "features")
+        }
+
+
+def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, data, trained):
+    change(data)
+    run()
+    assert served() == 2
+    assert run("rollback").success
+    assert served() == 1
+    alias = MlflowClient(tracking.tracking_uri()).get_model_version_by_alias(NAME, "champion")
+    assert int(alias.version) == 1
+    run()  # the same data and recipe as what was rolled back
+    assert served() == 1
+    assert "rolled back" in entries("contest")[-1].reason
+
+
+def test_roll_back_to_what_never_was_is_refused_with_the_choices(run, trained):
+    config = {"ops": {f"roll_back_{NAME}": {"config": {"version": 7}}}}
+    result = run("rollback", run_config=config)
+    assert not result.success
+    assert served() == 1
+    assert "choose one of 1" in entries("rollback")[-1].reason
+
+
+def test_roll_back_refuses_a_damaged_bundle(run, data, trained):
+    change(data)
+    run()
+    model = bundle_folder(NAME, 1) / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    assert not run("rollback").success
+    assert served() == 2
+    assert "SHA-256" in entries("rollback")[-1].reason

@@ -1,0 +1,245 @@
+"""The sensor and the schedule: when they retrain, when not, and that they say why."""
+
+import os
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.vroom_assets.conftest import definitions, entries
+from vroom_assets.forecast.names import FORECAST_TAG
+from vroom_assets.sources import observe
+from vroom_assets.spec import ForecastSpec
+
+NAME = "reservations"
+
+
+class Sensor:
+    """The real sensor on a real instance, with the daemon's bookkeeping of cursors and run keys."""
+
+    def __init__(self, instance: dg.DagsterInstance, spec: ForecastSpec):
+        self.instance = instance
+        self.definitions = definitions(spec)
+        self.sensor = self.definitions.resolve_sensor_def(f"{NAME}_sources")
+        self.cursor: str | None = None
+        self.run_keys: set[str] = set()
+
+    def tick(self) -> str:
+        """One tick: the reason of a skip, or `run` when a run is asked for that was never asked for."""
+        with dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, definitions=self.definitions
+        ) as context:
+            result = self.sensor.evaluate_tick(context)
+        self.cursor = result.cursor
+        for event in result.asset_events:
+            self.instance.report_runless_asset_event(event)
+        if not result.run_requests:
+            assert result.skip_message
+            return result.skip_message
+        (request,) = result.run_requests
+        assert request.run_key not in self.run_keys, "Dagster would drop this request for ever"
+        self.run_keys.add(request.run_key)
+        return "run"
+
+    def settle(self) -> list[str]:
+        """Ticks until nothing more happens."""
+        return [self.tick() for _ in range(4)]
+
+    def observed(self) -> list[str]:
+        records = self.instance.fetch_observations(dg.AssetKey([NAME, "vehicles_csv"]), limit=100).records
+        return [record.asset_observation.tags["dagster/data_version"] for record in records]
+
+
+@pytest.fixture
+def sensor(instance: dg.DagsterInstance, fast: ForecastSpec) -> Sensor:
+    return Sensor(instance, fast)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_sources_never_trained_from_are_trained_from_once(sensor, data):
+    assert sensor.settle().count("run") == 1
+    assert [e.decision for e in entries("retrain")] == ["waiting", "requested"]
+    assert "nothing was trained" in entries("retrain")[-1].reason
+
+
+def test_no_change_asks_for_nothing_and_says_so_at_every_tick(sensor, data):
+    sensor.settle()
+    before = len(entries())
+    assert all(reason.startswith("no change") for reason in sensor.settle())
+    assert len(entries()) == before
+
+
+def test_a_touch_or_an_identical_copy_is_no_change(sensor, data):
+    sensor.settle()
+    os.utime(data / "vehicles.csv", (1, 1))
+    shutil.copyfile(data / "reservations.csv", data / "copy")
+    os.replace(data / "copy", data / "reservations.csv")
+    assert "run" not in sensor.settle()
+
+
+def test_a_changed_content_is_one_run_that_names_what_changed(sensor, data):
+    sensor.settle()
+    edit(data / "vehicles.csv", ",", ", ")
+    assert sensor.settle().count("run") == 1
+    last = entries("retrain")[-1]
+    assert last.decision == "requested"
+    assert last.reason.startswith("vehicles changed")
+    assert last.evidence["changed"] == ["vehicles"]
+
+
+def test_a_change_that_keeps_size_and_modification_time_is_seen(sensor, data):
+    path = data / "vehicles.csv"
+    sensor.settle()
+    status = path.stat()
+    text = path.read_text()
+    path.write_text(text[:-2] + ("1" if text[-2] != "1" else "2") + "\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert sensor.settle().count("run") == 1
+
+
+def test_several_changes_between_ticks_are_one_run(sensor, data):
+    sensor.settle()
+    edit(data / "vehicles.csv", ",", ", ")
+    edit(data / "reservations.csv", "2023-", "2022-")
+    edit(data / "vehicles.csv", "\n", "\r\n")
+    assert sensor.settle().count("run") == 1
+    assert entries("retrain")[-1].evidence["changed"] == ["vehicles", "reservations"]
+
+
+def test_a_b_a_is_a_run_each(sensor, data):
+    path = data / "vehicles.csv"
+    first = path.read_text()
+    assert sensor.settle().count("run") == 1
+    edit(path, ",", ", ")
+    assert sensor.settle().count("run") == 1
+    path.write_text(first)
+    assert sensor.settle().count("run") == 1
+    versions = sensor.observed()
+    assert len(versions) == 3
+    assert versions[0] == versions[2] != versions[1]
+
+
+def test_a_file_that_is_still_growing_waits_and_is_one_run_when_it_rests(sensor, data):
+    sensor.settle()
+    growing = data / "vehicles.csv"
+    for _ in range(3):
+        with open(growing, "a") as file:
+            file.write(" ")
+        assert "waits" in sensor.tick()
+    assert sensor.settle().count("run") == 1
+
+
+def test_a_missing_file_waits_and_names_it(sensor, data):
+    sensor.settle()
+    (data / "vehicles.csv").rename(data / "away.csv")
+    assert "vehicles.csv, which is not there" in sensor.tick()
+    (data / "away.csv").rename(data / "vehicles.csv")
+    assert "run" not in sensor.settle()
+
+
+def test_a_change_while_everything_was_down_is_found_at_the_next_start(sensor, data, instance, fast):
+    sensor.settle()
+    later = Sensor(instance, fast)
+    later.cursor = sensor.cursor  # what Dagster keeps over a restart
+    edit(data / "vehicles.csv", ",", ", ")
+    assert later.settle().count("run") == 1
+
+
+def test_what_was_trained_by_hand_is_adopted_and_not_trained_again(sensor, data, run):
+    run()
+    reasons = sensor.settle()
+    assert "run" not in reasons
+    assert any("trained already" in reason for reason in reasons)
+    assert entries("retrain")[-1].decision == "current"
+
+
+def test_a_change_during_a_run_waits_for_its_end(sensor, data, instance, fast):
+    sensor.settle()
+    job = sensor.definitions.resolve_job_def(f"{NAME}_retrain")
+    under_way = instance.create_run_for_job(
+        job, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.STARTED
+    )
+    edit(data / "vehicles.csv", ",", ", ")
+    assert all("under way" in reason for reason in sensor.settle()[1:])
+    instance.report_run_failed(under_way)
+    assert sensor.settle().count("run") == 1
+
+
+def test_a_changed_declaration_is_a_change(sensor, data, instance, fast):
+    sensor.settle()
+    changed = Sensor(instance, fast.model_copy(update={"features_sql": fast.features_sql + "\n-- more\n"}))
+    changed.cursor, changed.run_keys = sensor.cursor, sensor.run_keys
+    assert changed.settle().count("run") == 1
+    assert entries("retrain")[-1].reason.startswith("the declaration changed")
+
+
+def test_a_cursor_that_nobody_can_read_starts_anew_and_does_not_stop_the_sensor(sensor, data, run):
+    run()
+    sensor.cursor = '{"seen": 3}'
+    assert "run" not in sensor.settle()
+
+
+def test_a_failed_run_is_not_asked_for_again_by_the_same_content(sensor, data, run):
+    sensor.settle()
+    (data / "vehicles.csv").write_text("nonsense\n")
+    assert sensor.settle().count("run") == 1
+    assert not run().success
+    assert "run" not in sensor.settle()
+
+
+def schedule(instance: dg.DagsterInstance, spec: ForecastSpec) -> dg.RunRequest | dg.SkipReason:
+    daily = definitions(spec).resolve_schedule_def(f"{NAME}_daily")
+    with dg.build_schedule_context(instance=instance) as context:
+        return daily(context)
+
+
+def test_the_schedule_skips_what_is_trained_and_says_so(instance, fast, run):
+    run()
+    skipped = schedule(instance, fast)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "trained already" in skipped.skip_message
+    assert entries("retrain")[-1].decision == "skipped"
+
+
+def test_the_schedule_retrains_what_differs_and_says_so(instance, fast, run, data):
+    run()
+    edit(data / "vehicles.csv", ",", ", ")
+    request = schedule(instance, fast)
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags[FORECAST_TAG] == NAME
+    assert entries("retrain")[-1].decision == "requested"
+
+
+def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run, data):
+    run()
+    (data / "vehicles.csv").write_text("nonsense\n")
+    failed = run()
+    event = instance.get_run_record_by_id(failed.run_id)
+    failure = next(e for e in failed.all_events if e.event_type == dg.DagsterEventType.RUN_FAILURE)
+    whole = definitions(fast)
+    context = dg.build_run_status_sensor_context(
+        sensor_name="report_failures",
+        dagster_event=failure,
+        dagster_instance=instance,
+        dagster_run=event.dagster_run,
+    ).for_run_failure()
+    whole.resolve_sensor_def("report_failures")(context)
+    last = entries("run")[-1]
+    assert last.decision == "failed"
+    assert "version 1 serves on" in last.reason
+    assert last.run_id == failed.run_id
+
+
+def test_observing_an_unchanged_file_reads_it_once(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a\n1\n")
+    os.utime(path, (1, 1))
+    first = observe(path, None)
+    assert observe(path, first).sha256 == first.sha256

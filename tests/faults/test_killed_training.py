@@ -28,7 +28,7 @@ STAGES = {
     "scores are being written": "vroom_assets.training.summary.write_search",
     "the contest is being held": "vroom_assets.champion.contest.compare",
     "the bundle is being proved": "vroom_assets.champion.publication.prove",
-    "the bundle is in its place": "vroom_assets.champion.publication._sync_folder",
+    "the bundle is in its place": "vroom_api.contract.store.LocalStore.read",
     "the pointer is about to move": "vroom_assets.champion.publication._point",
     "the pointer moved, the alias did not": "vroom_assets.tracking.Registry.set_alias",
 }

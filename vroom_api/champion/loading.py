@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from vroom_api.champion.freshness import ages
-from vroom_api.champion.schemas import HIGHEST_LEVEL, LOWEST_LEVEL, USUAL_LEVEL, answer_of, request_of
+from vroom_api.champion.schemas import answer_of, request_of
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import (
     Bundle,
@@ -19,13 +19,12 @@ from vroom_api.contract import (
     Manifest,
     Pointer,
     bundle_folder,
+    model,
     read_bundle,
     read_pointer,
 )
 from vroom_api.explanation.support import Limits, limits_of
 from vroom_api.record.prediction import Origin
-
-FEATURE_TOLERANCE = 1e-9  # absolute, for features that are zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +52,8 @@ class Champion:
 
 
 def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Score rows of inputs; the one door to the model.
-
-    Args:
-        rows: float64, shape (n, inputs), in the manifest's order.
-
-    Returns:
-        predictions, shape (n,), and features, shape (n, features).
-    """
-    predictions, features = champion.session.run(["prediction", "features"], {"inputs": rows})
-    return predictions, features
+    """Score rows of inputs; the one door to the model. Shapes are those of `contract.model.score`."""
+    return model.score(champion.session, rows)
 
 
 def row_of(champion: Champion, values: list[Any]) -> list[float]:
@@ -102,33 +93,24 @@ def load(forecast: str, root: Path | None = None) -> Champion | None:
             f"the pointer names version {pointer.version} of {forecast}"
         )
     try:
-        champion = prepare(bundle, pointer, root)
-        prove(champion, bundle)
+        return prepare(bundle, pointer, root)
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
-    return champion
 
 
 def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champion:
-    """Session, decoders and answer of a bundle.
+    """Session, decoders and answer of a bundle whose model was proved.
 
     Raises:
-        BundleError: the model does not load, or the manifest's inputs make no request, or its times are none.
+        BundleError: the model is not the one that was trained, or the manifest's inputs make no request, or its
+            times are none.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # what fails is told by the exception
-    try:
-        session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base of their own
-        raise BundleError(f"the model does not load: {error}") from error
     try:
         ages(bundle.manifest, datetime.now(UTC))
     except ValueError as error:  # else it would fail in every answer, and wherever all forecasts are listed
         raise BundleError(f"the manifest's times cannot be read: {error}") from error
     request = request_of(bundle.manifest)
+    session = model.prove(bundle)
     return Champion(
         manifest=bundle.manifest,
         manifest_sha256=pointer.manifest_sha256,
@@ -145,36 +127,3 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
         coded=codes_of(bundle.manifest),
         entities=Entities(bundle.manifest.forecast, root),
     )
-
-
-def prove(champion: Champion, bundle: Bundle) -> None:
-    """Score the golden rows and compare.
-
-    Raises:
-        BundleError: the model does not run or does not give the trained model's numbers.
-    """
-    golden, manifest = bundle.golden, champion.manifest
-    try:
-        rows = np.asarray(golden.inputs, dtype=np.float64)
-        expected_features = np.asarray(golden.features, dtype=np.float64)
-        if len(rows) == 0 or rows.shape != (len(rows), len(manifest.inputs)):
-            raise BundleError("there are no golden rows, or they do not have the manifest's inputs")
-        predictions, features = score(champion, rows)
-        # One row takes the same path as many: a graph with a fixed batch size is found here.
-        alone, _ = score(champion, rows[:1])
-        for level in (LOWEST_LEVEL, USUAL_LEVEL, HIGHEST_LEVEL):
-            low, high = manifest.calibration.interval(float(alone[0]), level)
-            if not low <= high or not math.isfinite(high - low):
-                raise BundleError("the calibration gives no interval for the first golden row")
-    except BundleError:
-        raise
-    except Exception as error:  # onnxruntime's and NumPy's errors have no common base
-        raise BundleError(f"the model does not score the golden rows: {error}") from error
-    if features.shape != expected_features.shape or not np.allclose(
-        features, expected_features, rtol=golden.tolerance, atol=FEATURE_TOLERANCE, equal_nan=True
-    ):
-        raise BundleError("the model's features differ from the golden rows")
-    if not golden.agrees(predictions.tolist()) or not golden.agrees(
-        [*alone.tolist(), *predictions[1:].tolist()]
-    ):
-        raise BundleError("the model's predictions differ from the golden rows")

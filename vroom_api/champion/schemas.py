@@ -7,11 +7,11 @@ import msgspec
 
 from vroom_api.champion.freshness import Verdict
 from vroom_api.contract import BundleError, InputField, Manifest
+from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL
 from vroom_api.explanation.reasons import Explanation
 from vroom_api.explanation.support import Outside
 from vroom_api.record.prediction import EntityId, Tags
 
-LOWEST_LEVEL, USUAL_LEVEL, HIGHEST_LEVEL = 0.5, 0.9, 0.99
 OPTIONS = ("level", "explain", "entity_id", "tags")  # of a request, beside its inputs
 EXACT_INTEGER = 2**53  # beyond it float64 skips integers
 
@@ -54,8 +54,8 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
     level = Annotated[
         float,
         msgspec.Meta(
-            ge=LOWEST_LEVEL,
-            le=HIGHEST_LEVEL,
+            ge=MIN_LEVEL,
+            le=MAX_LEVEL,
             description="confidence of the interval"
             if manifest.kind == "binary"
             else "probability that the interval holds the outcome",
@@ -81,7 +81,7 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
         "Request",
         [
             *fields,
-            ("level", level, USUAL_LEVEL),
+            ("level", level, DEFAULT_LEVEL),
             ("explain", explained, False),
             ("entity_id", entity | None, None),
             ("tags", tags | None, None),

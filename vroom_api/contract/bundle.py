@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from vroom_api.contract.manifest import FORMAT, Golden, Manifest
-from vroom_api.contract.struct import Record
+from vroom_api.contract.struct import ContractStruct
 
 MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
@@ -18,13 +18,19 @@ class BundleError(Exception):
     """A bundle or pointer that must not be served; the message says which file and why."""
 
 
-class Pointer(Record, frozen=True):
+class Pointer(ContractStruct, frozen=True):
     """Which version serves. `generation` grows by one with every publication and roll-back."""
 
     generation: int
     version: int
     manifest_sha256: str
     published_at: str
+
+
+class _Format(msgspec.Struct):
+    """What is read of a manifest first: the rest of another format may not be readable at all."""
+
+    format: int
 
 
 def home() -> Path:
@@ -66,12 +72,13 @@ def read_manifest(content: bytes, origin: str) -> Manifest:
         BundleError: not a manifest, or of another format.
     """
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        found = msgspec.json.decode(content, type=_Format).format
+        if found != FORMAT:
+            newer = "update it" if found > FORMAT else "train again"
+            raise BundleError(f"{origin}: format {found}, this service reads format {FORMAT}; {newer}")
+        return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(f"{origin}: not a manifest: {error}") from error
-    if manifest.format != FORMAT:
-        raise BundleError(f"{origin}: format {manifest.format}, this service reads format {FORMAT}")
-    return manifest
 
 
 class Bundle(msgspec.Struct, frozen=True):

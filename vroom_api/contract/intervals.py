@@ -4,10 +4,12 @@ import math
 from bisect import bisect_left, bisect_right
 from statistics import NormalDist
 
-from vroom_api.contract.struct import Record
+from vroom_api.contract.struct import ContractStruct
+
+MIN_LEVEL, DEFAULT_LEVEL, MAX_LEVEL = 0.5, 0.9, 0.99  # of an interval
 
 
-class Reliability(Record, frozen=True):
+class Reliability(ContractStruct, frozen=True):
     """How often out-of-fold probabilities came true, in bins; a value on an edge belongs above it.
 
     Its intervals hold the share of yes among predictions of the same bin (Wilson 1927,
@@ -32,7 +34,7 @@ class Reliability(Record, frozen=True):
         return max(min(low, prediction), 0.0), min(max(high, prediction), 1.0)
 
 
-class Calibration(Record, frozen=True):
+class Calibration(ContractStruct, frozen=True):
     """Prediction intervals from out-of-fold residuals, scaled by prediction ** power.
 
     ``quantiles[i]`` is the quantile of (target - prediction) / prediction ** power at
@@ -48,7 +50,7 @@ class Calibration(Record, frozen=True):
     reliability: Reliability | None = None  # of a probability, which has no residuals
 
     def interval(self, prediction: float, level: float) -> tuple[float, float]:
-        """The central interval at `level` (0.5-0.99) around one prediction.
+        """The central interval at `level` around one prediction.
 
         For integer targets the bounds are the outermost integers inside the continuous interval, which
         covers exactly what the continuous one covers; it is never empty.

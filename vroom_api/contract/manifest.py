@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from vroom_api.contract.intervals import Calibration
-from vroom_api.contract.struct import Record
+from vroom_api.contract.struct import ContractStruct
 
-FORMAT = 1
+FORMAT = 1  # of the bundle; goes up when an older reader would answer wrongly, which it then refuses to do
+MINOR = 0  # goes up with every field that an older reader may pass over
 
 
-class InputField(Record, frozen=True):
+class InputField(ContractStruct, frozen=True):
     """One raw attribute that a caller sends, with the range that the declaration allows
     and the range that training saw."""
 
@@ -49,7 +50,7 @@ class InputField(Record, frozen=True):
         return f"{told:.{digits}g}"
 
 
-class FeatureField(Record, frozen=True):
+class FeatureField(ContractStruct, frozen=True):
     """One feature: its SQL over the inputs, and how training saw it (for drift)."""
 
     name: str
@@ -62,7 +63,7 @@ class FeatureField(Record, frozen=True):
     seen_maximum: float | None = None
 
 
-class Recipe(Record, frozen=True):
+class Recipe(ContractStruct, frozen=True):
     """The candidate that was fitted: enough to fit it again."""
 
     name: str
@@ -71,7 +72,7 @@ class Recipe(Record, frozen=True):
     definition: dict  # the candidate as declared, members resolved
 
 
-class Lever(Record, frozen=True):
+class Lever(ContractStruct, frozen=True):
     """An input that its owner may set, and what a value of it is worth: input × prediction."""
 
     input: str
@@ -80,14 +81,14 @@ class Lever(Record, frozen=True):
     description: str
 
 
-class AgeLimits(Record, frozen=True):
+class AgeLimits(ContractStruct, frozen=True):
     """Ages in seconds from which on something is stale, and from which on expired."""
 
     stale_after_s: float
     expired_after_s: float
 
 
-class FreshnessPolicy(Record, frozen=True):
+class FreshnessPolicy(ContractStruct, frozen=True):
     """How old the model and the data may be; what has no limits is reported and not judged."""
 
     model: AgeLimits | None = None  # age since the training
@@ -95,7 +96,7 @@ class FreshnessPolicy(Record, frozen=True):
     expired: Literal["flag", "refuse"] = "flag"  # what becomes of an answer that has expired
 
 
-class Fallback(Record, frozen=True):
+class Fallback(ContractStruct, frozen=True):
     """What answers a row that leaves out any of some inputs: another recipe, in the same graph."""
 
     without: list[str]  # the inputs
@@ -105,10 +106,10 @@ class Fallback(Record, frozen=True):
     error: float  # out of fold, in the measure of the target's kind
 
 
-class Manifest(Record, frozen=True):
+class Manifest(ContractStruct, frozen=True):
     """What a version of a forecast is, what it means and where it comes from."""
 
-    format: int
+    format: int  # see FORMAT
     forecast: str
     title: str
     version: int  # of the model registered in MLflow
@@ -138,6 +139,7 @@ class Manifest(Record, frozen=True):
     advice: dict[str, Lever] = {}
     freshness: FreshnessPolicy = FreshnessPolicy()
     fallback: Fallback | None = None
+    minor: int = MINOR
     tags: list[str] = []  # what errors were told by in training, and predictions are recorded with
 
     @property
@@ -161,7 +163,7 @@ class Manifest(Record, frozen=True):
         return (self.fallback_of(row) or self).calibration
 
 
-class Golden(Record, frozen=True):
+class Golden(ContractStruct, frozen=True):
     """Rows with the outputs of the trained model, in the manifest's order of inputs and features."""
 
     inputs: list[list[float | None]]  # None: left out

@@ -3,5 +3,10 @@
 import msgspec
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the parts of a manifest."""
+class ContractStruct(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a file between training and service.
+
+    Readers pass over fields that they do not know, so a service of yesterday reads what the training of today
+    has added. What an older reader must not pass over, because it would answer wrongly without it, raises
+    `FORMAT` instead. That a file is undamaged is told by its digest, not by its fields.
+    """

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.schemas import HIGHEST_LEVEL, LOWEST_LEVEL, OPTIONS, bounds_of
+from vroom_api.champion.schemas import OPTIONS, bounds_of
 from vroom_api.contract import InputField, Manifest
+from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import LONGEST_TEXT, MOST_TAGS, Tags, fits
 
@@ -64,9 +65,9 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
         elif why := wrong(content[field.name], field):
             detail = f"{where}{field.name}: {_shown(content[field.name])} {why} {allowed}"
             found.append(Fault(field.name, detail, allowed, row))
-    level = content.get("level", LOWEST_LEVEL)
-    allowed = f"{LOWEST_LEVEL}..{HIGHEST_LEVEL}"
-    if not _is_number(level) or not LOWEST_LEVEL <= level <= HIGHEST_LEVEL:
+    level = content.get("level", MIN_LEVEL)
+    allowed = f"{MIN_LEVEL}..{MAX_LEVEL}"
+    if not _is_number(level) or not MIN_LEVEL <= level <= MAX_LEVEL:
         detail = f"{where}level: {_shown(level)} is not within {allowed}"
         found.append(Fault("level", detail, allowed, row))
     if not isinstance(explained := content.get("explain", False), bool):

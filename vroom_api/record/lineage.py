@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import onnxruntime
 import sqlalchemy as sa
 
 from vroom_api.contract import (
@@ -31,6 +32,7 @@ from vroom_api.contract import (
     read_pointer,
     sha256_of,
 )
+from vroom_api.contract.model import open_model, score
 from vroom_api.record.history import Filter, Recorded, page, pieces, prediction
 
 EVERYTHING = Filter()
@@ -84,24 +86,7 @@ class _Champion(msgspec.Struct, frozen=True):
     steps: list[Step]
     manifest: Manifest | None
     tolerance: float
-    scored: "_Scorer | None"
-
-
-class _Scorer:
-    """The model of a bundle, by way of the same runtime that serves it."""
-
-    def __init__(self, model: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-    def score(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, inputs) → predictions (rows,) and features (rows, features)."""
-        value, features = self._session.run(["prediction", "features"], {"inputs": inputs})
-        return value, features
+    session: onnxruntime.InferenceSession | None
 
 
 def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Lineage:
@@ -165,7 +150,7 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Pat
     problems: list[str] = []
     steps: list[Step] = []
     manifest: Manifest | None = None
-    scorer: _Scorer | None = None
+    session: onnxruntime.InferenceSession | None = None
     tolerance = 0.0
     content = _read(folder / MANIFEST, root, manifest_sha256, "the one that was recorded", problems)
     if content is not None:
@@ -182,8 +167,8 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Pat
         if model is not None and golden is not None:
             try:
                 tolerance = msgspec.json.decode(golden, type=Golden).tolerance
-                scorer = _Scorer(model)
-            except Exception as error:  # onnxruntime's errors have no common base of their own
+                session = open_model(model)
+            except (BundleError, msgspec.MsgspecError) as error:
                 problems.append(f"{_shown(folder, root)}: cannot be loaded: {error}")
     _check_pointer(forecast, version, manifest_sha256, root, problems)
     steps.append(
@@ -198,7 +183,7 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Pat
     if manifest is not None:
         steps += _training(manifest)
         steps += [_check_snapshot(forecast, root, *item) for item in sorted(manifest.snapshots.items())]
-    return _Champion(steps, manifest, tolerance, scorer)
+    return _Champion(steps, manifest, tolerance, session)
 
 
 def _check_pointer(
@@ -258,8 +243,8 @@ def _check_prediction(recorded: Recorded, champion: _Champion) -> Step:
 
 
 def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
-    manifest, scorer = champion.manifest, champion.scored
-    if manifest is None or scorer is None:
+    manifest, session = champion.manifest, champion.session
+    if manifest is None or session is None:
         yield "cannot be scored again without its champion"
         return
     if recorded.data_version != manifest.data_version:
@@ -272,7 +257,7 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
     except ValueError as error:
         yield f"an input is none of its champion's texts: {error}"
         return
-    value, features = scorer.score(inputs.reshape(1, -1))
+    value, features = score(session, inputs.reshape(1, -1))
     wanted = _numbers([recorded.features.get(field.name) for field in manifest.features])
     computed = np.where(np.isfinite(features[0]), features[0], np.nan)  # JSON has no infinity
     if set(recorded.features) != {field.name for field in manifest.features} or not np.allclose(

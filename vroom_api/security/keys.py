@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract import durable
 from vroom_api.contract.tables import exclusive, keys
 
 log = logging.getLogger(__name__)
@@ -134,13 +135,11 @@ def create_first_admin(database: sa.Engine, path: Path) -> bool:
         if connection.execute(sa.select(keys.c.id).limit(1)).first() is not None:
             return False
         key = create_key(database, FIRST_ADMIN, Role.ADMIN, connection=connection)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with (
+            durable.replaced(path) as beside,
+            open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
+        ):
             file.write(key + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     log.warning("first start with keys: the admin's key is in %s; keep it and delete the file", path)
     return True
 

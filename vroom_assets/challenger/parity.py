@@ -40,18 +40,14 @@ def parity(
         inputs: shape (rows, inputs). features: (rows, features). prediction: (rows,).
         known: places of the features to compare, None for all.
     """
-    import onnxruntime
+    from vroom_api.contract.model import open_model, score
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_model(model)
     worst = Parity(0.0, 0.0)
     compared = slice(None) if known is None else list(known)
     for start in range(0, len(inputs), CHUNK):
         rows = slice(start, start + CHUNK)
-        served, computed = session.run(
-            ["prediction", "features"], {"inputs": np.ascontiguousarray(inputs[rows], dtype=np.float64)}
-        )
+        served, computed = score(session, np.ascontiguousarray(inputs[rows], dtype=np.float64))
         scale = np.asarray(scales(prediction[rows].tolist()))
         worst = Parity(
             features=max(

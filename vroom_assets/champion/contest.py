@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from vroom_api.contract import Bundle, Manifest, Recipe, forecast_folder
+from vroom_api.contract import Bundle, Manifest, Recipe, durable, forecast_folder
 from vroom_assets.champion.comparison import Entrant, Verdict, compare, judge
 from vroom_assets.champion.gates import failed_gates
-from vroom_assets.durable import write_beside
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
 from vroom_assets.features.table import Dataset
@@ -54,7 +53,7 @@ class NoContest(Exception):
 
 def write_result(result: Result) -> None:
     """Keep the latest result where the champion asset finds it."""
-    write_beside(forecast_folder(result.forecast) / RESULT, msgspec.json.encode(result))
+    durable.replace(forecast_folder(result.forecast) / RESULT, msgspec.json.encode(result))
 
 
 def read_result(forecast: str) -> Result:
@@ -166,7 +165,7 @@ def on_unseen_rows(
 
     Nothing where its texts have other places than in the current data.
     """
-    import onnxruntime
+    from vroom_api.contract.model import open_model, score
 
     if any(field.values != spec.input_columns[field.name].values for field in champion.manifest.inputs):
         return {}
@@ -176,9 +175,9 @@ def on_unseen_rows(
     rows = ~np.isin(data.keys, seen)
     if not rows.any():
         return {}
-    session = onnxruntime.InferenceSession(champion.model, providers=["CPUExecutionProvider"])
     names = [field.name for field in champion.manifest.inputs]
-    (prediction,) = session.run(["prediction"], {"inputs": data.inputs.loc[rows, names].to_numpy()})
+    inputs = np.ascontiguousarray(data.inputs.loc[rows, names].to_numpy(), dtype=np.float64)
+    prediction, _ = score(open_model(champion.model), inputs)
     return {"rows": float(rows.sum())} | {
-        name: score(data.target[rows], prediction) for name, score in measures.metrics.items()
+        name: metric(data.target[rows], prediction) for name, metric in measures.metrics.items()
     }

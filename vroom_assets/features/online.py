@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vroom_api.contract import forecast_folder
+from vroom_api.contract import durable, forecast_folder
 from vroom_api.contract.entities import ENTITIES, SCHEMA
 from vroom_assets.features import examples
 from vroom_assets.features import table as feature_table
@@ -32,22 +29,15 @@ def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:
         DatasetError: the tables are not there, or the examples of now break their declaration.
     """
     path = forecast_folder(spec.name) / ENTITIES
-    beside = path.with_name(f".{uuid.uuid4().hex}.db")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with closing(sqlite3.connect(beside)) as file:
-            # Nobody sees the file before it is complete, so nothing has to be undone.
-            file.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
-            stored = [*spec.inputs, *spec.entity.tags]
-            file.executemany("insert into field values (?, ?)", list(enumerate(stored)))
-            for rows in _latest(connection, spec):
-                file.executemany("insert into entity values (?, ?, ?)", rows)
-            [(count,)] = file.execute("select count(*) from entity").fetchall()
-            file.commit()
-        _sync(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with durable.replaced(path) as beside, closing(sqlite3.connect(beside)) as file:
+        # Nobody sees the file before it is complete, so nothing has to be undone.
+        file.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
+        stored = [*spec.inputs, *spec.entity.tags]
+        file.executemany("insert into field values (?, ?)", list(enumerate(stored)))
+        for rows in _latest(connection, spec):
+            file.executemany("insert into entity values (?, ?, ?)", rows)
+        [(count,)] = file.execute("select count(*) from entity").fetchall()
+        file.commit()
     return count
 
 
@@ -79,11 +69,3 @@ def _rows(connection: DuckDBPyConnection, query: str) -> Iterator[list[tuple[str
     result: Any = connection.execute(query)
     while rows := result.fetchmany(CHUNK):
         yield [(entity_id, as_of, msgspec.json.encode(inputs)) for entity_id, as_of, *inputs in rows]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

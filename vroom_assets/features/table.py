@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vroom_api.contract import forecast_folder
+from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
 from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Column, ColumnType, ForecastSpec, Kind
@@ -254,12 +252,11 @@ def keys_of(connection: DuckDBPyConnection, forecast: str, data_version: str) ->
 def write_parquet(connection: DuckDBPyConnection, forecast: str, data_version: str) -> Path:
     """Publish the feature table of one data version as a file that any number of readers may open."""
     path = parquet_path(forecast, data_version)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid.uuid4().hex}.parquet")
-    connection.execute(
-        f"copy (from features order by entity_key) to '{beside}' (format parquet, compression zstd)"
-    )
-    os.replace(beside, path)
+    with durable.replaced(path) as beside:
+        target = str(beside).replace("'", "''")
+        connection.execute(
+            f"copy (from features order by entity_key) to '{target}' (format parquet, compression zstd)"
+        )
     return path
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from vroom_api.contract import durable
+
 CHUNK = 1 << 20
 RACY_SECONDS = 2.0  # a file changed this shortly before it was hashed may have changed once more unseen
 LEFTOVER_SECONDS = 86_400.0  # a copy that was begun this long ago belongs to a process that died
@@ -120,7 +122,7 @@ def snapshot(path: Path, folder: Path) -> Snapshot:
             if not (target.exists() and _sha256(target) == digest):
                 beside.chmod(0o444)
                 os.replace(beside, target)
-                _sync(folder)
+                durable.sync(folder)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
@@ -139,14 +141,6 @@ def _copy(path: Path, target: Path) -> str:
         copy.flush()
         os.fsync(copy.fileno())
     return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_leftovers(folder: Path) -> None:

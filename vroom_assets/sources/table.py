@@ -7,13 +7,12 @@ of it is a few statements over the whole file, so that millions of rows spill to
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vroom_api.contract import durable
 from vroom_assets.sources.lines import DELIMITER, NOTE, Text, Unreadable, readable
 from vroom_assets.sources.report import Finding, SourceRefused, SourceReport, sentence
 from vroom_assets.spec import Column, ColumnType, Source
@@ -83,21 +82,16 @@ def write_quarantine(connection: DuckDBPyConnection, name: str, path: Path) -> N
     if rows == 0:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid.uuid4().hex}")
     guarded = ", ".join(
         f"case when regexp_matches({text}, '^[=+@\\t-]') and try_cast({text} as double) is null "
         f"then '''' || {text} else {text} end as {text}"
         for text in ("value", "raw")
     )
-    try:
+    with durable.replaced(path) as beside:
         connection.execute(
             f"copy (select * replace ({guarded}) from quarantine where source = {_literal(name)} "
             f'order by line, "column") to {_literal(str(beside))} (format csv, header)'
         )
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Text) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from vroom_api.contract import durable
 from vroom_assets.ingestion.fastf1.laps import COLUMNS
 from vroom_assets.sources import observe
 
@@ -104,15 +104,8 @@ def _ids(keys: Sequence[tuple[str, ...]], known: dict[tuple[str, ...], str], tak
 
 def _replace(path: Path, text: bytes, expected: str) -> None:
     """Write beside and rename, if the content that is there is still the one that was read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+    with durable.replaced(path) as beside:
+        beside.write_bytes(text)
+        durable.sync(beside)
         if observe(path, None).sha256 != expected:
             raise FileChanged(f"{path} was written while laps were added to it; they are added again")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

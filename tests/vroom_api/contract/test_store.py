@@ -1,0 +1,95 @@
+"""Versions are put once, and of two publishers one wins."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.vroom_api.conftest import FORECAST, publish
+from vroom_api.contract import MANIFEST, BundleError, Pointer, bundle_folder, sha256_of
+from vroom_api.contract.store import LocalStore, PointerMoved
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, bytes]:
+    """A whole bundle."""
+    publish(tmp_path / "elsewhere", 1)
+    return {
+        path.name: path.read_bytes() for path in bundle_folder(FORECAST, 1, tmp_path / "elsewhere").iterdir()
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "home")
+
+
+def test_an_empty_store_has_nothing(store):
+    assert store.versions(FORECAST) == []
+    assert store.pointer(FORECAST) is None
+    with pytest.raises(BundleError, match="cannot be read"):
+        store.read(FORECAST, 1, "0" * 64)
+
+
+def test_what_is_put_is_read_and_stays_as_it_is(store, files, tmp_path):
+    digest = sha256_of(files[MANIFEST])
+    store.put(FORECAST, 1, files)
+    store.put(FORECAST, 1, {MANIFEST: b"something else"})
+    assert store.versions(FORECAST) == [1]
+    assert store.read(FORECAST, 1, digest).model == files["model.onnx"]
+    with pytest.raises(BundleError, match="SHA-256"):
+        store.read(FORECAST, 1, "0" * 64)
+
+
+def test_a_version_that_could_not_be_written_is_not_there(store, files, monkeypatch):
+    written: list[bytes] = []
+
+    def full(path: Path, content: bytes) -> int:
+        written.append(content)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        return len(content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("vroom_api.contract.durable.sync", lambda _: None)
+    with pytest.raises(OSError, match="No space left"):
+        store.put(FORECAST, 1, files)
+    assert store.versions(FORECAST) == []
+
+
+def test_what_a_dead_publisher_left_is_cleared_away(store, files, tmp_path):
+    left = tmp_path / "home" / FORECAST / "champions" / ".1-0123"
+    left.mkdir(parents=True)
+    store.put(FORECAST, 1, files)
+    assert not left.exists()
+
+
+def test_the_pointer_moves_for_who_knows_where_it_is(store):
+    first = store.point(FORECAST, 1, "a" * 64, 0)
+    assert (first.generation, first.version) == (1, 1)
+    with pytest.raises(PointerMoved, match="generation 1, this one was decided against 0"):
+        store.point(FORECAST, 2, "b" * 64, 0)
+    assert store.pointer(FORECAST) == first
+    assert store.point(FORECAST, 1, "a" * 64, 1) == first  # it serves already
+    assert store.point(FORECAST, 2, "b" * 64, 1).generation == 2
+
+
+def test_of_many_publishers_against_one_generation_one_wins(store):
+    won: list[Pointer] = []
+    lost: list[PointerMoved] = []
+    start = threading.Barrier(8)
+
+    def publisher(version: int) -> None:
+        start.wait()
+        try:
+            won.append(store.point(FORECAST, version, f"{version}" * 64, 0))
+        except PointerMoved as error:
+            lost.append(error)
+
+    threads = [threading.Thread(target=publisher, args=(version,)) for version in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 7)
+    assert store.pointer(FORECAST) == won[0]

@@ -1,0 +1,124 @@
+"""Where bundles are kept, and the one way to change what serves.
+
+A version is put once and never changed. The pointer is moved by whoever planned with its present generation:
+of two publishers one wins, and the other changes nothing.
+"""
+
+import fcntl
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from vroom_api.contract import durable
+from vroom_api.contract.bundle import (
+    POINTER,
+    Bundle,
+    Pointer,
+    bundle_folder,
+    forecast_folder,
+    read_bundle,
+    read_pointer,
+)
+
+
+class PointerMoved(Exception):
+    """Another version was published meanwhile; the pointer is as that publication left it."""
+
+
+class BundleStore(ABC):
+    """The versions and the pointer of every forecast."""
+
+    @abstractmethod
+    def versions(self, forecast: str) -> list[int]:
+        """The versions that were put, ascending."""
+
+    @abstractmethod
+    def pointer(self, forecast: str) -> Pointer | None:
+        """Which version serves, None where nothing was ever published.
+
+        Raises:
+            BundleError: what is there is no pointer.
+        """
+
+    @abstractmethod
+    def read(self, forecast: str, version: int, manifest_sha256: str) -> Bundle:
+        """A version, every byte of it checked.
+
+        Raises:
+            BundleError: it is not there, or damaged.
+        """
+
+    @abstractmethod
+    def put(self, forecast: str, version: int, files: dict[str, bytes]) -> None:
+        """Keep the files of a version, all of them or none; one that is kept already stays as it is."""
+
+    @abstractmethod
+    def point(self, forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:
+        """Let a version serve, if the pointer still has a generation (0: there is none).
+
+        Returns:
+            the pointer, unchanged where it names the version already.
+
+        Raises:
+            PointerMoved: it has another generation.
+        """
+
+
+class LocalStore(BundleStore):
+    """Bundles in folders below a home, which all who publish and serve share."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self._home = home
+
+    def versions(self, forecast: str) -> list[int]:
+        folder = forecast_folder(forecast, self._home) / "champions"
+        return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal())
+
+    def pointer(self, forecast: str) -> Pointer | None:
+        return read_pointer(forecast, self._home)
+
+    def read(self, forecast: str, version: int, manifest_sha256: str) -> Bundle:
+        return read_bundle(bundle_folder(forecast, version, self._home), manifest_sha256)
+
+    def put(self, forecast: str, version: int, files: dict[str, bytes]) -> None:
+        folder = bundle_folder(forecast, version, self._home)
+        with self._locked(forecast):
+            for abandoned in folder.parent.glob(
+                ".*"
+            ):  # of a publisher that died: nobody else writes here now
+                shutil.rmtree(abandoned, ignore_errors=True)
+            durable.place_folder(folder, files)
+
+    def point(self, forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:
+        with self._locked(forecast):
+            current = self.pointer(forecast)
+            present = current.generation if current else 0
+            if present != generation:
+                raise PointerMoved(
+                    f"{forecast}: another version was published meanwhile (generation {present}, "
+                    f"this one was decided against {generation}); run the contest again"
+                )
+            if current and (current.version, current.manifest_sha256) == (version, manifest_sha256):
+                return current
+            pointer = Pointer(
+                generation=generation + 1,
+                version=version,
+                manifest_sha256=manifest_sha256,
+                published_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            durable.replace(forecast_folder(forecast, self._home) / POINTER, msgspec.json.encode(pointer))
+            return pointer
+
+    @contextmanager
+    def _locked(self, forecast: str) -> Iterator[None]:
+        """One publisher at a time on this machine; the lock dies with its process."""
+        folder = forecast_folder(forecast, self._home)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".publish.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

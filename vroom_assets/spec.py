@@ -14,6 +14,8 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from vroom_api.contract import Kind
+
 NAME = r"^[a-z][a-z0-9_]*$"
 
 
@@ -126,12 +128,6 @@ class Entity(Declared):
         max_length=8,
         description="text columns that errors are told by, and predictions recorded with; no inputs",
     )
-
-
-class Kind(StrEnum):
-    COUNT = "count"
-    REGRESSION = "regression"
-    BINARY = "binary"
 
 
 class Target(Declared):
@@ -394,7 +390,7 @@ class ForecastSpec(Declared):
                     f"candidates.{name}.family: {candidate.family} is not for a {self.target.kind}; "
                     f"use one of {', '.join(sorted(fitting))}"
                 )
-            if candidate.calibration and self.target.kind is not Kind.BINARY:
+            if candidate.calibration and not self.target.kind.is_probability:
                 raise ValueError(f"candidates.{name}.calibration: it is for a binary target, leave it out")
         if self.gates.reference is not None:
             self._known("gates.reference", self.gates.reference, self.candidates)

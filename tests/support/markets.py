@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.tiny import Step, feature_field, input_field, manifest_of, model_of
 from tests.vroom_api.conftest import write
-from vroom_api.contract import Calibration, Golden, Lever, Manifest, Pointer, Reliability
+from vroom_api.contract import Calibration, Golden, Kind, Lever, Manifest, Pointer, Reliability
 
 MARKETS = "market_resolution"
 CATEGORIES = ["politics", "economy", "sports"]
@@ -91,7 +91,7 @@ def market_manifest(version: int, **given: Any) -> Manifest:
         "version": version,
         "entity": "market",
         "target": "resolved_yes",
-        "kind": "binary",
+        "kind": Kind.BINARY,
         "unit": "probability of yes",
         "horizon": "its resolution",
         "calibration": calibration,

@@ -36,23 +36,27 @@ from vroom_api.contract.bundle import (
 from vroom_api.contract.intervals import Calibration, Reliability
 from vroom_api.contract.manifest import (
     FORMAT,
+    MINOR,
     AgeLimits,
     Fallback,
     FeatureField,
     FreshnessPolicy,
     Golden,
     InputField,
+    Kind,
     Lever,
     Manifest,
     Recipe,
     scales,
 )
+from vroom_api.contract.scores import Scores
 
 __all__ = [
     "FORECAST_NAME",
     "FORMAT",
     "GOLDEN",
     "MANIFEST",
+    "MINOR",
     "MODEL",
     "POINTER",
     "AgeLimits",
@@ -64,11 +68,13 @@ __all__ = [
     "FreshnessPolicy",
     "Golden",
     "InputField",
+    "Kind",
     "Lever",
     "Manifest",
     "Pointer",
     "Recipe",
     "Reliability",
+    "Scores",
     "bundle_folder",
     "forecast_folder",
     "home",

@@ -2,13 +2,37 @@
 
 import math
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Literal
 
 from vroom_api.contract.intervals import Calibration
+from vroom_api.contract.scores import Scores
 from vroom_api.contract.struct import ContractStruct
 
 FORMAT = 1  # of the bundle; goes up when an older reader would answer wrongly, which it then refuses to do
-MINOR = 0  # goes up with every field that an older reader may pass over
+MINOR = 1  # goes up with every field that an older reader may pass over
+
+
+class Kind(StrEnum):
+    """What a target is, and what follows from that for its values, its intervals and its words."""
+
+    COUNT = "count"
+    REGRESSION = "regression"
+    BINARY = "binary"
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether what is forecast is the probability of a yes."""
+        return self is Kind.BINARY
+
+    @property
+    def is_integer(self) -> bool:
+        return self is Kind.COUNT
+
+    @property
+    def lowest(self) -> float | None:
+        """The least that a value can be; None where nothing is known."""
+        return None if self is Kind.REGRESSION else 0.0
 
 
 class InputField(ContractStruct, frozen=True):
@@ -115,14 +139,14 @@ class Manifest(ContractStruct, frozen=True):
     version: int  # of the model registered in MLflow
     entity: str
     target: str
-    kind: Literal["count", "regression", "binary"]
+    kind: Kind
     unit: str
     horizon: str
     inputs: list[InputField]
     features: list[FeatureField]
     recipe: Recipe
     calibration: Calibration
-    metrics: dict[str, float]  # nested and out-of-fold figures of the data the choice has not seen
+    metrics: dict[str, float]  # all figures, by name
     importances: dict[str, float]  # increase of the error when a feature is permuted, out of fold
     rows: int
     target_mean: float
@@ -139,7 +163,8 @@ class Manifest(ContractStruct, frozen=True):
     advice: dict[str, Lever] = {}
     freshness: FreshnessPolicy = FreshnessPolicy()
     fallback: Fallback | None = None
-    minor: int = MINOR
+    minor: int = 0  # see MINOR; 0 where nothing was added yet
+    scores: Scores | None = None  # the same figures as in `metrics`; None before they had a shape
     tags: list[str] = []  # what errors were told by in training, and predictions are recorded with
 
     @property

@@ -181,7 +181,7 @@ def sentence(manifest: Manifest, field: InputField, value: float, amount: float)
 
 
 def _effect(manifest: Manifest, amount: float) -> str:
-    if manifest.kind == "binary":
+    if manifest.kind.is_probability:
         return f"{100 * amount:+.2g} percentage points"
     digits = f"{amount:+.1f}" if abs(amount) >= 0.05 else f"{amount:+.1g}"
     return f"{digits} {manifest.unit}"

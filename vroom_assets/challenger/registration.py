@@ -9,9 +9,10 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from vroom_api.contract import FORMAT, Calibration, Manifest
+from vroom_api.contract import FORMAT, MINOR, Calibration, Manifest
 from vroom_assets import plots
 from vroom_assets.challenger.manifest import (
     background_rows,
@@ -29,10 +30,10 @@ from vroom_assets.features.expressions import Feature
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import ForecastSpec
 from vroom_assets.tracking import MANIFEST_TAG, tracking_uri
+from vroom_assets.training import summary
 from vroom_assets.training.metrics import MEASURES, Measures
 from vroom_assets.training.models import Fitted
 from vroom_assets.training.search import Search
-from vroom_assets.training.summary import error_by, summary
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 MLFLOW_TAG = 5_000  # characters that it may have
@@ -52,15 +53,14 @@ def register(
     """Log everything about the training, register the graph as a version and attach its bundle."""
     import onnx
 
-    metrics = summary(found, dataset.target, measures, spec.gates.reference)
-    metrics |= _train_figures(exported.fitted, dataset, measures)
-    metrics |= {f"coverage_{name}": value for name, value in calibration.coverage.items()}
     fallback = fallback_of(spec, found, dataset, measures, exported)
-    if fallback is not None:
-        metrics |= {f"fallback_{measures.error}": fallback.error}
-        metrics |= {
-            f"fallback_coverage_{name}": value for name, value in fallback.calibration.coverage.items()
-        }
+    scores = msgspec.structs.replace(
+        summary.scores(found, dataset.target, measures, spec.gates.reference, calibration.coverage),
+        train=_train_figures(exported.fitted, dataset, measures),
+        fallback_error=fallback.error if fallback else None,
+        fallback_coverage=fallback.calibration.coverage if fallback else {},
+    )
+    metrics = scores.flat()
     tracking.log_params(_parameters(spec, found, dataset))
     tracking.log_metrics(metrics | {f"importance_{n}": v for n, v in found.importances.items()})
     means = found.fold_metrics.groupby("candidate").mean(numeric_only=True)
@@ -79,7 +79,7 @@ def register(
         tracking.log_figure(canvas, f"plots/{name}.png")
     tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
     for name, values in dataset.tags.items():
-        parts = error_by(values, found, dataset.target, measures)
+        parts = summary.error_by(values, found, dataset.target, measures)
         tracking.log_text(parts.to_csv(index=False), f"error_by_{name}.csv")
         tracking.set_tag(f"vroom.{name}", ", ".join(sorted(parts["value"]))[:MLFLOW_TAG])
 
@@ -95,12 +95,13 @@ def register(
     registered = int(logged.registered_model_version)
     manifest = Manifest(
         format=FORMAT,
+        minor=MINOR,
         forecast=spec.name,
         title=spec.title,
         version=registered,
         entity=spec.entity.name,
         target=spec.target.name,
-        kind=spec.target.kind.value,
+        kind=spec.target.kind,
         unit=spec.target.unit,
         horizon=spec.target.horizon,
         inputs=input_fields(spec, dataset.inputs),
@@ -108,6 +109,7 @@ def register(
         recipe=recipe_of(found.chosen, spec.candidates, exported.fitted),
         calibration=calibration,
         metrics=metrics,
+        scores=scores,
         importances=found.importances,
         rows=len(dataset.target),
         target_mean=float(dataset.target.mean()),
@@ -146,7 +148,7 @@ def register(
 
 def _train_figures(fitted: Fitted, dataset: Dataset, measures: Measures) -> dict[str, float]:
     prediction = fitted.predict(dataset.features)
-    return {f"train_{name}": score(dataset.target, prediction) for name, score in measures.metrics.items()}
+    return {name: score(dataset.target, prediction) for name, score in measures.metrics.items()}
 
 
 def _parameters(spec: ForecastSpec, found: Search, dataset: Dataset) -> dict[str, Any]:

@@ -84,9 +84,7 @@ def hold(
     Args:
         suspended: versions that were rolled back; neither they nor their equals return by themselves.
     """
-    gates = failed_gates(
-        challenger.metrics, challenger.calibration.coverage, challenger.target_mean, spec.gates
-    )
+    gates = failed_gates(challenger.scores, challenger.target_mean, spec.gates)
     comparison: dict[str, float] = {}
     unseen: dict[str, float] = {}
     rolled_back = [

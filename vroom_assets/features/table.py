@@ -13,7 +13,7 @@ import pandas as pd
 from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
 from vroom_assets.features.expressions import Feature, parse, select_sql
-from vroom_assets.spec import Column, ColumnType, ForecastSpec, Kind
+from vroom_assets.spec import Column, ColumnType, ForecastSpec
 from vroom_assets.training.folds import Arrangement
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
         ).fetchall()
         if bad:
             raise DatasetError(f"{message} for {entity} {', '.join(str(row[0]) for row in bad)}")
-    if spec.target.kind is Kind.BINARY:
+    if spec.target.kind.is_probability:
         other = connection.execute(
             "select entity_key, target from computed where target not in (0, 1) limit 1"
         ).fetchall()

@@ -117,9 +117,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
                 context.run.run_id,
             )
             summary.write_search(connection, found, data)
-    failures = gates.failed_gates(
-        manifest.metrics, calibration.coverage, float(data.target.mean()), spec.gates
-    )
+    failures = gates.failed_gates(manifest.scores, manifest.target_mean, spec.gates)
     trained = spec.trained_version(data.snapshots)
     ledger.enter(
         forecast=spec.name,
@@ -142,8 +140,10 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
         asset_key=key(spec, "cv_metrics"),
         data_version=dg.DataVersion(trained),
         metadata={
-            "nested_" + measures.error: manifest.metrics[f"nested_{measures.error}"],
-            "nested_" + measures.select: manifest.metrics[f"nested_{measures.select}"],
+            **{
+                name: manifest.metrics[name]
+                for name in (f"nested_{measures.error}", f"nested_{measures.select}")
+            },
             "chosen": found.chosen,
             "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
             "candidates": dg.MetadataValue.md(means.sort_values(measures.select).round(4).to_markdown()),

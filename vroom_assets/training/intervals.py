@@ -22,7 +22,7 @@ def calibrate(
     Args:
         target, prediction, fold: shape (n,), predictions made without their own row.
     """
-    if measures.shares:
+    if measures.kind.is_probability:
         return _reliability(target, prediction)
     probabilities = np.linspace(0.005, 0.995, 199)
     covered = np.zeros(len(target), dtype=bool)
@@ -58,8 +58,8 @@ def _residuals(
         power=measures.power,
         probabilities=[round(float(p), 4) for p in probabilities],
         quantiles=np.quantile((target - prediction) / scale, probabilities).tolist(),
-        integer=measures.integer,
-        minimum=measures.minimum,
+        integer=measures.kind.is_integer,
+        minimum=measures.kind.lowest,
         coverage=coverage,
     )
 

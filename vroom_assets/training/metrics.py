@@ -83,38 +83,35 @@ def calibration_error(target: np.ndarray, prediction: np.ndarray, bins: int = 10
 class Measures:
     """What a kind of target is measured by. `select` chooses candidates, `row_loss` decides contests."""
 
+    kind: Kind
     metrics: Mapping[str, Metric]
     select: str
     error: str
     row_loss: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    integer: bool
-    minimum: float | None
     power: float  # of the prediction, with which residuals grow
     baselines: tuple[str, ...] = ("mean", "median")
     higher: tuple[str, ...] = ("r2", "auc")  # the metrics that are better when they are larger
-    shares: bool = False  # whether the prediction is a probability
 
 
-MEASURES = {
-    Kind.COUNT: Measures(
+_MEASURES = (
+    Measures(
+        kind=Kind.COUNT,
         metrics={"mae": mae, "poisson_deviance": poisson_deviance, "rmse": rmse, "r2": r2, "bias": bias},
         select="poisson_deviance",
         error="mae",
         row_loss=lambda target, prediction: np.abs(target - prediction),
-        integer=True,
-        minimum=0.0,
         power=0.75,  # over-dispersed counts
     ),
-    Kind.REGRESSION: Measures(
+    Measures(
+        kind=Kind.REGRESSION,
         metrics={"mae": mae, "median_error": median_error, "rmse": rmse, "r2": r2, "bias": bias},
         select="mae",
         error="mae",
         row_loss=lambda target, prediction: np.abs(target - prediction),
-        integer=False,
-        minimum=None,
         power=0.0,
     ),
-    Kind.BINARY: Measures(
+    Measures(
+        kind=Kind.BINARY,
         metrics={
             "brier": brier,
             "log_loss": log_loss,
@@ -125,10 +122,8 @@ MEASURES = {
         select="log_loss",
         error="brier",
         row_loss=lambda target, prediction: np.square(target - prediction),
-        integer=False,
-        minimum=0.0,
         power=0.0,
         baselines=("mean",),
-        shares=True,
     ),
-}
+)
+MEASURES = {measures.kind: measures for measures in _MEASURES}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vroom_api.contract import FeatureField
+from vroom_api.contract import FeatureField, Scores
 from vroom_assets.features.table import Dataset, note_origin
 from vroom_assets.training.metrics import Measures
 from vroom_assets.training.search import Search
@@ -69,36 +69,40 @@ def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) ->
     )
 
 
-def summary(
-    found: Search, target: np.ndarray, measures: Measures, reference: str | None = None
-) -> dict[str, float]:
-    """The figures that stand for a training: nested error, skill over the baselines, folds of the chosen.
+def scores(
+    found: Search,
+    target: np.ndarray,
+    measures: Measures,
+    reference: str | None = None,
+    coverage: dict[str, float] | None = None,
+) -> Scores:
+    """The figures that stand for a search.
 
     Args:
         reference: a candidate; how much larger than its error the nested error is, as a share of it.
+        coverage: of the calibration, at the 0.9 level.
     """
     mine = found.fold_metrics.query("candidate == @found.chosen")
     error, select = measures.error, measures.select
     seen = found.predicted
-    figures = {
-        f"nested_{name}": score(target[seen], found.nested[seen]) for name, score in measures.metrics.items()
-    }
-    figures |= {
-        f"cv_{metric}_{statistic}": float(getattr(mine[metric], statistic)())
-        for metric in measures.metrics
-        for statistic in ("mean", "std")
-    }
-    figures |= {
-        f"cv_{error}_fold_{number}": float(value) for number, value in enumerate(mine[error].to_numpy())
-    }
+    nested = {name: score(target[seen], found.nested[seen]) for name, score in measures.metrics.items()}
+    loss = None
     if reference is not None:
-        allowed = measures.metrics[error](target[seen], found.predictions(reference))
-        figures["loss_over_reference"] = figures[f"nested_{error}"] / allowed - 1.0
-    for name in measures.baselines:
-        theirs = found.fold_metrics.query("candidate == @name and repeat == 0")
-        for metric in (error, select):
-            figures[f"{name}_{metric}"] = float(theirs[metric].mean())
-            figures[f"skill_{metric}_over_{name}"] = (
-                1.0 - figures[f"nested_{metric}"] / figures[f"{name}_{metric}"]
-            )
-    return figures
+        loss = nested[error] / measures.metrics[error](target[seen], found.predictions(reference)) - 1.0
+    theirs = {
+        name: found.fold_metrics.query("candidate == @name and repeat == 0") for name in measures.baselines
+    }
+    return Scores(
+        error=error,
+        select=select,
+        nested=nested,
+        cv_mean={metric: float(mine[metric].mean()) for metric in measures.metrics},
+        cv_std={metric: float(mine[metric].std()) for metric in measures.metrics},
+        folds=mine[error].tolist(),
+        baselines={
+            name: {metric: float(folds[metric].mean()) for metric in (error, select)}
+            for name, folds in theirs.items()
+        },
+        coverage=coverage or {},
+        loss_over_reference=loss,
+    )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vroom_api.contract import AgeLimits, FreshnessPolicy, Lever
+from vroom_api.contract import AgeLimits, FreshnessPolicy, Kind, Lever
 from vroom_assets.challenger.manifest import (
     BACKGROUND_ROWS,
     background_rows,
@@ -47,7 +47,7 @@ def declared(**parts: Any) -> ForecastSpec:
         "inputs": ["seats", "text", "price"],
         "target": {
             "name": "bookings",
-            "kind": "count",
+            "kind": Kind.COUNT,
             "unit": "bookings",
             "horizon": "a year",
             "as_of": "vans.listed_at",

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vroom_assets.champion.comparison import Comparison, Entrant, Verdict, compare, corrected_t, judge
-from vroom_assets.champion.gates import failed_gates
-from vroom_assets.spec import Candidate, Contest, Family, Gates, Kind, Validation
+from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.metrics import MEASURES
 
 RULES = Contest()
@@ -94,31 +93,3 @@ def test_the_correction_never_makes_a_difference_look_surer(values, test_share):
     corrected, _ = corrected_t(differences, test_share)
     plain, _ = corrected_t(differences, 0.0)
     assert abs(corrected) <= abs(plain) + 1e-12
-
-
-GOOD = {
-    "nested_bias": 0.01,
-    "skill_mae_over_mean": 0.1,
-    "skill_mae_over_median": 0.1,
-    "skill_poisson_deviance_over_mean": 0.2,
-}
-COVERED = {"overall": 0.905, "lower_tercile": 0.95, "middle_tercile": 0.88, "upper_tercile": 0.87}
-
-
-def test_a_sound_challenger_passes_the_gates():
-    assert failed_gates(GOOD, COVERED, 6.4, Gates()) == []
-
-
-@pytest.mark.parametrize(
-    ("metrics", "coverage", "said"),
-    [
-        (GOOD, COVERED | {"overall": 0.87}, "0.870, not within 0.88-0.94"),
-        (GOOD, COVERED | {"overall": 0.95}, "0.950, not within"),
-        (GOOD, COVERED | {"upper_tercile": 0.83}, "upper tercile is 0.830"),
-        (GOOD | {"skill_mae_over_median": -0.01}, COVERED, "mae over median"),
-        (GOOD | {"nested_bias": -0.5}, COVERED, "mean error is 7.8%"),
-    ],
-)
-def test_each_gate_stops_a_challenger_and_says_why(metrics, coverage, said):
-    (failure,) = failed_gates(metrics, coverage, 6.4, Gates())
-    assert said in failure

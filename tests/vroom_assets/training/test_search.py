@@ -13,7 +13,7 @@ from vroom_assets.training.folds import Arrangement, TooFewRows, splits
 from vroom_assets.training.intervals import calibrate
 from vroom_assets.training.metrics import MEASURES, poisson_deviance
 from vroom_assets.training.search import choose, search
-from vroom_assets.training.summary import reference, summary
+from vroom_assets.training.summary import reference, scores
 
 COUNT = MEASURES[Kind.COUNT]
 VALIDATION = Validation(folds=3, repeats=2, inner_folds=2, seed=1)
@@ -174,11 +174,12 @@ def test_a_search_forward_in_time_is_judged_by_the_later_rows_alone(world):
     found = search(frame, target, CANDIDATES, HISTORY, COUNT, rows=arrangement)
     assert 0.4 * len(frame) < len(found.predicted) < 0.8 * len(frame)
     assert arrangement.times[found.predicted].min() >= np.sort(arrangement.times)[len(frame) // 4]
-    figures = summary(found, target, COUNT, reference="shallow")
-    assert figures["nested_mae"] == pytest.approx(
+    figures = scores(found, target, COUNT, reference="shallow")
+    assert figures.nested["mae"] == pytest.approx(
         np.abs(target[found.predicted] - found.nested[found.predicted]).mean()
     )
-    assert figures["loss_over_reference"] < 0
+    assert figures.loss_over_reference is not None
+    assert figures.loss_over_reference < 0
 
 
 def test_a_candidate_that_fails_in_a_fold_is_not_judged_by_the_others():

@@ -9,14 +9,12 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from vroom_api.contract import FORMAT, MINOR, Calibration, Manifest
-from vroom_assets import plots
+from vroom_api.contract import FORMAT, MINOR, Manifest
+from vroom_assets.challenger.experiment import Experiment
 from vroom_assets.challenger.manifest import (
     background_rows,
-    fallback_of,
     feature_fields,
     freshness_policy,
     golden_rows,
@@ -24,134 +22,121 @@ from vroom_assets.challenger.manifest import (
     levers,
     recipe_of,
 )
-from vroom_assets.challenger.parity import Exported
 from vroom_assets.champion import publication
-from vroom_assets.features.expressions import Feature
-from vroom_assets.features.table import Dataset
-from vroom_assets.spec import ForecastSpec
 from vroom_assets.tracking import MANIFEST_TAG, tracking_uri
-from vroom_assets.training import summary
-from vroom_assets.training.metrics import MEASURES, Measures
-from vroom_assets.training.models import Fitted
-from vroom_assets.training.search import Search
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 MLFLOW_TAG = 5_000  # characters that it may have
 
 
-def register(
-    tracking: Any,
-    spec: ForecastSpec,
-    definitions: list[Feature],
-    dataset: Dataset,
-    found: Search,
-    exported: Exported,
-    calibration: Calibration,
-    measures: Measures,
-    dagster_run_id: str,
-) -> Manifest:
-    """Log everything about the training, register the graph as a version and attach its bundle."""
-    import onnx
+def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Manifest:
+    """Log everything about a training, register its graph as a version and attach its bundle.
 
-    fallback = fallback_of(spec, found, dataset, measures, exported)
-    scores = msgspec.structs.replace(
-        summary.scores(found, dataset.target, measures, spec.gates.reference, calibration.coverage),
-        train=_train_figures(exported.fitted, dataset, measures),
-        fallback_error=fallback.error if fallback else None,
-        fallback_coverage=fallback.calibration.coverage if fallback else {},
-    )
-    metrics = scores.flat()
-    tracking.log_params(_parameters(spec, found, dataset))
-    tracking.log_metrics(metrics | {f"importance_{n}": v for n, v in found.importances.items()})
-    means = found.fold_metrics.groupby("candidate").mean(numeric_only=True)
-    for name, row in means.iterrows():
-        tracking.log_metrics(
-            {f"candidate.{name}.cv_{metric}": float(row[metric]) for metric in measures.metrics}
-        )
-    _log_dataset(tracking, spec, dataset)
-    for name, canvas in {
-        "candidates": plots.candidates(found.fold_metrics, measures.error, found.chosen),
-        "predicted_and_observed": plots.predicted_and_seen(
-            found.predictions(found.chosen), dataset.target[found.predicted], spec.target.unit
-        ),
-        "importances": plots.importances(found.importances, measures.error),
+    Args:
+        tracking: MLflow, with the run of the training active.
+    """
+    _log(experiment, tracking)
+    version = _log_model(experiment, tracking)
+    manifest = manifest_of(experiment, version, tracking.active_run().info.run_id, dagster_run_id)
+    spec = experiment.spec
+    golden = golden_rows(experiment.data, experiment.exported, experiment.features, spec.gates.parity)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        digest = publication.write(folder, manifest, experiment.exported.model, golden)
+        tracking.log_artifacts(str(folder), "bundle")
+    client = tracking.MlflowClient(tracking_uri())
+    for key, value in {
+        MANIFEST_TAG: digest,
+        "vroom.data_version": manifest.data_version,
+        "vroom.code_version": manifest.code_version,
+        "vroom.recipe": manifest.recipe.name,
+        "dagster_run_id": dagster_run_id,
     }.items():
-        tracking.log_figure(canvas, f"plots/{name}.png")
-    tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
-    for name, values in dataset.tags.items():
-        parts = summary.error_by(values, found, dataset.target, measures)
-        tracking.log_text(parts.to_csv(index=False), f"error_by_{name}.csv")
-        tracking.set_tag(f"vroom.{name}", ", ".join(sorted(parts["value"]))[:MLFLOW_TAG])
+        client.set_model_version_tag(spec.name, str(version), key, value)
+    client.set_registered_model_alias(spec.name, "challenger", str(version))
+    return manifest
 
-    logged = tracking.onnx.log_model(
-        onnx.load_model_from_string(exported.model),
-        name="model",
-        registered_model_name=spec.name,
-        onnx_execution_providers=["CPUExecutionProvider"],
-        signature=_signature(dataset, exported.fitted),
-        input_example={"inputs": dataset.inputs.head(3).to_numpy()},
-        pip_requirements=[f"onnxruntime=={installed('onnxruntime')}", f"numpy=={installed('numpy')}"],
-    )
-    registered = int(logged.registered_model_version)
-    manifest = Manifest(
+
+def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagster_run_id: str) -> Manifest:
+    """What the bundle says of itself; the digests of its files are added when they are written."""
+    spec, data, fitted = experiment.spec, experiment.data, experiment.exported.fitted
+    return Manifest(
         format=FORMAT,
         minor=MINOR,
         forecast=spec.name,
         title=spec.title,
-        version=registered,
+        version=version,
         entity=spec.entity.name,
         target=spec.target.name,
         kind=spec.target.kind,
         unit=spec.target.unit,
         horizon=spec.target.horizon,
-        inputs=input_fields(spec, dataset.inputs),
-        features=feature_fields(spec, definitions, dataset.features),
-        recipe=recipe_of(found.chosen, spec.candidates, exported.fitted),
-        calibration=calibration,
-        metrics=metrics,
-        scores=scores,
-        importances=found.importances,
-        rows=len(dataset.target),
-        target_mean=float(dataset.target.mean()),
-        data_version=dataset.data_version,
-        data_as_of=dataset.data_as_of,
-        snapshots=dataset.snapshots,
+        inputs=input_fields(spec, data.inputs),
+        features=feature_fields(spec, experiment.features, data.features),
+        recipe=recipe_of(experiment.search.chosen, spec.candidates, fitted),
+        calibration=experiment.calibration,
+        metrics=experiment.scores.flat(),
+        scores=experiment.scores,
+        importances=experiment.search.importances,
+        rows=len(data.target),
+        target_mean=float(data.target.mean()),
+        data_version=data.data_version,
+        data_as_of=data.data_as_of,
+        snapshots=data.snapshots,
         code_version=spec.fingerprint(),
         trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        mlflow_run_id=tracking.active_run().info.run_id,
+        mlflow_run_id=mlflow_run_id,
         dagster_run_id=dagster_run_id,
         libraries={"python": platform.python_version()} | {name: installed(name) for name in LIBRARIES},
         files={},
-        background=background_rows(dataset, exported.fitted, spec.validation.seed),
+        background=background_rows(data, fitted, spec.validation.seed),
         advice=levers(spec),
         freshness=freshness_policy(spec),
-        fallback=fallback,
+        fallback=experiment.fallback,
         tags=spec.entity.tags,
     )
-    golden = golden_rows(dataset, exported, definitions, spec.gates.parity)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "bundle"
-        digest = publication.write(folder, manifest, exported.model, golden)
-        tracking.log_artifacts(str(folder), "bundle")
-    client = tracking.MlflowClient(tracking_uri())
-    for key, value in {
-        MANIFEST_TAG: digest,
-        "vroom.data_version": dataset.data_version,
-        "vroom.code_version": spec.fingerprint(),
-        "vroom.recipe": found.chosen,
-        "dagster_run_id": dagster_run_id,
-    }.items():
-        client.set_model_version_tag(spec.name, str(registered), key, value)
-    client.set_registered_model_alias(spec.name, "challenger", str(registered))
-    return manifest
 
 
-def _train_figures(fitted: Fitted, dataset: Dataset, measures: Measures) -> dict[str, float]:
-    prediction = fitted.predict(dataset.features)
-    return {name: score(dataset.target, prediction) for name, score in measures.metrics.items()}
+def _log(experiment: Experiment, tracking: Any) -> None:
+    """Parameters, metrics, plots and tables of the run."""
+    found, measures = experiment.search, experiment.measures
+    tracking.log_params(_parameters(experiment))
+    tracking.log_metrics(
+        experiment.scores.flat()
+        | {f"importance_{name}": value for name, value in found.importances.items()}
+        | {
+            f"candidate.{name}.cv_{metric}": float(row[metric])
+            for name, row in experiment.fold_means.iterrows()
+            for metric in measures.metrics
+        }
+    )
+    _log_dataset(experiment, tracking)
+    for name, canvas in experiment.figures.items():
+        tracking.log_figure(canvas, f"plots/{name}.png")
+    tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
+    for name, parts in experiment.errors_by_tag.items():
+        tracking.log_text(parts.to_csv(index=False), f"error_by_{name}.csv")
+        tracking.set_tag(f"vroom.{name}", ", ".join(sorted(parts["value"]))[:MLFLOW_TAG])
 
 
-def _parameters(spec: ForecastSpec, found: Search, dataset: Dataset) -> dict[str, Any]:
+def _log_model(experiment: Experiment, tracking: Any) -> int:
+    """Register the graph, and return the number of its version."""
+    import onnx
+
+    logged = tracking.onnx.log_model(
+        onnx.load_model_from_string(experiment.exported.model),
+        name="model",
+        registered_model_name=experiment.spec.name,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        signature=_signature(experiment),
+        input_example={"inputs": experiment.data.inputs.head(3).to_numpy()},
+        pip_requirements=[f"onnxruntime=={installed('onnxruntime')}", f"numpy=={installed('numpy')}"],
+    )
+    return int(logged.registered_model_version)
+
+
+def _parameters(experiment: Experiment) -> dict[str, Any]:
+    spec, found, data = experiment.spec, experiment.search, experiment.data
     chosen = spec.candidates[found.chosen]
     validation = {f"validation.{name}": value for name, value in spec.validation.model_dump().items()}
     own = {
@@ -164,36 +149,40 @@ def _parameters(spec: ForecastSpec, found: Search, dataset: Dataset) -> dict[str
             "candidate": found.chosen,
             "family": chosen.family.value,
             "candidates": ", ".join(spec.candidates),
-            "baselines": ", ".join(MEASURES[spec.target.kind].baselines),
+            "baselines": ", ".join(experiment.measures.baselines),
             "nested_choices": ", ".join(found.nested_choices),
-            "rows": len(dataset.target),
-            "features": ", ".join(dataset.features.columns),
+            "rows": len(data.target),
+            "features": ", ".join(data.features.columns),
         }
         | validation
         | own
     )
 
 
-def _log_dataset(tracking: Any, spec: ForecastSpec, dataset: Dataset) -> None:
-    frame = dataset.features.assign(**{spec.target.name: dataset.target})
+def _log_dataset(experiment: Experiment, tracking: Any) -> None:
+    spec, data = experiment.spec, experiment.data
     tracking.log_input(
         tracking.data.from_pandas(
-            frame, name=f"{spec.name}_features", targets=spec.target.name, digest=dataset.data_version[:36]
+            data.features.assign(**{spec.target.name: data.target}),
+            name=f"{spec.name}_features",
+            targets=spec.target.name,
+            digest=data.data_version[:36],
         ),
         context="training",
     )
 
 
-def _signature(dataset: Dataset, fitted: Fitted) -> Any:
+def _signature(experiment: Experiment) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
+    inputs, features = experiment.data.inputs.shape[1], experiment.data.features.shape[1]
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("float64"), (-1, dataset.inputs.shape[1]), "inputs")]),
+        inputs=Schema([TensorSpec(np.dtype("float64"), (-1, inputs), "inputs")]),
         outputs=Schema(
             [
                 TensorSpec(np.dtype("float64"), (-1,), "prediction"),
-                TensorSpec(np.dtype("float64"), (-1, dataset.features.shape[1]), "features"),
+                TensorSpec(np.dtype("float64"), (-1, features), "features"),
             ]
         ),
     )

@@ -1,13 +1,20 @@
 """The search of the candidates and the challenger that won it."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from vroom_api.contract import Manifest
 from vroom_assets.forecast.champion_assets import RETRY
 from vroom_assets.forecast.names import CHALLENGER, common, key
 from vroom_assets.spec import ForecastSpec
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from vroom_assets.challenger.experiment import Experiment
+    from vroom_assets.features.table import Dataset
 
 
 def training_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
@@ -58,22 +65,13 @@ def training_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
 
 def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any]:
     """Search, fit, prove, register: the body of the two training assets."""
-    from vroom_assets import plots
-    from vroom_assets.challenger import parity, registration
-    from vroom_assets.champion import gates
-    from vroom_assets.features import table as feature_table
-    from vroom_assets.training import intervals, search, summary
-    from vroom_assets.training.folds import TooFewRows
-    from vroom_assets.training.metrics import MEASURES
+    from vroom_assets.challenger import registration
+    from vroom_assets.champion.gates import failed_gates
+    from vroom_assets.training import summary
 
-    measures = MEASURES[spec.target.kind]
     warehouse, ledger = context.resources.warehouse, context.resources.ledger
     with warehouse.connect(spec.name) as connection:
-        try:
-            data = feature_table.read(connection, spec)
-        except feature_table.DatasetError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        features = feature_table.definitions(spec)
+        data = _features(connection, spec)
         tags = {
             "vroom.forecast": spec.name,
             "vroom.data_version": data.data_version,
@@ -81,53 +79,19 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
             "vroom.attempt": str(context.retry_number + 1),
         }
         with context.resources.mlflow.run(spec.name, tags) as tracking:
-            exports, refused = parity.exportable(spec, features, data)
-            for name, reason in refused.items():
-                context.log.warning(f"candidate {name} may not compete: {reason}")
-            if not exports:
-                raise dg.Failure(description=f"no candidate can be exported: {refused}", allow_retries=False)
-            if spec.fallback is not None and spec.fallback.candidate in refused:
-                raise dg.Failure(
-                    description=f"the fallback cannot be exported: {refused[spec.fallback.candidate]}",
-                    allow_retries=False,
-                )
-            competing = {name: spec.candidates[name] for name in spec.candidates if name in exports}
-            try:
-                found = search.search(
-                    data.features,
-                    data.target,
-                    competing,
-                    spec.validation,
-                    measures,
-                    context.log.info,
-                    data.arrangement,
-                )
-            except TooFewRows as error:
-                raise dg.Failure(description=str(error), allow_retries=False) from error
-            calibration = intervals.calibration_of(found, found.chosen, data.target, measures)
-            manifest = registration.register(
-                tracking,
-                spec,
-                features,
-                data,
-                found,
-                exports[found.chosen],
-                calibration,
-                measures,
-                context.run.run_id,
-            )
-            summary.write_search(connection, found, data)
-    failures = gates.failed_gates(manifest.scores, manifest.target_mean, spec.gates)
-    trained = spec.trained_version(data.snapshots)
+            experiment, refused = _search(context, spec, data)
+            manifest = registration.register(experiment, tracking, context.run.run_id)
+            summary.write_search(connection, experiment.search, data)
+    failures = failed_gates(manifest.scores, manifest.target_mean, spec.gates)
     ledger.enter(
         forecast=spec.name,
         actor=f"job {context.job_name}",
         event="training",
         decision="registered",
-        reason=f"{found.chosen} won the search and is version {manifest.version}",
+        reason=f"{manifest.recipe.name} won the search and is version {manifest.version}",
         evidence={
             "version": manifest.version,
-            "candidate": found.chosen,
+            "candidate": manifest.recipe.name,
             "data_version": data.data_version,
             "mlflow_run": manifest.mlflow_run_id,
             "failed_gates": failures,
@@ -135,32 +99,11 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
         },
         run_id=context.run.run_id,
     )
-    means = found.fold_metrics.groupby("candidate").mean(numeric_only=True).drop(columns=["repeat", "fold"])
+    trained = spec.trained_version(data.snapshots)
     yield dg.MaterializeResult(
         asset_key=key(spec, "cv_metrics"),
         data_version=dg.DataVersion(trained),
-        metadata={
-            **{
-                name: manifest.metrics[name]
-                for name in (f"nested_{measures.error}", f"nested_{measures.select}")
-            },
-            "chosen": found.chosen,
-            "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
-            "candidates": dg.MetadataValue.md(means.sort_values(measures.select).round(4).to_markdown()),
-            "not_exportable": dg.MetadataValue.json(refused),
-            "plot": dg.MetadataValue.md(
-                plots.markdown(
-                    plots.candidates(found.fold_metrics, measures.error, found.chosen), "candidates"
-                )
-            ),
-            **{f"{name}_{measures.error}": float(row[measures.error]) for name, row in means.iterrows()},
-            **{
-                f"error_by_{name}": dg.MetadataValue.md(
-                    summary.error_by(values, found, data.target, measures).round(4).to_markdown(index=False)
-                )
-                for name, values in data.tags.items()
-            },
-        },
+        metadata=_search_metadata(experiment, refused),
     )
     yield dg.AssetCheckResult(
         asset_key=key(spec, CHALLENGER),
@@ -168,27 +111,94 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
         passed=not failures,
         severity=dg.AssetCheckSeverity.ERROR,
         description="; ".join(failures) or "all gates passed",
-        metadata={f"coverage_{name}": value for name, value in calibration.coverage.items()},
+        metadata={f"coverage_{name}": value for name, value in experiment.calibration.coverage.items()},
     )
     yield dg.MaterializeResult(
         asset_key=key(spec, CHALLENGER),
         data_version=dg.DataVersion(trained),
-        metadata={
-            "version": manifest.version,
-            "candidate": found.chosen,
-            "trained_version": trained,
-            "mlflow_run": manifest.mlflow_run_id,
-            **{name: value for name, value in manifest.metrics.items() if "fold_" not in name},
-            "importances": dg.MetadataValue.md(
-                plots.markdown(plots.importances(found.importances, measures.error), "importances")
-            ),
-            "predicted_and_observed": dg.MetadataValue.md(
-                plots.markdown(
-                    plots.predicted_and_seen(
-                        found.predictions(found.chosen), data.target[found.predicted], spec.target.unit
-                    ),
-                    "predicted and observed",
-                )
-            ),
-        },
+        metadata=_challenger_metadata(experiment, manifest) | {"trained_version": trained},
     )
+
+
+def _features(connection: "DuckDBPyConnection", spec: ForecastSpec) -> "Dataset":
+    from vroom_assets.features import table
+
+    try:
+        return table.read(connection, spec)
+    except table.DatasetError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _search(
+    context: dg.AssetExecutionContext, spec: ForecastSpec, data: "Dataset"
+) -> tuple["Experiment", dict[str, str]]:
+    """The search among the candidates that can be served, and why others cannot."""
+    from vroom_assets.challenger import parity
+    from vroom_assets.challenger.experiment import Experiment
+    from vroom_assets.features import table
+    from vroom_assets.training.folds import TooFewRows
+    from vroom_assets.training.metrics import MEASURES
+    from vroom_assets.training.search import search
+
+    features = table.definitions(spec)
+    exports, refused = parity.exportable(spec, features, data)
+    for name, reason in refused.items():
+        context.log.warning(f"candidate {name} may not compete: {reason}")
+    if not exports:
+        raise dg.Failure(description=f"no candidate can be exported: {refused}", allow_retries=False)
+    if spec.fallback is not None and spec.fallback.candidate in refused:
+        raise dg.Failure(
+            description=f"the fallback cannot be exported: {refused[spec.fallback.candidate]}",
+            allow_retries=False,
+        )
+    competing = {name: candidate for name, candidate in spec.candidates.items() if name in exports}
+    measures = MEASURES[spec.target.kind]
+    try:
+        found = search(
+            data.features,
+            data.target,
+            competing,
+            spec.validation,
+            measures,
+            context.log.info,
+            data.arrangement,
+        )
+    except TooFewRows as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    return Experiment(spec, data, features, found, exports[found.chosen]), refused
+
+
+def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[str, Any]:
+    from vroom_assets import plots
+
+    found, measures, scores = experiment.search, experiment.measures, experiment.scores
+    means = experiment.fold_means
+    return {
+        **{f"nested_{name}": scores.nested[name] for name in (measures.error, measures.select)},
+        "chosen": found.chosen,
+        "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
+        "candidates": dg.MetadataValue.md(means.round(4).to_markdown()),
+        "not_exportable": dg.MetadataValue.json(refused),
+        "plot": dg.MetadataValue.md(plots.markdown(experiment.figures["candidates"], "candidates")),
+        **{f"{name}_{measures.error}": float(row[measures.error]) for name, row in means.iterrows()},
+        **{
+            f"error_by_{name}": dg.MetadataValue.md(parts.round(4).to_markdown(index=False))
+            for name, parts in experiment.errors_by_tag.items()
+        },
+    }
+
+
+def _challenger_metadata(experiment: "Experiment", manifest: Manifest) -> dict[str, Any]:
+    from vroom_assets import plots
+
+    figures = experiment.figures
+    return {
+        "version": manifest.version,
+        "candidate": manifest.recipe.name,
+        "mlflow_run": manifest.mlflow_run_id,
+        **{name: value for name, value in manifest.metrics.items() if "fold_" not in name},
+        "importances": dg.MetadataValue.md(plots.markdown(figures["importances"], "importances")),
+        "predicted_and_observed": dg.MetadataValue.md(
+            plots.markdown(figures["predicted_and_observed"], "predicted and observed")
+        ),
+    }

@@ -89,7 +89,7 @@ def search(
     rows = rows or Arrangement(len(frame))
     everyone = dict(candidates) | {name: BASELINES[name] for name in measures.baselines}
     outer = outer_splits(rows, validation)
-    metric_rows: list[dict] = []
+    scores: list[pd.DataFrame] = []
     predictions: list[pd.DataFrame] = []
     fold_models: list[tuple[Split, dict[str, Fitted]]] = []
 
@@ -97,31 +97,14 @@ def search(
         return split, fit_split(everyone, frame, target, split, validation, rows)
 
     for done, (split, models) in enumerate(one_by_one(fit_outer, outer), 1):
-        for name, model in models.items():
-            prediction = model.predict(frame.iloc[split.test])
-            metric_rows.append(
-                {"candidate": name, "repeat": split.repeat, "fold": split.fold}
-                | {
-                    metric: score(target[split.test], prediction)
-                    for metric, score in measures.metrics.items()
-                }
-            )
-            predictions.append(
-                pd.DataFrame(
-                    {
-                        "candidate": name,
-                        "repeat": split.repeat,
-                        "fold": split.fold,
-                        "row": split.test,
-                        "prediction": prediction,
-                    }
-                )
-            )
+        predicted, scored = score_split(models, frame, target, split, measures)
+        predictions.append(predicted)
+        scores.append(scored)
         if split.repeat == 0:
             fold_models.append((split, models))
         progress(f"outer fold {done} of {len(outer)}: {len(everyone)} candidates scored")
 
-    fold_metrics = pd.DataFrame(metric_rows)
+    fold_metrics = pd.concat(scores, ignore_index=True)
     chosen = choose(fold_metrics, list(candidates), measures.select)
 
     nested = np.full(len(frame), np.nan)
@@ -158,6 +141,22 @@ def fit_split(
     """Every candidate, fitted on the training rows of a split."""
     groups = None if rows.groups is None else rows.groups[split.train]
     return fit_all(candidates, frame.iloc[split.train], target[split.train], validation.seed, groups)
+
+
+def score_split(
+    models: Mapping[str, Fitted], frame: pd.DataFrame, target: np.ndarray, split: Split, measures: Measures
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions of every model for the test rows of a split, and their metrics: rows of `Search`'s tables."""
+    predictions, scores = [], []
+    for name, model in models.items():
+        where = {"candidate": name, "repeat": split.repeat, "fold": split.fold}
+        prediction = model.predict(frame.iloc[split.test])
+        predictions.append(pd.DataFrame(where | {"row": split.test, "prediction": prediction}))
+        metrics = {
+            metric: score(target[split.test], prediction) for metric, score in measures.metrics.items()
+        }
+        scores.append(where | metrics)
+    return pd.concat(predictions, ignore_index=True), pd.DataFrame(scores)
 
 
 def choose(fold_metrics: pd.DataFrame, names: list[str], metric: str) -> str:

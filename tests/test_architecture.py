@@ -1,0 +1,112 @@
+"""The plan of the house, held by its imports. docs/architecture.md tells it in words."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import ROOT
+
+PACKAGES = ("vroom_api", "vroom_assets")
+LONGEST = 60  # lines of a function; a longer one says why in its docstring, by this word
+REASON = "Long:"
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Every module of a package, by its dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+ALL = {name: path for package in PACKAGES for name, path in modules(package).items()}
+
+
+def imports(path: Path, *, at_start: bool = False) -> Iterator[str]:
+    """What a module imports, in whatever place, or only what is imported with it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if at_start else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in ALL else node.module
+
+
+def belongs(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def offences(rooms: tuple[str, ...], *forbidden: str, but: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{name} imports {found}"
+        for name, path in ALL.items()
+        if belongs(name, *rooms)
+        for found in imports(path)
+        if belongs(found, *forbidden) and not belongs(found, *but)
+    ]
+
+
+def test_the_service_knows_nothing_of_the_training():
+    assert offences(("vroom_api",), "vroom_assets", "dagster", "mlflow", "sklearn", "duckdb") == []
+
+
+def test_the_training_knows_the_contract_and_nothing_else_of_the_service():
+    assert offences(("vroom_assets",), "vroom_api", but=("vroom_api.contract",)) == []
+
+
+def test_the_contract_stands_alone():
+    assert offences(("vroom_api.contract",), "vroom_api", but=("vroom_api.contract",)) == []
+
+
+def test_what_is_computed_knows_nothing_of_dagster():
+    rooms = ("sources", "features", "training", "challenger", "champion")
+    assert offences(tuple(f"vroom_assets.{room}" for room in rooms), "dagster") == []
+
+
+def test_what_is_answered_knows_nothing_of_http():
+    rooms = ("predictions", "record", "champion", "explanation", "contract")
+    assert offences(tuple(f"vroom_api.{room}" for room in rooms), "litestar") == []
+
+
+def test_explanations_read_the_contract_only():
+    assert (
+        offences(("vroom_api.explanation",), "vroom_api", but=("vroom_api.contract", "vroom_api.explanation"))
+        == []
+    )
+
+
+def test_no_module_is_imported_by_what_it_imports():
+    needs = {
+        name: {found for found in imports(path, at_start=True) if found in ALL} for name, path in ALL.items()
+    }
+    free: set[str] = set()
+    while ready := {name for name, needed in needs.items() if name not in free and needed <= free}:
+        free |= ready
+    assert sorted(set(needs) - free) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_tests_mirror_the_package(package):
+    """A test stands where the module that it is about stands, under the name of that module or of its folder."""
+    for test in sorted((ROOT / "tests" / package).rglob("test_*.py")):
+        name = test.stem.removeprefix("test_")
+        beside = ROOT / test.parent.relative_to(ROOT / "tests")
+        assert beside.is_dir(), f"{test.relative_to(ROOT)}: there is no folder {beside.relative_to(ROOT)}"
+        known = {path.stem.strip("_") for path in beside.glob("*.py")} | {"init"}
+        assert name in known, f"{test.relative_to(ROOT)}: there is no module {name}"
+
+
+def test_a_function_fits_a_screen_or_says_why_it_does_not():
+    long = []
+    for module, path in ALL.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > LONGEST and REASON not in (ast.get_docstring(node) or ""):
+                long.append(f"{module}.{node.name}: {lines} lines")
+    assert long == []

@@ -1,0 +1,95 @@
+"""One training, whole: what was declared, what it ran on, what it found, and what is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+import pandas as pd
+
+from vroom_api.contract import Calibration, Fallback, Scores
+from vroom_assets import plots
+from vroom_assets.challenger.manifest import fallback_of
+from vroom_assets.challenger.parity import Exported
+from vroom_assets.features.expressions import Feature
+from vroom_assets.features.table import Dataset
+from vroom_assets.spec import ForecastSpec
+from vroom_assets.training import summary
+from vroom_assets.training.intervals import calibration_of
+from vroom_assets.training.metrics import MEASURES, Measures
+from vroom_assets.training.search import Search
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A search with its inputs, and the graph of the candidate that won it.
+
+    What MLflow, the manifest and the assets' pages show of it is computed once, when it is first asked for.
+    """
+
+    spec: ForecastSpec
+    data: Dataset
+    features: list[Feature]
+    search: Search
+    exported: Exported
+
+    @property
+    def measures(self) -> Measures:
+        return MEASURES[self.spec.target.kind]
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        return calibration_of(self.search, self.search.chosen, self.data.target, self.measures)
+
+    @cached_property
+    def fallback(self) -> Fallback | None:
+        return fallback_of(self.spec, self.search, self.data, self.measures, self.exported)
+
+    @cached_property
+    def scores(self) -> Scores:
+        fallback = self.fallback
+        prediction = self.exported.fitted.predict(self.data.features)
+        return msgspec.structs.replace(
+            summary.scores(
+                self.search,
+                self.data.target,
+                self.measures,
+                self.spec.gates.reference,
+                self.calibration.coverage,
+            ),
+            train={
+                name: metric(self.data.target, prediction) for name, metric in self.measures.metrics.items()
+            },
+            fallback_error=fallback.error if fallback else None,
+            fallback_coverage=fallback.calibration.coverage if fallback else {},
+        )
+
+    @cached_property
+    def fold_means(self) -> pd.DataFrame:
+        """Metrics of every candidate and baseline, averaged over the folds; the best first."""
+        means = self.search.fold_metrics.groupby("candidate").mean(numeric_only=True)
+        return means.drop(columns=["repeat", "fold"]).sort_values(self.measures.select)
+
+    @cached_property
+    def errors_by_tag(self) -> dict[str, pd.DataFrame]:
+        """By tag: the nested error of the rows of each of its values."""
+        return {
+            str(name): summary.error_by(values, self.search, self.data.target, self.measures)
+            for name, values in self.data.tags.items()
+        }
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        found, error = self.search, self.measures.error
+        return {
+            "candidates": plots.candidates(found.fold_metrics, error, found.chosen),
+            "predicted_and_observed": plots.predicted_and_seen(
+                found.predictions(found.chosen), self.data.target[found.predicted], self.spec.target.unit
+            ),
+            "importances": plots.importances(found.importances, error),
+        }

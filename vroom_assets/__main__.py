@@ -17,7 +17,6 @@ import shlex
 import sys
 import textwrap
 
-from vroom_assets.resources import data_folder
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, forecast, prepare_home, start
 
 
@@ -52,6 +51,7 @@ def materialize() -> int:
 def check(names: list[str]) -> int:
     """Say of each declaration whether it is sound, and return 1 if one is not."""
     from vroom_assets import declaration
+    from vroom_assets.resources import data_folder
 
     folders = [declaration.defs_folder() / name for name in names] or declaration.folders()
     if not folders:

@@ -1,12 +1,17 @@
-"""How the supervisor chooses ports, before anything is started."""
+"""How the supervisor chooses ports and prepares the home, before anything is started."""
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from unittest import mock
 
+import dagster as dg
 import pytest
 
-from vroom_assets.supervisor import PORTS_TRIED, CannotStart, port_of
+from tests.support.project import ROOT
+from vroom_assets.supervisor import PORTS_TRIED, CannotStart, elsewhere, port_of, prepare_home
 
 SETTING = "VROOM_MLFLOW_PORT"
 
@@ -54,3 +59,56 @@ def test_what_is_no_port_is_refused(monkeypatch, text):
     monkeypatch.setenv(SETTING, text)
     with pytest.raises(CannotStart, match=f"{SETTING}={text} is no port: use a number from 1 to 65535"):
         port_of(SETTING, 5000)
+
+
+@pytest.fixture
+def prepared(home) -> Iterator[None]:
+    """A prepared home, and the environment of what is started in it."""
+    with mock.patch.dict(os.environ):
+        prepare_home()
+        yield
+
+
+def test_mlflow_is_told_to_start_no_workers(prepared):
+    from mlflow.environment_variables import MLFLOW_SERVER_ENABLE_JOB_EXECUTION
+
+    assert MLFLOW_SERVER_ENABLE_JOB_EXECUTION.get() is False
+
+
+def test_dagster_runs_the_daemons_that_something_uses(prepared):
+    with dg.DagsterInstance.get() as instance:
+        assert set(instance.get_required_daemon_types()) == {
+            "SENSOR",
+            "SCHEDULER",
+            "QUEUED_RUN_COORDINATOR",
+            "MONITORING",
+            "EVENT_LOG_CONSUMER",
+            "BACKFILL",
+        }
+
+
+def test_dagster_keeps_its_connections_until_its_instance_is_closed(prepared):
+    with dg.DagsterInstance.get() as instance:
+        instance.add_run(dg.DagsterRun("a_job", "1"))
+        engines = [storage.connect.__self__ for storage in (instance.run_storage, instance.schedule_storage)]
+        for ask in (instance.get_runs_count, instance.all_instigator_state):
+            ask()
+            ask()
+        assert [engine.pool.checkedin() for engine in engines] == [1, 1]
+    assert [engine.pool.checkedin() for engine in engines] == [0, 0]
+    with dg.DagsterInstance.get() as instance:
+        assert [run.job_name for run in instance.get_runs()] == ["a_job"]
+
+
+def test_what_is_called_elsewhere_leaves_nothing_behind():
+    assert elsewhere(os.getpid) != os.getpid()
+
+
+def test_the_supervisor_itself_is_small():
+    script = (
+        "import sys, vroom_assets.__main__; print([n for n in ('dagster', 'sqlalchemy') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -18,7 +18,7 @@ def forecast_of(run: dg.DagsterRun) -> str | None:
 
 @dg.run_failure_sensor(
     name="report_failures",
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=9,  # every second pass of the daemon: each opens an instance, which is dear
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Enters every failed run in the ledger and ends what it left open in MLflow.",
 )

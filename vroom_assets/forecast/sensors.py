@@ -18,6 +18,10 @@ from vroom_assets.forecast.names import CHALLENGER, FORECAST_TAG, QUIET
 from vroom_assets.sources import Observation, observe
 from vroom_assets.spec import ForecastSpec
 
+# Dagster's daemon passes every 5 seconds and leaves out a sensor whose last tick began a moment less than its
+# interval ago: one of 5 seconds would tick at every other pass.
+DAEMON_LATE_SECONDS = 1
+
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -56,7 +60,7 @@ def decide(
     cursor: Cursor,
     seen: Mapping[str, Observation],
     version_of: Callable[[dict[str, str]], str],
-    trained: str | None,
+    trained: Callable[[], str | None],
     run_under_way: Callable[[], str | None],
 ) -> Decision:
     """Decide on one look at the sources.
@@ -64,7 +68,9 @@ def decide(
     Args:
         version_of: the version that training on these content hashes would have.
         trained: the version of the latest challenger, None if there is none.
-        run_under_way: id of an unfinished run of this forecast, asked only when it matters.
+        run_under_way: id of an unfinished run of this forecast.
+
+    Dagster is asked for the last two only when it matters: opening its instance is most of what a tick costs.
     """
     looked = msgspec.structs.replace(cursor, seen=dict(seen))
     missing = [look.path for look in seen.values() if look.missing]
@@ -86,7 +92,7 @@ def decide(
         return Decision(looked, f"waits one more look: {', '.join(unsettled)} just changed", note="waiting")
     if run := run_under_way():
         return Decision(looked, f"waits: there is a change, and run {run} is still under way", note="waiting")
-    if wanted == trained:
+    if wanted == trained():
         adopted = msgspec.structs.replace(looked, wanted=wanted, contents=contents)
         return Decision(adopted, f"version {wanted[:12]} is trained already", note="current", changed=changed)
     asked = msgspec.structs.replace(
@@ -112,7 +118,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{spec.name}_sources",
         job=job,
-        minimum_interval_seconds=spec.automation.interval_seconds,
+        minimum_interval_seconds=max(spec.automation.interval_seconds - DAEMON_LATE_SECONDS, 1),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Retrains when a CSV's content or the declaration changed; says at each tick why it did not.",
     )
@@ -129,8 +135,13 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             return runs[0].dagster_run.run_id[:8] if runs else None
 
         seen = {name: observe(path, cursor.seen.get(name)) for name, path in source_paths(spec).items()}
-        trained = trained_version(context.instance, spec.name)
-        decision = decide(cursor, seen, spec.trained_version, trained, run_under_way)
+        decision = decide(
+            cursor,
+            seen,
+            spec.trained_version,
+            lambda: trained_version(context.instance, spec.name),
+            run_under_way,
+        )
         after = decision.cursor
         remark = f"{decision.note}: {decision.reason}"
         if decision.note and remark != cursor.noted:

@@ -10,7 +10,7 @@ import pytest
 from tests.vroom_assets.conftest import definitions, entries
 from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.sources import observe
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import Automation, ForecastSpec
 
 NAME = "reservations"
 
@@ -73,6 +73,23 @@ def test_no_change_asks_for_nothing_and_says_so_at_every_tick(sensor, data):
     before = len(entries())
     assert all(reason.startswith("no change") for reason in sensor.settle())
     assert len(entries()) == before
+
+
+def test_a_tick_without_a_change_asks_dagster_for_nothing(sensor, data, monkeypatch):
+    sensor.settle()
+
+    def opened(_: object) -> dg.DagsterInstance:
+        raise AssertionError("an instance was opened, which is most of what a tick costs")
+
+    monkeypatch.setattr(dg.SensorEvaluationContext, "instance", property(opened))
+    assert sensor.tick().startswith("no change")
+
+
+@pytest.mark.parametrize(("declared", "told"), [(1, 1), (5, 4), (15, 14)])
+def test_the_daemon_leaves_out_no_pass_for_a_tick_that_began_a_moment_late(spec, declared, told):
+    often = spec.model_copy(update={"automation": Automation(interval_seconds=declared)})
+    found = definitions(often).resolve_sensor_def(f"{NAME}_sources")
+    assert found.minimum_interval_seconds == told
 
 
 def test_a_touch_or_an_identical_copy_is_no_change(sensor, data):

@@ -1,0 +1,52 @@
+"""MLflow's server as the supervisor starts it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.support.project import ROOT
+from vroom_assets.supervisor import free_port
+
+
+def test_it_is_one_process_that_serves_and_keeps_what_clients_send(home: Path):
+    (home / "mlflow").mkdir()
+    port = free_port()
+    settings = {"VROOM_MLFLOW_PORT": str(port), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vroom_assets.mlflow_server"], cwd=ROOT, env=os.environ | settings
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            until = time.monotonic() + 120
+            while True:
+                assert process.poll() is None
+                try:
+                    client.get("/health").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    assert time.monotonic() < until
+                    time.sleep(0.2)
+            assert psutil.Process(process.pid).children(recursive=True) == []
+            made = client.post("/api/2.0/mlflow/experiments/create", json={"name": "one"}).json()
+            found = client.get("/api/2.0/mlflow/experiments/get", params=made).json()["experiment"]
+            assert found["artifact_location"].startswith("mlflow-artifacts:/")
+            sent = f"/api/2.0/mlflow-artifacts/artifacts/{made['experiment_id']}/file"
+            client.put(sent, content=b"kept").raise_for_status()
+            assert [path.read_bytes() for path in (home / "mlflow" / "artifacts").rglob("file")] == [b"kept"]
+            # What `mlflow server` prepares: by it a server knows itself and runs no scorer's code.
+            environment = psutil.Process(process.pid).environ()
+            assert environment["_MLFLOW_SERVER_BOOT_ID"]
+            foreign = client.post(
+                "/api/2.0/mlflow/experiments/create",
+                json={"name": "two"},
+                headers={"origin": "http://elsewhere.example"},
+            )
+            assert foreign.status_code == 403
+    finally:
+        process.terminate()
+        process.wait(20)

@@ -1,0 +1,29 @@
+"""`python -m vroom_assets.mlflow_server`: what `mlflow server` starts, in the place of what waits for it.
+
+MLflow's command prepares its server, starts it as a second process and stays, 180 MB large, to wait for its end.
+Here it becomes the server. All that it prepares, it prepares.
+"""
+
+import os
+from typing import Any, NoReturn
+
+from vroom_assets.tracking import artifacts_uri, tracking_uri
+
+
+def become(command: list[str], *, extra_env: dict[str, str], **_: Any) -> NoReturn:
+    """Run the command in this process; the rest of what MLflow asks for is about a process to wait for."""
+    os.execve(command[0], command, os.environ | extra_env)
+
+
+def main() -> None:
+    import mlflow.server
+    from mlflow.cli import cli
+
+    mlflow.server._exec_cmd = become  # type: ignore[assignment]
+    place = ("--host", "127.0.0.1", "--port", os.environ["VROOM_MLFLOW_PORT"], "--workers", "1")
+    stores = ("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri())
+    cli(["server", *place, *stores])
+
+
+if __name__ == "__main__":
+    main()

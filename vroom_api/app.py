@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.contract.tables import open_database
+from vroom_api.contract.tables import UnusableDatabase, open_database
 from vroom_api.observability.metrics import Measures
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
@@ -137,6 +137,8 @@ def _first_admin(database: Callable[[], sa.Engine], settings: Settings) -> None:
     """A database that does not answer yet keeps nobody from starting; `litestar keys` makes keys as well."""
     try:
         create_first_admin(database(), settings.home / "admin.key")
+    except UnusableDatabase as error:
+        log.error("no first admin's key was made: %s", error)
     except (sa.exc.DBAPIError, OSError) as error:
         log.warning(
             "no first admin's key was made, the serving database does not answer: %s", type(error).__name__

@@ -7,9 +7,7 @@ Request, Answer and Question.
 """
 
 import copy
-import json
 import re
-import shlex
 from http import HTTPStatus
 from typing import Any
 
@@ -20,15 +18,13 @@ from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import said_of
-from vroom_api.dashboard.pages import page, table, text
+from vroom_api.dashboard.reference import Schema, page_of
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.problems import MEDIA_TYPE
 from vroom_api.security.shield import PROBES
 
-Schema = dict[str, Any]
 Served = dict[str, Champion | None]  # by forecast, the flagship first
 
-FIRST = ("predict", "advise", "forecasts")  # of the page
 REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
     "400": "the body or a parameter cannot be read",
@@ -271,111 +267,3 @@ def _refusal(description: str) -> Schema:
 
 def _reference(name: str) -> Schema:
     return {"$ref": REFERENCE.format(name=name)}
-
-
-def page_of(whole: Schema, address: str) -> str:
-    """The document as a page: each operation with what it takes, what it answers and how to ask."""
-    schemas = whole["components"]["schemas"]
-    parts = []
-    for path, operations in sorted(whole["paths"].items(), key=lambda item: (_rank(item[0]), item[0])):
-        for method, operation in operations.items():
-            parts.append(
-                f"<h2>{text(method.upper())} {text(path)}</h2><p>{text(operation.get('summary', ''))}</p>"
-            )
-            parts.append(_operation_of(operation, schemas))
-            parts.append(f"<pre>{text(_curl(address + path, method, operation, schemas))}</pre>")
-    return page(
-        "schema.html",
-        title=text(whole["info"]["title"]),
-        description=text(whole["info"].get("description", "No champion serves yet.")),
-        operations="".join(parts),
-        problem=_properties(PROBLEM, schemas),
-    )
-
-
-def _rank(path: str) -> int:
-    """Predictions first: they are what people come for."""
-    first = path.split("/")[1]
-    return FIRST.index(first) if first in FIRST else len(FIRST)
-
-
-def _operation_of(operation: Schema, schemas: Schema) -> str:
-    parts = []
-    if parameters := operation.get("parameters"):
-        rows = [
-            (given["name"], _kind(given["schema"]), _range(given["schema"]), given.get("description", ""))
-            for given in parameters
-        ]
-        parts.append("<h3>Parameters</h3>" + table(("name", "type", "allowed", "meaning"), rows))
-    if body := operation.get("requestBody"):
-        schema = body["content"]["application/json"]["schema"]
-        parts.append(f"<h3>Request{_plural(schema)}</h3>" + _properties(schema, schemas))
-    for media_type, content in operation["responses"]["200"]["content"].items():
-        if media_type == "application/json":
-            schema = content["schema"]
-            parts.append(f"<h3>Answer{_plural(schema)}</h3>" + _properties(schema, schemas))
-        else:
-            parts.append(f"<h3>Answer: {text(media_type)}</h3>")
-    return "".join(parts)
-
-
-def _properties(schema: Schema, schemas: Schema) -> str:
-    schema = _resolved(schema.get("items", schema), schemas)
-    rows = [
-        (name, _kind(_resolved(part, schemas)), _range(part), _meaning(part))
-        for name, part in schema.get("properties", {}).items()
-    ]
-    return table(("name", "type", "allowed", "meaning"), rows, schema.get("description", ""))
-
-
-def _meaning(schema: Schema) -> str:
-    told = [part.get("description", "") for part in (schema, *schema.get("anyOf", []))]
-    return next(filter(None, told), "")
-
-
-def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
-    if method == "get":
-        return f"curl -s {address}"
-    if "requestBody" not in operation:
-        return f"curl -s -X {method.upper()} {address}"
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    example = _resolved(schema.get("items", schema), schemas).get("examples", [{}])[0]
-    content = json.dumps([example] if "items" in schema else example)
-    return f"curl -s {address} -H 'content-type: application/json' -d {shlex.quote(content)}"
-
-
-def _plural(schema: Schema) -> str:
-    return ": a list, each with" if "items" in schema else ""
-
-
-def _kind(schema: Schema) -> str:
-    if "enum" in schema:
-        return "string"
-    options = schema.get("anyOf") or schema.get("oneOf")
-    kinds = schema.get("type") or [_kind(option) for option in options or []]
-    return kinds if isinstance(kinds, str) else " or ".join(kinds) or "object"
-
-
-def _range(schema: Schema) -> str:
-    words = {
-        "minimum": "at least",
-        "exclusiveMinimum": "above",
-        "maximum": "at most",
-        "maxLength": "length at most",
-        "default": "if not given",
-    }
-    told = [f"one of {', '.join(filter(None, schema['enum']))}"] if "enum" in schema else []
-    told += [
-        f"{word} {json.dumps(schema[key]).removesuffix('.0')}"
-        for key, word in words.items()
-        if schema.get(key) is not None
-    ]
-    told += filter(None, map(_range, schema.get("anyOf", [])))
-    if "default" in schema and schema["default"] is None:
-        told.append("may be left out")
-    return ", ".join(told)
-
-
-def _resolved(schema: Schema, schemas: Schema) -> Schema:
-    found: Schema = schemas[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
-    return found

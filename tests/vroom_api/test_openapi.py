@@ -154,7 +154,7 @@ def test_the_page_shows_the_inputs_and_loads_nothing_from_elsewhere(client: Test
 def test_descriptions_cannot_break_out_of_the_page(
     state: Path, serve: Callable[..., TestClient[Any]]
 ) -> None:
-    nasty = "<script>alert(1)</script>"
+    nasty = "<script>alert(1)</script>{{ 7 * 7 }}"
     publish(
         state,
         1,
@@ -166,3 +166,4 @@ def test_descriptions_cannot_break_out_of_the_page(
         page = client.get(path).text
         assert "<script" not in page
         assert "&lt;script&gt;" in page
+        assert "{{ 7 * 7 }}" in page

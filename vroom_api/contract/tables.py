@@ -18,6 +18,8 @@ from vroom_api.contract import home
 
 metadata = sa.MetaData()
 Database = Callable[[], sa.Engine]  # opened where it is needed, and not when it is handed over
+VERSION = "0001"  # of these tables: the newest revision under migrations/versions
+VERSION_TABLE = "vroom_version"  # MLflow may keep an `alembic_version` in the same database
 _ATTEMPTS = 100
 
 ledger = sa.Table(
@@ -119,45 +121,51 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
+class UnusableDatabase(RuntimeError):
+    """The database answers, and this version of Vroom cannot use it; the message says why and what to do."""
+
+
 def open_database(url: str | None = None) -> sa.Engine:
-    """Open the serving database and create what is missing in it."""
+    """Open the serving database and bring its tables to the newest version.
+
+    Raises:
+        UnusableDatabase: a newer Vroom made the tables, or they are not Vroom's.
+    """
+    engine = connect(url)
+    try:
+        with engine.connect() as connection:
+            version = version_of(connection)
+        if version != VERSION:
+            from vroom_api.contract.migrations import upgrade  # Alembic: a start without work is to be quick
+
+            upgrade(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def connect(url: str | None = None) -> sa.Engine:
+    """The serving database as it is."""
     address = sa.make_url(url or database_url())
     if address.get_backend_name() == "sqlite":
         if address.database and address.database != ":memory:":
             os.makedirs(os.path.dirname(os.path.abspath(address.database)), exist_ok=True)
         engine = sa.create_engine(address, connect_args={"timeout": 30})
         sa.event.listen(engine, "connect", _make_durable)
-    else:
-        # A server that does not answer is an error within seconds, not when the kernel gives up.
-        limits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
-        known = address.get_driver_name().startswith("psycopg")
-        engine = sa.create_engine(address, pool_pre_ping=True, connect_args=limits if known else {})
-    _create_tables(engine)
-    return engine
+        return engine
+    # A server that does not answer is an error within seconds, not when the kernel gives up.
+    limits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+    known = address.get_driver_name().startswith("psycopg")
+    return sa.create_engine(address, pool_pre_ping=True, connect_args=limits if known else {})
 
 
-def _create_tables(engine: sa.Engine) -> None:
-    """Create what is missing, one process at a time: several start at once on a new database."""
-    if not _missing(engine):
-        return
-    with exclusive(engine) as connection:
-        metadata.create_all(connection)
-        for column in _missing(connection):
-            kind = column.type.compile(connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}")
-
-
-def _missing(bind: sa.Engine | sa.Connection) -> list[sa.Column[Any]]:
-    """Columns that the database lacks; an older version of the service made it, or none did."""
-    inspector = sa.inspect(bind)
-    there = set(inspector.get_table_names())
-    found: list[sa.Column[Any]] = []
-    for table in metadata.sorted_tables:
-        known = (
-            {column["name"] for column in inspector.get_columns(table.name)} if table.name in there else set()
-        )
-        found += [column for column in table.columns if column.name not in known]
-    return found
+def version_of(connection: sa.Connection) -> str | None:
+    """The revision that the tables are at; None before the first."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return version
 
 
 @contextmanager

@@ -1,16 +1,84 @@
 """The service's page: what serves, and the newest decisions."""
 
+import msgspec
+
 from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import said_of
+from vroom_api.contract import FeatureField, InputField, Manifest
 from vroom_api.contract.tables import Database
-from vroom_api.dashboard.pages import link, page, table, text
+from vroom_api.dashboard.pages import page
 from vroom_api.predictions.refusals import allowed_of
 from vroom_api.problems import Problem
-from vroom_api.record.ledger import read_ledger
+from vroom_api.record.ledger import Entry, read_ledger
 
 SHOWN_ENTRIES = 25  # on the page
+
+
+class ListedRow(msgspec.Struct, frozen=True):
+    """A forecast among all of them."""
+
+    name: str
+    status: str
+    title: str
+    version: str
+    data_as_of: str
+    freshness: str
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """Something about the champion."""
+
+    name: str
+    value: str
+
+
+class InputRow(msgspec.Struct, frozen=True):
+    name: str
+    type: str
+    allowed: str
+    meaning: str
+    example: str
+
+
+class FeatureRow(msgspec.Struct, frozen=True):
+    name: str
+    expression: str
+    meaning: str
+    importance: str
+
+
+class ChampionView(msgspec.Struct, frozen=True):
+    """What serves."""
+
+    facts: list[Fact]
+    inputs: list[InputRow]
+    features: list[FeatureRow]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """A line of the ledger."""
+
+    time: str
+    forecast: str
+    event: str
+    decision: str
+    reason: str
+    actor: str
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What overview.html lays out."""
+
+    forecast: str
+    title: str
+    status: str
+    status_text: str
+    forecasts: list[ListedRow]
+    champion: ChampionView | None
+    decisions: list[Decision]
+    without_decisions: str  # said where there are none
 
 
 def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None) -> str:
@@ -24,52 +92,34 @@ def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None)
     """
     shown = forecasts.flagship if chosen is None else forecasts.named(chosen)
     health, champion = health_of(shown), shown.champion
+    without = f"Nothing was decided yet; make run FORECAST={shown.forecast} begins."
+    entries: list[Entry] = []
     try:
         entries = read_ledger(database, SHOWN_ENTRIES, forecast=chosen).entries
-        decided = table(
-            ("when (UTC)", "forecast", "event", "decision", "why", "who"),
-            [
-                (
-                    f"{entry.time:%Y-%m-%d %H:%M:%S}",
-                    entry.forecast,
-                    entry.event,
-                    entry.decision,
-                    entry.reason,
-                    entry.actor,
-                )
-                for entry in entries
-            ],
-            f"Nothing was decided yet; make run FORECAST={shown.forecast} begins.",
-        )
     except Problem as problem:
-        decided = f"<p>{text(problem.detail)}</p>"
-    return page(
-        "index.html",
-        forecasts=_table_of(forecasts),
-        forecast=text(shown.forecast),
-        title=text(champion.manifest.title if champion else shown.forecast),
-        path=f"/forecasts/{text(shown.forecast)}",
+        without = problem.detail
+    overview = Overview(
+        forecast=shown.forecast,
+        title=champion.manifest.title if champion else shown.forecast,
         status=health.status,
-        status_text=text(_status_text(health)),
-        champion=_champion_tables(champion) if champion else "",
-        ledger=decided,
+        status_text=_status_text(health),
+        forecasts=[_listed(Listed(**parts_of(forecasts, watch))) for watch in forecasts],
+        champion=_champion(champion) if champion else None,
+        decisions=[_decision(entry) for entry in entries],
+        without_decisions=without,
     )
+    return page("overview.html", overview)
 
 
-def _table_of(forecasts: Forecasts) -> str:
-    listed = [Listed(**parts_of(forecasts, watch)) for watch in forecasts]
-    rows = [
-        (
-            link(f"/?forecast={one.name}", one.name),
-            one.status,
-            one.title or one.last_error or f"not published yet; make run FORECAST={one.name}",
-            "" if one.model_version is None else one.model_version,
-            one.data_as_of or "",
-            one.freshness or "",
-        )
-        for one in listed
-    ]
-    return table(("forecast", "status", "title", "version", "data as of", "freshness"), rows)
+def _listed(one: Listed) -> ListedRow:
+    return ListedRow(
+        name=one.name,
+        status=one.status,
+        title=one.title or one.last_error or f"not published yet; make run FORECAST={one.name}",
+        version="" if one.model_version is None else str(one.model_version),
+        data_as_of=one.data_as_of or "",
+        freshness=one.freshness or "",
+    )
 
 
 def _status_text(health: Health) -> str:
@@ -86,44 +136,50 @@ def _status_text(health: Health) -> str:
     )
 
 
-def _champion_tables(champion: Champion) -> str:
+def _champion(champion: Champion) -> ChampionView:
     manifest = champion.manifest
-    nested = {name: value for name, value in manifest.metrics.items() if name.startswith("nested_")}
-    facts = [
-        ("version", f"{manifest.version} (generation {champion.generation})"),
-        ("forecasts", said_of(manifest)),
-        ("recipe", f"{manifest.recipe.name} on {', '.join(manifest.recipe.features)}"),
-        ("trained", f"{manifest.trained_at} on {manifest.rows} rows"),
-        ("data as of", manifest.data_as_of),
-        ("published", champion.published_at),
-        *((name.replace("_", " ", 1), f"{value:.4g}") for name, value in nested.items()),
-        ("MLflow run", manifest.mlflow_run_id),
-        ("Dagster run", manifest.dagster_run_id),
-    ]
-    inputs = [
-        (
-            field.name,
-            field.type,
-            allowed_of(field),
-            field.description,
-            field.shown(field.example),
-        )
-        for field in manifest.inputs
-    ]
     worth = manifest.importances
-    features = [
-        (
-            feature.name,
-            feature.expression,
-            feature.description,
-            f"{worth[feature.name]:+.3g}" if worth.get(feature.name) else "",
-        )
-        for feature in sorted(manifest.features, key=lambda one: -worth.get(one.name, 0.0))
+    ranked = sorted(manifest.features, key=lambda one: -worth.get(one.name, 0.0))
+    return ChampionView(
+        facts=_facts(manifest, champion),
+        inputs=[_input(field) for field in manifest.inputs],
+        features=[_feature(feature, worth.get(feature.name, 0.0)) for feature in ranked],
+    )
+
+
+def _facts(manifest: Manifest, champion: Champion) -> list[Fact]:
+    nested = {name: value for name, value in manifest.metrics.items() if name.startswith("nested_")}
+    return [
+        Fact("version", f"{manifest.version} (generation {champion.generation})"),
+        Fact("forecasts", said_of(manifest)),
+        Fact("recipe", f"{manifest.recipe.name} on {', '.join(manifest.recipe.features)}"),
+        Fact("trained", f"{manifest.trained_at} on {manifest.rows} rows"),
+        Fact("data as of", manifest.data_as_of),
+        Fact("published", champion.published_at),
+        *(Fact(name.replace("_", " ", 1), f"{value:.4g}") for name, value in nested.items()),
+        Fact("MLflow run", manifest.mlflow_run_id),
+        Fact("Dagster run", manifest.dagster_run_id),
     ]
-    return (
-        table(("what", "value"), facts)
-        + "<h2>Inputs</h2>"
-        + table(("name", "type", "allowed", "meaning", "example"), inputs)
-        + "<h2>Features</h2>"
-        + table(("name", "SQL", "meaning", "error when shuffled"), features)
+
+
+def _input(field: InputField) -> InputRow:
+    return InputRow(
+        field.name, field.type, allowed_of(field), field.description, str(field.shown(field.example))
+    )
+
+
+def _feature(feature: FeatureField, importance: float) -> FeatureRow:
+    return FeatureRow(
+        feature.name, feature.expression, feature.description, f"{importance:+.3g}" if importance else ""
+    )
+
+
+def _decision(entry: Entry) -> Decision:
+    return Decision(
+        time=f"{entry.time:%Y-%m-%d %H:%M:%S}",
+        forecast=entry.forecast,
+        event=entry.event,
+        decision=entry.decision,
+        reason=entry.reason,
+        actor=entry.actor,
     )

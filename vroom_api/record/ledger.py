@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from vroom_api.contract.tables import Database, ledger
+from vroom_api.contract.tables import Database, UnusableDatabase, ledger
 from vroom_api.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def read_ledger(
     try:
         with database().connect() as connection:
             rows = connection.execute(query).mappings().all()
-    except (sa.exc.DBAPIError, OSError) as error:
+    except (sa.exc.DBAPIError, OSError, UnusableDatabase) as error:
         # The driver's own words may name hosts and users: they are for the log.
         log.warning("the serving database does not answer: %s", getattr(error, "orig", None) or error)
         raise Problem(

@@ -1,6 +1,7 @@
 """The record over HTTP: predictions and their lineage, export, outcomes."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Stream
 
 from vroom_api.champion.forecasts import Forecasts
+from vroom_api.contract.tables import UnusableDatabase
 from vroom_api.problems import MEDIA_TYPE, Fault, Problem
 from vroom_api.record import history, lineage, outcomes
 from vroom_api.record.history import LARGEST_PAGE, Filter, Page, ParquetUnavailable, UnknownPrediction
@@ -29,6 +31,8 @@ from vroom_api.record.recorder import RETRY_AFTER
 from vroom_api.routes.problems import documented, respond
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16
 
@@ -88,7 +92,9 @@ Format = Annotated[Literal["csv", "parquet"], QueryParameter(description="of the
 _verifiers = ThreadPoolExecutor(2, thread_name_prefix="lineage")
 
 
-def _no_database(request: Request[Any, Any, Any], _: sa.exc.DBAPIError) -> Response[bytes]:
+def _no_database(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    if isinstance(error, UnusableDatabase):
+        log.error("the record cannot be read: %s", error)
     return respond(
         request,
         Problem(
@@ -101,7 +107,9 @@ def _no_database(request: Request[Any, Any, Any], _: sa.exc.DBAPIError) -> Respo
 
 
 # A lock that was never released, a server that is gone, and a race that was lost five times.
-_unavailable: Any = {sa.exc.OperationalError: _no_database, sa.exc.IntegrityError: _no_database}
+_unavailable: Any = dict.fromkeys(
+    (sa.exc.OperationalError, sa.exc.IntegrityError, UnusableDatabase), _no_database
+)
 _away = documented("the database of the record does not answer")
 
 

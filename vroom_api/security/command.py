@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import click
 import sqlalchemy as sa
 
-from vroom_api.contract.tables import open_database
+from vroom_api.contract.tables import UnusableDatabase, open_database
 from vroom_api.security.keys import BadKey, Role, create_key, list_keys, revoke_key
 from vroom_api.settings import BadSetting, Settings
 
@@ -67,7 +67,7 @@ def _database() -> Iterator[sa.Engine]:
             yield engine
         finally:
             engine.dispose()
-    except (BadKey, BadSetting) as error:
+    except (BadKey, BadSetting, UnusableDatabase) as error:
         raise click.ClickException(str(error)) from None
     except sa.exc.DBAPIError as error:
         raise click.ClickException(

@@ -3,12 +3,10 @@
 import asyncio
 import csv
 import io
-import os
 import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.needs import skip_or_fail
+from tests.support import databases
 from vroom_api.contract.tables import open_database
 from vroom_api.record import history, outcomes
 from vroom_api.record.history import Filter, UnknownPrediction
@@ -28,7 +26,6 @@ from vroom_api.record.performance import performance
 from vroom_api.record.prediction import Origin, Prediction, first_id, new_id, time_of
 from vroom_api.record.recorder import Recorder, RecordFull, RecordUnavailable
 
-POSTGRES = os.environ.get("VROOM_TEST_POSTGRES_URL") or "postgresql+psycopg://root@127.0.0.1:5432/test"
 ALL = Filter()
 ORIGIN = Origin("reservations", 3, 7, "a" * 64, "d" * 64, ("num_images", "price"), ("num_images", "ratio"))
 
@@ -52,25 +49,10 @@ def made(identifier: str | None = None, **changes: Any) -> Prediction:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
+    with databases.empty(request.param, tmp_path) as url:
+        engine = open_database(url)
         yield engine
         engine.dispose()
-        return
-    server = sa.create_engine(POSTGRES, connect_args={"connect_timeout": 3})
-    schema = f"test_{uuid.uuid4().hex}"
-    try:
-        with server.begin() as connection:
-            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    except (sa.exc.OperationalError, ModuleNotFoundError) as error:
-        skip_or_fail(f"no Postgres at {server.url!r}: {str(error).splitlines()[0]}")
-    url = server.url.update_query_dict({"options": f"-csearch_path={schema}", "application_name": schema})
-    engine = open_database(url.render_as_string(hide_password=False))
-    yield engine
-    engine.dispose()
-    with server.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-    server.dispose()
 
 
 def recording(engine: sa.Engine, use: Callable[[Recorder], Awaitable[Any]], **settings: Any) -> Any:
@@ -255,15 +237,6 @@ def test_a_connection_that_the_server_ends_is_replaced_unnoticed(engine: sa.Engi
 
     assert recording(engine, use) == 0
     assert len(ids(engine)) == 2
-
-
-def test_many_may_open_a_new_database_at_once(tmp_path: Path) -> None:
-    for attempt in range(5):
-        url = f"sqlite:///{tmp_path / f'{attempt}.db'}"
-        with ThreadPoolExecutor(8) as threads:
-            for engine in threads.map(open_database, [url] * 8):
-                assert sa.inspect(engine).has_table("predictions")
-                engine.dispose()
 
 
 def test_a_table_that_is_gone_refuses_and_the_next_batch_succeeds_once_it_is_back(engine: sa.Engine) -> None:
@@ -493,12 +466,3 @@ def test_tags_are_kept_and_errors_told_by_them(engine: sa.Engine) -> None:
         "other": (1, 0.0),
     }
     assert performance(engine, "reservations", version=99).all.mae is None
-
-
-def test_a_table_of_an_older_version_gets_the_columns_it_lacks(engine: sa.Engine) -> None:
-    with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN tags")
-    again = open_database(engine.url.render_as_string(hide_password=False))
-    store(again, made(tags={"session": "x"}))
-    assert history.page(again, ALL).predictions[0].tags == {"session": "x"}
-    again.dispose()

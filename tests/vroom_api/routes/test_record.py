@@ -17,7 +17,7 @@ from tests.vroom_api.conftest import publish as publish_bundle
 from tests.vroom_api.record.test_lineage import CSVS, FORECAST, flip, predicted, publish, store
 from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
-from vroom_api.contract.tables import open_database
+from vroom_api.contract.tables import VERSION, open_database
 from vroom_api.record.prediction import new_id, time_of
 
 
@@ -280,6 +280,30 @@ def test_what_cannot_be_recorded_is_not_answered(tmp_path: Path) -> None:
         assert str(tmp_path) not in refused.text
         (tmp_path / "folder.db").rmdir()
         assert client.post("/predict", json=EXAMPLE).status_code == 200
+
+
+def test_tables_of_a_newer_version_stop_what_needs_them_and_the_log_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_bundle(tmp_path, 1)
+    engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE vroom_version SET version_num = '9999'")
+    with service(tmp_path, auth=True) as client:
+        assert client.get("/livez").status_code == 200
+    assert "no first admin's key was made" in caplog.text
+    caplog.clear()
+    with service(tmp_path) as client:
+        for method, path in (("POST", "/predict"), ("GET", "/predictions"), ("GET", "/ledger")):
+            answer = client.request(method, path, json=EXAMPLE if method == "POST" else None)
+            assert answer.status_code == 503
+            assert "9999" not in answer.text
+            assert "version '9999'" in caplog.text
+            caplog.clear()
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE vroom_version SET version_num = '{VERSION}'")
+        assert client.post("/predict", json=EXAMPLE).status_code == 200
+    engine.dispose()
 
 
 def test_a_batch_beyond_the_queue_is_taken_all_the_same(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -193,3 +194,8 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
     assert "revoked" in keys_command("list").stdout
     with sqlite3.connect(tmp_path / "serving.db") as connection:
         assert connection.execute("select count(*) from api_keys").fetchone() == (1,)
+        connection.execute("update vroom_version set version_num = '9999'")
+    refused = keys_command("list")
+    assert refused.returncode == 1
+    assert "version '9999'" in re.sub(r"[\s│]+", " ", refused.stderr)  # it is wrapped, in a frame
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,58 @@
+"""Templates and the views that they lay out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from jinja2 import UndefinedError
+
+from tests.support import project
+from vroom_api.dashboard.pages import page
+from vroom_api.dashboard.reference import OperationView, Part, Property, Reference
+
+HOSTILE = "<b onclick='x' title=\"y\">{{ 7 * 7 }}</b>&amp;"
+ESCAPED = "&lt;b onclick=&#39;x&#39; title=&#34;y&#34;&gt;{{ 7 * 7 }}&lt;/b&gt;&amp;amp;"
+
+
+def test_every_text_of_a_view_is_shown_as_it_is() -> None:
+    one = Property(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    parts = [Part(HOSTILE, [one]), Part(HOSTILE, [], HOSTILE)]
+    view = Reference(
+        title=HOSTILE,
+        description=HOSTILE,
+        operations=[OperationView(HOSTILE, HOSTILE, HOSTILE, parts, HOSTILE)],
+        problem=[one],
+    )
+    shown = page("reference.html", view)
+    assert "<b " not in shown
+    assert shown.count(ESCAPED) == 18
+
+
+def test_a_view_that_lacks_what_its_template_shows_is_an_error() -> None:
+    class Nothing(msgspec.Struct):
+        title: str
+
+    with pytest.raises(UndefinedError, match="description"):
+        page("reference.html", Nothing("x"))
+
+
+def test_the_templates_are_found_wherever_the_package_lies(tmp_path: Path) -> None:
+    place = tmp_path / "groß & schön, 100 %"
+    project.copy(place, "vroom_api")
+    script = (
+        "from vroom_api.dashboard import pages, reference\n"
+        "print(pages.__file__, pages.page('reference.html', reference.Reference('t', 'd', [], [])))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(place)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.startswith(str(place))
+    assert "<title>t: API</title>" in shown

@@ -1,0 +1,155 @@
+"""The OpenAPI document as a page: each operation with what it takes, what it answers and how to ask."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from vroom_api.dashboard.pages import page
+
+Schema = dict[str, Any]
+
+FIRST = ("predict", "advise", "forecasts")  # of the page
+
+
+class Property(msgspec.Struct, frozen=True):
+    """A parameter, or a field of a body."""
+
+    name: str
+    type: str
+    allowed: str
+    meaning: str
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What an operation takes or answers."""
+
+    heading: str
+    properties: list[Property]
+    otherwise: str = ""  # said where there are none
+
+
+class OperationView(msgspec.Struct, frozen=True):
+    method: str
+    path: str
+    summary: str
+    parts: list[Part]
+    example: str  # how to ask
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """What reference.html lays out."""
+
+    title: str
+    description: str
+    operations: list[OperationView]
+    problem: list[Property]
+
+
+def page_of(whole: Schema, address: str) -> str:
+    """The page of a document of the service at an address."""
+    schemas = whole["components"]["schemas"]
+    reference = Reference(
+        title=whole["info"]["title"],
+        description=whole["info"].get("description", "No champion serves yet."),
+        operations=[
+            OperationView(
+                method=method.upper(),
+                path=path,
+                summary=operation.get("summary", ""),
+                parts=list(_parts_of(operation, schemas)),
+                example=_curl(address + path, method, operation, schemas),
+            )
+            for path, operations in sorted(whole["paths"].items(), key=lambda item: (_rank(item[0]), item[0]))
+            for method, operation in operations.items()
+        ],
+        problem=_properties(schemas["Problem"], schemas),
+    )
+    return page("reference.html", reference)
+
+
+def _rank(path: str) -> int:
+    """Predictions first: they are what people come for."""
+    first = path.split("/")[1]
+    return FIRST.index(first) if first in FIRST else len(FIRST)
+
+
+def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
+    if parameters := operation.get("parameters"):
+        yield Part("Parameters", [_parameter(given) for given in parameters])
+    if body := operation.get("requestBody"):
+        yield _body("Request", body["content"]["application/json"]["schema"], schemas)
+    for media_type, content in operation["responses"]["200"]["content"].items():
+        if media_type == "application/json":
+            yield _body("Answer", content["schema"], schemas)
+        else:
+            yield Part(f"Answer: {media_type}", [])
+
+
+def _parameter(given: Schema) -> Property:
+    schema = given["schema"]
+    return Property(given["name"], _kind(schema), _range(schema), given.get("description", ""))
+
+
+def _body(heading: str, schema: Schema, schemas: Schema) -> Part:
+    one = _resolved(schema.get("items", schema), schemas)
+    plural = ": a list, each with" if "items" in schema else ""
+    return Part(heading + plural, _properties(one, schemas), one.get("description", ""))
+
+
+def _properties(schema: Schema, schemas: Schema) -> list[Property]:
+    return [
+        Property(name, _kind(_resolved(part, schemas)), _range(part), _meaning(part))
+        for name, part in schema.get("properties", {}).items()
+    ]
+
+
+def _meaning(schema: Schema) -> str:
+    told = [part.get("description", "") for part in (schema, *schema.get("anyOf", []))]
+    return next(filter(None, told), "")
+
+
+def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
+    if method == "get":
+        return f"curl -s {address}"
+    if "requestBody" not in operation:
+        return f"curl -s -X {method.upper()} {address}"
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    example = _resolved(schema.get("items", schema), schemas).get("examples", [{}])[0]
+    content = json.dumps([example] if "items" in schema else example)
+    return f"curl -s {address} -H 'content-type: application/json' -d {shlex.quote(content)}"
+
+
+def _kind(schema: Schema) -> str:
+    if "enum" in schema:
+        return "string"
+    options = schema.get("anyOf") or schema.get("oneOf")
+    kinds = schema.get("type") or [_kind(option) for option in options or []]
+    return kinds if isinstance(kinds, str) else " or ".join(kinds) or "object"
+
+
+def _range(schema: Schema) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "maxLength": "length at most",
+        "default": "if not given",
+    }
+    told = [f"one of {', '.join(filter(None, schema['enum']))}"] if "enum" in schema else []
+    told += [
+        f"{word} {json.dumps(schema[key]).removesuffix('.0')}"
+        for key, word in words.items()
+        if schema.get(key) is not None
+    ]
+    told += filter(None, map(_range, schema.get("anyOf", [])))
+    if "default" in schema and schema["default"] is None:
+        told.append("may be left out")
+    return ", ".join(told)
+
+
+def _resolved(schema: Schema, schemas: Schema) -> Schema:
+    found: Schema = schemas[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+    return found

@@ -16,7 +16,9 @@ release=${1:-trixie}
 place=${2:-$(mktemp -d)}
 project=$(cd "$(dirname "$0")/.." && pwd)
 machine=$place/machine
-mirror=$(sed -nE 's/^(deb|URIs:) *(\[[^]]*\] *)?(https?:[^ ]*debian\/?)( .*|$)/\3/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
+mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null \
+  | sed -nE 's/^(deb|URIs:) *(\[[^]]*\] *)?(https?:[^ ]*debian\/?)( .*|$)/\3/p' | head -n 1 || true)
+mkdir -p "$place"
 echo "A new $release in $machine"
 
 # One process tree with mounts and, later, a network of its own; all of it ends with this script.

@@ -47,6 +47,7 @@ inside() {
     mount --bind "$1" "$1"
     cd "$1"
     mount -t proc proc proc
+    mount --rbind /sys sys
     mount --rbind /dev dev
     mkdir -p dev/shm
     mount -t tmpfs -o mode=1777 tmpfs dev/shm
@@ -71,7 +72,7 @@ inside offline '
 import json, sys, urllib.request
 try:
     with urllib.request.urlopen("http://127.0.0.1:8000/forecasts", timeout=5) as answer:
-        served = {one["name"]: one["version"] for one in json.load(answer)["forecasts"]}
+        served = {one["name"]: one["model_version"] for one in json.load(answer)}
 except OSError:
     sys.exit(1)
 print(served)

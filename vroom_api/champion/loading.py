@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import onnxruntime
 
+from vroom_api.champion.encoding import RowEncoder
 from vroom_api.champion.freshness import ages
-from vroom_api.champion.schemas import HIGHEST_LEVEL, LOWEST_LEVEL, USUAL_LEVEL, answer_of, request_of
+from vroom_api.champion.schemas import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL, answer_type, request_type
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import (
     Bundle,
@@ -23,7 +24,7 @@ from vroom_api.contract import (
     read_pointer,
 )
 from vroom_api.explanation.support import Limits, limits_of
-from vroom_api.record.prediction import Origin
+from vroom_api.record.prediction import Interval, Origin
 
 FEATURE_TOLERANCE = 1e-9  # absolute, for features that are zero
 
@@ -44,7 +45,7 @@ class Champion:
     answer: type[msgspec.Struct]
     decoder: msgspec.json.Decoder[Any]  # one request
     batch_decoder: msgspec.json.Decoder[Any]  # a list of them
-    coded: list[tuple[int, dict[Any, float]]]  # inputs that are no numbers or may be left out, by their place
+    encoder: RowEncoder  # of the values of a request
     entities: Entities  # their latest inputs
 
     @property
@@ -63,26 +64,6 @@ def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """
     predictions, features = champion.session.run(["prediction", "features"], {"inputs": rows})
     return predictions, features
-
-
-def row_of(champion: Champion, values: list[Any]) -> list[float]:
-    """The row of a request's inputs: texts by their place, NaN for what was left out."""
-    for place, codes in champion.coded:
-        value = values[place]
-        values[place] = codes.get(value, value)
-    return values
-
-
-def codes_of(manifest: Manifest) -> list[tuple[int, dict[Any, float]]]:
-    """What stands for texts and for nothing, by the place of the input."""
-    found: list[tuple[int, dict[Any, float]]] = []
-    for place, field in enumerate(manifest.inputs):
-        codes: dict[Any, float] = {value: float(code) for code, value in enumerate(field.values)}
-        if field.nullable:
-            codes[None] = math.nan
-        if codes:
-            found.append((place, codes))
-    return found
 
 
 def load(forecast: str, root: Path | None = None) -> Champion | None:
@@ -128,7 +109,7 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
         ages(bundle.manifest, datetime.now(UTC))
     except ValueError as error:  # else it would fail in every answer, and wherever all forecasts are listed
         raise BundleError(f"the manifest's times cannot be read: {error}") from error
-    request = request_of(bundle.manifest)
+    request = request_type(bundle.manifest)
     return Champion(
         manifest=bundle.manifest,
         manifest_sha256=pointer.manifest_sha256,
@@ -139,10 +120,10 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
         origin=Origin.of(bundle.manifest, pointer.manifest_sha256, pointer.generation),
         limits=limits_of(bundle.manifest),
         request=request,
-        answer=answer_of(bundle.manifest),
+        answer=answer_type(bundle.manifest),
         decoder=msgspec.json.Decoder(request),
         batch_decoder=msgspec.json.Decoder(list[request]),  # type: ignore[valid-type]
-        coded=codes_of(bundle.manifest),
+        encoder=RowEncoder(bundle.manifest.inputs),
         entities=Entities(bundle.manifest.forecast, root),
     )
 
@@ -162,9 +143,9 @@ def prove(champion: Champion, bundle: Bundle) -> None:
         predictions, features = score(champion, rows)
         # One row takes the same path as many: a graph with a fixed batch size is found here.
         alone, _ = score(champion, rows[:1])
-        for level in (LOWEST_LEVEL, USUAL_LEVEL, HIGHEST_LEVEL):
-            low, high = manifest.calibration.interval(float(alone[0]), level)
-            if not low <= high or not math.isfinite(high - low):
+        for level in (MIN_LEVEL, DEFAULT_LEVEL, MAX_LEVEL):
+            interval = Interval.of(manifest.calibration, float(alone[0]), level)
+            if not interval.low <= interval.high or not math.isfinite(interval.high - interval.low):
                 raise BundleError("the calibration gives no interval for the first golden row")
     except BundleError:
         raise

@@ -3,7 +3,7 @@
 from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.schemas import said_of
+from vroom_api.champion.schemas import describe
 from vroom_api.contract.tables import Database
 from vroom_api.dashboard.pages import link, page, table, text
 from vroom_api.predictions.refusals import allowed_of
@@ -91,7 +91,7 @@ def _champion_tables(champion: Champion) -> str:
     nested = {name: value for name, value in manifest.metrics.items() if name.startswith("nested_")}
     facts = [
         ("version", f"{manifest.version} (generation {champion.generation})"),
-        ("forecasts", said_of(manifest)),
+        ("forecasts", describe(manifest)),
         ("recipe", f"{manifest.recipe.name} on {', '.join(manifest.recipe.features)}"),
         ("trained", f"{manifest.trained_at} on {manifest.rows} rows"),
         ("data as of", manifest.data_as_of),

@@ -9,7 +9,7 @@ from litestar.params import FromPath
 
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.watch import ChampionWatch
-from vroom_api.predictions.advice import answer_of
+from vroom_api.predictions.advice import answer_question
 from vroom_api.routes.predictions import read_body, serving
 
 
@@ -20,7 +20,7 @@ def advice_routes(forecasts: Forecasts, *, largest_body: int) -> list[HTTPRouteH
         body = await read_body(request.scope, request.receive, largest_body)
         folder = request.scope["path"].removesuffix(question)
         # A curve takes a hundred times as long as a prediction: predictions do not wait for it.
-        answer = await asyncio.to_thread(answer_of, serving(watch), question, body, folder)
+        answer = await asyncio.to_thread(answer_question, serving(watch), question, body, folder)
         return Response(answer, media_type=MediaType.JSON)
 
     # Which questions there are the champion knows, and so does the OpenAPI document that is made from it.

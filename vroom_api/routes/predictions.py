@@ -15,10 +15,10 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
-from vroom_api.predictions.answered import answered, predict_many, predict_one
-from vroom_api.predictions.asked import decoded
+from vroom_api.predictions.answered import answer_one, predict_many, predict_one
+from vroom_api.predictions.asked import decode
 from vroom_api.problems import Problem
-from vroom_api.record.prediction import Notes, caller_of
+from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
 
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
@@ -40,9 +40,9 @@ def prediction_routes(
         if EXPLAIN in body:
             answer = await asyncio.to_thread(predict_one, champion, body, notes)
         else:
-            request = decoded(champion, body)
-            scored = await scorers[watch.forecast].score(champion, request[0])
-            answer = answered(champion, request, *scored, notes)
+            asked = decode(champion, body)
+            scored = await scorers[watch.forecast].score(champion, asked.row)
+            answer = answer_one(champion, asked, *scored, notes)
         await keep(recorder, notes)
         watch.answered[champion.version] += 1
         return answer
@@ -81,11 +81,11 @@ def prediction_routes(
     return [predict, predict_batch, predict_of, predict_batch_of]
 
 
-def notes_of(recorder: Recorder | None, scope: Scope) -> Notes | None:
-    return Notes(caller_of(scope), time.perf_counter_ns()) if recorder is not None else None
+def notes_of(recorder: Recorder | None, scope: Scope) -> PredictionLog | None:
+    return PredictionLog(caller_of(scope), time.perf_counter_ns()) if recorder is not None else None
 
 
-async def keep(recorder: Recorder | None, notes: Notes | None) -> None:
+async def keep(recorder: Recorder | None, notes: PredictionLog | None) -> None:
     """Wait until what a request predicted is durable.
 
     Raises:
@@ -94,7 +94,7 @@ async def keep(recorder: Recorder | None, notes: Notes | None) -> None:
     if recorder is None or notes is None:
         return
     try:
-        await recorder.record(*notes.made)
+        await recorder.record(*notes.predictions)
     except NotRecorded as error:
         retry = {"retry-after": str(error.retry_after)}
         raise Problem(503, "not-recorded", str(error), headers=retry) from error

@@ -5,29 +5,27 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.contract.tables import open_database
-from vroom_api.observability.metrics import Measures
+from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
 from vroom_api.problems import Problem
 from vroom_api.record.recorder import Recorder
-from vroom_api.routes.advice import advice_routes
-from vroom_api.routes.dashboard import dashboard_routes
-from vroom_api.routes.forecasts import forecast_routes
-from vroom_api.routes.keys import key_routes
-from vroom_api.routes.ledger import ledger_routes
-from vroom_api.routes.predictions import prediction_routes
-from vroom_api.routes.probes import operation_routes
+from vroom_api.routes import advice, dashboard, keys, ledger, outcomes, predictions, probes, record
+from vroom_api.routes import forecasts as forecast_routes
+from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
-from vroom_api.routes.record import record_routes
 from vroom_api.security.keys import Keyring, create_first_admin
 from vroom_api.security.shield import Shield
 from vroom_api.settings import Settings
@@ -65,7 +63,13 @@ def create_app(settings: Settings) -> Litestar:
         async with forecasts.watched():
             yield
 
-    measures = Measures(forecasts, recorder)
+    metrics = ServiceMetrics(forecasts, recorder)
+    predictor = Predictor(
+        forecasts,
+        largest_body=settings.largest_body,
+        largest_batch=settings.largest_batch,
+        recorder=recorder,
+    )
     keyring = Keyring(database) if settings.auth else None
 
     plugins, traced = tracing() if settings.telemetry else ([], [])
@@ -81,20 +85,25 @@ def create_app(settings: Settings) -> Litestar:
 
     app = Litestar(
         route_handlers=[
-            *prediction_routes(
-                forecasts,
-                largest_body=settings.largest_body,
-                largest_batch=settings.largest_batch,
-                recorder=recorder,
-            ),
-            *record_routes(database, settings.home, forecasts),
-            *advice_routes(forecasts, largest_body=settings.largest_body),
-            *forecast_routes(forecasts),
-            *ledger_routes(database),
-            *dashboard_routes(forecasts, database),
-            *operation_routes(forecasts, recorder, measures),
-            *(key_routes(database) if keyring else []),
+            predictions.router,
+            record.router,
+            outcomes.router,
+            advice.router,
+            forecast_routes.router,
+            ledger.router,
+            dashboard.router,
+            probes.router,
+            *([keys.router] if keyring else []),
         ],
+        state=State({"predictor": predictor}),  # plain ASGI handlers are injected nothing
+        dependencies={
+            "database": _constant(database),
+            "forecasts": _constant(forecasts),
+            "home": _constant(settings.home),
+            "metrics": _constant(metrics),
+            "predictor": _constant(predictor),
+            "recorder": _constant(recorder),
+        },
         plugins=plugins,
         lifespan=[guarded, recorded, watched, *traced],
         cors_config=CORSConfig(
@@ -128,9 +137,14 @@ def create_app(settings: Settings) -> Litestar:
         hosts=settings.allowed_hosts,
         seconds=settings.request_seconds,
         rate=settings.rate,
-        measures=measures,
+        metrics=metrics,
     )
     return app
+
+
+def _constant(value: Any) -> Provide:
+    """The same value for every request."""
+    return Provide(lambda: value, sync_to_thread=False)
 
 
 def _first_admin(database: Callable[[], sa.Engine], settings: Settings) -> None:

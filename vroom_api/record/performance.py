@@ -1,4 +1,4 @@
-"""Live performance: recorded predictions beside what really happened, as outcomes tell it."""
+"""Live performance: recorded predictions beside what really happened, as outcomes say."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from vroom_api.contract.tables import outcomes, predictions
 from vroom_api.record.prediction import first_id
 
-MOST_GROUPS = 200
+MAX_GROUPS = 200
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ def performance(
 ) -> Performance:
     """Errors of the predictions of a forecast, all together and for each value of a tag.
 
-    Outcomes that were told of an entity and a period belong to no single prediction and do not count here.
+    Outcomes that were reported of an entity and a period belong to no single prediction and do not count here.
     """
     asked = [predictions.c.forecast == forecast]
     if version is not None:
@@ -61,12 +61,12 @@ def performance(
             outcomes.c.value,
             sa.func.row_number()
             .over(partition_by=outcomes.c.subject, order_by=outcomes.c.revision.desc())
-            .label("place"),
+            .label("rank"),
         )
         .where(outcomes.c.forecast == forecast, outcomes.c.prediction_id.is_not(None))
         .subquery()
     )
-    known = predictions.join(latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.place == 1))
+    known = predictions.join(latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.rank == 1))
     error = predictions.c.value - latest.c.value
     covered = latest.c.value.between(predictions.c.low, predictions.c.high)
     figures = (
@@ -93,7 +93,7 @@ def performance(
                     .where(*asked)
                     .group_by(value)
                     .order_by(sa.func.max(predictions.c.id).desc())
-                    .limit(MOST_GROUPS)
+                    .limit(MAX_GROUPS)
                 ).all()
             )
     return Performance(forecast, count, _score(whole), by, [_score(row, value=row.tag) for row in rows])

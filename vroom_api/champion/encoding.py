@@ -1,7 +1,7 @@
 """A request's values as a row of numbers: the one place where texts and missing values are encoded.
 
-How one value is encoded, decoded and formatted is said by its `InputField`; here a whole row is encoded with
-what that gives for every text, so that a request costs one look-up and no search.
+An `InputField` knows how to encode, decode and format one value. Here its codes are listed once per champion,
+so that a request costs one look-up for each text and no search.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class RowEncoder:
             for field in inputs
         ]
         self._codes: list[tuple[int, dict[Any, float]]] = [
-            (index, known) for index, known in enumerate(codes) if known
+            (index, by_value) for index, by_value in enumerate(codes) if by_value
         ]
 
     def encode(self, values: list[Any]) -> list[float]:

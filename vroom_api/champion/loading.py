@@ -100,7 +100,7 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # what fails is told by the exception
+    options.log_severity_level = 4  # what fails is in the exception
     try:
         session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base of their own

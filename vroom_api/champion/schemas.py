@@ -24,16 +24,12 @@ class FilledInputs(msgspec.Struct, frozen=True, gc=False):
 
 
 def request_type(manifest: Manifest) -> type[msgspec.Struct]:
-    """The type of one request: inputs bounded as declared, then the options; nothing else is taken."""
-    names = [field.name for field in manifest.inputs]
-    unfit = {name for name in names if names.count(name) > 1 or name in OPTIONS}
-    if unfit or not names:
-        raise BundleError(
-            f"inputs have no names of their own: {', '.join(sorted(unfit)) or 'there are none'}"
-        )
-    for question, lever in manifest.advice.items():
-        if lever.input not in names:
-            raise BundleError(f"advice about {question}: its lever {lever.input} is none of the inputs")
+    """The type of one request: inputs bounded as declared, then the options; nothing else is taken.
+
+    Raises:
+        BundleError: the manifest's inputs make no request.
+    """
+    _check_names(manifest)
     # Whether an input may be left out depends on the entity that is named.
     fields: list[Any] = [
         (
@@ -78,12 +74,24 @@ def request_type(manifest: Manifest) -> type[msgspec.Struct]:
             ("entity_id", entity | None, None),
             ("tags", tags | None, None),
         ],
-        rename={f"input{index}": name for index, name in enumerate(names)},
+        rename={f"input{index}": field.name for index, field in enumerate(manifest.inputs)},
         frozen=True,
         gc=False,
         kw_only=True,
         forbid_unknown_fields=True,
     )
+
+
+def _check_names(manifest: Manifest) -> None:
+    names = [field.name for field in manifest.inputs]
+    unfit = {name for name in names if names.count(name) > 1 or name in OPTIONS}
+    if unfit or not names:
+        raise BundleError(
+            f"inputs have no names of their own: {', '.join(sorted(unfit)) or 'there are none'}"
+        )
+    for question, lever in manifest.advice.items():
+        if lever.input not in names:
+            raise BundleError(f"advice about {question}: its lever {lever.input} is none of the inputs")
 
 
 def answer_type(manifest: Manifest) -> type[msgspec.Struct]:

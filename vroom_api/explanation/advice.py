@@ -89,20 +89,8 @@ def advise(
         _refuse_undeclared(field, between)
     span = supported_range(score, manifest, index, row)
     low, high = _range(score, manifest, field, row, span, between, extrapolate)
-    values = grid(field, low, high, points)
-    rows = np.vstack([_along(row, index, values), row])
-    predictions, features = score(rows)
-    inside = supported(manifest, rows, features)
-    if not np.isfinite(predictions[-1]):
-        raise NoAdvice(f"this {manifest.entity} has no finite prediction")
-    finite = np.isfinite(predictions)
-    rows, predictions, inside = rows[finite], predictions[finite], inside[finite]
-    calibration = manifest.calibration_of(row.tolist())
-    every = [
-        _point(calibration, value, prediction, level, extrapolated=not seen)
-        for value, prediction, seen in zip(rows[:, index], predictions, inside, strict=True)
-    ]
-    shown = [point for point in every[:-1] if extrapolate or not point.extrapolated]
+    *along, current = _points(score, manifest, index, row, grid(field, low, high, points), level)
+    shown = [point for point in along if extrapolate or not point.extrapolated]
     if not shown:
         raise NoAdvice(f"{field.name}: no value from {low:.6g} to {high:.6g} is inside what training saw")
     sound = [point for point in shown if not point.extrapolated]
@@ -116,11 +104,11 @@ def advise(
         level=level,
         supported=span,
         points=shown,
-        current=every[-1],
+        current=current,
         best=best,
         near_best=near_best(sound, best) if best else None,
         basis="associational",
-        notes=notes(manifest, lever, span, sound, best, every[-1]),
+        notes=notes(manifest, lever, span, sound, best, current),
     )
 
 
@@ -260,6 +248,29 @@ def _along(row: np.ndarray, index: int, values: np.ndarray) -> np.ndarray:
     rows = np.repeat(row[None], len(values), axis=0)
     rows[:, index] = values
     return rows
+
+
+def _points(
+    score: Score, manifest: Manifest, index: int, row: np.ndarray, values: np.ndarray, level: float
+) -> list[Point]:
+    """The points at these values of the lever that have a finite prediction, and that of the row itself last.
+
+    Raises:
+        NoAdvice: the row itself has no finite prediction.
+    """
+    rows = np.vstack([_along(row, index, values), row])
+    predictions, features = score(rows)
+    inside = supported(manifest, rows, features)
+    finite = np.isfinite(predictions)
+    if not finite[-1]:
+        raise NoAdvice(f"this {manifest.entity} has no finite prediction")
+    calibration = manifest.calibration_of(row.tolist())
+    return [
+        _point(calibration, value, prediction, level, extrapolated=not seen)
+        for value, prediction, seen in zip(
+            rows[finite, index], predictions[finite], inside[finite], strict=True
+        )
+    ]
 
 
 def _point(

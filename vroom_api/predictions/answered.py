@@ -64,7 +64,7 @@ def predict_many(
     inside = supported(champion.manifest, rows, features).tolist()
     listed = features.tolist()
     # All rows are answered before the first is explained, and all are explained before the first is logged:
-    # a row without an answer is told at once, and a latency holds the whole batch.
+    # a row without an answer is refused at once, and a latency holds the whole batch.
     answers = [
         _answer(champion, ages, *parts)
         for parts in zip(asked, predictions.tolist(), listed, inside, strict=True)

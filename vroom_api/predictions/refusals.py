@@ -104,7 +104,7 @@ def incomplete(
     names = ", ".join(field.name for field in missing)
     why = (
         f"nothing is stored of {manifest.entity} {entity_id!r}"
-        if champion.entities.known()
+        if champion.entities.any_stored()
         else f"nothing is stored of any {manifest.entity} yet: materialize {manifest.forecast}/online_features"
     )
     return Problem(

@@ -111,7 +111,7 @@ def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Line
     Args:
         engine: of the serving database.
         identifier: of the prediction.
-        root: the home with bundles and snapshots; VROOM_HOME where it is not told.
+        root: the home with bundles and snapshots; VROOM_HOME where it is not given.
 
     Raises:
         UnknownPrediction: the record does not hold it.

@@ -55,18 +55,10 @@ def performance(
         asked.append(predictions.c.id >= first_id(start))
     if end is not None:
         asked.append(predictions.c.id < first_id(end))
-    latest = (
-        sa.select(
-            outcomes.c.prediction_id,
-            outcomes.c.value,
-            sa.func.row_number()
-            .over(partition_by=outcomes.c.subject, order_by=outcomes.c.revision.desc())
-            .label("rank"),
-        )
-        .where(outcomes.c.forecast == forecast, outcomes.c.prediction_id.is_not(None))
-        .subquery()
+    latest = _latest_outcomes(forecast)
+    with_outcome = predictions.join(
+        latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.rank == 1)
     )
-    known = predictions.join(latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.rank == 1))
     error = predictions.c.value - latest.c.value
     covered = latest.c.value.between(predictions.c.low, predictions.c.high)
     figures = (
@@ -82,14 +74,14 @@ def performance(
         count = connection.execute(
             sa.select(sa.func.count()).select_from(predictions).where(*asked)
         ).scalar_one()
-        whole = connection.execute(sa.select(*figures).select_from(known).where(*asked)).one()
+        whole = connection.execute(sa.select(*figures).select_from(with_outcome).where(*asked)).one()
         rows: list[Any] = []
         if by is not None:
             value = predictions.c.tags[by].as_string().label("tag")
             rows = list(
                 connection.execute(
                     sa.select(value, *figures)
-                    .select_from(known)
+                    .select_from(with_outcome)
                     .where(*asked)
                     .group_by(value)
                     .order_by(sa.func.max(predictions.c.id).desc())
@@ -97,6 +89,21 @@ def performance(
                 ).all()
             )
     return Performance(forecast, count, _score(whole), by, [_score(row, value=row.tag) for row in rows])
+
+
+def _latest_outcomes(forecast: str) -> sa.Subquery:
+    """The outcomes of single predictions; the highest revision of each has rank 1."""
+    return (
+        sa.select(
+            outcomes.c.prediction_id,
+            outcomes.c.value,
+            sa.func.row_number()
+            .over(partition_by=outcomes.c.subject, order_by=outcomes.c.revision.desc())
+            .label("rank"),
+        )
+        .where(outcomes.c.forecast == forecast, outcomes.c.prediction_id.is_not(None))
+        .subquery()
+    )
 
 
 def _score(row: sa.Row[Any], value: str | None = None) -> Score:

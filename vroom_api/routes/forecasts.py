@@ -80,7 +80,7 @@ def show_health_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Health:
     guards=[needs(Role.OPERATOR)],
 )
 async def reload_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Reload:
-    await forecasts.look()
+    await forecasts.scan()
     return await forecasts.named(name).reload()
 
 

@@ -91,7 +91,7 @@ class Predictor:
 # The two that are asked most are plain ASGI: they need nothing that Litestar would parse or inject.
 @asgi("/predict", copy_scope=False)
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
-    predictor: Predictor = scope["litestar_app"].state.predictor
+    predictor: Predictor = scope["litestar_app"].state["predictor"]
     await respond(
         send, await predictor.predict(predictor.forecasts.flagship, cast(HTTPScope, scope), receive)
     )
@@ -99,7 +99,7 @@ async def predict(scope: Scope, receive: Receive, send: Send) -> None:
 
 @asgi("/predict/batch", copy_scope=False)
 async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
-    predictor: Predictor = scope["litestar_app"].state.predictor
+    predictor: Predictor = scope["litestar_app"].state["predictor"]
     await respond(
         send, await predictor.predict_batch(predictor.forecasts.flagship, cast(HTTPScope, scope), receive)
     )

@@ -137,7 +137,7 @@ def _outcomes(body: bytes) -> list[Outcome]:
         detail = str(cause) if isinstance(cause, BadOutcome) else str(error)
         raise Problem(422, "invalid-outcome", detail, faults=[Fault(_field(str(error)), detail)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, "not-json", f"the body is no JSON: {error}") from None
+        raise Problem(400, "not-json", f"the body is not valid JSON: {error}") from None
     reported = reported if isinstance(reported, list) else [reported]
     if not 1 <= len(reported) <= MAX_OUTCOMES:
         allowed = f"1..{MAX_OUTCOMES} outcomes"
@@ -154,7 +154,7 @@ def _check_values(forecasts: Forecasts, reported: Sequence[Outcome]) -> None:
     for outcome in reported:
         if outcome.forecast in binary and outcome.value not in (0, 1):
             allowed = "0 or 1"
-            detail = f"value: {outcome.value:g} is no outcome of {outcome.forecast}; it is {allowed}"
+            detail = f"value: {outcome.value:g} is not a valid outcome of {outcome.forecast}; it is {allowed}"
             raise Problem(422, "invalid-outcome", detail, faults=[Fault("value", detail, allowed)])
 
 

@@ -3,36 +3,46 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.contract.tables import UnusableDatabase, open_database
-from vroom_api.observability.metrics import Measures
+from vroom_api.contract.tables import Database, UnusableDatabase, open_database
+from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
 from vroom_api.problems import Problem
 from vroom_api.record.recorder import Recorder
-from vroom_api.routes.advice import advice_routes
-from vroom_api.routes.dashboard import dashboard_routes
-from vroom_api.routes.forecasts import forecast_routes
-from vroom_api.routes.keys import key_routes
-from vroom_api.routes.ledger import ledger_routes
-from vroom_api.routes.predictions import prediction_routes
-from vroom_api.routes.probes import operation_routes
+from vroom_api.routes import advice, dashboard, keys, ledger, outcomes, predictions, probes, record
+from vroom_api.routes import forecasts as forecast_routes
+from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
-from vroom_api.routes.record import record_routes
 from vroom_api.security.keys import Keyring, create_first_admin
 from vroom_api.security.shield import Shield
 from vroom_api.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+ROUTERS = [
+    predictions.router,
+    record.router,
+    outcomes.router,
+    advice.router,
+    forecast_routes.router,
+    ledger.router,
+    dashboard.router,
+    probes.router,
+]
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -43,81 +53,39 @@ def create_app(settings: Settings) -> Litestar:
     Raises:
         BadSetting: telemetry is asked for and not installed.
     """
+    database = _opened_when_needed(settings.database_url)
     forecasts = Forecasts(settings.forecast, settings.home, settings.watch_seconds)
-
-    @lru_cache(1)  # an exception is not kept: the next request tries again
-    def database() -> sa.Engine:
-        return open_database(settings.database_url)
-
     capacity = max(settings.record_waiting, settings.largest_batch)
     recorder = Recorder(database, capacity=capacity) if settings.record else None
-
-    @contextlib.asynccontextmanager
-    async def recorded(_: Litestar) -> AsyncIterator[None]:
-        if recorder is None:
-            yield
-            return
-        async with recorder, recorder.keeping(settings.record_days):
-            yield
-
-    @contextlib.asynccontextmanager
-    async def watched(_: Litestar) -> AsyncIterator[None]:
-        async with forecasts.watched():
-            yield
-
-    measures = Measures(forecasts, recorder)
+    metrics = ServiceMetrics(forecasts, recorder)
+    predictor = Predictor(
+        forecasts,
+        largest_body=settings.largest_body,
+        largest_batch=settings.largest_batch,
+        recorder=recorder,
+    )
     keyring = Keyring(database) if settings.auth else None
-
     plugins, traced = tracing() if settings.telemetry else ([], [])
-
-    @contextlib.asynccontextmanager
-    async def guarded(_: Litestar) -> AsyncIterator[None]:
-        if keyring is None:
-            yield
-            return
-        await asyncio.to_thread(_first_admin, database, settings)
-        async with keyring.kept():
-            yield
-
     app = Litestar(
-        route_handlers=[
-            *prediction_routes(
-                forecasts,
-                largest_body=settings.largest_body,
-                largest_batch=settings.largest_batch,
-                recorder=recorder,
-            ),
-            *record_routes(database, settings.home, forecasts),
-            *advice_routes(forecasts, largest_body=settings.largest_body),
-            *forecast_routes(forecasts),
-            *ledger_routes(database),
-            *dashboard_routes(forecasts, database),
-            *operation_routes(forecasts, recorder, measures),
-            *(key_routes(database) if keyring else []),
-        ],
+        route_handlers=[*ROUTERS, keys.router] if keyring else ROUTERS,
+        state=State({"predictor": predictor}),  # nothing is injected into plain ASGI handlers
+        dependencies={
+            "database": _constant(database),
+            "forecasts": _constant(forecasts),
+            "home": _constant(settings.home),
+            "metrics": _constant(metrics),
+            "predictor": _constant(predictor),
+            "recorder": _constant(recorder),
+        },
         plugins=plugins,
-        lifespan=[guarded, recorded, watched, *traced],
-        cors_config=CORSConfig(
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
-        )
-        if settings.cors_origins
-        else None,
+        lifespan=[lambda _: _running(settings, database, keyring, recorder, forecasts), *traced],
+        cors_config=_cors(settings),
         exception_handlers={
             Problem: respond,
             HTTPException: respond_to_framework,
             Exception: respond_to_defect,
         },
-        openapi_config=OpenAPIConfig(
-            title="Vroom",
-            version="1",
-            path="/schema",
-            render_plugins=[
-                PagePlugin(forecasts, settings.largest_batch, settings.auth),
-                DocumentPlugin(forecasts, settings.largest_batch, settings.auth),
-            ],
-        ),
+        openapi_config=_openapi(settings, forecasts),
         request_max_body_size=settings.largest_body,
         logging_config=None,
         debug=False,
@@ -128,12 +96,67 @@ def create_app(settings: Settings) -> Litestar:
         hosts=settings.allowed_hosts,
         seconds=settings.request_seconds,
         rate=settings.rate,
-        measures=measures,
+        metrics=metrics,
     )
     return app
 
 
-def _first_admin(database: Callable[[], sa.Engine], settings: Settings) -> None:
+def _opened_when_needed(url: str) -> Database:
+    @lru_cache(1)  # an exception is not kept: the next request tries again
+    def database() -> sa.Engine:
+        return open_database(url)
+
+    return database
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    settings: Settings,
+    database: Database,
+    keyring: Keyring | None,
+    recorder: Recorder | None,
+    forecasts: Forecasts,
+) -> AsyncIterator[None]:
+    """Keys, record and champions, followed and written as long as this is open."""
+    async with contextlib.AsyncExitStack() as stack:
+        if keyring is not None:
+            await asyncio.to_thread(_first_admin, database, settings)
+            await stack.enter_async_context(keyring.kept())
+        if recorder is not None:
+            await stack.enter_async_context(recorder)
+            await stack.enter_async_context(recorder.keeping(settings.record_days))
+        await stack.enter_async_context(forecasts.watched())
+        yield
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+    )
+
+
+def _openapi(settings: Settings, forecasts: Forecasts) -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Vroom",
+        version="1",
+        path="/schema",
+        render_plugins=[
+            PagePlugin(forecasts, settings.largest_batch, settings.auth),
+            DocumentPlugin(forecasts, settings.largest_batch, settings.auth),
+        ],
+    )
+
+
+def _constant(value: Any) -> Provide:
+    """The same value for every request."""
+    return Provide(lambda: value, sync_to_thread=False)
+
+
+def _first_admin(database: Database, settings: Settings) -> None:
     """A database that does not answer yet keeps nobody from starting; `litestar keys` makes keys as well."""
     try:
         create_first_admin(database(), settings.home / "admin.key")

@@ -17,7 +17,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.schemas import said_of
+from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.problems import MEDIA_TYPE
@@ -102,7 +102,7 @@ def document(generated: Schema, served: Served, largest_batch: int, *, guarded: 
     for name, champion in served.items():
         _add_forecast(merged, champion, largest_batch, name)
     if flagship is not None:
-        merged["info"]["description"] = f"{flagship.manifest.title}: {said_of(flagship.manifest)}."
+        merged["info"]["description"] = f"{flagship.manifest.title}: {describe(flagship.manifest)}."
     _add_shield(merged, guarded)
     return merged
 
@@ -189,7 +189,7 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
         for part in msgspec.structs.fields(champion.answer)
         if part.default is not msgspec.UNSET
     ]
-    answer["description"] = f"{champion.manifest.title}: {said_of(champion.manifest)}."
+    answer["description"] = f"{champion.manifest.title}: {describe(champion.manifest)}."
     own = {"Request": request, "Answer": answer}
     if champion.manifest.advice:
         own["Question"] = request | {"properties": request["properties"] | options["properties"]}

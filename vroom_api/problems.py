@@ -42,7 +42,7 @@ class Problem(Exception):
         status: of the response.
         cause: short name of the cause, the same for every occurrence.
         detail: what, where, rule, remedy.
-        faults: the parts of the request that are wrong; the first one is also told as `field` and `allowed`.
+        faults: the parts of the request that are wrong; the first one is also given as `field` and `allowed`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is told of a forecast and its champion."""
+"""Forecasts and their champions, described for callers."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -88,12 +88,12 @@ def parts_of(forecasts: Forecasts, watch: ChampionWatch) -> dict[str, Any]:
     """The fields of `Listed`."""
     champion, path = watch.champion, f"/forecasts/{watch.forecast}"
     manifest = champion.manifest if champion else None
-    told = ("title", "kind", "entity", "target", "unit", "horizon", "data_as_of")
+    declared = ("title", "kind", "entity", "target", "unit", "horizon", "data_as_of")
     return {
         "name": watch.forecast,
         "flagship": watch is forecasts.flagship,
         "status": health_of(watch).status,
-        **{name: getattr(manifest, name, None) for name in told},
+        **{name: getattr(manifest, name, None) for name in declared},
         "model_version": manifest.version if manifest else None,
         "freshness": ages(manifest, datetime.now(UTC)).freshness if manifest else None,
         "last_error": watch.failure,

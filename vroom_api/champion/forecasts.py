@@ -33,7 +33,7 @@ class Forecasts:
     Args:
         flagship: the forecast that the short routes are about.
         root: the home.
-        seconds: between two looks, at the pointers and for new forecasts.
+        seconds: between two scans, for changed pointers and for new forecasts.
     """
 
     def __init__(self, flagship: str, root: Path, seconds: float) -> None:
@@ -65,8 +65,8 @@ class Forecasts:
             )
         return watch
 
-    async def look(self) -> None:
-        """Take up what was published since the last look, and load it."""
+    async def scan(self) -> None:
+        """Take up what was published since the last scan, and load it."""
         found = await asyncio.to_thread(published, self._root)
         new = [ChampionWatch(name, self._root, self._seconds) for name in found if name not in self._watches]
         # Replaced and not changed: pages are made in threads, which may be going through it.
@@ -76,8 +76,8 @@ class Forecasts:
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Load what is published, and follow it as long as this is open."""
-        await asyncio.gather(self._follow(list(self)), self._look_in_peace())
-        self._begin(self._look_for_ever(), "forecasts")
+        await asyncio.gather(self._follow(list(self)), self._scan_once())
+        self._begin(self._scan_loop(), "forecasts")
         try:
             yield
         finally:
@@ -94,14 +94,14 @@ class Forecasts:
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
 
-    async def _look_for_ever(self) -> None:
+    async def _scan_loop(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            await self._look_in_peace()
+            await self._scan_once()
 
-    async def _look_in_peace(self) -> None:
-        """A home that cannot be listed leaves the forecasts that are known."""
+    async def _scan_once(self) -> None:
+        """A home that cannot be listed leaves the forecasts as they are."""
         try:
-            await self.look()
+            await self.scan()
         except Exception:
-            log.exception("cannot look for new forecasts")
+            log.exception("cannot scan for new forecasts")

@@ -1,6 +1,5 @@
 """The champion: the version that serves, held as one immutable object."""
 
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +9,9 @@ import msgspec
 import numpy as np
 import onnxruntime
 
+from vroom_api.champion.encoding import RowEncoder
 from vroom_api.champion.freshness import ages
-from vroom_api.champion.schemas import answer_of, request_of
+from vroom_api.champion.schemas import answer_type, request_type
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import (
     Bundle,
@@ -43,7 +43,7 @@ class Champion:
     answer: type[msgspec.Struct]
     decoder: msgspec.json.Decoder[Any]  # one request
     batch_decoder: msgspec.json.Decoder[Any]  # a list of them
-    coded: list[tuple[int, dict[Any, float]]]  # inputs that are no numbers or may be left out, by their place
+    encoder: RowEncoder  # of the values of a request
     entities: Entities  # their latest inputs
 
     @property
@@ -54,26 +54,6 @@ class Champion:
 def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Score rows of inputs; the one door to the model. Shapes are those of `contract.model.score`."""
     return model.score(champion.session, rows)
-
-
-def row_of(champion: Champion, values: list[Any]) -> list[float]:
-    """The row of a request's inputs: texts by their place, NaN for what was left out."""
-    for place, codes in champion.coded:
-        value = values[place]
-        values[place] = codes.get(value, value)
-    return values
-
-
-def codes_of(manifest: Manifest) -> list[tuple[int, dict[Any, float]]]:
-    """What stands for texts and for nothing, by the place of the input."""
-    found: list[tuple[int, dict[Any, float]]] = []
-    for place, field in enumerate(manifest.inputs):
-        codes: dict[Any, float] = {value: float(code) for code, value in enumerate(field.values)}
-        if field.nullable:
-            codes[None] = math.nan
-        if codes:
-            found.append((place, codes))
-    return found
 
 
 def load(forecast: str, root: Path | None = None) -> Champion | None:
@@ -109,7 +89,7 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
         ages(bundle.manifest, datetime.now(UTC))
     except ValueError as error:  # else it would fail in every answer, and wherever all forecasts are listed
         raise BundleError(f"the manifest's times cannot be read: {error}") from error
-    request = request_of(bundle.manifest)
+    request = request_type(bundle.manifest)
     session = model.prove(bundle)
     return Champion(
         manifest=bundle.manifest,
@@ -121,9 +101,9 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
         origin=Origin.of(bundle.manifest, pointer.manifest_sha256, pointer.generation),
         limits=limits_of(bundle.manifest),
         request=request,
-        answer=answer_of(bundle.manifest),
+        answer=answer_type(bundle.manifest),
         decoder=msgspec.json.Decoder(request),
         batch_decoder=msgspec.json.Decoder(list[request]),  # type: ignore[valid-type]
-        coded=codes_of(bundle.manifest),
+        encoder=RowEncoder(bundle.manifest.inputs),
         entities=Entities(bundle.manifest.forecast, root),
     )

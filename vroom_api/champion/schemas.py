@@ -10,46 +10,34 @@ from vroom_api.contract import BundleError, InputField, Manifest
 from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL
 from vroom_api.explanation.reasons import Explanation
 from vroom_api.explanation.support import Outside
-from vroom_api.record.prediction import EntityId, Tags
+from vroom_api.record.prediction import EntityId, Interval, Tags
 
 OPTIONS = ("level", "explain", "entity_id", "tags")  # of a request, beside its inputs
 EXACT_INTEGER = 2**53  # beyond it float64 skips integers
 
 
-class Interval(msgspec.Struct, frozen=True, gc=False):
-    """The central interval that holds the outcome with probability `level`; integers for integer targets."""
-
-    level: float
-    low: float
-    high: float
-
-
-class Taken(msgspec.Struct, frozen=True, gc=False):
+class FilledInputs(msgspec.Struct, frozen=True, gc=False):
     """Inputs that a request left out, and when what is stored of them was known."""
 
     as_of: str
     inputs: list[str]
 
 
-def request_of(manifest: Manifest) -> type[msgspec.Struct]:
-    """The type of one request: inputs bounded as declared, then the options; nothing else is taken."""
-    names = [field.name for field in manifest.inputs]
-    taken = {name for name in names if names.count(name) > 1 or name in OPTIONS}
-    if taken or not names:
-        raise BundleError(
-            f"inputs have no names of their own: {', '.join(sorted(taken)) or 'there are none'}"
-        )
-    for question, lever in manifest.advice.items():
-        if lever.input not in names:
-            raise BundleError(f"advice about {question}: its lever {lever.input} is none of the inputs")
+def request_type(manifest: Manifest) -> type[msgspec.Struct]:
+    """The type of one request: inputs bounded as declared, then the options; nothing else is taken.
+
+    Raises:
+        BundleError: the manifest's inputs make no request.
+    """
+    _check_names(manifest)
     # Whether an input may be left out depends on the entity that is named.
     fields: list[Any] = [
         (
-            f"input{place}",
+            f"input{index}",
             (_bounded(field) | None if field.nullable else _bounded(field)) | msgspec.UnsetType,
             msgspec.UNSET,
         )
-        for place, field in enumerate(manifest.inputs)
+        for index, field in enumerate(manifest.inputs)
     ]
     level = Annotated[
         float,
@@ -69,11 +57,11 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
             "what is stored of it"
         ),
     ]
-    usual = f", e.g. {' and '.join(manifest.tags)}" if manifest.tags else ""
+    examples = f", e.g. {' and '.join(manifest.tags)}" if manifest.tags else ""
     tags = Annotated[
         Tags,
         msgspec.Meta(
-            description=f"words to sort predictions by{usual}; recorded, and no part of the prediction"
+            description=f"words to sort predictions by{examples}; recorded, and no part of the prediction"
         ),
     ]
     # Attributes are numbered, so that an input may have any name.
@@ -86,7 +74,7 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
             ("entity_id", entity | None, None),
             ("tags", tags | None, None),
         ],
-        rename={f"input{place}": name for place, name in enumerate(names)},
+        rename={f"input{index}": field.name for index, field in enumerate(manifest.inputs)},
         frozen=True,
         gc=False,
         kw_only=True,
@@ -94,9 +82,21 @@ def request_of(manifest: Manifest) -> type[msgspec.Struct]:
     )
 
 
-def answer_of(manifest: Manifest) -> type[msgspec.Struct]:
+def _check_names(manifest: Manifest) -> None:
+    names = [field.name for field in manifest.inputs]
+    unfit = {name for name in names if names.count(name) > 1 or name in OPTIONS}
+    if unfit or not names:
+        raise BundleError(
+            f"inputs have no names of their own: {', '.join(sorted(unfit)) or 'there are none'}"
+        )
+    for question, lever in manifest.advice.items():
+        if lever.input not in names:
+            raise BundleError(f"advice about {question}: its lever {lever.input} is none of the inputs")
+
+
+def answer_type(manifest: Manifest) -> type[msgspec.Struct]:
     """The type of one answer; what does not change between requests is in its defaults."""
-    interval = _INTERVAL_OF_SHARES if manifest.kind == "binary" else _INTERVAL
+    interval = _INTERVAL_OF_PROBABILITY if manifest.kind == "binary" else _INTERVAL
     return msgspec.defstruct(
         "Answer",
         [
@@ -112,7 +112,7 @@ def answer_of(manifest: Manifest) -> type[msgspec.Struct]:
             ("horizon", Annotated[str, _HORIZON], manifest.horizon),
             ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
             ("prediction_id", Annotated[str, _PREDICTION_ID] | msgspec.UnsetType, msgspec.UNSET),
-            ("stored", Annotated[Taken, _STORED] | msgspec.UnsetType, msgspec.UNSET),
+            ("stored", Annotated[FilledInputs, _STORED] | msgspec.UnsetType, msgspec.UNSET),
             *(
                 [("fallback", Annotated[str, _FALLBACK] | msgspec.UnsetType, msgspec.UNSET)]
                 if manifest.fallback
@@ -147,7 +147,7 @@ def bounds_of(field: InputField) -> Bounds:
     return Bounds(minimum, above, maximum)
 
 
-def said_of(manifest: Manifest) -> str:
+def describe(manifest: Manifest) -> str:
     """What the number is, in words."""
     if manifest.kind == "binary":
         return f"{_expected(manifest)}, from 0 to 1, of a {manifest.entity}: {manifest.horizon}"
@@ -162,7 +162,7 @@ def _expected(manifest: Manifest) -> str:
 
 _INTERVAL = msgspec.Meta(description="holds the outcome with the probability asked for")
 
-_INTERVAL_OF_SHARES = msgspec.Meta(
+_INTERVAL_OF_PROBABILITY = msgspec.Meta(
     description="holds the share of yes among predictions like this one, with the confidence asked for"
 )
 
@@ -189,8 +189,8 @@ def _bounded(field: InputField) -> Any:
     limits: dict[str, Any] = {"ge": bounds.minimum, "gt": bounds.above, "le": bounds.maximum}
     words = ", in ".join(part for part in (field.description, field.unit) if part and part != "flag")
     if field.type == "text":
-        told = msgspec.Meta(description=words, examples=[field.told(field.example)])
-        return Annotated[Literal[tuple(field.values)], told]
+        meta = msgspec.Meta(description=words, examples=[field.told(field.example)])
+        return Annotated[Literal[tuple(field.values)], meta]
     if field.type == "integer":
         return Annotated[int, msgspec.Meta(**limits, description=words, examples=[round(field.example)])]
     return Annotated[float, msgspec.Meta(**limits, description=words, examples=[field.example])]

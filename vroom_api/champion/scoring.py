@@ -52,8 +52,8 @@ class Scorer:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for (*_, future), value, known in zip(
+            for (*_, future), prediction, row_features in zip(
                 together, predictions.tolist(), features.tolist(), strict=True
             ):
                 if not future.done():  # its caller may have gone
-                    future.set_result((value, known))
+                    future.set_result((prediction, row_features))

@@ -35,8 +35,8 @@ class Entities:
         self._connection: sqlite3.Connection | None = None
         self._names: list[str] = []
 
-    def known(self) -> bool:
-        """Whether any are stored."""
+    def any_stored(self) -> bool:
+        """Whether anything is stored of any entity."""
         return self._path.exists()
 
     def find(self, entity_id: str) -> Stored | None:

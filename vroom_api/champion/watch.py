@@ -50,13 +50,13 @@ class ChampionWatch:
         self._one_at_a_time = asyncio.Lock()
 
     async def watch(self) -> None:
-        """Look at the pointer for ever; try to load whenever it or the files behind it have changed."""
+        """Look at the pointer again and again; try to load whenever it or the files behind it have changed."""
         while True:
             await asyncio.sleep(self._seconds)
             try:
                 if await asyncio.to_thread(self._look) != self._seen:
                     await self.reload()
-            except Exception:  # a watch that ends would leave an old champion for ever
+            except Exception:  # a watch that ends would leave an old champion in service
                 log.exception("%s: cannot look at the pointer", self.forecast)
 
     async def reload(self) -> Reload:
@@ -80,7 +80,7 @@ class ChampionWatch:
                 if previous is not None:
                     return self._failed(previous, f"{pointer}: it is gone")
                 self.failure = self.failed_at = None
-                nothing = self._told(f"{pointer}: there is none, nothing was published yet")
+                nothing = self._without_home(f"{pointer}: there is none, nothing was published yet")
                 return Reload("failed", None, None, nothing)
             self.failure = self.failed_at = None
             if previous is not None and (previous.generation, previous.manifest_sha256) == (
@@ -100,13 +100,13 @@ class ChampionWatch:
         version = previous.version if previous else None
         stays = f"version {version} serves on" if version is not None else "nothing serves"
         log.warning("%s: champion not loaded, %s: %s", self.forecast, stays, reason)
-        reason = self._told(reason)
+        reason = self._without_home(reason)
         self.failure, self.failed_at = reason, datetime.now(UTC).isoformat(timespec="seconds")
         self.failures += 1
         return Reload("failed", version, version, f"{reason}; {stays}")
 
-    def _told(self, reason: str) -> str:
-        """For callers, who need not know where the home is."""
+    def _without_home(self, reason: str) -> str:
+        """A reason for callers, who need not know where the home is."""
         return reason.replace(f"{self.root}{os.sep}", "")
 
     def _look(self) -> object:

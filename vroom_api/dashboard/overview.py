@@ -5,7 +5,7 @@ import msgspec
 from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.schemas import said_of
+from vroom_api.champion.schemas import describe
 from vroom_api.contract import FeatureField, InputField, Manifest
 from vroom_api.contract.tables import Database
 from vroom_api.dashboard.pages import page
@@ -151,7 +151,7 @@ def _facts(manifest: Manifest, champion: Champion) -> list[Fact]:
     nested = {name: value for name, value in manifest.metrics.items() if name.startswith("nested_")}
     return [
         Fact("version", f"{manifest.version} (generation {champion.generation})"),
-        Fact("forecasts", said_of(manifest)),
+        Fact("forecasts", describe(manifest)),
         Fact("recipe", f"{manifest.recipe.name} on {', '.join(manifest.recipe.features)}"),
         Fact("trained", f"{manifest.trained_at} on {manifest.rows} rows"),
         Fact("data as of", manifest.data_as_of),

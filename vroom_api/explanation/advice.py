@@ -17,7 +17,7 @@ from vroom_api.contract import Calibration, InputField, Lever, Manifest
 from vroom_api.explanation.reasons import Score
 from vroom_api.explanation.support import outside, supported
 
-FEWEST, MOST, USUAL = 2, 200, 41  # points of a curve
+MIN_POINTS, MAX_POINTS, DEFAULT_POINTS = 2, 200, 41  # of a curve
 NEAR = 0.95  # a worth of at least this share of the best is as good, for all that is known
 SCAN = 201  # values tried in search of the supported range
 
@@ -63,7 +63,7 @@ def advise(
     lever: Lever,
     row: np.ndarray,
     *,
-    points: int = USUAL,
+    points: int = DEFAULT_POINTS,
     level: float = 0.9,
     between: tuple[float, float] | None = None,
     extrapolate: bool = False,
@@ -81,28 +81,16 @@ def advise(
         NoAdvice: nothing in the range is in support and extrapolation was not asked for, the row has no
             finite prediction, or an argument is out of its bounds.
     """
-    if not FEWEST <= points <= MOST:
-        raise NoAdvice(f"points: {points} is not between {FEWEST} and {MOST}")
-    place = [field.name for field in manifest.inputs].index(lever.input)
-    field = manifest.inputs[place]
+    if not MIN_POINTS <= points <= MAX_POINTS:
+        raise NoAdvice(f"points: {points} is not between {MIN_POINTS} and {MAX_POINTS}")
+    index = [field.name for field in manifest.inputs].index(lever.input)
+    field = manifest.inputs[index]
     if between is not None:
         _refuse_undeclared(field, between)
-    span = supported_range(score, manifest, place, row)
+    span = supported_range(score, manifest, index, row)
     low, high = _range(score, manifest, field, row, span, between, extrapolate)
-    values = grid(field, low, high, points)
-    rows = np.vstack([_along(row, place, values), row])
-    predictions, features = score(rows)
-    inside = supported(manifest, rows, features)
-    if not np.isfinite(predictions[-1]):
-        raise NoAdvice(f"this {manifest.entity} has no finite prediction")
-    finite = np.isfinite(predictions)
-    rows, predictions, inside = rows[finite], predictions[finite], inside[finite]
-    calibration = manifest.calibration_of(row.tolist())
-    every = [
-        _point(calibration, value, prediction, level, extrapolated=not seen)
-        for value, prediction, seen in zip(rows[:, place], predictions, inside, strict=True)
-    ]
-    shown = [point for point in every[:-1] if extrapolate or not point.extrapolated]
+    *along, current = _points(score, manifest, index, row, grid(field, low, high, points), level)
+    shown = [point for point in along if extrapolate or not point.extrapolated]
     if not shown:
         raise NoAdvice(f"{field.name}: no value from {low:.6g} to {high:.6g} is inside what training saw")
     sound = [point for point in shown if not point.extrapolated]
@@ -116,28 +104,28 @@ def advise(
         level=level,
         supported=span,
         points=shown,
-        current=every[-1],
+        current=current,
         best=best,
         near_best=near_best(sound, best) if best else None,
         basis="associational",
-        notes=notes(manifest, lever, span, sound, best, every[-1]),
+        notes=notes(manifest, lever, span, sound, best, current),
     )
 
 
 def supported_range(
-    score: Score, manifest: Manifest, place: int, row: np.ndarray
+    score: Score, manifest: Manifest, index: int, row: np.ndarray
 ) -> tuple[float, float] | None:
     """The lowest and highest value of the lever that keep this row in support; None if none does."""
-    field = manifest.inputs[place]
+    field = manifest.inputs[index]
 
     def keeps(values: np.ndarray) -> np.ndarray:
-        rows = _along(row, place, values)
+        rows = _along(row, index, values)
         return supported(manifest, rows, score(rows)[1])
 
     values = np.linspace(field.seen_minimum, field.seen_maximum, SCAN)
     if field.type == "integer":
         values = grid(field, field.seen_minimum, field.seen_maximum, SCAN)
-    values = np.unique(np.append(values, row[place]))
+    values = np.unique(np.append(values, row[index]))
     good = np.flatnonzero(keeps(values))
     if len(good) == 0:
         return None
@@ -179,8 +167,7 @@ def grid(field: InputField, low: float, high: float, points: int) -> np.ndarray:
 
 def near_best(sound: list[Point], best: Point) -> tuple[float, float]:
     """The run of supported points around the best that are worth nearly as much."""
-    place = sound.index(best)
-    first = last = place
+    first = last = sound.index(best)
     while first > 0 and sound[first - 1].worth >= NEAR * best.worth:
         first -= 1
     while last < len(sound) - 1 and sound[last + 1].worth >= NEAR * best.worth:
@@ -197,19 +184,19 @@ def notes(
     current: Point,
 ) -> list[str]:
     """What a person must know before acting on a curve."""
-    said = [
+    found = [
         f"Associational, not causal: how {manifest.unit} differ between one {manifest.entity} and another that "
         f"are alike but for {lever.input}; setting it for this {manifest.entity} need not have that effect.",
         f"The bands are those of a single {manifest.entity}, not of the curve.",
     ]
     if current.extrapolated:
-        said.append(f"This {manifest.entity} as sent is outside what training saw.")
+        found.append(f"This {manifest.entity} as sent is outside what training saw.")
     if best and span and best.value in (sound[0].value, sound[-1].value) and len(sound) > 1:
-        said.append(
+        found.append(
             f"The best value lies at the end of what is shown; whether {lever.worth} would go on rising beyond "
             "it is not known from here."
         )
-    return said
+    return found
 
 
 def _range(
@@ -257,10 +244,33 @@ def _refuse_undeclared(field: InputField, between: tuple[float, float]) -> None:
         raise NoAdvice(f"{field.name}: the range from {low:g} to {high:g} leaves what the input may be")
 
 
-def _along(row: np.ndarray, place: int, values: np.ndarray) -> np.ndarray:
+def _along(row: np.ndarray, index: int, values: np.ndarray) -> np.ndarray:
     rows = np.repeat(row[None], len(values), axis=0)
-    rows[:, place] = values
+    rows[:, index] = values
     return rows
+
+
+def _points(
+    score: Score, manifest: Manifest, index: int, row: np.ndarray, values: np.ndarray, level: float
+) -> list[Point]:
+    """The points at these values of the lever that have a finite prediction, and that of the row itself last.
+
+    Raises:
+        NoAdvice: the row itself has no finite prediction.
+    """
+    rows = np.vstack([_along(row, index, values), row])
+    predictions, features = score(rows)
+    inside = supported(manifest, rows, features)
+    finite = np.isfinite(predictions)
+    if not finite[-1]:
+        raise NoAdvice(f"this {manifest.entity} has no finite prediction")
+    calibration = manifest.calibration_of(row.tolist())
+    return [
+        _point(calibration, value, prediction, level, extrapolated=not seen)
+        for value, prediction, seen in zip(
+            rows[finite, index], predictions[finite], inside[finite], strict=True
+        )
+    ]
 
 
 def _point(

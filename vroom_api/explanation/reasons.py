@@ -24,8 +24,8 @@ import numpy as np
 from vroom_api.contract import InputField, Manifest
 
 EXACT = 10  # inputs; 2^10 coalitions × 64 background rows are 65,536 rows to score
-MOST_ROWS = 2**16  # to score for one explanation that is not exact
-FEWEST_PAIRS = 8  # of orders, for a standard error that means something
+MAX_ROWS = 2**16  # to score for one explanation that is not exact
+MIN_PAIRS = 8  # of orders, for a standard error that means something
 Worth = Callable[[np.ndarray], np.ndarray]
 Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Inputs (rows, inputs), float64 → predictions (rows,) and features (rows, features)."""
@@ -96,8 +96,8 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
     if len(players) <= EXACT:
         found = enumerated(worth, len(players))
     else:
-        pairs = MOST_ROWS // (2 * (len(players) - 1) * len(background))
-        if pairs < FEWEST_PAIRS:
+        pairs = MAX_ROWS // (2 * (len(players) - 1) * len(background))
+        if pairs < MIN_PAIRS:
             raise NotExplainable(
                 f"the champion of {manifest.forecast} reads {len(players)} inputs, too many for reasons"
             )
@@ -133,26 +133,28 @@ def sampled(worth: Worth, players: int, pairs: int) -> Amounts:
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(players) for _ in range(pairs)])
     orders = np.stack([orders, orders[:, ::-1]], axis=1).reshape(2 * pairs, players)
-    place = np.argsort(orders, axis=1)  # of each player in its order
-    inner = place[:, None, :] < np.arange(1, players)[:, None]  # coalitions after 1 … players - 1 have joined
+    position = np.argsort(orders, axis=1)  # of each player in its order
+    inner = (
+        position[:, None, :] < np.arange(1, players)[:, None]
+    )  # coalitions after 1 … players - 1 have joined
     ends = np.array([[False] * players, [True] * players])
     worths = worth(np.concatenate([ends, inner.reshape(-1, players)]))
     empty, full = worths[:2]
     along = np.empty((2 * pairs, players + 1))
     along[:, 0], along[:, 1:-1], along[:, -1] = empty, worths[2:].reshape(2 * pairs, -1), full
-    joined = np.take_along_axis(np.diff(along, axis=1), place, axis=1)
+    joined = np.take_along_axis(np.diff(along, axis=1), position, axis=1)
     paired = joined.reshape(pairs, 2, players).mean(axis=1)
     errors = paired.std(axis=0, ddof=1) / np.sqrt(pairs)
     return Amounts(paired.mean(axis=0), errors, float(empty), float(full))
 
 
 def read_inputs(manifest: Manifest) -> list[int]:
-    """Places of the inputs that the champion reads through its features; all where that is not known."""
+    """Indices of the inputs that the champion reads through its features; all where that is not known."""
     read = [field.inputs for field in manifest.features if field.name in manifest.recipe.features]
     if not read or not all(read):
         return list(range(len(manifest.inputs)))
     names = {name for inputs in read for name in inputs}
-    return [place for place, field in enumerate(manifest.inputs) if field.name in names]
+    return [index for index, field in enumerate(manifest.inputs) if field.name in names]
 
 
 @cache

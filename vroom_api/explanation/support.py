@@ -32,7 +32,7 @@ Limits = list[tuple[float, float, frozenset[float]]]  # lowest, highest, levels;
 
 
 def limits_of(manifest: Manifest) -> Limits:
-    """What training saw, prepared for `usual`."""
+    """What training saw, prepared for `within`."""
     nothing: frozenset[float] = frozenset()
     limits: Limits = [
         (field.seen_minimum - SLACK, field.seen_maximum + SLACK, frozenset(field.levels))
@@ -40,12 +40,14 @@ def limits_of(manifest: Manifest) -> Limits:
     ]
     for feature in manifest.features:
         low, high = feature.seen_minimum, feature.seen_maximum
-        known = low is not None and high is not None
-        limits.append((low - SLACK, high + SLACK, nothing) if known else (-math.inf, math.inf, nothing))  # type: ignore[operator]
+        if low is None or high is None:
+            limits.append((-math.inf, math.inf, nothing))
+        else:
+            limits.append((low - SLACK, high + SLACK, nothing))
     return limits
 
 
-def usual(limits: Limits, values: Sequence[float]) -> bool:
+def within(limits: Limits, values: Sequence[float]) -> bool:
     """Whether all of one row is within limits: inputs, then features. A tenth of the time of `outside`.
 
     What was left out is not; `outside` knows whether training saw that.
@@ -106,10 +108,10 @@ def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.
         high = np.array([np.inf if field.seen_maximum is None else field.seen_maximum for field in fields])
         within = (low - SLACK <= values) & (values <= high + SLACK)
         inside &= np.all(within | (np.array(missing, dtype=bool) & np.isnan(values)), axis=1)
-    for place, field in enumerate(manifest.inputs):
+    for index, field in enumerate(manifest.inputs):
         if field.levels:
-            known = np.isin(rows[:, place], field.levels)
-            inside &= known | (field.seen_missing & np.isnan(rows[:, place]))
+            seen = np.isin(rows[:, index], field.levels)
+            inside &= seen | (field.seen_missing & np.isnan(rows[:, index]))
     return inside
 
 
@@ -117,21 +119,21 @@ def _outside(field: InputField | FeatureField, kind: Literal["input", "feature"]
     assert field.seen_minimum is not None
     assert field.seen_maximum is not None
     if isinstance(field, InputField):
-        told = field.told(float(value))
+        decoded = field.told(float(value))
         levels = field.levels
         seen = f"only {', '.join(field.shown(level, 6) for level in levels)}"
-        shown = f"{field.name} {field.shown(float(value), 6)}"
+        formatted = f"{field.name} {field.shown(float(value), 6)}"
     else:
-        told, levels, seen = float(value), [], ""
-        shown = f"{field.name} = {field.expression}, {value:.6g}"
+        decoded, levels, seen = float(value), [], ""
+        formatted = f"{field.name} = {field.expression}, {value:.6g}"
     if not levels:
         seen = f"{field.seen_minimum:.6g} to {field.seen_maximum:.6g}"
     return Outside(
         field=field.name,
         kind=kind,
-        value=told,
+        value=decoded,
         seen_minimum=field.seen_minimum,
         seen_maximum=field.seen_maximum,
         levels=levels,
-        sentence=f"{shown}: training saw {seen}",
+        sentence=f"{formatted}: training saw {seen}",
     )

@@ -28,8 +28,8 @@ class _Latency:
         self.total = 0.0
 
 
-class Measures:
-    """The measures of one service, read when they are asked for; only latencies are taken per request."""
+class ServiceMetrics:
+    """The metrics of one service, read when they are asked for; only latencies are taken per request."""
 
     def __init__(self, forecasts: Forecasts, recorder: Recorder | None) -> None:
         self.registry = CollectorRegistry()
@@ -48,14 +48,14 @@ class Measures:
         latency.total += seconds
         if status >= 400 or log.isEnabledFor(logging.DEBUG):
             level = logging.WARNING if status >= 500 else logging.INFO if status >= 400 else logging.DEBUG
-            told = {
+            extra = {
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,
                 "milliseconds": round(seconds * 1000, 2),
                 "caller": getattr(scope.get("auth"), "name", None),
             }
-            log.log(level, "request", extra=told)
+            log.log(level, "request", extra=extra)
 
 
 class _Own(Collector):

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 
 from vroom_api.champion.freshness import Verdict
-from vroom_api.champion.loading import Champion, row_of, score
-from vroom_api.explanation.advice import FEWEST, MOST, USUAL, Curve, NoAdvice, advise
+from vroom_api.champion.loading import Champion, score
+from vroom_api.explanation.advice import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS, Curve, NoAdvice, advise
 from vroom_api.predictions.answered import admitted
-from vroom_api.predictions.asked import complete
+from vroom_api.predictions.asked import Asked, asked_of
 from vroom_api.predictions.refusals import faults, refusal
 from vroom_api.problems import Fault, Problem
 
@@ -20,8 +20,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a request may ask for, beside the inputs and options of /predict."""
 
     points: Annotated[
-        int, msgspec.Meta(ge=FEWEST, le=MOST, description="of the curve; fewer where the range holds fewer")
-    ] = USUAL
+        int,
+        msgspec.Meta(
+            ge=MIN_POINTS, le=MAX_POINTS, description="of the curve; fewer where the range holds fewer"
+        ),
+    ] = DEFAULT_POINTS
     between: Annotated[
         tuple[Bound, Bound] | None,
         msgspec.Meta(description="part of the lever's range to look at; all of it when not given"),
@@ -43,7 +46,7 @@ class Advice(msgspec.Struct, frozen=True):
     curve: Curve
 
 
-def answer_of(champion: Champion, question: str, body: bytes, folder: str = "/advise/") -> bytes:
+def answer_question(champion: Champion, question: str, body: bytes, folder: str = "/advise/") -> bytes:
     """Answer a JSON object of inputs and options; `folder` is the path that questions are asked under.
 
     Raises:
@@ -52,19 +55,19 @@ def answer_of(champion: Champion, question: str, body: bytes, folder: str = "/ad
     """
     manifest = champion.manifest
     if question not in manifest.advice:
-        known = ", ".join(f"{folder}{name}" for name in manifest.advice) or "none"
+        declared = ", ".join(f"{folder}{name}" for name in manifest.advice) or "none"
         raise Problem(
-            404, "no-such-advice", f"{manifest.forecast} declares no advice {question!r}; there is {known}"
+            404, "no-such-advice", f"{manifest.forecast} declares no advice {question!r}; there is {declared}"
         )
-    row, level, options = decode(champion, body)
+    asked, options = decode(champion, body)
     ages = admitted(champion)
     try:
         curve = advise(
             lambda rows: score(champion, rows),
             manifest,
             manifest.advice[question],
-            np.array(row, dtype=np.float64),
-            level=level,
+            np.array(asked.row, dtype=np.float64),
+            level=asked.level,
             **msgspec.structs.asdict(options),
         )
     except NoAdvice as error:
@@ -79,8 +82,8 @@ def answer_of(champion: Champion, question: str, body: bytes, folder: str = "/ad
     )
 
 
-def decode(champion: Champion, body: bytes) -> tuple[list[float], float, Options]:
-    """The inputs in order, the level and the options of a body; a body of /predict will do.
+def decode(champion: Champion, body: bytes) -> tuple[Asked, Options]:
+    """What a body asks for, and its options; a body of /predict will do.
 
     Raises:
         Problem: 400 or 422, with all faults.
@@ -90,22 +93,18 @@ def decode(champion: Champion, body: bytes) -> tuple[list[float], float, Options
         content = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise refusal(manifest, body, error) from None
-    taken: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     if isinstance(content, dict):
-        taken = {name: content.pop(name) for name in Options.__struct_fields__ if name in content}
+        given = {name: content.pop(name) for name in Options.__struct_fields__ if name in content}
     try:
         request = msgspec.convert(content, champion.request)
-        options = msgspec.convert(taken, Options)
+        options = msgspec.convert(given, Options)
     except msgspec.ValidationError as error:
         found = faults(manifest, content) or [Fault(_field(error), str(error))]
         raise Problem(
             422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found
         ) from None
-    values = msgspec.structs.asdict(request)
-    row = [values[f"input{place}"] for place in range(len(manifest.inputs))]
-    complete(champion, row, values["entity_id"])
-    row = row_of(champion, row)
-    return row, values["level"], options
+    return asked_of(champion, request), options
 
 
 def _field(error: msgspec.ValidationError) -> str:

@@ -1,172 +1,129 @@
-"""Answers: from rows of inputs to JSON."""
+"""What is answered: from scored rows to JSON. One request is a batch of one."""
 
 import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vroom_api.champion.freshness import Ages, Expired, admit
-from vroom_api.champion.loading import Champion, row_of, score
-from vroom_api.champion.schemas import Interval, Taken
-from vroom_api.contract import Calibration, Fallback, Manifest
+from vroom_api.champion.loading import Champion, score
+from vroom_api.contract import Fallback, Manifest
 from vroom_api.explanation.reasons import Explanation, NotExplainable, explain
-from vroom_api.explanation.support import outside, supported, usual
-from vroom_api.predictions.asked import Request, complete, decoded
-from vroom_api.predictions.refusals import not_finite, refusal
+from vroom_api.explanation.support import outside, supported, within
+from vroom_api.predictions.asked import Asked, decode, decode_batch
+from vroom_api.predictions.refusals import not_finite
 from vroom_api.problems import Fault, Problem
-from vroom_api.record.prediction import Notes
+from vroom_api.record.prediction import Interval, PredictionLog
 
-MOST_EXPLAINED = 20  # rows of a batch
 _encode = msgspec.json.Encoder().encode
 
 
-def predict_one(champion: Champion, body: bytes, notes: Notes | None = None) -> bytes:
+def predict_one(champion: Champion, body: bytes, log: PredictionLog | None = None) -> bytes:
     """Answer a JSON object of inputs.
 
     Raises:
         Problem: 400 for what is no JSON, 422 for what the champion cannot answer, 503 if it has expired.
     """
-    request = decoded(champion, body)
-    predictions, features = score(champion, np.array([request[0]], dtype=np.float64))
-    return answered(champion, request, predictions.item(), features[0].tolist(), notes)
+    asked = decode(champion, body)
+    predictions, features = score(champion, np.array([asked.row], dtype=np.float64))
+    return answer_one(champion, asked, predictions.item(), features[0].tolist(), log)
 
 
-def answered(
-    champion: Champion, request: Request, value: float, known: list[float], notes: Notes | None
+def answer_one(
+    champion: Champion, asked: Asked, prediction: float, features: list[float], log: PredictionLog | None
 ) -> bytes:
-    """The answer to one request whose row was scored: `value` is the prediction, `known` are the features.
+    """The JSON that answers one request, whose row was scored, maybe together with others.
 
     Raises:
         Problem: 422 without a finite prediction or reasons, 503 if the champion has expired.
     """
-    row, level, explained, entity_id, tags, taken = request
-    ages = admitted(champion)
-    fallback = champion.manifest.fallback_of(row)
-    needed = known if fallback is None else _read_by(fallback, champion.manifest, known)
-    if not (math.isfinite(value) and all(map(math.isfinite, needed))):
-        raise not_finite(champion.manifest, row, known)
-    strange = [] if usual(champion.limits, [*row, *known]) else outside(champion.manifest, row, known)
-    interval = _interval((fallback or champion.manifest).calibration, value, level)
-    answer = champion.answer(
-        value,
-        interval,
-        not strange,
-        strange,
-        ages.freshness,
-        ages.data_age_s,
-        ages.model_age_s,
-        reasons_of(champion, row) if explained else msgspec.UNSET,
-        prediction_id=msgspec.UNSET
-        if notes is None
-        else notes.take(champion.origin, row, known, value, interval, entity_id, tags),
-        stored=taken,
-        **({} if fallback is None else {"fallback": fallback.description}),
-    )
+    inside = within(champion.limits, [*asked.row, *features])
+    answer = _answer(champion, admitted(champion), asked, prediction, features, inside)
+    if asked.explain:
+        answer = _with_reasons(champion, asked, answer)
+    if log is not None:
+        answer = _with_id(champion, log, asked, features, answer)
     return _encode(answer)
 
 
-def _fallen(manifest: Manifest, rows: list[list[float]]) -> dict[int, Fallback]:
-    """The rows that the fallback answers, by their place."""
-    found = ((place, manifest.fallback_of(row)) for place, row in enumerate(rows))
-    return {place: fallback for place, fallback in found if fallback is not None}
-
-
-def _read_by(fallback: Fallback, manifest: Manifest, features: list[float]) -> list[float]:
-    """The features that the fallback's recipe reads."""
-    read = fallback.recipe.features
-    return [value for field, value in zip(manifest.features, features, strict=True) if field.name in read]
-
-
-def predict_many(champion: Champion, body: bytes, most: int, notes: Notes | None = None) -> tuple[bytes, int]:
-    """Answer a JSON array of 1 to `most` objects, in its order, and say how many; all or nothing.
+def predict_many(
+    champion: Champion, body: bytes, largest: int, log: PredictionLog | None = None
+) -> tuple[bytes, int]:
+    """Answer a JSON array of 1 to `largest` objects, in its order, and say how many; all or nothing.
 
     Raises:
         Problem: as for one.
     """
-    try:
-        requests = champion.batch_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise refusal(champion.manifest, body, error, batch=True) from None
-    if not 1 <= len(requests) <= most:
-        allowed = f"1..{most} rows"
-        detail = f"batch: {len(requests)} rows are not within {allowed}"
-        raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
-    told = [msgspec.structs.astuple(request) for request in requests]
-    taken: dict[int, Taken | msgspec.UnsetType] = {}
-    for number, given in enumerate(told):
-        if msgspec.UNSET in given:
-            *row, level, explain, entity_id, tags = given
-            taken[number], stored = complete(champion, row, entity_id, number)
-            told[number] = (*row, level, explain, entity_id, (stored | (tags or {})) or None)
-    if champion.coded:
-        told = [(*row_of(champion, list(fields[:-4])), *fields[-4:]) for fields in told]
-    table = np.array([fields[:-2] for fields in told], dtype=np.float64)
-    rows, levels, explained = np.ascontiguousarray(table[:, :-2]), table[:, -2].tolist(), table[:, -1]
-    if explained.sum() > MOST_EXPLAINED:
-        detail = f"explain: reasons are given for up to {MOST_EXPLAINED} rows of a batch"
-        raise Problem(422, "invalid-input", detail, faults=[Fault("explain", detail)])
+    asked = decode_batch(champion, body, largest)
     ages = admitted(champion)
+    rows = np.array([one.row for one in asked], dtype=np.float64)
     predictions, features = score(champion, rows)
-    manifest = champion.manifest
-    fit: np.ndarray = np.isfinite(features)
-    fallen = {} if manifest.fallback is None else _fallen(manifest, rows.tolist())
-    for place, fallback in fallen.items():
-        fit[place] = np.isfinite(_read_by(fallback, manifest, features[place].tolist())).all()
-    finite = np.isfinite(predictions) & fit.all(axis=1)
-    if not finite.all():
-        place = int(np.argmin(finite))
-        raise not_finite(champion.manifest, rows[place].tolist(), features[place].tolist(), place)
-    answer = champion.answer
-    usual = supported(manifest, rows, features).tolist()
-    aged = ages.freshness, ages.data_age_s, ages.model_age_s, msgspec.UNSET
+    inside = supported(champion.manifest, rows, features).tolist()
+    listed = features.tolist()
+    # All rows are answered before the first is explained, and all are explained before the first is logged:
+    # a row without an answer is refused at once, and a latency holds the whole batch.
     answers = [
-        answer(value, _interval(manifest.calibration, value, level), inside, [], *aged)
-        for value, level, inside in zip(predictions.tolist(), levels, usual, strict=True)
+        _answer(champion, ages, *parts)
+        for parts in zip(asked, predictions.tolist(), listed, inside, strict=True)
     ]
-    for place, fallback in fallen.items():
-        interval = _interval(fallback.calibration, predictions[place].item(), levels[place])
-        answers[place] = msgspec.structs.replace(
-            answers[place], interval=interval, fallback=fallback.description
-        )
-    for place, found in taken.items():
-        answers[place] = msgspec.structs.replace(answers[place], stored=found)
-    for place in np.flatnonzero(np.logical_not(usual)).tolist():
-        strange = outside(manifest, rows[place].tolist(), features[place].tolist())
-        answers[place] = msgspec.structs.replace(answers[place], outside=strange)
-    for place in np.flatnonzero(explained).tolist():
-        answers[place] = msgspec.structs.replace(
-            answers[place], reasons=reasons_of(champion, rows[place].tolist())
-        )
-    labels = [fields[-2:] for fields in told]
-    kept = noted(champion, notes, labels, rows.tolist(), features.tolist(), answers)
-    return _encode(kept), len(kept)
+    answers = [
+        _with_reasons(champion, one, answer) if one.explain else answer
+        for one, answer in zip(asked, answers, strict=True)
+    ]
+    if log is not None:
+        answers = [_with_id(champion, log, *parts) for parts in zip(asked, listed, answers, strict=True)]
+    return _encode(answers), len(answers)
 
 
-def noted(
-    champion: Champion,
-    notes: Notes | None,
-    labels: Sequence[tuple[str | None, dict[str, str] | None]],
-    rows: Sequence[list[float]],
-    features: Sequence[list[float]],
-    answers: list[Any],
-) -> list[Any]:
-    """The answers, with the ids under which they are recorded where they are.
+def _answer(
+    champion: Champion, ages: Ages, asked: Asked, prediction: float, features: list[float], inside: bool
+) -> Any:
+    """The answer to one row, without reasons and id.
 
     Args:
-        labels: entity id and tags of each row.
+        inside: whether the row and its features are in support.
+
+    Raises:
+        Problem: the prediction, or a feature that is read for it, is not finite, 422.
     """
-    if notes is None:
-        return answers
-    return [
-        msgspec.structs.replace(
-            answer,
-            prediction_id=notes.take(champion.origin, row, known, answer.value, answer.interval, *label),
-        )
-        for label, row, known, answer in zip(labels, rows, features, answers, strict=True)
-    ]
+    manifest = champion.manifest
+    fallback = manifest.fallback_of(asked.row)
+    read = features if fallback is None else _read_by(fallback, manifest, features)
+    if not (math.isfinite(prediction) and all(map(math.isfinite, read))):
+        raise not_finite(manifest, asked.row, features, asked.number)
+    out_of_range = [] if inside else outside(manifest, asked.row, features)
+    answer = champion.answer(
+        prediction,
+        Interval.of((fallback or manifest).calibration, prediction, asked.level),
+        not out_of_range,
+        out_of_range,
+        ages.freshness,
+        ages.data_age_s,
+        ages.model_age_s,
+        stored=asked.filled,
+    )
+    return answer if fallback is None else replace(answer, fallback=fallback.description)
+
+
+def _read_by(fallback: Fallback, manifest: Manifest, features: list[float]) -> list[float]:
+    """The features that the fallback's recipe reads."""
+    names = fallback.recipe.features
+    return [value for field, value in zip(manifest.features, features, strict=True) if field.name in names]
+
+
+def _with_reasons(champion: Champion, asked: Asked, answer: Any) -> Any:
+    return replace(answer, reasons=reasons_of(champion, asked.row))
+
+
+def _with_id(champion: Champion, log: PredictionLog, asked: Asked, features: list[float], answer: Any) -> Any:
+    """The answer with the id under which it is logged."""
+    identifier = log.add(
+        champion.origin, asked.row, features, answer.value, answer.interval, asked.entity_id, asked.tags
+    )
+    return replace(answer, prediction_id=identifier)
 
 
 def admitted(champion: Champion) -> Ages:
@@ -191,8 +148,3 @@ def reasons_of(champion: Champion, row: list[float]) -> Explanation:
         return explain(lambda rows: score(champion, rows), champion.manifest, np.array(row, dtype=np.float64))
     except NotExplainable as error:
         raise Problem(422, "no-reasons", str(error), faults=[Fault("explain", str(error))]) from error
-
-
-def _interval(calibration: Calibration, value: float, level: float) -> Interval:
-    low, high = calibration.interval(value, level)
-    return Interval(level, int(low), int(high)) if calibration.integer else Interval(level, low, high)

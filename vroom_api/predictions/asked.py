@@ -1,76 +1,115 @@
-"""One request: its JSON, read into a row of inputs and options."""
+"""What was asked: the JSON of one request or a batch, read into rows of inputs and their options."""
 
 from typing import Any
 
 import msgspec
 
-from vroom_api.champion.loading import Champion, row_of
-from vroom_api.champion.schemas import Taken
+from vroom_api.champion.loading import Champion
+from vroom_api.champion.schemas import FilledInputs
 from vroom_api.champion.stored_inputs import NotReadable
 from vroom_api.predictions.refusals import incomplete, refusal, stored_wrongly, wrong
-from vroom_api.problems import Problem
+from vroom_api.problems import Fault, Problem
 
-Request = tuple[list[float], float, bool, str | None, dict[str, str] | None, Taken | msgspec.UnsetType]
-"""Inputs, level, explain, entity id, tags, and which inputs were taken from what is stored of the entity."""
+MAX_EXPLAINED = 20  # rows of a batch
 
 
-def decoded(champion: Champion, body: bytes) -> Request:
-    """The parts of one request.
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """One row to predict, and how to answer it."""
+
+    row: list[float]  # inputs, encoded, in the manifest's order
+    level: float
+    explain: bool
+    entity_id: str | None
+    tags: dict[str, str] | None  # of the request, and those that are stored with the entity
+    filled: FilledInputs | msgspec.UnsetType  # inputs that were left out and are stored of the entity
+    number: int | None = None  # of the row in its batch
+
+
+def decode(champion: Champion, body: bytes) -> Asked:
+    """Read one request.
 
     Raises:
-        Problem: 400 for what is no JSON, 422 for what is none, or is outside its range.
+        Problem: 400 for what is no JSON, 422 for what is no request, or is outside its range.
     """
     try:
         request = champion.decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
-    *row, level, explained, entity_id, tags = msgspec.structs.astuple(request)
-    taken: Taken | msgspec.UnsetType = msgspec.UNSET
-    if msgspec.UNSET in row:
-        taken, stored = complete(champion, row, entity_id)
-        tags = (stored | (tags or {})) or None
-    if champion.coded:
-        row = row_of(champion, row)
-    return row, level, explained, entity_id, tags, taken
+    return asked_of(champion, request)
 
 
-def complete(
-    champion: Champion, row: list[Any], entity_id: str | None, number: int | None = None
-) -> tuple[Taken | msgspec.UnsetType, dict[str, str]]:
-    """Fill in, in place, the inputs that a request left out: from what is stored, else with nothing.
+def decode_batch(champion: Champion, body: bytes, largest: int) -> list[Asked]:
+    """Read a JSON array of 1 to `largest` requests.
+
+    Raises:
+        Problem: as for one.
+    """
+    try:
+        requests = champion.batch_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise refusal(champion.manifest, body, error, batch=True) from None
+    if not 1 <= len(requests) <= largest:
+        allowed = f"1..{largest} rows"
+        detail = f"batch: {len(requests)} rows are not within {allowed}"
+        raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
+    asked = [asked_of(champion, request, number) for number, request in enumerate(requests)]
+    if sum(one.explain for one in asked) > MAX_EXPLAINED:
+        detail = f"explain: reasons are given for up to {MAX_EXPLAINED} rows of a batch"
+        raise Problem(422, "invalid-input", detail, faults=[Fault("explain", detail)])
+    return asked
+
+
+def asked_of(champion: Champion, request: msgspec.Struct, number: int | None = None) -> Asked:
+    """A decoded request with the inputs that it left out, encoded.
+
+    Raises:
+        Problem: as `fill`.
+    """
+    *values, level, explain, entity_id, tags = msgspec.structs.astuple(request)
+    filled: FilledInputs | msgspec.UnsetType = msgspec.UNSET
+    if msgspec.UNSET in values:
+        filled, stored_tags = fill(champion, values, entity_id, number)
+        tags = (stored_tags | (tags or {})) or None
+    return Asked(champion.encoder.encode(values), level, explain, entity_id, tags, filled, number)
+
+
+def fill(
+    champion: Champion, values: list[Any], entity_id: str | None, number: int | None
+) -> tuple[FilledInputs | msgspec.UnsetType, dict[str, str]]:
+    """Fill the inputs that a request left out, in the list itself: with what is stored, else with None.
 
     Args:
         number: of the row in its batch.
 
     Returns:
-        what was taken from what is stored, and the tags that are stored with it.
+        which inputs were filled with what is stored, and the tags that are stored with it.
 
     Raises:
         Problem: 422 for an input that has to be given, 404 if it is an entity of which nothing is stored,
             503 if what is stored cannot be read.
     """
     fields = champion.manifest.inputs
-    left_out = [place for place, value in enumerate(row) if value is msgspec.UNSET]
+    left_out = [index for index, value in enumerate(values) if value is msgspec.UNSET]
     try:
-        stored = None if entity_id is None else champion.entities.find(entity_id)
+        entity = None if entity_id is None else champion.entities.find(entity_id)
     except NotReadable as error:
         raise Problem(
             503, "no-entities", f"{error}; materialize online_features", headers={"retry-after": "10"}
         ) from error
-    known = {} if stored is None else stored.values
+    stored = {} if entity is None else entity.values
     names: list[str] = []
-    for place in left_out:
-        field = fields[place]
-        value = known.get(field.name)
-        row[place] = value
-        if value is not None and (why := wrong(value, field)):
-            raise stored_wrongly(field, value, why, number)
+    for index in left_out:
+        field = fields[index]
+        value = stored.get(field.name)
+        values[index] = value
         if value is not None:
+            if why := wrong(value, field):
+                raise stored_wrongly(field, value, why, number)
             names.append(field.name)
-    missing = [fields[place] for place in left_out if row[place] is None and not fields[place].nullable]
+    missing = [fields[index] for index in left_out if values[index] is None and not fields[index].nullable]
     if missing:
         raise incomplete(champion, missing, entity_id, number)
-    if stored is None or not names:
+    if entity is None or not names:
         return msgspec.UNSET, {}
-    tags = {name: str(known[name]) for name in champion.manifest.tags if known.get(name) is not None}
-    return Taken(stored.as_of, names), tags
+    tags = {name: str(stored[name]) for name in champion.manifest.tags if stored.get(name) is not None}
+    return FilledInputs(entity.as_of, names), tags

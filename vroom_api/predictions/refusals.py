@@ -12,16 +12,16 @@ from vroom_api.champion.schemas import OPTIONS, bounds_of
 from vroom_api.contract import InputField, Manifest
 from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
 from vroom_api.problems import Fault, Problem
-from vroom_api.record.prediction import LONGEST_TEXT, MOST_TAGS, Tags, fits
+from vroom_api.record.prediction import MAX_TAGS, MAX_TEXT_LENGTH, Tags, fits
 
-MOST_FAULTS = 20  # told of one request
+MAX_FAULTS = 20  # reported of one request
 
 
 def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = False) -> Problem:
     """Why a body was not taken, in words of the manifest.
 
     The decoder stops at the first fault and speaks of types; here the body is read again without them, so
-    that all faults are told at once.
+    that all faults are reported at once.
     """
     try:
         content = msgspec.json.decode(body)
@@ -34,15 +34,15 @@ def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = 
         if not isinstance(content, list):
             return Problem(422, "invalid-input", "the body is not a JSON array of objects")
         found: list[Fault] = []
-        for place, row in enumerate(content):
-            found += faults(manifest, row, place)
-            if len(found) >= MOST_FAULTS:
+        for number, row in enumerate(content):
+            found += faults(manifest, row, number)
+            if len(found) >= MAX_FAULTS:
                 break
     else:
         found = faults(manifest, content)
-    told = found[:MOST_FAULTS]
-    detail = "; ".join(fault.detail for fault in told) or str(error)
-    return Problem(422, "invalid-input", detail, faults=told)
+    found = found[:MAX_FAULTS]
+    detail = "; ".join(fault.detail for fault in found) or str(error)
+    return Problem(422, "invalid-input", detail, faults=found)
 
 
 def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fault]:
@@ -51,11 +51,11 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
     if not isinstance(content, dict):
         return [Fault("", f"{where}a JSON object of inputs is expected", row=row)]
     names = [field.name for field in manifest.inputs]
-    known = ", ".join((*names, *OPTIONS))
+    fields = ", ".join((*names, *OPTIONS))
     unknown = (name for name in content if name not in names and name not in OPTIONS)
     found = [
-        Fault(name[:64], f"{where}{name[:64]}: unknown field; known are {known}", known, row)
-        for name in islice(unknown, MOST_FAULTS)
+        Fault(name[:64], f"{where}{name[:64]}: unknown field; known are {fields}", fields, row)
+        for name in islice(unknown, MAX_FAULTS)
     ]
     for field in manifest.inputs:
         allowed = allowed_of(field)
@@ -63,26 +63,26 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
             if not field.nullable and content.get("entity_id") is None:
                 found.append(missing_input(field, where, row))
         elif why := wrong(content[field.name], field):
-            detail = f"{where}{field.name}: {_shown(content[field.name])} {why} {allowed}"
+            detail = f"{where}{field.name}: {_quoted(content[field.name])} {why} {allowed}"
             found.append(Fault(field.name, detail, allowed, row))
     level = content.get("level", MIN_LEVEL)
     allowed = f"{MIN_LEVEL}..{MAX_LEVEL}"
     if not _is_number(level) or not MIN_LEVEL <= level <= MAX_LEVEL:
-        detail = f"{where}level: {_shown(level)} is not within {allowed}"
+        detail = f"{where}level: {_quoted(level)} is not within {allowed}"
         found.append(Fault("level", detail, allowed, row))
     if not isinstance(explained := content.get("explain", False), bool):
-        detail = f"{where}explain: {_shown(explained)} is neither true nor false"
+        detail = f"{where}explain: {_quoted(explained)} is neither true nor false"
         found.append(Fault("explain", detail, "true or false", row))
     entity_id = content.get("entity_id")
     if not (entity_id is None or (isinstance(entity_id, str) and fits(entity_id))):
-        allowed = f"1..{LONGEST_TEXT} characters without control characters"
-        detail = f"{where}entity_id: {_shown(entity_id)} is not {allowed}"
+        allowed = f"1..{MAX_TEXT_LENGTH} characters without control characters"
+        detail = f"{where}entity_id: {_quoted(entity_id)} is not {allowed}"
         found.append(Fault("entity_id", detail, allowed, row))
     if "tags" in content:
         try:
             msgspec.convert(content["tags"], Tags | None)
         except msgspec.ValidationError as error:
-            allowed = f'up to {MOST_TAGS} names with texts, e.g. {{"session": "2024 race"}}'
+            allowed = f'up to {MAX_TAGS} names with texts, e.g. {{"session": "2024 race"}}'
             detail = f"{where}tags: {str(error).partition(' - at ')[0]}; they are {allowed}"
             found.append(Fault("tags", detail, allowed, row))
     return found
@@ -105,7 +105,7 @@ def incomplete(
     names = ", ".join(field.name for field in missing)
     why = (
         f"nothing is stored of {manifest.entity} {entity_id!r}"
-        if champion.entities.known()
+        if champion.entities.any_stored()
         else f"nothing is stored of any {manifest.entity} yet: materialize {manifest.forecast}/online_features"
     )
     return Problem(
@@ -119,7 +119,7 @@ def incomplete(
 def stored_wrongly(field: InputField, value: Any, why: str, number: int | None) -> Problem:
     """What is stored is of another declaration than the champion's: it was changed, and not yet trained."""
     where, allowed = "" if number is None else f"row {number}: ", allowed_of(field)
-    detail = f"{where}{field.name}: {_shown(value)}, which is stored, {why} {allowed}; send another"
+    detail = f"{where}{field.name}: {_quoted(value)}, which is stored, {why} {allowed}; send another"
     return Problem(422, "invalid-input", detail, faults=[Fault(field.name, detail, allowed, number)])
 
 
@@ -169,15 +169,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def not_finite(
-    manifest: Manifest, row: Sequence[float], features: Sequence[float], place: int | None = None
+    manifest: Manifest, row: Sequence[float], features: Sequence[float], number: int | None
 ) -> Problem:
-    """A request that is inside its bounds and still has no answer, e.g. a ratio of 1e308 and 1e-308."""
+    """A request that is inside its bounds and still has no answer, e.g. a ratio of 1e308 and 1e-308.
+
+    Args:
+        number: of the row in its batch.
+    """
     broken = [
         feature
         for feature, value in zip(manifest.features, features, strict=True)
@@ -190,8 +194,8 @@ def not_finite(
     names = [name for name in values if any(name in feature.inputs for feature in broken)] or list(values)
     given = ", ".join(values[name] for name in names)
     what = ", ".join(feature.expression for feature in broken) or "the prediction"
-    where = "" if place is None else f"row {place}: "
-    told = [Fault(name, f"{where}{values[name]}", row=place) for name in names]
+    where = "" if number is None else f"row {number}: "
+    found = [Fault(name, f"{where}{values[name]}", row=number) for name in names]
     return Problem(
-        422, "no-finite-prediction", f"{where}{what} is not a finite number for {given}", faults=told
+        422, "no-finite-prediction", f"{where}{what} is not a finite number for {given}", faults=found
     )

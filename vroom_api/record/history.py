@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from vroom_api.contract.tables import predictions
 from vroom_api.record.prediction import first_id
 
-LARGEST_PAGE = 500
+MAX_PAGE = 500
 _EXPORTED_AT_ONCE = 2_000  # rows
 
 
@@ -187,13 +187,13 @@ def _recorded(row: sa.Row[Any]) -> Recorded:
 
 
 def _cells(one: Recorded, *, moment: bool = True) -> list[Any]:
-    """The fields as table cells: objects as JSON, the time as text unless told."""
+    """The fields as table cells: objects as JSON, and the time as text where `moment` is true."""
     cells: list[Any] = list(msgspec.structs.astuple(one))
-    for place, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         if isinstance(cell, dict):
-            cells[place] = msgspec.json.encode(cell).decode()
+            cells[index] = msgspec.json.encode(cell).decode()
         elif moment and isinstance(cell, datetime):
-            cells[place] = cell.isoformat()
+            cells[index] = cell.isoformat()
     return cells
 
 

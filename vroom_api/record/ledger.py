@@ -12,7 +12,7 @@ from vroom_api.problems import Problem
 
 log = logging.getLogger(__name__)
 
-MOST_ENTRIES = 500
+MAX_ENTRIES = 500
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -34,9 +34,10 @@ from vroom_api.contract import (
 )
 from vroom_api.contract.model import open_model, score
 from vroom_api.record.history import Filter, Recorded, page, pieces, prediction
+from vroom_api.record.prediction import Interval
 
 EVERYTHING = Filter()
-_MOST_FAILURES = 100
+_MAX_FAILURES = 100
 _INTERVAL_TOLERANCE = 1e-9  # relative; bounds are integers or two multiplications away from the value
 
 
@@ -95,7 +96,7 @@ def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Line
     Args:
         engine: of the serving database.
         identifier: of the prediction.
-        root: the home with bundles and snapshots; VROOM_HOME where it is not told.
+        root: the home with bundles and snapshots; VROOM_HOME where it is not given.
 
     Raises:
         UnknownPrediction: the record does not hold it.
@@ -136,7 +137,7 @@ def verify_all(
             failed = [step.problem for step in steps if step.problem is not None]
             verified += not failed
             not_verified += bool(failed)
-            if failed and len(failures) < _MOST_FAILURES:
+            if failed and len(failures) < _MAX_FAILURES:
                 failures.append(Failure(recorded.id, failed))
         oldest = piece[-1]
     rest = page(engine, wanted, before=oldest.id, size=1).predictions if oldest else []
@@ -155,7 +156,7 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Pat
     content = _read(folder / MANIFEST, root, manifest_sha256, "the one that was recorded", problems)
     if content is not None:
         try:
-            manifest = read_manifest(content, _shown(folder / MANIFEST, root))
+            manifest = read_manifest(content, _relative(folder / MANIFEST, root))
         except BundleError as error:
             problems.append(str(error))
     if manifest is not None:
@@ -169,7 +170,7 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Pat
                 tolerance = msgspec.json.decode(golden, type=Golden).tolerance
                 session = open_model(model)
             except (BundleError, msgspec.MsgspecError) as error:
-                problems.append(f"{_shown(folder, root)}: cannot be loaded: {error}")
+                problems.append(f"{_relative(folder, root)}: cannot be loaded: {error}")
     _check_pointer(forecast, version, manifest_sha256, root, problems)
     steps.append(
         Step(
@@ -221,11 +222,11 @@ def _check_snapshot(forecast: str, root: Path, source: str, digest: str) -> Step
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        problem = f"snapshot of {source}, {_shown(path, root)}: cannot be read: {error.strerror}"
+        problem = f"snapshot of {source}, {_relative(path, root)}: cannot be read: {error.strerror}"
     else:
         if found != digest:
             problem = (
-                f"snapshot of {source}, {_shown(path, root)}: its bytes are not those that were trained on"
+                f"snapshot of {source}, {_relative(path, root)}: its bytes are not those that were trained on"
             )
     return Step("snapshot", digest, problem is None, f"SHA-256 of the bytes of {source}", problem)
 
@@ -266,8 +267,11 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
         yield "its features are not those of its inputs"
     if not math.isclose(recorded.value, float(value[0]), rel_tol=champion.tolerance, abs_tol=1e-9):
         yield f"its value was recorded as {recorded.value!r}, the model gives {float(value[0])!r}"
-    interval = manifest.calibration_of(inputs.tolist()).interval(recorded.value, recorded.level)
-    for bound, found, expected in zip(("low", "high"), (recorded.low, recorded.high), interval, strict=True):
+    interval = Interval.of(manifest.calibration_of(inputs.tolist()), recorded.value, recorded.level)
+    for bound, found, expected in (
+        ("low", recorded.low, interval.low),
+        ("high", recorded.high, interval.high),
+    ):
         if not math.isclose(found, expected, rel_tol=_INTERVAL_TOLERANCE, abs_tol=_INTERVAL_TOLERANCE):
             yield f"its {bound} was recorded as {found!r}, the calibration gives {expected!r}"
 
@@ -281,14 +285,14 @@ def _read(path: Path, root: Path, digest: str, whose: str, problems: list[str]) 
     try:
         content = path.read_bytes()
     except OSError as error:
-        problems.append(f"{_shown(path, root)}: cannot be read: {error.strerror}")
+        problems.append(f"{_relative(path, root)}: cannot be read: {error.strerror}")
         return None
     if sha256_of(content) != digest:
-        problems.append(f"{_shown(path, root)}: its SHA-256 is not {whose}")
+        problems.append(f"{_relative(path, root)}: its SHA-256 is not {whose}")
         return None
     return content
 
 
-def _shown(path: Path, root: Path) -> str:
+def _relative(path: Path, root: Path) -> str:
     """A path as callers may see it: below the home, never the machine's own."""
     return str(path.relative_to(root))

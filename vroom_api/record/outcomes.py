@@ -1,7 +1,7 @@
-"""Outcomes: what really happened, told by the applications that know.
+"""Outcomes: what really happened, reported by the applications that know.
 
-An outcome belongs to a prediction, or to an entity and a period. Telling it twice changes nothing. Telling
-another value is refused unless it says that it is a correction; a correction is added, nothing is
+An outcome belongs to a prediction, or to an entity and a period. Reporting it twice changes nothing.
+Another value is refused unless it says that it is a correction; a correction is added, nothing is
 overwritten, and the highest revision counts.
 """
 
@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from vroom_api.contract.tables import outcomes, predictions
 from vroom_api.record.prediction import NO_CONTROL_CHARACTERS, EntityId, new_id
 
-MOST_AT_ONCE = 1_000
+MAX_OUTCOMES = 1_000
 _ATTEMPTS = 5
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
 Period = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=NO_CONTROL_CHARACTERS)]
@@ -48,12 +48,12 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prediction_id: Identifier | UnsetType = UNSET
     entity_id: EntityId | UnsetType = UNSET
     period: Period | UnsetType = UNSET  # which one the number covers, in the caller's words, e.g. 2026-Q1
-    observed_at: Moment | UnsetType = UNSET  # the time of receipt where it is not told
+    observed_at: Moment | UnsetType = UNSET  # the time of receipt where it is not given
     correction: bool = False
 
     def __post_init__(self) -> None:
-        told = [part is not UNSET for part in (self.prediction_id, self.entity_id, self.period)]
-        if told not in ([True, False, False], [False, True, True]):
+        given = [part is not UNSET for part in (self.prediction_id, self.entity_id, self.period)]
+        if given not in ([True, False, False], [False, True, True]):
             raise BadOutcome("say either prediction_id, or entity_id and period")
         if self.observed_at is not UNSET:
             try:
@@ -77,7 +77,7 @@ class Received(msgspec.Struct, frozen=True):
     unchanged: int
 
 
-def receive(engine: sa.Engine, told: Sequence[Outcome], caller: str) -> Received:
+def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Received:
     """Record outcomes, all or none.
 
     Raises:
@@ -87,20 +87,22 @@ def receive(engine: sa.Engine, told: Sequence[Outcome], caller: str) -> Received
     for attempt in range(_ATTEMPTS):
         try:
             with engine.begin() as connection:
-                return _receive(connection, told, caller)
-        except sa.exc.IntegrityError:  # another writer told the same subject at the same moment: look again
+                return _receive(connection, reported, caller)
+        except (
+            sa.exc.IntegrityError
+        ):  # another writer reported the same subject at the same moment: look again
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-def _receive(connection: sa.Connection, told: Sequence[Outcome], caller: str) -> Received:
-    _check_predictions(connection, told)
-    known = _latest(connection, {(outcome.forecast, outcome.subject) for outcome in told})
+def _receive(connection: sa.Connection, reported: Sequence[Outcome], caller: str) -> Received:
+    _check_predictions(connection, reported)
+    known = _latest(connection, {(outcome.forecast, outcome.subject) for outcome in reported})
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
     corrected = 0
-    for outcome in told:
+    for outcome in reported:
         key = outcome.forecast, outcome.subject
         revision, value = known.get(key, (0, None))
         if value == outcome.value:
@@ -129,16 +131,16 @@ def _receive(connection: sa.Connection, told: Sequence[Outcome], caller: str) ->
         )
     if rows:
         connection.execute(outcomes.insert(), rows)
-    return Received(len(rows) - corrected, corrected, len(told) - len(rows))
+    return Received(len(rows) - corrected, corrected, len(reported) - len(rows))
 
 
-def _check_predictions(connection: sa.Connection, told: Sequence[Outcome]) -> None:
-    wanted = {outcome.prediction_id for outcome in told if outcome.prediction_id}
+def _check_predictions(connection: sa.Connection, reported: Sequence[Outcome]) -> None:
+    wanted = {outcome.prediction_id for outcome in reported if outcome.prediction_id}
     if not wanted:
         return
     query = sa.select(predictions.c.id, predictions.c.forecast).where(predictions.c.id.in_(wanted))
     found = {row.id: row.forecast for row in connection.execute(query)}
-    for outcome in told:
+    for outcome in reported:
         if outcome.prediction_id and found.get(outcome.prediction_id) != outcome.forecast:
             raise UnknownSubject(
                 f"{outcome.prediction_id}: no prediction of {outcome.forecast} in the record has this id"

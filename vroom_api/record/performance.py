@@ -1,4 +1,4 @@
-"""Live performance: recorded predictions beside what really happened, as outcomes tell it."""
+"""Live performance: recorded predictions beside what really happened, as outcomes say."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from vroom_api.contract.tables import outcomes, predictions
 from vroom_api.record.prediction import first_id
 
-MOST_GROUPS = 200
+MAX_GROUPS = 200
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ def performance(
 ) -> Performance:
     """Errors of the predictions of a forecast, all together and for each value of a tag.
 
-    Outcomes that were told of an entity and a period belong to no single prediction and do not count here.
+    Outcomes that were reported of an entity and a period belong to no single prediction and do not count here.
     """
     asked = [predictions.c.forecast == forecast]
     if version is not None:
@@ -55,18 +55,10 @@ def performance(
         asked.append(predictions.c.id >= first_id(start))
     if end is not None:
         asked.append(predictions.c.id < first_id(end))
-    latest = (
-        sa.select(
-            outcomes.c.prediction_id,
-            outcomes.c.value,
-            sa.func.row_number()
-            .over(partition_by=outcomes.c.subject, order_by=outcomes.c.revision.desc())
-            .label("place"),
-        )
-        .where(outcomes.c.forecast == forecast, outcomes.c.prediction_id.is_not(None))
-        .subquery()
+    latest = _latest_outcomes(forecast)
+    with_outcome = predictions.join(
+        latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.rank == 1)
     )
-    known = predictions.join(latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.place == 1))
     error = predictions.c.value - latest.c.value
     covered = latest.c.value.between(predictions.c.low, predictions.c.high)
     figures = (
@@ -82,21 +74,36 @@ def performance(
         count = connection.execute(
             sa.select(sa.func.count()).select_from(predictions).where(*asked)
         ).scalar_one()
-        whole = connection.execute(sa.select(*figures).select_from(known).where(*asked)).one()
+        whole = connection.execute(sa.select(*figures).select_from(with_outcome).where(*asked)).one()
         rows: list[Any] = []
         if by is not None:
             value = predictions.c.tags[by].as_string().label("tag")
             rows = list(
                 connection.execute(
                     sa.select(value, *figures)
-                    .select_from(known)
+                    .select_from(with_outcome)
                     .where(*asked)
                     .group_by(value)
                     .order_by(sa.func.max(predictions.c.id).desc())
-                    .limit(MOST_GROUPS)
+                    .limit(MAX_GROUPS)
                 ).all()
             )
     return Performance(forecast, count, _score(whole), by, [_score(row, value=row.tag) for row in rows])
+
+
+def _latest_outcomes(forecast: str) -> sa.Subquery:
+    """The outcomes of single predictions; the highest revision of each has rank 1."""
+    return (
+        sa.select(
+            outcomes.c.prediction_id,
+            outcomes.c.value,
+            sa.func.row_number()
+            .over(partition_by=outcomes.c.subject, order_by=outcomes.c.revision.desc())
+            .label("rank"),
+        )
+        .where(outcomes.c.forecast == forecast, outcomes.c.prediction_id.is_not(None))
+        .subquery()
+    )
 
 
 def _score(row: sa.Row[Any], value: str | None = None) -> Score:

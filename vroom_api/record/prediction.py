@@ -7,19 +7,21 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 
-from vroom_api.contract import Manifest
+from vroom_api.contract import Calibration, InputField, Manifest
 
-LONGEST_TEXT = 128  # of caller and entity id, as the table declares
+MAX_TEXT_LENGTH = 128  # of caller and entity id, as the table declares
 # The look-ahead is for Python, whose `$` would let a newline follow.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$(?!\n)"
-MOST_TAGS = 8
+MAX_TAGS = 8
 TagName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-EntityId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT, pattern=NO_CONTROL_CHARACTERS)]
-Tags = Annotated[dict[TagName, EntityId], msgspec.Meta(max_length=MOST_TAGS)]
+EntityId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_LENGTH, pattern=NO_CONTROL_CHARACTERS)
+]
+Tags = Annotated[dict[TagName, EntityId], msgspec.Meta(max_length=MAX_TAGS)]
 _unfit = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]").search
 
 
@@ -33,9 +35,7 @@ class Origin(msgspec.Struct, frozen=True):
     data_version: str
     inputs: tuple[str, ...]  # names, in the manifest's order
     features: tuple[str, ...]
-    texts: tuple[
-        tuple[int, tuple[str, ...]], ...
-    ] = ()  # places of inputs that are texts, and what they may be
+    texts: tuple[tuple[int, InputField], ...] = ()  # index and field of the inputs that are texts
 
     @classmethod
     def of(cls, manifest: Manifest, manifest_sha256: str, generation: int) -> "Origin":
@@ -47,21 +47,22 @@ class Origin(msgspec.Struct, frozen=True):
             data_version=manifest.data_version,
             inputs=tuple(field.name for field in manifest.inputs),
             features=tuple(field.name for field in manifest.features),
-            texts=tuple(
-                (place, tuple(field.values)) for place, field in enumerate(manifest.inputs) if field.values
-            ),
+            texts=tuple((index, field) for index, field in enumerate(manifest.inputs) if field.values),
         )
 
 
-class Interval(Protocol):
-    """The interval of an answer."""
+class Interval(msgspec.Struct, frozen=True, gc=False):
+    """The central interval that holds the outcome with probability `level`; integers for integer targets."""
 
-    @property
-    def level(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
+    level: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, calibration: Calibration, prediction: float, level: float) -> "Interval":
+        """The interval around a prediction."""
+        low, high = calibration.interval(prediction, level)
+        return cls(level, int(low), int(high)) if calibration.integer else cls(level, low, high)
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -81,15 +82,15 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     tags: dict[str, str] | None = None
 
 
-class Notes:
-    """What one request predicts, collected until it is recorded."""
+class PredictionLog:
+    """The predictions of one request, collected until they are recorded."""
 
     def __init__(self, caller: str, started_ns: int) -> None:
-        self.made: list[Prediction] = []
+        self.predictions: list[Prediction] = []
         self._caller = caller
         self._started_ns = started_ns  # of time.perf_counter_ns
 
-    def take(
+    def add(
         self,
         origin: Origin,
         inputs: Sequence[float],
@@ -99,10 +100,10 @@ class Notes:
         entity_id: str | None = None,
         tags: dict[str, str] | None = None,
     ) -> str:
-        """Note one prediction; its id."""
+        """Add one prediction; returns its id."""
         identifier = new_id()
         latency_us = (time.perf_counter_ns() - self._started_ns) // 1000
-        self.made.append(
+        self.predictions.append(
             Prediction(
                 identifier,
                 origin,
@@ -170,13 +171,14 @@ def first_id(moment: datetime) -> str:
 
 def fits(text: str) -> bool:
     """Whether the tables can hold a text."""
-    return 1 <= len(text) <= LONGEST_TEXT and not _unfit(text)
+    return 1 <= len(text) <= MAX_TEXT_LENGTH and not _unfit(text)
 
 
-def check(made: Prediction) -> None:
+def check(prediction: Prediction) -> None:
     """Refuse what a table cannot hold, before it spoils the commit of others."""
-    for field, text in (("caller", made.caller), ("entity_id", made.entity_id)):
+    for field, text in (("caller", prediction.caller), ("entity_id", prediction.entity_id)):
         if text is not None and not fits(text):
-            raise ValueError(f"{field}: 1 to {LONGEST_TEXT} characters, none of them a control character")
-    if not math.isfinite(made.value + made.low + made.high):
-        raise ValueError(f"value: {made.value}, {made.low}-{made.high}; only finite numbers are recorded")
+            raise ValueError(f"{field}: 1 to {MAX_TEXT_LENGTH} characters, none of them a control character")
+    value, low, high = prediction.value, prediction.low, prediction.high
+    if not math.isfinite(value + low + high):
+        raise ValueError(f"value: {value}, {low}-{high}; only finite numbers are recorded")

@@ -1,9 +1,9 @@
 """The record: every prediction is durable before it is answered.
 
 Requests put their predictions into a bounded queue and wait. One writer takes all that waits, commits it
-in one transaction and wakes them (group commit): the disk's sync is paid once per batch, and nobody is
-told of a prediction that a crash could lose. A failed commit is told to its callers and to nobody
-else; the next batch starts with a new connection.
+in one transaction and wakes them (group commit): the disk's sync is paid once per batch, and nobody gets
+a prediction that a crash could lose. A failed commit is reported to its callers and to nobody else; the
+next batch starts with a new connection.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from vroom_api.record.stores import SqliteStore, Store, store_of
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = 1  # seconds, for the header of a 503
-_LONELY = 8  # callers in a row
-_QUICK = 0.002  # seconds of a commit
+MIN_SOLO_STREAK = 8  # callers in a row, each alone in its turn of the loop
+MAX_COMMIT_ON_LOOP = 0.002  # seconds that the latest commit took
 
 
 class NotRecorded(Exception):
@@ -80,9 +80,9 @@ class Recorder:
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
         self._probed = 0.0
-        self._here: Store | None = None  # the event loop's own, for callers that are alone
-        self._met = 0  # callers in this turn of the loop
-        self._lonely = 0  # callers in a row that met nobody
+        self._loop_store: Store | None = None  # the event loop's own, for uncontended callers
+        self._callers = 0  # in this turn of the loop
+        self._solo_streak = 0  # callers in a row that were alone in their turn
 
     async def __aenter__(self) -> "Recorder":
         self._stopping = False
@@ -98,8 +98,8 @@ class Recorder:
         if self._writer is not None:
             await self._writer
         await self._off_loop(self._disconnect)
-        if self._here is not None:
-            self._here.disconnect()
+        if self._loop_store is not None:
+            self._loop_store.disconnect()
         if self._thread is not None:
             self._thread.shutdown()
         self._thread = self._writer = None
@@ -120,7 +120,7 @@ class Recorder:
             self.refused += len(made)
             raise RecordFull(f"{self.waiting} predictions wait for the record, which holds {self.capacity}")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._is_alone() and self._commit_here(made):
+        if self._uncontended() and self._commit_on_loop(made):
             done.set_result(None)
             return done
         self._queue.append((made, done))
@@ -128,18 +128,18 @@ class Recorder:
         self._work.set()
         return done
 
-    def _is_alone(self) -> bool:
-        """Whether one caller after the other came, none met another, and the disk is quick."""
-        self._met += 1
-        if self._met == 1:
+    def _uncontended(self) -> bool:
+        """Whether callers came one after the other, each alone in its turn, and the disk is quick."""
+        self._callers += 1
+        if self._callers == 1:
             asyncio.get_running_loop().call_soon(self._end_turn)
-        self._lonely = 0 if self._met > 1 or self.waiting else self._lonely + 1
-        return self._lonely > _LONELY and self.last_commit_seconds < _QUICK
+        self._solo_streak = 0 if self._callers > 1 or self.waiting else self._solo_streak + 1
+        return self._solo_streak > MIN_SOLO_STREAK and self.last_commit_seconds < MAX_COMMIT_ON_LOOP
 
     def _end_turn(self) -> None:
-        self._met = 0
+        self._callers = 0
 
-    def _commit_here(self, made: Sequence[Prediction]) -> bool:
+    def _commit_on_loop(self, made: Sequence[Prediction]) -> bool:
         """Commit on the event loop: a single caller need not wait for two changes of the thread.
 
         It holds up the loop for one write to a disk that was quick the last time, never for a lock. What
@@ -147,17 +147,17 @@ class Recorder:
         """
         started = time.perf_counter()
         try:
-            if self._here is None:
+            if self._loop_store is None:
                 store = store_of(self._database(), 0.0)
                 if not isinstance(store, SqliteStore):
-                    self._lonely = -1_000_000  # asked again after so many
+                    self._solo_streak = -1_000_000  # asked again after so many
                     return False
-                self._here = store
-            self._here.insert_once(made)
-        except Exception:  # whatever the database driver raises; the writer tells it if it stays so
-            self._lonely = 0
-            if self._here is not None:
-                self._here.disconnect()
+                self._loop_store = store
+            self._loop_store.insert_once(made)
+        except Exception:  # whatever the database driver raises; the writer reports it if it stays so
+            self._solo_streak = 0
+            if self._loop_store is not None:
+                self._loop_store.disconnect()
             return False
         self._count(len(made), time.perf_counter() - started)
         return True

@@ -187,12 +187,11 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
 
 
 def _inputs(made: Prediction) -> dict[str, Any]:
-    """The inputs as they were sent: a row holds the places of texts."""
-    told: dict[str, Any] = dict(zip(made.origin.inputs, made.inputs, strict=True))
-    for place, values in made.origin.texts:
-        code = made.inputs[place]
-        told[made.origin.inputs[place]] = values[int(code)] if code == code else None
-    return told
+    """The inputs as they were sent: texts decoded. JSON has no NaN, so a missing number becomes null there."""
+    inputs: dict[str, Any] = dict(zip(made.origin.inputs, made.inputs, strict=True))
+    for index, field in made.origin.texts:
+        inputs[field.name] = field.told(made.inputs[index])
+    return inputs
 
 
 def _row(made: Prediction) -> tuple[Any, ...]:

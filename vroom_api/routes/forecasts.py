@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from litestar import get, post
-from litestar.handlers import HTTPRouteHandler
+from litestar import Router, get, post
+from litestar.di import NamedDependency
 from litestar.params import PathParameter
 
 from vroom_api.champion.descriptions import (
@@ -27,58 +27,66 @@ Name = Annotated[str, PathParameter(description="of the forecast")]
 _no_such_forecast = documented("there is no forecast of that name")
 
 
-def forecast_routes(forecasts: Forecasts) -> list[HTTPRouteHandler]:
-    @get("/model", summary="The version that serves", sync_to_thread=False)
-    def show_model() -> Model:
-        return model_of(serving(forecasts.flagship))
+@get("/model", summary="The version that serves", sync_to_thread=False)
+def show_model(forecasts: NamedDependency[Forecasts]) -> Model:
+    return model_of(serving(forecasts.flagship))
 
-    @get("/health", summary="Whether predictions are answered; always 200", sync_to_thread=False)
-    def show_health() -> Health:
-        return health_of(forecasts.flagship)
 
-    @post(
-        "/reload",
-        summary="Load what the pointer names, now",
-        status_code=200,
-        guards=[needs(Role.OPERATOR)],
-    )
-    async def reload() -> Reload:
-        return await forecasts.flagship.reload()
+@get("/health", summary="Whether predictions are answered; always 200", sync_to_thread=False)
+def show_health(forecasts: NamedDependency[Forecasts]) -> Health:
+    return health_of(forecasts.flagship)
 
-    @get("/forecasts", summary="Every forecast, the one of the short routes first", sync_to_thread=False)
-    def list_forecasts() -> list[Listed]:
-        return [Listed(**parts_of(forecasts, watch)) for watch in forecasts]
 
-    @get(
-        "/forecasts/{name:str}",
-        summary="A forecast: its inputs, its champion, and where to ask it",
-        responses={404: _no_such_forecast},
-        sync_to_thread=False,
-    )
-    def show_forecast(name: Name) -> Forecast:
-        return forecast_of(forecasts, forecasts.named(name))
+@post(
+    "/reload",
+    summary="Load what the pointer names, now",
+    status_code=200,
+    guards=[needs(Role.OPERATOR)],
+)
+async def reload(forecasts: NamedDependency[Forecasts]) -> Reload:
+    return await forecasts.flagship.reload()
 
-    @get(
-        "/forecasts/{name:str}/health",
-        summary="Whether a forecast's predictions are answered",
-        responses={404: _no_such_forecast},
-        sync_to_thread=False,
-    )
-    def show_health_of(name: Name) -> Health:
-        return health_of(forecasts.named(name))
 
-    @post(
-        "/forecasts/{name:str}/reload",
-        summary="Load what a forecast's pointer names, now; also one that was published just before",
-        status_code=200,
-        responses={404: _no_such_forecast},
-        guards=[needs(Role.OPERATOR)],
-    )
-    async def reload_of(name: Name) -> Reload:
-        await forecasts.look()
-        return await forecasts.named(name).reload()
+@get("/forecasts", summary="Every forecast, the one of the short routes first", sync_to_thread=False)
+def list_forecasts(forecasts: NamedDependency[Forecasts]) -> list[Listed]:
+    return [Listed(**parts_of(forecasts, watch)) for watch in forecasts]
 
-    return [
+
+@get(
+    "/forecasts/{name:str}",
+    summary="A forecast: its inputs, its champion, and where to ask it",
+    responses={404: _no_such_forecast},
+    sync_to_thread=False,
+)
+def show_forecast(name: Name, forecasts: NamedDependency[Forecasts]) -> Forecast:
+    return forecast_of(forecasts, forecasts.named(name))
+
+
+@get(
+    "/forecasts/{name:str}/health",
+    summary="Whether a forecast's predictions are answered",
+    responses={404: _no_such_forecast},
+    sync_to_thread=False,
+)
+def show_health_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Health:
+    return health_of(forecasts.named(name))
+
+
+@post(
+    "/forecasts/{name:str}/reload",
+    summary="Load what a forecast's pointer names, now; also one that was published just before",
+    status_code=200,
+    responses={404: _no_such_forecast},
+    guards=[needs(Role.OPERATOR)],
+)
+async def reload_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Reload:
+    await forecasts.scan()
+    return await forecasts.named(name).reload()
+
+
+router = Router(
+    "/",
+    route_handlers=[
         show_model,
         show_health,
         reload,
@@ -86,4 +94,5 @@ def forecast_routes(forecasts: Forecasts) -> list[HTTPRouteHandler]:
         show_forecast,
         show_health_of,
         reload_of,
-    ]
+    ],
+)

@@ -2,30 +2,31 @@
 
 from typing import Annotated
 
-from litestar import get
-from litestar.handlers import HTTPRouteHandler
+from litestar import Router, get
+from litestar.di import NamedDependency
 from litestar.params import Parameter
 
 from vroom_api.contract.tables import Database
-from vroom_api.record.ledger import MOST_ENTRIES, Entries, read_ledger
+from vroom_api.record.ledger import MAX_ENTRIES, Entries, read_ledger
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # what a database takes as text
 
 
-def ledger_routes(database: Database) -> list[HTTPRouteHandler]:
-    @get("/ledger", summary="What was decided and why, newest first", sync_to_thread=True)
-    def show_ledger(
-        limit: Annotated[int, Parameter(ge=1, le=MOST_ENTRIES, description="entries of a page")] = 50,
-        before: Annotated[
-            int | None, Parameter(ge=1, le=2**63 - 1, description="only entries with a smaller id")
-        ] = None,
-        event: Annotated[
-            str | None, Parameter(max_length=32, pattern=PRINTABLE, description="e.g. contest")
-        ] = None,
-        forecast: Annotated[
-            str | None, Parameter(max_length=64, pattern=PRINTABLE, description="e.g. reservations")
-        ] = None,
-    ) -> Entries:
-        return read_ledger(database, limit, before=before, event=event, forecast=forecast)
+@get("/ledger", summary="What was decided and why, newest first", sync_to_thread=True)
+def show_ledger(
+    database: NamedDependency[Database],
+    limit: Annotated[int, Parameter(ge=1, le=MAX_ENTRIES, description="entries of a page")] = 50,
+    before: Annotated[
+        int | None, Parameter(ge=1, le=2**63 - 1, description="only entries with a smaller id")
+    ] = None,
+    event: Annotated[
+        str | None, Parameter(max_length=32, pattern=PRINTABLE, description="e.g. contest")
+    ] = None,
+    forecast: Annotated[
+        str | None, Parameter(max_length=64, pattern=PRINTABLE, description="e.g. reservations")
+    ] = None,
+) -> Entries:
+    return read_ledger(database, limit, before=before, event=event, forecast=forecast)
 
-    return [show_ledger]
+
+router = Router("/", route_handlers=[show_ledger])

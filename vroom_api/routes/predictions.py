@@ -5,9 +5,9 @@ import time
 from collections import defaultdict
 from typing import Any, cast
 
-from litestar import MediaType, Response, asgi, post
+from litestar import MediaType, Response, Router, asgi, post
 from litestar import Request as HTTPRequest
-from litestar.handlers import BaseRouteHandler
+from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import HTTPScope, Receive, Scope, Send
 
@@ -15,89 +15,114 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
-from vroom_api.predictions.answered import answered, predict_many, predict_one
-from vroom_api.predictions.asked import decoded
+from vroom_api.predictions.answered import answer_one, predict_many, predict_one
+from vroom_api.predictions.asked import decode
 from vroom_api.problems import Problem
-from vroom_api.record.prediction import Notes, caller_of
+from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
 
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 
 
-def prediction_routes(
-    forecasts: Forecasts, *, largest_body: int, largest_batch: int, recorder: Recorder | None = None
-) -> list[BaseRouteHandler]:
-    """POST /predict and /predict/batch, of the flagship, and the same of every forecast by its name.
+class Predictor:
+    """Answers the bodies of requests. Nothing is answered that the recorder, if there is one, did not keep.
 
-    Nothing is answered that the recorder, if there is one, did not keep.
+    Args:
+        largest_body: in bytes.
+        largest_batch: in rows.
     """
-    scorers: defaultdict[str, Scorer] = defaultdict(Scorer)  # by forecast: rows of several share no call
 
-    async def one(watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
-        body = await read_body(scope, receive, largest_body)
+    def __init__(
+        self, forecasts: Forecasts, *, largest_body: int, largest_batch: int, recorder: Recorder | None = None
+    ) -> None:
+        self.forecasts = forecasts
+        self.largest_body = largest_body
+        self._largest_batch = largest_batch
+        self._recorder = recorder
+        # By forecast: rows of several share no call of a model.
+        self._scorers: defaultdict[str, Scorer] = defaultdict(Scorer)
+
+    async def predict(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
+        """The answer to one object of inputs."""
+        body = await read_body(scope, receive, self.largest_body)
         champion = serving(watch)
-        notes = notes_of(recorder, scope)
+        log = self._log(scope)
         if EXPLAIN in body:
-            answer = await asyncio.to_thread(predict_one, champion, body, notes)
+            answer = await asyncio.to_thread(predict_one, champion, body, log)
         else:
-            request = decoded(champion, body)
-            scored = await scorers[watch.forecast].score(champion, request[0])
-            answer = answered(champion, request, *scored, notes)
-        await keep(recorder, notes)
+            asked = decode(champion, body)
+            scored = await self._scorers[watch.forecast].score(champion, asked.row)
+            answer = answer_one(champion, asked, *scored, log)
+        await self._wait_until_durable(log)
         watch.answered[champion.version] += 1
         return answer
 
-    async def many(watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
-        body = await read_body(scope, receive, largest_body)
+    async def predict_batch(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
+        """The answers to a list of objects."""
+        body = await read_body(scope, receive, self.largest_body)
         champion = serving(watch)
-        notes = notes_of(recorder, scope)
+        log = self._log(scope)
         if EXPLAIN in body:
-            answer, rows = await asyncio.to_thread(predict_many, champion, body, largest_batch, notes)
+            answer, rows = await asyncio.to_thread(predict_many, champion, body, self._largest_batch, log)
         else:
-            answer, rows = predict_many(champion, body, largest_batch, notes)
-        await keep(recorder, notes)
+            answer, rows = predict_many(champion, body, self._largest_batch, log)
+        await self._wait_until_durable(log)
         watch.answered[champion.version] += rows
         return answer
 
-    @asgi("/predict", copy_scope=False)
-    async def predict(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, await one(forecasts.flagship, cast(HTTPScope, scope), receive))
+    def _log(self, scope: Scope) -> PredictionLog | None:
+        return None if self._recorder is None else PredictionLog(caller_of(scope), time.perf_counter_ns())
 
-    @asgi("/predict/batch", copy_scope=False)
-    async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, await many(forecasts.flagship, cast(HTTPScope, scope), receive))
+    async def _wait_until_durable(self, log: PredictionLog | None) -> None:
+        """Wait until what a request predicted is in the record.
 
-    # Litestar gives plain ASGI handlers no path parameters. The document describes each forecast by itself.
-    @post("/forecasts/{name:str}/predict", status_code=200, include_in_schema=False)
-    async def predict_of(name: FromPath[str], request: HTTPRequest[Any, Any, Any]) -> Response[bytes]:
-        answer = await one(forecasts.named(name), request.scope, request.receive)
-        return Response(answer, media_type=MediaType.JSON)
-
-    @post("/forecasts/{name:str}/predict/batch", status_code=200, include_in_schema=False)
-    async def predict_batch_of(name: FromPath[str], request: HTTPRequest[Any, Any, Any]) -> Response[bytes]:
-        answer = await many(forecasts.named(name), request.scope, request.receive)
-        return Response(answer, media_type=MediaType.JSON)
-
-    return [predict, predict_batch, predict_of, predict_batch_of]
+        Raises:
+            Problem: it is not, 503.
+        """
+        if self._recorder is None or log is None:
+            return
+        try:
+            await self._recorder.record(*log.predictions)
+        except NotRecorded as error:
+            retry = {"retry-after": str(error.retry_after)}
+            raise Problem(503, "not-recorded", str(error), headers=retry) from error
 
 
-def notes_of(recorder: Recorder | None, scope: Scope) -> Notes | None:
-    return Notes(caller_of(scope), time.perf_counter_ns()) if recorder is not None else None
+# The two that are asked most are plain ASGI: they need nothing that Litestar would parse or inject.
+@asgi("/predict", copy_scope=False)
+async def predict(scope: Scope, receive: Receive, send: Send) -> None:
+    predictor: Predictor = scope["litestar_app"].state["predictor"]
+    await respond(
+        send, await predictor.predict(predictor.forecasts.flagship, cast(HTTPScope, scope), receive)
+    )
 
 
-async def keep(recorder: Recorder | None, notes: Notes | None) -> None:
-    """Wait until what a request predicted is durable.
+@asgi("/predict/batch", copy_scope=False)
+async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
+    predictor: Predictor = scope["litestar_app"].state["predictor"]
+    await respond(
+        send, await predictor.predict_batch(predictor.forecasts.flagship, cast(HTTPScope, scope), receive)
+    )
 
-    Raises:
-        Problem: it is not in the record, 503.
-    """
-    if recorder is None or notes is None:
-        return
-    try:
-        await recorder.record(*notes.made)
-    except NotRecorded as error:
-        retry = {"retry-after": str(error.retry_after)}
-        raise Problem(503, "not-recorded", str(error), headers=retry) from error
+
+# Litestar gives plain ASGI handlers no path parameters. The document describes each forecast by itself.
+@post("/forecasts/{name:str}/predict", status_code=200, include_in_schema=False)
+async def predict_of(
+    name: FromPath[str], request: HTTPRequest[Any, Any, Any], predictor: NamedDependency[Predictor]
+) -> Response[bytes]:
+    answer = await predictor.predict(predictor.forecasts.named(name), request.scope, request.receive)
+    return Response(answer, media_type=MediaType.JSON)
+
+
+@post("/forecasts/{name:str}/predict/batch", status_code=200, include_in_schema=False)
+async def predict_batch_of(
+    name: FromPath[str], request: HTTPRequest[Any, Any, Any], predictor: NamedDependency[Predictor]
+) -> Response[bytes]:
+    answer = await predictor.predict_batch(predictor.forecasts.named(name), request.scope, request.receive)
+    return Response(answer, media_type=MediaType.JSON)
+
+
+router = Router("/", route_handlers=[predict, predict_batch, predict_of, predict_batch_of])
 
 
 def serving(watch: ChampionWatch) -> Champion:

@@ -1,12 +1,12 @@
 """Probes and /metrics."""
 
 import msgspec
-from litestar import Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar import Response, Router, get
+from litestar.di import NamedDependency
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.observability.metrics import Measures
+from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.record.recorder import Recorder
 
 
@@ -19,36 +19,32 @@ class Ready(msgspec.Struct, frozen=True):
     detail: str
 
 
-def operation_routes(
-    forecasts: Forecasts, recorder: Recorder | None, measures: Measures
-) -> list[HTTPRouteHandler]:
-    """GET /livez, /readyz, /metrics."""
+@get("/livez", summary="Whether the process answers", sync_to_thread=False)
+def alive() -> dict[str, bool]:
+    return {"alive": True}
 
-    @get("/livez", summary="Whether the process answers", tags=["operation"], sync_to_thread=False)
-    def alive() -> dict[str, bool]:
-        return {"alive": True}
 
-    @get(
-        "/readyz",
-        summary="Whether predictions are answered and recorded: 200, else 503",
-        tags=["operation"],
-    )
-    async def ready() -> Response[Ready]:
-        record = None if recorder is None else await recorder.writable()
-        champion = any(watch.champion is not None for watch in forecasts)
-        missing = [] if champion else ["no champion serves"]
-        missing += ["the record cannot be written"] if record is False else []
-        found = Ready(not missing, champion, record, "; ".join(missing) or "ready")
-        return Response(found, status_code=503 if missing else 200)
+@get("/readyz", summary="Whether predictions are answered and recorded: 200, else 503")
+async def ready(
+    forecasts: NamedDependency[Forecasts], recorder: NamedDependency[Recorder | None]
+) -> Response[Ready]:
+    record = None if recorder is None else await recorder.writable()
+    champion = any(watch.champion is not None for watch in forecasts)
+    missing = [] if champion else ["no champion serves"]
+    missing += ["the record cannot be written"] if record is False else []
+    found = Ready(not missing, champion, record, "; ".join(missing) or "ready")
+    return Response(found, status_code=503 if missing else 200)
 
-    @get(
-        "/metrics",
-        summary="Measures for Prometheus",
-        tags=["operation"],
-        media_type="text/plain",
-        sync_to_thread=False,
-    )
-    def show_measures() -> Response[bytes]:
-        return Response(generate_latest(measures.registry), media_type=CONTENT_TYPE_LATEST)
 
-    return [alive, ready, show_measures]
+@get(
+    "/metrics",
+    operation_id="MetricsShowMeasures",  # as clients know it
+    summary="Measures for Prometheus",
+    media_type="text/plain",
+    sync_to_thread=False,
+)
+def show_metrics(metrics: NamedDependency[ServiceMetrics]) -> Response[bytes]:
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+router = Router("/", route_handlers=[alive, ready, show_metrics], tags=["operation"])

@@ -4,11 +4,14 @@ import logging
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 
+from vroom_api.contract.tables import UnusableDatabase
 from vroom_api.problems import MEDIA_TYPE, Fault, Problem
+from vroom_api.record.recorder import RETRY_AFTER
 
 log = logging.getLogger(__name__)
 
@@ -61,3 +64,27 @@ def respond_to_defect(request: Request[Any, Any, Any], error: Exception) -> Resp
     """A defect of ours: the log has all of it, the caller none."""
     log.error("%s %s failed", request.scope["method"], request.scope["path"], exc_info=error)
     return respond(request, Problem(500, "defect", "the service failed on this request; its log says why"))
+
+
+def _respond_without_record(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    if isinstance(error, UnusableDatabase):
+        log.error("the record cannot be read: %s", error)
+    return respond(
+        request,
+        Problem(
+            503,
+            "record-unavailable",
+            "the database of the record does not answer; ask again",
+            headers={"retry-after": str(RETRY_AFTER)},
+        ),
+    )
+
+
+RECORD_UNAVAILABLE = documented("the database of the record does not answer")
+
+# A lock that was never released, a server that is gone, and a race that was lost five times.
+RECORD_HANDLERS: Any = {
+    sa.exc.OperationalError: _respond_without_record,
+    sa.exc.IntegrityError: _respond_without_record,
+    UnusableDatabase: _respond_without_record,
+}

@@ -20,7 +20,7 @@ import msgspec
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from vroom_api.observability.logs import request_id
-from vroom_api.observability.metrics import Measures
+from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.problems import MEDIA_TYPE, Problem
 from vroom_api.security.deadlines import Deadlines, _too_slow
 from vroom_api.security.guards import no_key
@@ -63,14 +63,14 @@ class Shield:
         hosts: Collection[str],
         seconds: float,
         rate: float,
-        measures: Measures,
+        metrics: ServiceMetrics,
     ) -> None:
         self._app = app
         self._keyring = keyring
         self._hosts = None if "*" in hosts else frozenset(name.lower() for name in hosts)
         self._deadlines = Deadlines(seconds)
         self._rate = rate
-        self._measures = measures
+        self._metrics = metrics
         self._everybody = Grant("", "anonymous", Role.ADMIN, None)
         self._known_hosts: set[bytes] = set()  # Host headers that were let in, as they were sent
 
@@ -115,7 +115,7 @@ class Shield:
                 await _refuse(tell, _too_slow(self._deadlines.seconds, complete))
         finally:
             self._deadlines.end(task)
-            self._measures.request(scope, status, time.perf_counter() - started)
+            self._metrics.request(scope, status, time.perf_counter() - started)
 
     async def _admit(self, scope: HTTPScope) -> None:
         """Who asks, put into the scope.

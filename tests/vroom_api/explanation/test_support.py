@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.support.tiny import changed, feature_field, input_field, manifest_of, van
 from vroom_api.contract import Manifest
-from vroom_api.explanation.support import Outside, limits_of, outside, supported, usual
+from vroom_api.explanation.support import Outside, limits_of, outside, supported, within
 
 
 def look(price: float, usual_price: float, photos: float) -> list[Outside]:
@@ -78,7 +78,7 @@ def test_many_rows_at_once_are_judged_as_each_alone(rows):
     ]
     assert supported(manifest, matrix, features).tolist() == alone
     limits = limits_of(manifest)
-    assert [usual(limits, one) for one in np.hstack([matrix, features]).tolist()] == alone
+    assert [within(limits, one) for one in np.hstack([matrix, features]).tolist()] == alone
 
 
 def seen_in(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> Manifest:

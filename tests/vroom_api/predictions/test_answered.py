@@ -1,0 +1,70 @@
+"""One request is a batch of one."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vroom_api.conftest import EXAMPLE, FORECAST, publish
+from vroom_api.champion.loading import Champion, load
+from vroom_api.predictions.answered import predict_many, predict_one
+from vroom_api.predictions.asked import decode, decode_batch
+from vroom_api.problems import Problem
+from vroom_api.record.prediction import PredictionLog
+
+IMPOSSIBLE: dict[str, Any] = EXAMPLE | {"actual_price": 5e-324, "recommended_price": 10_000}
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "plain": EXAMPLE,
+    "with a level": EXAMPLE | {"level": 0.5},
+    "out of range": EXAMPLE | {"num_images": 60, "actual_price": 900},
+    "with reasons": EXAMPLE | {"explain": True},
+}
+
+
+@pytest.fixture
+def champion(state: Path) -> Champion:
+    publish(state, 1)
+    found = load(FORECAST, state)
+    assert found is not None
+    return found
+
+
+def timeless(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if not name.endswith("_age_s")}
+
+
+@pytest.mark.parametrize("asked", REQUESTS.values(), ids=REQUESTS.keys())
+def test_a_row_is_answered_alone_as_in_a_batch(champion: Champion, asked: dict[str, Any]) -> None:
+    alone = json.loads(predict_one(champion, json.dumps(asked).encode()))
+    body, rows = predict_many(champion, json.dumps([EXAMPLE, asked]).encode(), 2)
+    assert rows == 2
+    assert timeless(json.loads(body)[1]) == timeless(alone)
+
+
+def test_a_row_is_read_alone_as_in_a_batch_but_for_its_number(champion: Champion) -> None:
+    asked = decode(champion, json.dumps(EXAMPLE).encode())
+    batch = decode_batch(champion, json.dumps([EXAMPLE, EXAMPLE]).encode(), 2)
+    assert [one.row for one in batch] == [asked.row, asked.row]
+    assert [asked.number, *(one.number for one in batch)] == [None, 0, 1]
+
+
+def test_every_answer_has_the_id_of_its_entry_in_the_log(champion: Champion) -> None:
+    log = PredictionLog("shop", time.perf_counter_ns())
+    tagged = EXAMPLE | {"entity_id": "7", "tags": {"session": "race"}}
+    body, _ = predict_many(champion, json.dumps([EXAMPLE, tagged]).encode(), 2, log)
+    assert [answer["prediction_id"] for answer in json.loads(body)] == [made.id for made in log.predictions]
+    assert [(made.entity_id, made.tags) for made in log.predictions] == [
+        (None, None),
+        ("7", {"session": "race"}),
+    ]
+
+
+def test_nothing_is_logged_of_a_batch_with_a_row_that_has_no_answer(champion: Champion) -> None:
+    log = PredictionLog("shop", time.perf_counter_ns())
+    with pytest.raises(Problem, match="row 1: ") as refused:
+        predict_many(champion, json.dumps([EXAMPLE, IMPOSSIBLE]).encode(), 2, log)
+    assert refused.value.cause == "no-finite-prediction"
+    assert log.predictions == []

@@ -1,0 +1,33 @@
+"""A request's values as a row of numbers: the one place where texts and missing values are encoded.
+
+An `InputField` knows how to encode, decode and format one value. Here its codes are listed once per champion,
+so that a request costs one look-up for each text and no search.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vroom_api.contract import InputField
+
+
+class RowEncoder:
+    """Encodes rows of the inputs of one champion."""
+
+    def __init__(self, inputs: Sequence[InputField]) -> None:
+        codes = [
+            {value: field.coded(value) for value in (*field.values, *([None] if field.nullable else []))}
+            for field in inputs
+        ]
+        self._codes: list[tuple[int, dict[Any, float]]] = [
+            (index, by_value) for index, by_value in enumerate(codes) if by_value
+        ]
+
+    def encode(self, values: list[Any]) -> list[float]:
+        """The row of a request's values, which were checked; the list itself is changed.
+
+        A text becomes its index among the allowed values, a missing value NaN.
+        """
+        for index, codes in self._codes:
+            value = values[index]
+            values[index] = codes.get(value, value)
+        return values

@@ -114,7 +114,7 @@ def register(
         data_version=dataset.data_version,
         data_as_of=dataset.data_as_of,
         snapshots=dataset.snapshots,
-        code_version=spec.fingerprint(),
+        code_version=spec.whole_fingerprint(),
         trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
         mlflow_run_id=tracking.active_run().info.run_id,
         dagster_run_id=dagster_run_id,
@@ -135,7 +135,7 @@ def register(
     for key, value in {
         MANIFEST_TAG: digest,
         "vroom.data_version": dataset.data_version,
-        "vroom.code_version": spec.fingerprint(),
+        "vroom.code_version": spec.whole_fingerprint(),
         "vroom.recipe": found.chosen,
         "dagster_run_id": dagster_run_id,
     }.items():

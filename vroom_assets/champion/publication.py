@@ -24,12 +24,14 @@ from vroom_api.contract import (
     MODEL,
     POINTER,
     Bundle,
+    BundleError,
     Golden,
     Manifest,
     Pointer,
     bundle_folder,
     forecast_folder,
     read_bundle,
+    read_manifest,
     read_pointer,
     sha256_of,
 )
@@ -113,7 +115,7 @@ def restore(forecast: str, version: int | None, digest_of: Callable[[int], str])
     """Serve an earlier version again, after checking that it loads and scores.
 
     Args:
-        version: which; None for the newest published one below the one that serves.
+        version: which; None for the newest published one of an earlier training than the one that serves.
         digest_of: the SHA-256 of a version's manifest as it was registered.
 
     Returns:
@@ -128,10 +130,12 @@ def restore(forecast: str, version: int | None, digest_of: Callable[[int], str])
     if current is None:
         raise NotPublished(f"{forecast}: no champion serves, so there is nothing to roll back")
     if version is None:
-        earlier = [v for v in published if v < current.version]
+        first = _first_versions(forecast, published)
+        own = first.get(current.version, current.version)
+        earlier = [v for v in published if first[v] < own]
         if not earlier:
             raise NotPublished(f"{forecast}: no version before {current.version} was published")
-        version = max(earlier)
+        version = max(earlier, key=lambda v: (first[v], v))
     if version not in published:
         raise NotPublished(
             f"{forecast}: version {version} was never published; choose one of {', '.join(map(str, published))}"
@@ -146,6 +150,20 @@ def published_versions(forecast: str) -> list[int]:
     """All versions that ever served and are still on disk, ascending."""
     folder = forecast_folder(forecast) / "champions"
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
+
+
+def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
+    """For each published version the first one of the same training: later ones only say it in other words."""
+    first: dict[str, int] = {}
+    versions = {}
+    for version in published:
+        path = bundle_folder(forecast, version) / MANIFEST
+        try:
+            training = read_manifest(path.read_bytes(), str(path)).mlflow_run_id
+        except (OSError, BundleError):  # damaged; it is refused when it is chosen
+            training = f"version {version}"
+        versions[version] = first.setdefault(training, version)
+    return versions
 
 
 def _point(forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:

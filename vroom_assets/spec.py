@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 import dagster as dg
+import sqlglot
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from vroom_api.contract import Kind
@@ -298,17 +299,14 @@ class Freshness(Declared):
     expired: Expired = Field(Expired.FLAG, description="flag expired answers, or refuse them")
 
 
-# The parts of a declaration that the feature table is made of.
-TABLE_PARTS = (
-    "sources",
-    "examples",
-    "entity",
-    "inputs",
-    "target",
-    "features_sql",
-    "target_sql",
-    "examples_sql",
-)
+class Purpose(StrEnum):
+    """What a field of a declaration is for, and so what its change leads to."""
+
+    DATA = "data"  # the feature table is made of it: train
+    MODEL = "model"  # models are fitted and measured by it: train
+    JUDGING = "judging"  # the challenger is judged by it: hold the contest again, without a training
+    SERVING = "serving"  # only the bundle says it: publish the same model again, with another manifest
+    OPERATION = "operation"  # holds from the next load of the definitions on: nothing runs
 
 
 class ForecastSpec(Declared):
@@ -462,17 +460,120 @@ class ForecastSpec(Declared):
 
     def data_version(self, snapshots: dict[str, str]) -> str:
         """The version of the feature table: the sources' contents and the definitions that turn them into it."""
-        definitions = self.fingerprint(*TABLE_PARTS)
-        return _digest({"snapshots": snapshots, "definitions": definitions})
+        return _digest({"snapshots": snapshots, "definitions": self.fingerprint(Purpose.DATA)})
 
     def trained_version(self, snapshots: dict[str, str]) -> str:
-        """The version of a training: its data version and the whole declaration."""
-        return _digest([self.data_version(snapshots), self.fingerprint()])
+        """The version of a training: its data version, and by what models are fitted and measured."""
+        return _digest([self.data_version(snapshots), self.fingerprint(Purpose.MODEL)])
 
-    def fingerprint(self, *parts: str) -> str:
-        """SHA-256 over the named fields (all fields when none is named): the code version of what they define."""
-        fields = self.model_dump(mode="json", include=set(parts) if parts else None)
-        return _digest(fields)
+    def fingerprint(self, purpose: Purpose, *parts: str) -> str:
+        """SHA-256 over the fields of a purpose: the code version of what they define.
+
+        Args:
+            parts: only those within these fields of the forecast; within all when none is named.
+        """
+        fields = _fields_for(self, purpose)
+        if purpose is Purpose.DATA:  # comments and layout make no other table
+            fields["features_sql"] = _tokens(self.features_sql)
+            fields["target_sql"] = _tokens(self.target_sql)
+            fields["examples_sql"] = {name: _tokens(sql) for name, sql in self.examples_sql.items()}
+        if purpose is Purpose.SERVING:  # of columns it says the inputs, of features.sql the comments
+            fields = {name: value for name, value in fields.items() if name not in ("sources", "examples")}
+            fields["inputs"] = {
+                name: _fields_for(column, purpose) for name, column in self.input_columns.items()
+            }
+            fields["features_sql"] = self.features_sql
+        return _digest({name: value for name, value in fields.items() if not parts or name in parts})
+
+    def whole_fingerprint(self) -> str:
+        """SHA-256 over all fields: which declaration this is."""
+        return _digest(self.model_dump(mode="json"))
+
+    def former_data_version(self, snapshots: dict[str, str]) -> str:
+        """The data version as it was made before fields had purposes; homes of that time hold it."""
+        definitions = self.model_dump(mode="json", include=FORMER_DATA_FIELDS)
+        return _digest({"snapshots": snapshots, "definitions": _digest(definitions)})
+
+    def former_trained_version(self, snapshots: dict[str, str]) -> str:
+        """The version of a training as it was made before fields had purposes."""
+        return _digest([self.former_data_version(snapshots), self.whole_fingerprint()])
+
+
+FORMER_DATA_FIELDS = {
+    *("sources", "examples", "entity", "inputs", "target"),
+    *("features_sql", "target_sql", "examples_sql"),
+}
+
+# The purpose of every field that holds no declared parts of its own. A field that is missing here fails a test.
+PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
+    Column: {
+        Purpose.DATA: {
+            *("type", "minimum", "above", "maximum", "unique", "nullable", "values", "references"),
+        },
+        Purpose.SERVING: {"description", "unit"},
+    },
+    Source: {
+        Purpose.DATA: {"path", "event_time", "load_time", "tolerated_bad_share"},
+        Purpose.OPERATION: {"description"},
+    },
+    AsOf: {Purpose.DATA: {"events", "every", "history_days", "horizon_days"}},
+    Examples: {Purpose.OPERATION: {"description"}},
+    Entity: {Purpose.DATA: {"source", "key", "id", "tags"}, Purpose.SERVING: {"name"}},
+    Target: {
+        Purpose.DATA: {"name", "kind", "as_of", "known_at"},
+        Purpose.SERVING: {"unit", "horizon"},
+    },
+    Candidate: {
+        Purpose.MODEL: {
+            *("family", "features", "terms", "members", "parameters", "offset", "calibration"),
+        },
+    },
+    Fallback: {Purpose.MODEL: {"candidate", "without"}, Purpose.SERVING: {"description"}},
+    Validation: {
+        Purpose.DATA: {"group", "order"},  # columns of the feature table
+        Purpose.MODEL: {"folds", "repeats", "inner_folds", "seed", "blocks"},
+    },
+    Contest: {Purpose.JUDGING: {"effect", "confidence", "margin"}},
+    Gates: {
+        Purpose.JUDGING: {
+            *("coverage", "tercile_coverage", "bias", "calibration_error", "reference_margin"),
+        },
+        Purpose.MODEL: {"reference", "parity"},  # measured in the training alone
+    },
+    Automation: {Purpose.OPERATION: {"interval_seconds", "schedule"}},
+    Advice: {Purpose.SERVING: {"lever", "worth", "unit", "description"}},
+    Ages: {Purpose.SERVING: {"stale_after_days", "expired_after_days"}},
+    Freshness: {Purpose.SERVING: {"expired"}},
+    ForecastSpec: {
+        Purpose.DATA: {"name", "inputs", "features_sql", "target_sql", "examples_sql"},
+        Purpose.SERVING: {"title"},
+        Purpose.OPERATION: {"description", "owner"},
+    },
+}
+
+
+def _fields_for(part: Declared, purpose: Purpose) -> dict[str, Any]:
+    """The fields of a purpose, also of the parts within; parts that have none are left out."""
+    declared = next(kind for kind in type(part).__mro__ if kind in PURPOSES)
+    fields = part.model_dump(mode="json", include=PURPOSES[declared].get(purpose, set()))
+    for name in declared.model_fields:
+        value = getattr(part, name)
+        if isinstance(value, Declared) and (inner := _fields_for(value, purpose)):
+            fields[name] = inner
+        elif isinstance(value, dict):
+            parts = {key: one for key, one in value.items() if isinstance(one, Declared)}
+            within = {key: _fields_for(one, purpose) for key, one in parts.items()}
+            if any(within.values()):
+                fields[name] = within
+    return fields
+
+
+def _tokens(sql: str) -> list[str]:
+    """A statement without its comments and its layout; as it stands where it cannot be taken apart."""
+    try:
+        return [sql[token.start : token.end + 1] for token in sqlglot.tokenize(sql, read="duckdb")]
+    except sqlglot.errors.TokenError:
+        return [sql]
 
 
 def _digest(content: Any) -> str:

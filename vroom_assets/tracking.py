@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MANIFEST_TAG = "vroom.manifest_sha256"
+BUNDLE_TAG = "vroom.bundle"  # where the bundle is among the run's artifacts; without it in `bundle`
 DAGSTER_RUN_TAG = "dagster_run_id"
 
 
@@ -75,9 +76,10 @@ class Registry(dg.ConfigurableResource):
     @contextmanager
     def bundle(self, forecast: str, version: int) -> Iterator[Path]:
         """The files of a registered version's bundle, for the length of a block."""
-        run_id = self.client().get_model_version(forecast, str(version)).run_id or ""
+        registered = self.client().get_model_version(forecast, str(version))
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(self.client().download_artifacts(run_id, "bundle", folder))
+            path = registered.tags.get(BUNDLE_TAG, "bundle")
+            yield Path(self.client().download_artifacts(registered.run_id or "", path, folder))
 
 
 class TrackedTraining:

@@ -17,11 +17,12 @@ from vroom_api.contract import (
     Golden,
     InputField,
     Lever,
+    Manifest,
     Recipe,
 )
 from vroom_assets.challenger.parity import Exported
-from vroom_assets.features.expressions import Feature, inputs_of
-from vroom_assets.features.table import Dataset
+from vroom_assets.features.expressions import Feature, inputs_of, parse
+from vroom_assets.features.table import Dataset, is_declared
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
 from vroom_assets.training.intervals import calibration_of
 from vroom_assets.training.metrics import Measures
@@ -128,6 +129,51 @@ def freshness_policy(spec: ForecastSpec) -> FreshnessPolicy:
     declared = spec.freshness
     return FreshnessPolicy(
         model=limits(declared.model_age), data=limits(declared.data_age), expired=declared.expired.value
+    )
+
+
+class OtherMeaning(Exception):
+    """New words would be wrong of a model."""
+
+
+def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
+    """The same model in the words of the declaration as it is now, with its advice and its limits of age.
+
+    Raises:
+        OtherMeaning: the declaration means other data, or lets other inputs be left out.
+    """
+    without = manifest.fallback.without if manifest.fallback is not None else []
+    if not is_declared(manifest.data_version, spec, manifest.snapshots) or without != (
+        spec.fallback.without if spec.fallback is not None else []
+    ):
+        raise OtherMeaning(
+            f"version {manifest.version} keeps its words until the next training: "
+            "the declaration is of other data or another fallback now"
+        )
+    columns = spec.input_columns
+    comments = {feature.name: feature.description for feature in parse(spec.features_sql, columns)}
+    fallback = manifest.fallback
+    if fallback is not None and spec.fallback is not None:
+        fallback = msgspec.structs.replace(fallback, description=spec.fallback.description)
+    return msgspec.structs.replace(
+        manifest,
+        title=spec.title,
+        entity=spec.entity.name,
+        unit=spec.target.unit,
+        horizon=spec.target.horizon,
+        inputs=[
+            msgspec.structs.replace(
+                field, description=columns[field.name].description, unit=columns[field.name].unit
+            )
+            for field in manifest.inputs
+        ],
+        features=[
+            msgspec.structs.replace(field, description=spec.described(field.name, comments[field.name]))
+            for field in manifest.features
+        ],
+        advice=levers(spec),
+        freshness=freshness_policy(spec),
+        fallback=fallback,
     )
 
 

@@ -42,9 +42,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     unseen: dict[str, float]  # the champion as it serves, on rows it has never seen
     data_version: str
 
-    @property
-    def publishes(self) -> bool:
-        return self.verdict is not Verdict.HOLD
+    def publishes(self, generation: int) -> bool:
+        """Whether its challenger is to serve, where it was decided against this generation of the pointer."""
+        return self.verdict is not Verdict.HOLD and self.generation == generation
 
 
 class NoContest(Exception):
@@ -95,7 +95,7 @@ def hold(
     ]
     if champion is None:
         verdict, reason = Verdict.PROMOTE, "there is no champion yet"
-    elif champion.manifest.version == challenger.version:
+    elif champion.manifest.mlflow_run_id == challenger.mlflow_run_id:
         verdict, reason = Verdict.HOLD, "it serves already"
     else:
         theirs = entrant(connection, spec, champion.manifest, data)

@@ -19,8 +19,10 @@ from vroom_api.contract import (
     Golden,
     Manifest,
     Pointer,
+    bundle_folder,
     durable,
     read_bundle,
+    read_manifest,
     sha256_of,
 )
 from vroom_api.contract.store import BundleStore, LocalStore, PointerMoved
@@ -85,7 +87,7 @@ def restore(
     """Serve an earlier version again, after checking that it loads and scores.
 
     Args:
-        version: which; None for the newest published one below the one that serves.
+        version: which; None for the newest published one of an earlier training than the one that serves.
         digest_of: the SHA-256 of a version's manifest as it was registered.
 
     Returns:
@@ -101,10 +103,12 @@ def restore(
     if current is None:
         raise NotPublished(f"{forecast}: no champion serves, so there is nothing to roll back")
     if version is None:
-        earlier = [v for v in published if v < current.version]
+        first = _first_versions(forecast, published)
+        own = first.get(current.version, current.version)
+        earlier = [v for v in published if first[v] < own]
         if not earlier:
             raise NotPublished(f"{forecast}: no version before {current.version} was published")
-        version = max(earlier)
+        version = max(earlier, key=lambda v: (first[v], v))
     if version not in published:
         raise NotPublished(
             f"{forecast}: version {version} was never published; choose one of {', '.join(map(str, published))}"
@@ -112,6 +116,20 @@ def restore(
     digest = digest_of(version)
     prove(store.read(forecast, version, digest))
     return current, _point(store, forecast, version, digest, current.generation)
+
+
+def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
+    """For each published version the first one of the same training: later ones only say it in other words."""
+    first: dict[str, int] = {}
+    versions = {}
+    for version in published:
+        path = bundle_folder(forecast, version) / MANIFEST
+        try:
+            training = read_manifest(path.read_bytes(), str(path)).mlflow_run_id
+        except (OSError, BundleError):  # damaged; it is refused when it is chosen
+            training = f"version {version}"
+        versions[version] = first.setdefault(training, version)
+    return versions
 
 
 def _point(store: BundleStore, forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:

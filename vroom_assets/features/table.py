@@ -198,7 +198,7 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
 def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
     """The feature table as arrays, with its origin."""
     made_from = origin(connection, "features")
-    if made_from["data_version"] != spec.data_version(made_from["snapshots"]):
+    if not is_declared(made_from["data_version"], spec, made_from["snapshots"]):
         raise DatasetError("the features were computed by an older declaration: materialize `features` again")
     table = connection.execute("from features order by entity_key").df()
     return Dataset(
@@ -219,6 +219,11 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         snapshots=made_from["snapshots"],
         tags=table[[f"tag_{name}" for name in spec.entity.tags]].set_axis(spec.entity.tags, axis=1),
     )
+
+
+def is_declared(data_version: str, spec: ForecastSpec, snapshots: dict[str, str]) -> bool:
+    """Whether a data version is that of these snapshots by the declaration as it is now."""
+    return data_version in (spec.data_version(snapshots), spec.former_data_version(snapshots))
 
 
 def recompute(connection: DuckDBPyConnection, inputs: pd.DataFrame, features: list[Feature]) -> pd.DataFrame:

@@ -1,5 +1,8 @@
 """The contest and the champion."""
 
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
 import dagster as dg
 import msgspec
 
@@ -19,7 +22,10 @@ from vroom_api.contract.tables import serving_database
 from vroom_assets import ledger, resources, tracking
 from vroom_assets.forecast.names import CHALLENGER, CHAMPION, common, key
 from vroom_assets.ledger import latest_entries
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import ForecastSpec, Purpose
+
+if TYPE_CHECKING:
+    from vroom_assets.champion.contest import Result
 
 RETRY = dg.RetryPolicy(max_retries=1, delay=5)
 
@@ -33,7 +39,7 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
             f"Promotes from {spec.contest.effect:.1%} gain at {spec.contest.confidence:.0%} confidence; refreshes a "
             f"champion trained on older data unless that costs more than {spec.contest.margin:.0%}; else holds."
         ),
-        code_version=spec.fingerprint("contest", "gates")[:12],
+        code_version=spec.fingerprint(Purpose.JUDGING)[:12],
         pool=f"{spec.name}_warehouse",
         **common(spec, "scikitlearn", "duckdb"),
     )
@@ -80,6 +86,7 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
                 "challenger": result.challenger,
                 "champion": result.champion or 0,
                 "failed_gates": dg.MetadataValue.json(result.failed_gates),
+                "judging_version": spec.fingerprint(Purpose.JUDGING),
                 **numbers,
                 **{f"champion_on_unseen_{name}": value for name, value in result.unseen.items()},
             },
@@ -94,8 +101,10 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         deps=[key(spec, "contest")],
         description=(
             "The version that serves: published as a bundle when the contest promotes or refreshes, "
-            "unchanged when it holds. The service swaps to it by itself."
+            "unchanged when it holds. When the words of the declaration change it is published again in these, "
+            "as a new version of the same model. The service swaps to it by itself."
         ),
+        code_version=spec.fingerprint(Purpose.SERVING)[:12],
         **common(spec, "onnx", "mlflow"),
     )
     def champion(
@@ -104,26 +113,19 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         from vroom_assets.champion import contest, publication
 
         result = contest.read_result(spec.name)
-        before = read_pointer(spec.name)
-        decision, reason = "kept", result.reason
-        if result.publishes:
-            try:
-                with registry.bundle(spec.name, result.challenger) as folder:
-                    digest = registry.manifest_sha256(spec.name, result.challenger)
-                    after = publication.publish(folder, digest, generation=result.generation)
-                decision = "published" if after != before else "kept"
-            except (publication.NotPublished, BundleError) as error:
-                ledger.enter(
-                    forecast=spec.name,
-                    actor=f"job {context.job_name}",
-                    event="champion",
-                    decision="refused",
-                    reason=str(error),
-                    evidence=msgspec.to_builtins(result),
-                    run_id=context.run.run_id,
-                )
-                raise dg.Failure(description=str(error), allow_retries=False) from error
-        pointer = read_pointer(spec.name)
+        try:
+            pointer, decision, reason = serve(spec, registry, result)
+        except (publication.NotPublished, BundleError) as error:
+            ledger.enter(
+                forecast=spec.name,
+                actor=f"job {context.job_name}",
+                event="champion",
+                decision="refused",
+                reason=str(error),
+                evidence=msgspec.to_builtins(result),
+                run_id=context.run.run_id,
+            )
+            raise dg.Failure(description=str(error), allow_retries=False) from error
         if pointer is None:
             raise dg.Failure(description=f"no champion: {reason}", allow_retries=False)
         registry.set_alias(spec.name, CHAMPION, pointer.version)
@@ -149,6 +151,7 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
                 "decision": decision,
                 "reason": reason,
                 "candidate": manifest.recipe.name,
+                "serving_version": spec.fingerprint(Purpose.SERVING),
                 "data_as_of": manifest.data_as_of,
                 "data_version": manifest.data_version,
                 "mlflow_run": manifest.mlflow_run_id,
@@ -163,6 +166,45 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         )
 
     return champion
+
+
+def serve(
+    spec: ForecastSpec, registry: tracking.Registry, result: "Result"
+) -> tuple[Pointer | None, str, str]:
+    """Publish what a contest decided, in the words of the declaration: the pointer, the decision and its reason."""
+    from vroom_assets.challenger.manifest import OtherMeaning, described_as_declared
+    from vroom_assets.champion import publication
+    from vroom_assets.champion.restatement import restated
+
+    before = read_pointer(spec.name)
+    generation = before.generation if before else 0
+    with ExitStack() as stack:
+        if result.publishes(generation):
+            decision, reason = "published", result.reason
+            folder = stack.enter_context(registry.bundle(spec.name, result.challenger))
+            digest = registry.manifest_sha256(spec.name, result.challenger)
+        elif before is not None:
+            decision, reason = "kept", result.reason
+            if result.generation != before.generation and result.challenger != before.version:
+                reason = "it was published after the latest contest, whose verdict does not count any more"
+            folder, digest = bundle_folder(spec.name, before.version), before.manifest_sha256
+        else:
+            return None, "kept", result.reason
+        bundle = read_bundle(folder, digest)
+        try:
+            words = described_as_declared(spec, bundle.manifest)
+        except OtherMeaning as error:
+            words, reason = bundle.manifest, f"{reason}; {error}"
+        if words != bundle.manifest:
+            folder, digest = stack.enter_context(restated(registry, bundle, words))
+            if decision == "kept":
+                decision, reason = (
+                    "restated",
+                    f"the model of version {bundle.manifest.version}, in the words of the changed declaration",
+                )
+        elif decision == "kept":
+            return before, decision, reason
+        return publication.publish(folder, digest, generation=generation), decision, reason
 
 
 def current_champion(

@@ -8,7 +8,7 @@ from vroom_api.contract.entities import ENTITIES
 from vroom_assets import resources
 from vroom_assets.features.expressions import parse
 from vroom_assets.forecast.names import common, key
-from vroom_assets.spec import TABLE_PARTS, ForecastSpec
+from vroom_assets.spec import ForecastSpec, Purpose
 
 
 def features_schema(spec: ForecastSpec) -> dg.TableSchema:
@@ -37,7 +37,7 @@ def features_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
                 for text in (*spec.examples_sql.values(), spec.features_sql, spec.target_sql)
             )
         ),
-        code_version=spec.fingerprint(*(part for part in TABLE_PARTS if part != "sources"))[:12],
+        code_version=spec.fingerprint(Purpose.DATA)[:12],
         pool=f"{spec.name}_warehouse",
         metadata={"dagster/column_schema": features_schema(spec)},
         **common(spec, "duckdb", "sql", "parquet"),
@@ -92,7 +92,7 @@ def online_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
             f"The latest inputs of every {spec.entity.name}, by `{spec.entity_id}`: the service takes from here "
             "what a request leaves out."
         ),
-        code_version=spec.fingerprint("entity", "inputs", "examples", "examples_sql")[:12],
+        code_version=spec.fingerprint(Purpose.DATA, "entity", "inputs", "examples", "examples_sql")[:12],
         pool=f"{spec.name}_warehouse",
         **common(spec, "sqlite"),
     )

@@ -1,8 +1,9 @@
 """Automation: what makes a forecast renew itself, and why it did or did not.
 
 The sensor compares contents, not times. Its cursor holds what it last saw of each source and the
-version it last asked a run for, so a change that happened while everything was down is found at the
-next start. One retraining is under way at a time; what changes meanwhile is taken up when it ends.
+versions it last asked a run for, so a change that happened while everything was down is found at the
+next start. One run is under way at a time; what changes meanwhile is taken up when it ends. A change runs
+no more than it has to: a training, the contest, or the publication alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +15,20 @@ import msgspec
 
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import resources
-from vroom_assets.forecast.names import CHALLENGER, FORECAST_TAG, QUIET
+from vroom_assets.forecast.names import FORECAST_TAG, QUIET, key
+from vroom_assets.forecast.versions import (
+    SELECTIONS,
+    Step,
+    Versions,
+    adopted,
+    declared,
+    next_step,
+    reason_of,
+    recorded,
+    short,
+)
 from vroom_assets.sources import Observation, observe
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import ForecastSpec, Purpose
 
 # Dagster's daemon passes every 5 seconds and leaves out a sensor whose last tick began a moment less than its
 # interval ago: one of 5 seconds would tick at every other pass.
@@ -35,8 +47,10 @@ class Cursor(msgspec.Struct, frozen=True):
     """What the sensor remembers between two ticks."""
 
     seen: dict[str, Observation] = {}
-    wanted: str = ""  # the version last asked for, or found to be trained already
-    contents: dict[str, str] = {}  # source -> SHA-256 behind that version
+    wanted: str = ""  # the training last asked for, or found to be there already
+    judging: str = ""  # the rules of the contest then
+    serving: str = ""  # what the bundle said then
+    contents: dict[str, str] = {}  # source -> SHA-256 behind that training
     generation: int = 0  # runs asked for so far; part of the run key, so that A, B, A are three runs
     noted: str = ""  # the last decision in the ledger, which is entered once and not at every tick
 
@@ -47,7 +61,7 @@ class Decision:
 
     cursor: Cursor
     reason: str
-    run: bool = False
+    step: Step = Step.NOTHING
     note: str | None = None  # the ledger's word for it, when it is worth an entry
     changed: tuple[str, ...] = ()
 
@@ -59,15 +73,15 @@ def source_paths(spec: ForecastSpec) -> dict[str, Any]:
 def decide(
     cursor: Cursor,
     seen: Mapping[str, Observation],
-    version_of: Callable[[dict[str, str]], str],
-    trained: Callable[[], str | None],
+    declared: Callable[[dict[str, str]], Versions],
+    recorded: Callable[[dict[str, str]], Versions],
     run_under_way: Callable[[], str | None],
 ) -> Decision:
     """Decide on one look at the sources.
 
     Args:
-        version_of: the version that training on these content hashes would have.
-        trained: the version of the latest challenger, None if there is none.
+        declared: the versions that should be there for these content hashes.
+        recorded: those that were made last.
         run_under_way: id of an unfinished run of this forecast.
 
     Dagster is asked for the last two only when it matters: opening its instance is most of what a tick costs.
@@ -81,9 +95,9 @@ def decide(
         return Decision(looked, f"waits: {', '.join(moving)} is being written", note="waiting")
 
     contents = {name: look.sha256 for name, look in seen.items()}
-    wanted = version_of(contents)
-    if wanted == cursor.wanted:
-        return Decision(looked, f"no change: version {wanted[:12]} is the one last asked for")
+    now = declared(contents)
+    if (now.trained, now.judged, now.served) == (cursor.wanted, cursor.judging, cursor.serving):
+        return Decision(looked, f"no change: version {short(now.trained)} is the one last asked for")
     changed = tuple(name for name, sha256 in contents.items() if cursor.contents.get(name) != sha256)
     unsettled = [
         n for n, look in seen.items() if n not in cursor.seen or not look.same_file_as(cursor.seen[n])
@@ -92,41 +106,64 @@ def decide(
         return Decision(looked, f"waits one more look: {', '.join(unsettled)} just changed", note="waiting")
     if run := run_under_way():
         return Decision(looked, f"waits: there is a change, and run {run} is still under way", note="waiting")
-    if wanted == trained():
-        adopted = msgspec.structs.replace(looked, wanted=wanted, contents=contents)
-        return Decision(adopted, f"version {wanted[:12]} is trained already", note="current", changed=changed)
-    asked = msgspec.structs.replace(
-        looked, wanted=wanted, contents=contents, generation=cursor.generation + 1
+    done = recorded(contents)
+    step = next_step(now, done, asked=cursor.wanted)
+    reason = reason_of(step, now, done, changed)
+    if step is Step.RETRAIN and not cursor.wanted:
+        reason = f"nothing was trained from these sources yet: version {short(now.trained)}"
+    after = msgspec.structs.replace(
+        looked,
+        wanted=now.trained or "",
+        judging=now.judged or "",
+        serving=now.served or "",
+        contents=contents,
+        generation=cursor.generation + (step is not Step.NOTHING),
     )
-    reason = f"{' and '.join(changed)} changed" if changed else "the declaration changed"
-    reason = reason if cursor.wanted else "nothing was trained from these sources yet"
-    return Decision(asked, f"{reason}: version {wanted[:12]}", run=True, note="requested", changed=changed)
+    return Decision(after, reason, step=step, note=step.value, changed=changed)
 
 
-def trained_version(instance: dg.DagsterInstance, forecast: str) -> str | None:
-    """The version of the latest challenger."""
-    event = instance.get_latest_materialization_event(dg.AssetKey([forecast, CHALLENGER]))
-    if event is None or event.asset_materialization is None:
-        return None
-    entry = event.asset_materialization.metadata.get("trained_version")
-    return str(entry.value) if entry else None
+def read_cursor(text: str | None, spec: ForecastSpec) -> Cursor:
+    """A cursor as it was left; one of before fields had purposes means the declaration as it is, if it can."""
+    try:
+        cursor = msgspec.json.decode(text or "{}", type=Cursor)
+    except msgspec.MsgspecError:
+        return Cursor()
+    if cursor.judging or cursor.wanted != spec.former_trained_version(cursor.contents):
+        return cursor
+    return msgspec.structs.replace(
+        cursor,
+        wanted=spec.trained_version(cursor.contents),
+        judging=spec.fingerprint(Purpose.JUDGING),
+        serving=spec.fingerprint(Purpose.SERVING),
+    )
+
+
+def run_of(spec: ForecastSpec, step: Step, reason: str, run_key: str | None = None) -> dg.RunRequest:
+    """The run that takes a step: the retraining, or what of it is enough."""
+    selection = SELECTIONS.get(step)
+    return dg.RunRequest(
+        run_key=run_key,
+        run_config=QUIET,
+        tags={FORECAST_TAG: spec.name, "vroom/reason": reason},
+        asset_selection=[key(spec, asset) for asset in selection] if selection else None,
+    )
 
 
 def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
-    """Retrains when the content of a source, or the forecast's own definition, changed."""
+    """Renews a forecast when the content of a source, or its own declaration, changed."""
 
     @dg.sensor(
         name=f"{spec.name}_sources",
         job=job,
         minimum_interval_seconds=max(spec.automation.interval_seconds - DAEMON_LATE_SECONDS, 1),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Retrains when a CSV's content or the declaration changed; says at each tick why it did not.",
+        description=(
+            "Retrains when a CSV's content or what models are made from changed; judges or publishes again when only "
+            "the rules or the words did; says at each tick why it did not."
+        ),
     )
     def sources(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        try:
-            cursor = msgspec.json.decode(context.cursor or "{}", type=Cursor)
-        except msgspec.MsgspecError:
-            cursor = Cursor()
+        cursor = read_cursor(context.cursor, spec)
 
         def run_under_way() -> str | None:
             runs = context.instance.get_run_records(
@@ -138,8 +175,8 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
         decision = decide(
             cursor,
             seen,
-            spec.trained_version,
-            lambda: trained_version(context.instance, spec.name),
+            lambda contents: declared(spec, contents),
+            lambda contents: recorded(context.instance, spec, contents),
             run_under_way,
         )
         after = decision.cursor
@@ -169,53 +206,51 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             )
             for name in decision.changed
         ]
-        if not decision.run:
+        if after.judging:
+            observations += adopted(context.instance, spec, after.contents)
+        if decision.step is Step.NOTHING:
             return dg.SensorResult(skip_reason=decision.reason, cursor=text, asset_events=observations)
-        request = dg.RunRequest(
-            run_key=f"{spec.name}-{after.generation}-{after.wanted[:12]}",
-            run_config=QUIET,
-            tags={FORECAST_TAG: spec.name, "vroom/reason": decision.reason},
-        )
+        run_key = f"{spec.name}-{after.generation}-{after.wanted[:12]}"
+        request = run_of(spec, decision.step, decision.reason, run_key)
         return dg.SensorResult(run_requests=[request], cursor=text, asset_events=observations)
 
     return sources
 
 
 def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
-    """Retrains on schedule what the sensor should have retrained, and nothing else."""
+    """Does on schedule what the sensor should have done, and nothing else."""
 
     @dg.schedule(
         name=f"{spec.name}_daily",
         job=job,
         cron_schedule=spec.automation.schedule,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Safety net: retrains when the sources differ from what was trained last.",
+        description="Safety net: does what the sensor should have done when something differs from what was made last.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         seen = {name: observe(path, None) for name, path in source_paths(spec).items()}
-        trained = trained_version(context.instance, spec.name)
+        contents = {name: look.sha256 for name, look in seen.items()}
+        step = Step.NOTHING
         missing = [look.path for look in seen.values() if look.missing]
         if missing:
-            decision, reason = "skipped", f"{', '.join(missing)} is not there"
-        elif (wanted := spec.trained_version({n: look.sha256 for n, look in seen.items()})) == trained:
-            decision, reason = "skipped", f"version {wanted[:12]} is trained already"
+            reason = f"{', '.join(missing)} is not there"
         else:
-            decision, reason = (
-                "requested",
-                f"trained is {(trained or 'nothing')[:12]}, the sources are {wanted[:12]}",
-            )
+            now, done = declared(spec, contents), recorded(context.instance, spec, contents)
+            step = next_step(now, done)
+            reason = reason_of(step, now, done)
+            if step is Step.RETRAIN:
+                reason = f"trained is {short(done.trained)}, the sources are {short(now.trained)}"
+        skipped = step is Step.NOTHING
         with serving_database() as engine:
             enter_ledger(
                 engine,
                 forecast=spec.name,
                 actor=f"schedule {spec.name}_daily",
                 event="retrain",
-                decision=decision,
+                decision="skipped" if skipped else step.value,
                 reason=reason,
-                evidence={"sources": {name: look.sha256 for name, look in seen.items()}},
+                evidence={"sources": contents},
             )
-        if decision == "skipped":
-            return dg.SkipReason(reason)
-        return dg.RunRequest(run_config=QUIET, tags={FORECAST_TAG: spec.name, "vroom/reason": reason})
+        return dg.SkipReason(reason) if skipped else run_of(spec, step, reason)
 
     return daily

@@ -8,7 +8,7 @@ import dagster as dg
 from vroom_api.contract import forecast_folder
 from vroom_assets import resources
 from vroom_assets.forecast.names import common, key
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import ForecastSpec, Purpose
 
 
 def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
@@ -51,7 +51,7 @@ def checked_table(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
         key=own,
         deps=[key(spec, f"{name}_csv"), *(key(spec, other) for other in sorted(referenced))],
         description=f"{source.description} Snapshot by content, checked row by row, in DuckDB.",
-        code_version=spec.fingerprint("sources")[:12],
+        code_version=spec.fingerprint(Purpose.DATA, "sources")[:12],
         check_specs=[
             dg.AssetCheckSpec(
                 "accepted",

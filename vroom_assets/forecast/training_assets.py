@@ -8,7 +8,7 @@ import dagster as dg
 from vroom_api.contract import Manifest
 from vroom_assets.forecast.champion_assets import RETRY
 from vroom_assets.forecast.names import CHALLENGER, common, key
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import ForecastSpec, Purpose
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def training_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
     """The search: one operation, one MLflow run, two assets (the table of scores and the model)."""
-    code_version = spec.fingerprint("candidates", "validation", "gates")[:12]
+    code_version = spec.fingerprint(Purpose.MODEL)[:12]
     challenger = key(spec, CHALLENGER)
 
     @dg.multi_asset(
@@ -75,7 +75,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
         tags = {
             "vroom.forecast": spec.name,
             "vroom.data_version": data.data_version,
-            "vroom.code_version": spec.fingerprint(),
+            "vroom.code_version": spec.whole_fingerprint(),
             "vroom.attempt": str(context.retry_number + 1),
         }
         with context.resources.mlflow.run(spec.name, tags) as tracking:

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from tests.faults.test_hostile_csvs import USELESS
 from tests.vroom_assets.conftest import definitions, entries
-from vroom_api.contract import bundle_folder, read_bundle, read_pointer
+from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_assets import tracking
 from vroom_assets.champion.publication import prove
 
@@ -23,6 +23,12 @@ def mlflow_runs() -> list:
 def served() -> int | None:
     pointer = read_pointer(NAME)
     return pointer.version if pointer else None
+
+
+def bundle(version: int | None = None) -> Bundle:
+    """A published bundle, by default the one that serves."""
+    digest = tracking.Registry().manifest_sha256(NAME, version or served() or 0)
+    return read_bundle(bundle_folder(NAME, version or served() or 0), digest)
 
 
 def change(data, column: str = "actual_price", factor: float = 1.1) -> None:
@@ -105,6 +111,78 @@ def test_a_changed_declaration_reaches_the_champion_though_the_data_did_not_chan
     assert "changed declaration" in entries("contest")[-1].reason
 
 
+def assets(*names: str) -> list[dg.AssetKey]:
+    return [dg.AssetKey([NAME, name]) for name in names]
+
+
+def test_a_changed_gate_is_judged_by_again_without_a_fit(run, fast):
+    strict = fast.model_copy(update={"gates": fast.gates.model_copy(update={"coverage": (0.99, 1.0)})})
+    run(spec=strict)
+    assert served() is None
+    assert run(asset_selection=assets("contest", "champion")).success
+    assert served() == 1
+    assert entries("contest")[-1].decision == "promote"
+    assert len(mlflow_runs()) == 1
+    assert [entry.event for entry in entries()].count("training") == 1
+
+
+def test_changed_words_are_published_as_a_new_version_of_the_same_model(run, fast, trained):
+    before = bundle()
+    named = fast.model_copy(update={"title": "Bookings", "advice": {}})
+    assert run(spec=named, asset_selection=assets("champion")).success
+    after = bundle()
+    assert (served(), after.manifest.version, after.manifest.title, after.manifest.advice) == (
+        2,
+        2,
+        "Bookings",
+        {},
+    )
+    assert after.manifest.files == before.manifest.files
+    assert after.manifest.trained_at == before.manifest.trained_at
+    assert bundle(1) == before
+    assert entries("champion")[-1].decision == "restated"
+    assert "the model of version 1" in entries("champion")[-1].reason
+    assert len(mlflow_runs()) == 1
+    aliases = MlflowClient(tracking.tracking_uri()).get_registered_model(NAME).aliases
+    assert {name: int(version) for name, version in aliases.items()} == {"challenger": 2, "champion": 2}
+
+
+def test_the_same_words_are_not_published_again(run, fast, trained):
+    before = read_pointer(NAME)
+    owned = fast.model_copy(update={"owner": "team:other"})
+    assert run("promote", spec=owned).success
+    assert run(spec=owned, asset_selection=assets("champion")).success
+    assert read_pointer(NAME) == before
+    assert entries("champion")[-1].decision == "kept"
+
+
+def test_a_model_of_other_data_keeps_its_words(run, fast, trained):
+    target = fast.target.model_copy(update={"unit": "dozens"})
+    other = fast.model_copy(
+        update={"target": target, "target_sql": fast.target_sql.replace("count(", "1 + count(")}
+    )
+    assert other.target_sql != fast.target_sql
+    assert run(spec=other, asset_selection=assets("champion")).success
+    assert served() == 1
+    assert entries("champion")[-1].decision == "kept"
+    assert "keeps its words" in entries("champion")[-1].reason
+
+
+def test_roll_back_passes_over_other_words_of_the_same_training(run, fast, data, trained):
+    change(data)
+    run()
+    named = fast.model_copy(update={"title": "Bookings"})
+    run(spec=named, asset_selection=assets("champion"))
+    assert served() == 3
+    assert run("rollback").success
+    assert served() == 1
+    run(spec=named, asset_selection=assets("champion"))
+    assert served() == 4
+    assert bundle().manifest.title == "Bookings"
+    assert not run("rollback").success
+    assert "no version before 4" in entries("rollback")[-1].reason
+
+
 def test_stages_run_one_by_one_and_leave_the_same_traces(run):
     for stage in ("materialize", "train", "promote"):
         assert run(stage).success
@@ -138,9 +216,7 @@ def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(
 
 
 def test_a_failed_gate_holds_whatever_the_verdict(run, fast, trained):
-    strict = fast.model_copy(
-        update={"gates": fast.gates.model_copy(update={"coverage": (0.99, 1.0)}), "title": "Strict"}
-    )
+    strict = fast.model_copy(update={"gates": fast.gates.model_copy(update={"coverage": (0.99, 1.0)})})
     run(spec=strict)
     assert served() == 1
     assert "a gate is not passed" in entries("contest")[-1].reason

@@ -1,14 +1,17 @@
 """The sensor and the schedule: when they retrain, when not, and that they say why."""
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from tests.vroom_assets.conftest import definitions, entries
 from vroom_assets.forecast.names import FORECAST_TAG
+from vroom_assets.forecast.versions import RECORDS, declared
 from vroom_assets.sources import observe
 from vroom_assets.spec import Automation, ForecastSpec
 
@@ -26,7 +29,7 @@ class Sensor:
         self.run_keys: set[str] = set()
 
     def tick(self) -> str:
-        """One tick: the reason of a skip, or `run` when a run is asked for that was never asked for."""
+        """One tick: the reason of a skip, or the run that is asked for and never was: `run` of everything, or its assets."""
         with dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, definitions=self.definitions
         ) as context:
@@ -40,11 +43,18 @@ class Sensor:
         (request,) = result.run_requests
         assert request.run_key not in self.run_keys, "Dagster would drop this request for ever"
         self.run_keys.add(request.run_key)
-        return "run"
+        chosen = request.asset_selection
+        return "+".join(asset.path[-1] for asset in chosen) if chosen else "run"
 
     def settle(self) -> list[str]:
         """Ticks until nothing more happens."""
         return [self.tick() for _ in range(4)]
+
+    def under(self, spec: ForecastSpec) -> "Sensor":
+        """The same sensor after the definitions were loaded again from another declaration."""
+        later = Sensor(self.instance, spec)
+        later.cursor, later.run_keys = self.cursor, self.run_keys
+        return later
 
     def observed(self) -> list[str]:
         records = self.instance.fetch_observations(dg.AssetKey([NAME, "vehicles_csv"]), limit=100).records
@@ -191,10 +201,174 @@ def test_a_change_during_a_run_waits_for_its_end(sensor, data, instance, fast):
 
 def test_a_changed_declaration_is_a_change(sensor, data, instance, fast):
     sensor.settle()
-    changed = Sensor(instance, fast.model_copy(update={"features_sql": fast.features_sql + "\n-- more\n"}))
-    changed.cursor, changed.run_keys = sensor.cursor, sensor.run_keys
+    changed = sensor.under(with_field(fast, "validation.seed", 8))
     assert changed.settle().count("run") == 1
     assert entries("retrain")[-1].reason.startswith("the declaration changed")
+
+
+def with_field(spec: ForecastSpec, field: str, value: Any) -> ForecastSpec:
+    """The declaration with another value of one field, by its path."""
+    whole = part = spec.model_dump(mode="json")
+    *way, last = field.split(".")
+    for name in way:
+        part = part[name]
+    part[last] = value
+    return ForecastSpec(**whole)
+
+
+def contents(spec: ForecastSpec, data: Path) -> dict[str, str]:
+    return {name: observe(data / Path(one.path).name, None).sha256 for name, one in spec.sources.items()}
+
+
+def record(instance: dg.DagsterInstance, **versions: str | None) -> None:
+    """What the assets of a finished run record."""
+    for asset, version in versions.items():
+        metadata = {RECORDS[asset]: version} if version else {}
+        key = dg.AssetKey([NAME, asset])
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+
+
+@pytest.fixture
+def renewed(sensor: Sensor, instance: dg.DagsterInstance, fast: ForecastSpec, data: Path) -> Sensor:
+    """The sensor after a training that it asked for and that published a champion."""
+    sensor.settle()
+    now = declared(fast, contents(fast, data))
+    record(instance, features=now.table, challenger=now.trained, contest=now.judged, champion=now.served)
+    return sensor
+
+
+# A changed field, its new value, and the assets that are made anew.
+CHANGES = [
+    ("owner", "team:other", None),
+    ("description", "other words", None),
+    ("sources.vehicles.description", "other words", None),
+    ("automation.schedule", "0 5 * * *", None),
+    ("automation.interval_seconds", 6, None),
+    ("sources.reservations.columns.created_at.description", "other words", None),
+    ("title", "Bookings", "champion"),
+    ("target.unit", "bookings", "champion"),
+    ("target.horizon", "a year", "champion"),
+    ("entity.name", "car", "champion"),
+    ("sources.vehicles.columns.actual_price.description", "other words", "champion"),
+    ("sources.vehicles.columns.actual_price.unit", "EUR/day", "champion"),
+    ("freshness.model_age.stale_after_days", 31, "champion"),
+    ("freshness.data_age", {"stale_after_days": 1, "expired_after_days": 2}, "champion"),
+    ("advice.price.description", "other words", "champion"),
+    ("advice", {}, "champion"),
+    ("gates.bias", 0.04, "contest+champion"),
+    ("contest.effect", 0.01, "contest+champion"),
+    ("gates.reference", "glm", "run"),
+    ("sources.vehicles.columns.actual_price.maximum", 9_999, "run"),
+    ("sources.vehicles.tolerated_bad_share", 0.02, "run"),
+    ("candidates.glm.parameters.alpha", 0.5, "run"),
+    ("validation.repeats", 2, "run"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "made"), CHANGES, ids=[change[0] for change in CHANGES])
+def test_a_changed_field_makes_anew_what_it_is_for_and_nothing_else(renewed, fast, field, value, made):
+    ticks = renewed.under(with_field(fast, field, value)).settle()
+    assert [tick for tick in ticks if not tick.startswith("no change")] == ([made] if made else [])
+    last = entries("retrain")[-1]
+    words = {"champion": "republish", "contest+champion": "rejudge", "run": "requested", None: "requested"}
+    assert last.decision == words[made]
+    if made in ("champion", "contest+champion"):
+        assert "nothing is trained" in last.reason
+
+
+@pytest.mark.parametrize("name", ["features_sql", "target_sql"])
+def test_other_code_in_a_statement_trains_and_another_comment_does_not(renewed, fast, name):
+    sql = getattr(fast, name)
+    commented = f"-- more\n{sql}\n".replace("\nfrom", "\n\n  from")
+    assert "run" not in (later := renewed.under(with_field(fast, name, commented))).settle()
+    assert (
+        later.under(with_field(fast, name, sql.replace("select", "select 1 as one,", 1)))
+        .settle()
+        .count("run")
+        == 1
+    )
+
+
+def test_another_comment_in_features_sql_is_another_description_in_the_bundle(renewed, fast):
+    ticks = renewed.under(with_field(fast, "features_sql", f"{fast.features_sql}\n-- more")).settle()
+    assert ticks[0] == "champion"
+
+
+def test_rules_and_words_that_change_together_are_one_run(renewed, fast):
+    both = with_field(with_field(fast, "title", "Bookings"), "gates.bias", 0.04)
+    assert renewed.under(both).settle()[0] == "contest+champion"
+
+
+def test_the_contest_is_not_held_on_features_of_another_declaration(renewed, instance, fast):
+    record(instance, features="of-another")
+    assert renewed.under(with_field(fast, "gates.bias", 0.04)).settle()[0] == "run"
+
+
+def test_what_failed_is_not_trained_again_because_a_word_changed(sensor, instance, fast):
+    sensor.settle()
+    record(instance, challenger="an-earlier-training")
+    assert sensor.under(with_field(fast, "title", "Bookings")).settle()[0].endswith("was asked for already")
+
+
+def test_the_schedule_does_no_more_than_the_change_asks_for(renewed, instance, fast):
+    judged = schedule(instance, with_field(fast, "gates.bias", 0.04))
+    assert isinstance(judged, dg.RunRequest)
+    assert [key.path[-1] for key in judged.asset_selection or []] == ["contest", "champion"]
+    assert "judged again" in judged.tags["vroom/reason"]
+    assert entries("retrain")[-1].decision == "rejudge"
+    assert isinstance(schedule(instance, with_field(fast, "owner", "team:other")), dg.SkipReason)
+
+
+@pytest.fixture
+def of_before(sensor: Sensor, instance: dg.DagsterInstance, fast: ForecastSpec, data: Path) -> Sensor:
+    """The sensor in a home whose versions were made from the whole declaration."""
+    sensor.settle()
+    now = contents(fast, data)
+    cursor = json.loads(sensor.cursor or "")
+    del cursor["judging"], cursor["serving"]
+    sensor.cursor = json.dumps(cursor | {"wanted": fast.former_trained_version(now)})
+    record(
+        instance,
+        features=fast.former_data_version(now),
+        challenger=fast.former_trained_version(now),
+        contest=None,
+        champion=None,
+    )
+    return sensor
+
+
+def test_a_home_of_before_fields_had_purposes_trains_nothing_by_that(of_before, instance, fast):
+    assert all(tick.startswith("no change") for tick in of_before.settle())
+    assert isinstance(schedule(instance, fast), dg.SkipReason)
+
+
+def test_the_same_without_a_cursor_trains_nothing_either(of_before):
+    of_before.cursor = None
+    assert "run" not in of_before.settle()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "made"),
+    [
+        ("owner", "team:other", None),
+        ("title", "Bookings", "champion"),
+        ("gates.bias", 0.04, "contest+champion"),
+        ("validation.repeats", 2, "run"),
+    ],
+)
+def test_later_changes_of_such_a_home_lead_to_what_they_do_elsewhere(
+    of_before, instance, fast, field, value, made
+):
+    of_before.settle()
+    changed = with_field(fast, field, value)
+    request = schedule(instance, changed)
+    ticks = of_before.under(changed).settle()
+    assert [tick for tick in ticks if not tick.startswith("no change")] == ([made] if made else [])
+    assert isinstance(request, dg.RunRequest if made else dg.SkipReason)
+
+
+def test_a_declaration_that_changed_together_with_how_versions_are_made_is_trained(of_before, fast):
+    assert of_before.under(with_field(fast, "title", "Bookings")).settle().count("run") == 1
 
 
 def test_a_cursor_that_nobody_can_read_starts_anew_and_does_not_stop_the_sensor(sensor, data, run):

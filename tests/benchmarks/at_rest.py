@@ -5,8 +5,9 @@
 Starts what `make run` starts, from a fresh home, on free ports and a copy of the data, and waits until every
 forecast serves and no run is under way. Then, for so many seconds, memory (PSS: what is shared by several
 processes is shared out among them) and processor time of every process. Then the reservations are generated
-anew from another seed, and the time is told until a run is requested, starts, ends, and what it published
-serves. With --home the state is kept there: a second time nothing has to be trained first. Linux only.
+anew from another seed, half as many again, and the time is told until a run is requested, starts, ends, and
+what it published serves. With --home the state is kept there: a second time nothing has to be trained first.
+Linux only.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 CHANGED = "reservations"
 GENERATE = runpy.run_path(str(ROOT / "data" / CHANGED / "generate.py"))["generate"]
+DEMAND = 1.5  # so much more that the challenger replaces the champion
 PAGES = ("dagster", "api", "mlflow")
 READY_WITHIN = 600  # seconds
 RETRAINED_WITHIN = 300
@@ -178,7 +180,7 @@ def reaction(system: System, data: Path) -> None:
     known = len(retrainings(system))
     seed = time.time_ns() % 2**31
     with tempfile.TemporaryDirectory(dir=data) as beside:
-        made = GENERATE(Path(beside), seed=seed)
+        made = GENERATE(Path(beside), seed=seed, demand=DEMAND)
         for file in made:
             file.replace(data / CHANGED / file.name)
     changed = time.time()
@@ -226,6 +228,7 @@ def main() -> int:
     parser.add_argument("--settle", type=float, default=30, help="seconds before that (default %(default)s)")
     parser.add_argument("--home", type=Path, help="keep state and data here, to start from them again")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended first
     with contextlib.ExitStack() as stack:
         folder = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         data = folder.absolute() / "data"

@@ -8,22 +8,27 @@ Only NumPy is needed. Sessions are drawn one by one, each from its own child of 
 with the number of seasons, and the file depends on the arguments alone.
 """
 
-import argparse
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = dict[str, NDArray[Any]]
-"""Columns of equal length by name."""
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what is imported now is beside this folder
+from generating import (
+    Flags,
+    Floats,
+    Integers,
+    Rows,
+    command,
+    lines,
+    normal,
+    replacing,
+    require,
+    stream,
+    times,
+)
 
 COLUMNS = (
     "lap_id",
@@ -45,6 +50,7 @@ COLUMNS = (
     "finished_at",
     "loaded_at",
 )
+TABLES = {"laps.csv": COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -105,12 +111,6 @@ RETIRED = 0.08  # of drivers in a session
 USUAL_DELAY = 0.4  # seconds, mean, beyond the first tenth
 LATE_SHARE, LATE_FROM, LATE_TO = 0.02, 300, 259_200  # seconds
 
-_DAY_MS = 86_400_000
-
-
-class ArgumentOutOfRange(ValueError):
-    """An argument that the law has no meaning for."""
-
 
 def generate(
     folder: str | os.PathLike[str],
@@ -120,11 +120,10 @@ def generate(
     year: int = 2024,
     noise: float = 1.0,
     wear: float = 1.0,
-) -> Path:
+) -> tuple[Path, ...]:
     """Write `laps.csv` to `folder`, and return its path.
 
-    The file is written beside its place and renamed when it is complete, so that a reader never meets half of
-    it. Peak memory does not depend on `seasons`.
+    The file appears when it is complete. Peak memory does not depend on `seasons`.
 
     Parameters
     ----------
@@ -138,24 +137,22 @@ def generate(
     ------
     ArgumentOutOfRange : names the argument, its value and the values allowed.
     """
-    _require("seasons", seasons, 1, 5_000)
-    _require("seed", seed, 0, 2**63)
-    _require("year", year, 1970, 9_999 - seasons)
-    _require("noise", noise, 0, 10)
-    _require("wear", wear, 0, 10)
-    place = Path(folder) / "laps.csv"
+    require("seasons", seasons, 1, 5_000)
+    require("seed", seed, 0, 2**63)
+    require("year", year, 1970, 9_999 - seasons)
+    require("noise", noise, 0, 10)
+    require("wear", wear, 0, 10)
     first = 1
-    with _replacing(place) as laps:
-        laps.write((",".join(COLUMNS) + "\n").encode())
+    with replacing(folder, TABLES) as (laps,):
         for season in range(seasons):
-            pace = _season_pace(_rng(seed, season))
+            pace = _season_pace(stream(seed, season))
             for number in range(len(CIRCUITS)):
                 for session in ("sprint", "race")[number % SPRINT_EVERY != 0 :]:
-                    rng = _rng(seed, season, number, int(session == "race"))
+                    rng = stream(seed, season, number, int(session == "race"))
                     rows = draw(number, session, pace, rng, noise=noise, wear=wear)
-                    laps.write(_lines(rows, first, year + season, number, session))
+                    laps.write(lines(_lap_text(rows, first, year + season, number, session)))
                     first += len(rows["lap"])
-    return place
+    return tuple(Path(folder) / name for name in TABLES)
 
 
 def draw(
@@ -190,17 +187,17 @@ def draw(
     pit_out = np.hstack([np.zeros((len(drivers), 1), dtype=bool), stops[:, :-1]])
     stint = 1 + np.cumsum(pit_out, axis=1)
     compound, tyre_age = _tyres(stint, pit_out, rain, rng)
-    temperature = 25 + 20 * rng.random() - 6 * rain + np.cumsum(0.1 * _normal((laps,), rng))
+    temperature = 25 + 20 * rng.random() - 6 * rain + np.cumsum(0.1 * normal((laps,), rng))
 
-    form = pace[drivers] + FORM * _normal((len(drivers),), rng)
+    form = pace[drivers] + FORM * normal((len(drivers),), rng)
     hot = 1 + WEAR_BY_TEMPERATURE * (temperature - 35)
     right_in_rain = rain & (compound == INTERMEDIATE)
     slower: Floats = wear * hot * np.array(WEAR)[compound] * tyre_age
     slower += np.where(right_in_rain, 0, np.array(COMPOUND_LOSS)[compound])
     slower += rain * RAIN_LOSS * there.fast_lap + SLICKS_IN_RAIN * (rain & ~right_in_rain)
     slower += form[:, None] + FUEL * np.arange(laps, 0, -1)
-    slower += noise * (_wandering(shape, rng) + _traffic(shape, rng) + NOISE * _normal(shape, rng))
-    calm = SAFETY_CAR_PACE - 1 + 0.04 * _normal(shape, rng)
+    slower += noise * (_wandering(shape, rng) + _traffic(shape, rng) + NOISE * normal(shape, rng))
+    calm = SAFETY_CAR_PACE - 1 + 0.04 * normal(shape, rng)
     seconds = there.fast_lap + np.where(safety_car, there.fast_lap * calm, slower)
     seconds += PIT_IN_LOSS * stops + there.stop * pit_out * (0.9 + 0.3 * rng.random(shape))
     seconds[:, 0] += START_LOSS + GRID_LOSS * np.argsort(np.argsort(form))
@@ -271,8 +268,8 @@ def _stops(
 
 
 def _tyres(
-    stint: NDArray[np.int64], pit_out: Flags, rain: Flags, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    stint: Integers, pit_out: Flags, rain: Flags, rng: np.random.Generator
+) -> tuple[Integers, Integers]:
     """Compound and age in laps, this one included, by driver and lap."""
     drivers, laps = stint.shape
     most = int(stint.max())
@@ -289,8 +286,8 @@ def _tyres(
 
 def _wandering(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     """Pace that moves in small steps, of each driver alone and of all together, in seconds."""
-    alone = np.cumsum(WANDER * _normal(shape, rng), axis=1)
-    together = np.cumsum(EVOLUTION * _normal((1, shape[1]), rng), axis=1)
+    alone = np.cumsum(WANDER * normal(shape, rng), axis=1)
+    together = np.cumsum(EVOLUTION * normal((1, shape[1]), rng), axis=1)
     return alone + together
 
 
@@ -304,7 +301,7 @@ def _traffic(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     return lost
 
 
-def _delays(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int64]:
+def _delays(shape: tuple[int, int], rng: np.random.Generator) -> Integers:
     """Milliseconds from the end of a lap until it is known."""
     late = rng.random(shape) < LATE_SHARE
     uniform = rng.random(shape)
@@ -312,17 +309,6 @@ def _delays(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int6
         late, LATE_FROM + uniform * (LATE_TO - LATE_FROM), 0.1 - USUAL_DELAY * np.log1p(-uniform)
     )
     return (1_000 * seconds).astype(np.int64)
-
-
-def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Standard normal variables (Box and Muller): `random()` is the stream least likely to change with NumPy."""
-    radius = np.sqrt(-2 * np.log1p(-rng.random(shape)))
-    return radius * np.cos(2 * np.pi * rng.random(shape))
-
-
-def _rng(seed: int, *key: int) -> np.random.Generator:
-    """Randomness of a season, or of a session in it."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def _start(year: int, circuit: int, session: str) -> np.datetime64:
@@ -334,7 +320,7 @@ def _start(year: int, circuit: int, session: str) -> np.datetime64:
     return sunday.astype("datetime64[ms]") + np.timedelta64(hours, "h")
 
 
-def _lines(rows: Rows, first: int, year: int, circuit: int, session: str) -> bytes:
+def _lap_text(rows: Rows, first: int, year: int, circuit: int, session: str) -> list[list[str]]:
     size = len(rows["lap"])
     text = {name: [str(value) for value in values.tolist()] for name, values in rows.items()}
     text["lap_id"] = [str(number) for number in range(first, first + size)]
@@ -346,47 +332,17 @@ def _lines(rows: Rows, first: int, year: int, circuit: int, session: str) -> byt
     text["lap_time"] = [f"{value // 1_000}.{value % 1_000:03}" for value in rows["lap_time"].tolist()]
     start = _start(year, circuit, session)
     for name in ("started_at", "finished_at", "loaded_at"):
-        times = np.datetime_as_string(start + rows[name].astype("timedelta64[ms]"))
-        text[name] = [time.replace("T", " ") for time in times.tolist()]
-    columns = [text[name] for name in COLUMNS]
-    return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True)).encode("ascii")
-
-
-@contextmanager
-def _replacing(place: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its place only if nothing is raised."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _require(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise ArgumentOutOfRange(f"{name} is {value}; give a value from {lowest} to {highest}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Generate laps.csv from a seed.")
-    parser.add_argument("--seasons", type=int, default=1, help="of 12 circuits each (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=SEED, help="same seed, same bytes (default %(default)s)")
-    parser.add_argument("--year", type=int, default=2024, help="of the first season (default %(default)s)")
-    parser.add_argument("--noise", type=float, default=1.0, help="multiplies chance (default %(default)s)")
-    parser.add_argument(
-        "--wear", type=float, default=1.0, help="multiplies wear of tyres (default %(default)s)"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to, made if missing")
-    given = vars(parser.parse_args(arguments))
-    try:
-        place = generate(given.pop("out"), **given)
-    except ArgumentOutOfRange as error:
-        parser.error(str(error))
-    print(f"{place}: {place.stat().st_size:,} bytes")
+        text[name] = times(start, rows[name])
+    return [text[name] for name in COLUMNS]
 
 
 if __name__ == "__main__":
-    main()
+    command(
+        generate,
+        "Generate laps.csv from a seed.",
+        seasons="of 12 circuits each",
+        seed="same seed, same bytes",
+        year="of the first season",
+        noise="multiplies chance",
+        wear="multiplies wear of tyres",
+    )

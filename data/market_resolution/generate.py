@@ -9,22 +9,32 @@ Only NumPy is needed. Markets are drawn in chunks of `CHUNK`, each from its own 
 not grow with the number of markets, and the files depend on the arguments alone.
 """
 
-import argparse
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = dict[str, NDArray[Any]]
-"""Columns of equal length by name. Times are seconds since the first market could open."""
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what is imported now is beside this folder
+from generating import (
+    Flags,
+    Floats,
+    Integers,
+    Rows,
+    chunks,
+    command,
+    lines,
+    normal,
+    replacing,
+    require,
+    times,
+)
 
 MARKET_COLUMNS = ("market_id", "category", "opened_at", "closes_at", "resolved_at", "resolved_yes")
 PRICE_COLUMNS = ("market_id", "quoted_at", "price", "volume", "spread", "loaded_at")
+TABLES = {"markets.csv": MARKET_COLUMNS, "prices.csv": PRICE_COLUMNS}
 
 SEED = 1_500
 CHUNK = 1_500  # part of the law: another size draws other markets
@@ -63,10 +73,6 @@ LATE_SHARE, LATE_FROM, LATE_TO = 0.03, 1, 14  # days
 _DAY = 86_400  # seconds
 
 
-class ArgumentOutOfRange(ValueError):
-    """An argument that the law has no meaning for."""
-
-
 def generate(
     folder: str | os.PathLike[str],
     *,
@@ -75,11 +81,10 @@ def generate(
     year: int = 2024,
     bias: float = BIAS,
     days: int = OPENING_DAYS,
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Write `markets.csv` and `prices.csv` to `folder`, and return their paths.
 
-    The files are written beside their places and renamed when both are complete, so that a reader never
-    meets half of one. Peak memory does not depend on `markets`.
+    The files appear when both are complete. Peak memory does not depend on `markets`.
 
     Parameters
     ----------
@@ -93,23 +98,19 @@ def generate(
     ------
     ArgumentOutOfRange : names the argument, its value and the values allowed.
     """
-    _require("markets", markets, 1, 10**9)
-    _require("seed", seed, 0, 2**63)
-    _require("year", year, 1970, 9900)
-    _require("bias", bias, 0.1, 2)
-    _require("days", days, 30, 10_000)
-    places = (Path(folder) / "markets.csv", Path(folder) / "prices.csv")
-    with _replacing(places) as (resolved, quoted):
-        resolved.write(_lines([[column] for column in MARKET_COLUMNS]))
-        quoted.write(_lines([[column] for column in PRICE_COLUMNS]))
-        for first, size, rng in _chunks(markets, seed):
+    require("markets", markets, 1, 10**9)
+    require("seed", seed, 0, 2**63)
+    require("year", year, 1970, 9900)
+    require("bias", bias, 0.1, 2)
+    require("days", days, 30, 10_000)
+    start, end = np.datetime64(f"{year}-01-01", "s"), days * _DAY
+    with replacing(folder, TABLES) as (resolved, quoted):
+        for first, size, rng in chunks(markets, CHUNK, seed):
             rows, prices = draw(size, rng, first=first, bias=bias)
-            known = _until(prices, prices["loaded_at"] < days * _DAY)
-            resolved.write(
-                _lines(_market_text(_until(rows, rows["opened_at"] < days * _DAY), year, days * _DAY))
-            )
-            quoted.write(_lines(_price_text(known, year)))
-    return places
+            known = _until(prices, prices["loaded_at"] < end)
+            resolved.write(lines(_market_text(_until(rows, rows["opened_at"] < end), start, end)))
+            quoted.write(lines(_price_text(known, start)))
+    return tuple(Path(folder) / name for name in TABLES)
 
 
 def draw(markets: int, rng: np.random.Generator, *, first: int = 1, bias: float = BIAS) -> tuple[Rows, Rows]:
@@ -119,10 +120,11 @@ def draw(markets: int, rng: np.random.Generator, *, first: int = 1, bias: float 
     -------
     The columns of `markets.csv` with `category` as index of `CATEGORIES`, of shape (markets,); the columns of
     `prices.csv` and `fair`, the probability of YES given all that is known then, ordered by `quoted_at`.
+    All times in seconds since the first market could open.
     """
     category = _bins(rng.random(markets), [share for _, share, _ in CATEGORIES])
     opened_at = (rng.random(markets) * OPENING_DAYS * _DAY).astype(np.int64)
-    life = np.clip(LIFE_MEDIAN * np.exp(LIFE_SPREAD * _normal((markets,), rng)), LIFE_SHORTEST, LIFE_LONGEST)
+    life = np.clip(LIFE_MEDIAN * np.exp(LIFE_SPREAD * normal((markets,), rng)), LIFE_SHORTEST, LIFE_LONGEST)
     closes_at = ((opened_at + life * _DAY) // _DAY).astype(np.int64) * _DAY + _DAY - 60  # 23:59 of a day
     early = rng.random(markets) < EARLY_SHARE
     share = EARLY_FROM + (1 - EARLY_FROM) * rng.random(markets)
@@ -137,10 +139,10 @@ def draw(markets: int, rng: np.random.Generator, *, first: int = 1, bias: float 
     learned = np.where(quoted, LEARNED * elapsed / (closes_at - opened_at)[:, None], 0)
     steps = np.diff(learned, axis=1, prepend=0).clip(min=0)  # nothing is learned after the last quote
     hidden = _opening(category, rng)[:, None] + np.cumsum(
-        np.sqrt(steps) * _normal((markets, quotes), rng), axis=1
+        np.sqrt(steps) * normal((markets, quotes), rng), axis=1
     )
     rest = 1 - steps.sum(axis=1)
-    resolved_yes = hidden[:, -1] + np.sqrt(rest) * _normal((markets,), rng) > 0
+    resolved_yes = hidden[:, -1] + np.sqrt(rest) * normal((markets,), rng) > 0
 
     rows: Rows = {
         "market_id": np.arange(first, first + markets),
@@ -151,31 +153,31 @@ def draw(markets: int, rng: np.random.Generator, *, first: int = 1, bias: float 
         "resolved_yes": resolved_yes.astype(np.int64),
     }
     fair = _probability(hidden[quoted] / np.sqrt(1 - learned[quoted]))
-    size = VOLUME_MEDIAN * np.exp(VOLUME_BETWEEN * _normal((markets, 1), rng)) * np.ones(quotes)
+    size = VOLUME_MEDIAN * np.exp(VOLUME_BETWEEN * normal((markets, 1), rng)) * np.ones(quotes)
     market = np.repeat(rows["market_id"], quoted.sum(axis=1))
     return rows, _quotes(market, quoted_at[quoted], fair, size[quoted], bias, rng)
 
 
-def _opening(category: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _opening(category: Integers, rng: np.random.Generator) -> Floats:
     """Where the hidden variable starts: above zero at the end as often as the category resolves YES."""
     yes = np.array([_quantile(share) for _, _, share in CATEGORIES])
-    return yes[category] * math.sqrt(1 + KNOWN) + math.sqrt(KNOWN) * _normal(category.shape, rng)
+    return yes[category] * math.sqrt(1 + KNOWN) + math.sqrt(KNOWN) * normal(category.shape, rng)
 
 
 def _quotes(
-    market: NDArray[np.int64],
-    quoted_at: NDArray[np.int64],
-    fair: NDArray[np.float64],
-    size: NDArray[np.float64],
+    market: Integers,
+    quoted_at: Integers,
+    fair: Floats,
+    size: Floats,
     bias: float,
     rng: np.random.Generator,
 ) -> Rows:
     """Prices of fair probabilities, with what a market site shows beside them."""
     shape = fair.shape
     certain = np.clip(fair, 1e-9, 1 - 1e-9)
-    odds = bias * np.log(certain / (1 - certain)) + PRICE_NOISE * _normal(shape, rng)
+    odds = bias * np.log(certain / (1 - certain)) + PRICE_NOISE * normal(shape, rng)
     price = np.clip(np.round(1 / (1 + np.exp(-odds)), 3), LOWEST_PRICE, 1 - LOWEST_PRICE)
-    volume = np.floor(size * np.exp(VOLUME_WITHIN * _normal(shape, rng))).astype(np.int64)
+    volume = np.floor(size * np.exp(VOLUME_WITHIN * normal(shape, rng))).astype(np.int64)
     thin = 0.25 / np.sqrt(1 + volume / 10) * (0.5 + rng.random(shape))
     late = rng.random(shape) < LATE_SHARE
     uniform = rng.random(shape)
@@ -194,18 +196,12 @@ def _quotes(
     return {column: values[order] for column, values in prices.items()}
 
 
-def _bins(uniform: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.int64]:
+def _bins(uniform: Floats, shares: Sequence[float]) -> Integers:
     edges = np.cumsum(shares)[:-1]
     return np.searchsorted(edges, uniform, side="right")
 
 
-def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Standard normal variables (Box and Muller): `random()` is the stream least likely to change with NumPy."""
-    radius = np.sqrt(-2 * np.log1p(-rng.random(shape)))
-    return radius * np.cos(2 * np.pi * rng.random(shape))
-
-
-def _probability(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _probability(values: Floats) -> Floats:
     """The standard normal distribution function; NumPy has none."""
     return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in values.tolist()])
 
@@ -219,85 +215,39 @@ def _quantile(share: float) -> float:
     return low
 
 
-def _chunks(markets: int, seed: int) -> Iterator[tuple[int, int, np.random.Generator]]:
-    """First market, number of markets and randomness of each chunk."""
-    for chunk, start in enumerate(range(0, markets, CHUNK)):
-        child = np.random.SeedSequence(seed, spawn_key=(chunk,))
-        yield start + 1, min(CHUNK, markets - start), np.random.Generator(np.random.PCG64(child))
-
-
-def _until(rows: Rows, kept: NDArray[np.bool_]) -> Rows:
+def _until(rows: Rows, kept: Flags) -> Rows:
     return {column: values[kept] for column, values in rows.items()}
 
 
-def _market_text(rows: Rows, year: int, end: int) -> list[list[str]]:
+def _market_text(rows: Rows, start: np.datetime64, end: int) -> list[list[str]]:
     """Text of the columns; how a market resolves after the end is not known yet."""
     text = {
         column: [str(value) for value in rows[column].tolist()] for column in ("market_id", "resolved_yes")
     }
     text["category"] = [CATEGORIES[index][0] for index in rows["category"].tolist()]
     for column in ("opened_at", "closes_at", "resolved_at"):
-        text[column] = _times(rows[column], year)
+        text[column] = times(start, rows[column])
     for place in np.flatnonzero(rows["resolved_at"] >= end).tolist():
         text["resolved_at"][place] = text["resolved_yes"][place] = ""
     return [text[column] for column in MARKET_COLUMNS]
 
 
-def _price_text(prices: Rows, year: int) -> list[list[str]]:
+def _price_text(prices: Rows, start: np.datetime64) -> list[list[str]]:
     text = {column: [str(value) for value in prices[column].tolist()] for column in ("market_id", "volume")}
     for column in ("price", "spread"):
         text[column] = [f"{value:.3f}" for value in prices[column].tolist()]
     for column in ("quoted_at", "loaded_at"):
-        text[column] = _times(prices[column], year)
+        text[column] = times(start, prices[column])
     return [text[column] for column in PRICE_COLUMNS]
 
 
-def _times(seconds: NDArray[np.int64], year: int) -> list[str]:
-    times = np.datetime64(f"{year}-01-01", "s") + seconds.astype("timedelta64[s]")
-    return [text.replace("T", " ") for text in np.datetime_as_string(times).tolist()]
-
-
-def _lines(columns: Sequence[Sequence[str]]) -> bytes:
-    return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True)).encode("ascii")
-
-
-@contextmanager
-def _replacing(places: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    """Files to write to, which take their places together and only if nothing is raised."""
-    partials = [place.with_name(f".{place.name}.{os.getpid()}.partial") for place in places]
-    for place in places:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with ExitStack() as stack:
-            yield [stack.enter_context(partial.open("wb")) for partial in partials]
-        for partial, place in zip(partials, places, strict=True):
-            partial.replace(place)
-    finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
-
-
-def _require(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise ArgumentOutOfRange(f"{name} is {value}; give a value from {lowest} to {highest}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Generate markets.csv and prices.csv from a seed.")
-    parser.add_argument("--markets", type=int, default=1_500, help="markets (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=SEED, help="same seed, same bytes (default %(default)s)")
-    parser.add_argument("--year", type=int, default=2024, help="first of two (default %(default)s)")
-    parser.add_argument("--bias", type=float, default=BIAS, help="1 for fair prices (default %(default)s)")
-    parser.add_argument("--days", type=int, default=OPENING_DAYS, help="until the end (default %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to, made if missing")
-    given = vars(parser.parse_args(arguments))
-    try:
-        places = generate(given.pop("out"), **given)
-    except ArgumentOutOfRange as error:
-        parser.error(str(error))
-    for place in places:
-        print(f"{place}: {place.stat().st_size:,} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    command(
+        generate,
+        "Generate markets.csv and prices.csv from a seed.",
+        markets="how many",
+        seed="same seed, same bytes",
+        year="first of two",
+        bias="1 for fair prices",
+        days="until the end",
+    )

@@ -3,15 +3,11 @@
 The law was measured on 1,000 real listings of a car-sharing marketplace; `data/README.md` tells it in
 words. Only NumPy is needed. Vehicles are drawn in chunks of `CHUNK`, each from its own child of the seed:
 memory does not grow with the number of vehicles, and the files depend on the arguments alone.
-
-All randomness comes from `Generator.random()` on PCG64, the plainest of NumPy's streams and the least likely
-to change with a version of NumPy: a seed should mean the same bytes everywhere, and a test compares them.
 """
 
-import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what is imported now is beside this folder
+from generating import Flags, Floats, Integers, Rows, chunks, command, replacing, require
+
 Text = NDArray[np.uint8]
 """ASCII text of a column, a row per line: shape (n, width)."""
-
-Rows = dict[str, NDArray[Any]]
-"""Columns of equal length by name: those of `vehicles.csv`, then `reservations`, the count of the year."""
 
 VEHICLE_COLUMNS = (
     "vehicle_id",
@@ -35,6 +31,7 @@ VEHICLE_COLUMNS = (
     "description",
 )
 RESERVATION_COLUMNS = ("vehicle_id", "created_at")
+TABLES = {"vehicles.csv": VEHICLE_COLUMNS, "reservations.csv": RESERVATION_COLUMNS}
 
 # Draws 1,000 vehicles with the published statistics (mean 6.4, median 5, sd 4.9, 9 % zeros, maximum 25): found
 # by a search over 40,000 seeds, as the median of such a set is 5 or 6 by chance.
@@ -78,10 +75,6 @@ BUSIEST = 0.54  # of the year: mid July, half a year from a quiet mid January
 _DAY = 86_400  # seconds
 
 
-class ArgumentOutOfRange(ValueError):
-    """An argument that the law has no meaning for."""
-
-
 def generate(
     folder: str | os.PathLike[str],
     *,
@@ -91,11 +84,10 @@ def generate(
     seasonality: float = 0.0,
     demand: float = 1.0,
     price: float = 1.0,
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Write `vehicles.csv` and `reservations.csv` to `folder`, and return their paths.
 
-    The files are written beside their places and renamed when both are complete, so that a reader never
-    meets half of one. Peak memory does not depend on `vehicles`.
+    The files appear when both are complete. Peak memory does not depend on `vehicles`.
 
     Parameters
     ----------
@@ -110,31 +102,18 @@ def generate(
     ------
     ArgumentOutOfRange : names the argument, its value and the values allowed.
     """
-    _require("vehicles", vehicles, 1, 10**9)
-    _require("seed", seed, 0, 2**63)
-    _require("year", year, 1970, 9999)
-    _require("seasonality", seasonality, 0, 1)
-    _require("demand", demand, 0, 100)
-    _require("price", price, 0.01, 50)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    places = (folder / "vehicles.csv", folder / "reservations.csv")
-    partials = tuple(place.with_name(f".{place.name}.{os.getpid()}.partial") for place in places)
-    try:
-        with ExitStack() as stack:
-            listed, reserved = (stack.enter_context(partial.open("wb")) for partial in partials)
-            listed.write(_header(VEHICLE_COLUMNS))
-            reserved.write(_header(RESERVATION_COLUMNS))
-            for first, size, rng in _chunks(vehicles, seed):
-                rows = draw(size, rng, first=first, demand=demand, price=price)
-                listed.write(_vehicle_lines(rows))
-                reserved.write(_reservation_lines(rows, rng, year, seasonality))
-        for partial, place in zip(partials, places, strict=True):
-            partial.replace(place)
-    finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
-    return places
+    require("vehicles", vehicles, 1, 10**9)
+    require("seed", seed, 0, 2**63)
+    require("year", year, 1970, 9999)
+    require("seasonality", seasonality, 0, 1)
+    require("demand", demand, 0, 100)
+    require("price", price, 0.01, 50)
+    with replacing(folder, TABLES) as (listed, reserved):
+        for first, size, rng in chunks(vehicles, CHUNK, seed):
+            rows = draw(size, rng, first=first, demand=demand, price=price)
+            listed.write(_vehicle_lines(rows))
+            reserved.write(_reservation_lines(rows, rng, year, seasonality))
+    return tuple(Path(folder) / name for name in TABLES)
 
 
 def draw(
@@ -187,14 +166,14 @@ def draw(
     return rows
 
 
-def reservation_caps(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+def reservation_caps(rows: Mapping[str, NDArray[Any]]) -> Integers:
     """The most reservations each vehicle can get at demand 1, without the extra; shape (n,)."""
     ratio_bin = np.searchsorted(CAP_RATIOS, _price_ratio(rows), side="left")
     images = np.clip(np.asarray(rows["num_images"], dtype=np.int64), 1, len(CAPS[0]))
     return np.array(CAPS)[ratio_bin, images - 1]
 
 
-def expected_reservations(rows: Mapping[str, NDArray[Any]], demand: float = 1.0) -> NDArray[np.float64]:
+def expected_reservations(rows: Mapping[str, NDArray[Any]], demand: float = 1.0) -> Floats:
     """The mean of the law for each row, which no forecast can beat in expectation; shape (n,).
 
     `rows` needs `actual_price`, `recommended_price` and `num_images`. The mean minimizes squared error and
@@ -204,52 +183,39 @@ def expected_reservations(rows: Mapping[str, NDArray[Any]], demand: float = 1.0)
     return demand * mean_cap / 2
 
 
-def _price_ratio(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+def _price_ratio(rows: Mapping[str, NDArray[Any]]) -> Floats:
     actual = np.asarray(rows["actual_price"], dtype=np.float64)
     recommended = np.asarray(rows["recommended_price"], dtype=np.float64)
     return np.round(actual / recommended, 9)  # 1.1 must be 1.1 to be on the right side of an edge
 
 
-def _may_get_extra(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+def _may_get_extra(rows: Mapping[str, NDArray[Any]]) -> Flags:
     ratio = _price_ratio(rows)
     return (ratio > EXTRA_ABOVE) & (ratio <= EXTRA_UP_TO)
 
 
-def _up_to(uniform: NDArray[np.float64], highest: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def _up_to(uniform: Floats, highest: int | Integers) -> Integers:
     """Integers 0 to `highest`, each as likely."""
     return (uniform * (highest + 1)).astype(np.int64)
 
 
-def _bins(uniform: NDArray[np.float64], weights: Sequence[int]) -> NDArray[np.int64]:
+def _bins(uniform: Floats, weights: Sequence[int]) -> Integers:
     """Index of the weight that each number falls on."""
     edges = np.cumsum(weights)
     return np.searchsorted(edges, uniform * edges[-1], side="right")
 
 
-def _bins_by(
-    technology: NDArray[np.int64], uniform: NDArray[np.float64], weights: Sequence[Sequence[int]]
-) -> NDArray[np.int64]:
+def _bins_by(technology: Integers, uniform: Floats, weights: Sequence[Sequence[int]]) -> Integers:
     return np.where(technology == 1, _bins(uniform, weights[1]), _bins(uniform, weights[0]))
 
 
-def _chunks(vehicles: int, seed: int) -> Iterator[tuple[int, int, np.random.Generator]]:
-    """First vehicle, number of vehicles and randomness of each chunk."""
-    for chunk, start in enumerate(range(0, vehicles, CHUNK)):
-        child = np.random.SeedSequence(seed, spawn_key=(chunk,))
-        yield start + 1, min(CHUNK, vehicles - start), np.random.Generator(np.random.PCG64(child))
-
-
-def _seconds_of_year(uniform: NDArray[np.float64], year_length: int, seasonality: float) -> NDArray[np.int64]:
+def _seconds_of_year(uniform: Floats, year_length: int, seasonality: float) -> Integers:
     """Times as seconds since the year began, with density 1 + seasonality × cos(2π (t − BUSIEST))."""
     if seasonality > 0:
         share = np.linspace(0, 1, 10_001)
         wave = np.sin(2 * np.pi * (share - BUSIEST)) + np.sin(2 * np.pi * BUSIEST)
         uniform = np.interp(uniform, share + seasonality * wave / (2 * np.pi), share)
     return np.minimum((uniform * year_length).astype(np.int64), year_length - 1)
-
-
-def _header(columns: Sequence[str]) -> bytes:
-    return (",".join(columns) + "\n").encode()
 
 
 # Text is made as a matrix of bytes, a line per row; NUL stands for "nothing here" and falls out at the end.
@@ -280,7 +246,7 @@ def _times_of_day() -> Text:
     return _joined([_digits(part, 2) for part in (second // 3600, second // 60 % 60, second % 60)], b":")
 
 
-def _integers(values: NDArray[np.int64]) -> Text:
+def _integers(values: Integers) -> Text:
     """Decimal text of integers ≥ 0, without leading zeros."""
     width = len(str(values.max(initial=0)))
     text = _digits(values, width)
@@ -289,7 +255,7 @@ def _integers(values: NDArray[np.int64]) -> Text:
     return text
 
 
-def _digits(values: NDArray[np.int64], width: int) -> Text:
+def _digits(values: Integers, width: int) -> Text:
     """Decimal text of integers, with leading zeros."""
     text = np.empty((len(values), width), dtype=np.uint8)
     for column in reversed(range(width)):
@@ -307,28 +273,14 @@ def _lines(fields: Sequence[Text]) -> bytes:
     return text[text != 0].tobytes()
 
 
-def _require(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise ArgumentOutOfRange(f"{name} is {value}; give a value from {lowest} to {highest}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Generate vehicles.csv and reservations.csv from a seed.")
-    parser.add_argument("--vehicles", type=int, default=1_000, help="listed vehicles (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=SEED, help="same seed, same bytes (default %(default)s)")
-    parser.add_argument("--year", type=int, default=2023, help="of the reservations (default %(default)s)")
-    parser.add_argument("--seasonality", type=float, default=0.0, help="0, none, to 1 (default %(default)s)")
-    parser.add_argument("--demand", type=float, default=1.0, help="multiplies expected reservations")
-    parser.add_argument("--price", type=float, default=1.0, help="multiplies actual prices")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to, made if missing")
-    given = vars(parser.parse_args(arguments))
-    try:
-        places = generate(given.pop("out"), **given)
-    except ArgumentOutOfRange as error:
-        parser.error(str(error))
-    for place in places:
-        print(f"{place}: {place.stat().st_size:,} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    command(
+        generate,
+        "Generate vehicles.csv and reservations.csv from a seed.",
+        vehicles="listed vehicles",
+        seed="same seed, same bytes",
+        year="of the reservations",
+        seasonality="0, none, to 1",
+        demand="multiplies expected reservations",
+        price="multiplies actual prices",
+    )

@@ -9,37 +9,22 @@ Only NumPy is needed. Vehicles are drawn in chunks of `CHUNK`, each from its own
 not grow with the number of vehicles, and the files depend on the arguments alone.
 """
 
-import argparse
-import importlib.util
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = dict[str, NDArray[Any]]
-"""Columns of equal length by name."""
-
-
-def _load_listings() -> ModuleType:
-    place = Path(__file__).parents[1] / "reservations" / "generate.py"
-    spec = importlib.util.spec_from_file_location("reservations_law", place)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{place} cannot be loaded; it draws the listings")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-listings = _load_listings()
-ArgumentOutOfRange = listings.ArgumentOutOfRange
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what is imported now is beside this folder
+from generating import Floats, Integers, Rows, chunks, command, lines, replacing, require, times
+from reservations import generate as listings
 
 VEHICLE_COLUMNS = (*listings.VEHICLE_COLUMNS, "listed_at")
 RESERVATION_COLUMNS = ("vehicle_id", "created_at", "loaded_at")
+TABLES = {"vehicles.csv": VEHICLE_COLUMNS, "reservations.csv": RESERVATION_COLUMNS}
 
 # Draws 600 vehicles whose next 90 days are as hard to forecast as those of real ones (mean 1.23, listing 1.10,
 # history 1.01): found by a search over 1,000 seeds, as these errors differ by 4 to 5 % by chance.
@@ -71,11 +56,10 @@ def generate(
     days: int = DAYS,
     demand: float = 1.0,
     price: float = 1.0,
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Write `vehicles.csv` and `reservations.csv` to `folder`, and return their paths.
 
-    The files are written beside their places and renamed when both are complete, so that a reader never
-    meets half of one. Peak memory does not depend on `vehicles`.
+    The files appear when both are complete. Peak memory does not depend on `vehicles`.
 
     Parameters
     ----------
@@ -90,21 +74,19 @@ def generate(
     ------
     ArgumentOutOfRange : names the argument, its value and the values allowed.
     """
-    _require("vehicles", vehicles, 1, 10**9)
-    _require("seed", seed, 0, 2**63)
-    _require("year", year, 1970, 9900)
-    _require("days", days, 2 * LAUNCH_DAYS, 20 * YEAR_DAYS)
-    _require("demand", demand, 0, 100)
-    _require("price", price, 0.01, 50)
-    places = (Path(folder) / "vehicles.csv", Path(folder) / "reservations.csv")
-    with _replacing(places) as (listed, reserved):
-        listed.write(_lines([[column] for column in VEHICLE_COLUMNS]))
-        reserved.write(_lines([[column] for column in RESERVATION_COLUMNS]))
-        for first, size, rng in _chunks(vehicles, seed):
+    require("vehicles", vehicles, 1, 10**9)
+    require("seed", seed, 0, 2**63)
+    require("year", year, 1970, 9900)
+    require("days", days, 2 * LAUNCH_DAYS, 20 * YEAR_DAYS)
+    require("demand", demand, 0, 100)
+    require("price", price, 0.01, 50)
+    start = np.datetime64(f"{year}-01-01", "s")
+    with replacing(folder, TABLES) as (listed, reserved):
+        for first, size, rng in chunks(vehicles, CHUNK, seed):
             rows, reservations = draw(size, rng, first=first, days=days, demand=demand, price=price)
-            listed.write(_lines(_vehicle_text(rows, year)))
-            reserved.write(_lines(_reservation_text(reservations, year)))
-    return places
+            listed.write(lines(_vehicle_text(rows, start)))
+            reserved.write(lines(_reservation_text(reservations, start)))
+    return tuple(Path(folder) / name for name in TABLES)
 
 
 def draw(
@@ -145,24 +127,22 @@ def draw(
     return rows, reservations
 
 
-def expected_rate(rows: Mapping[str, NDArray[Any]], demand: float = 1.0) -> NDArray[np.float64]:
+def expected_rate(rows: Mapping[str, NDArray[Any]], demand: float = 1.0) -> Floats:
     """Reservations per year that the listing alone predicts; shape (n,).
 
     With `past` reservations in `t` years since listing, the best forecast of the rate is
     rate × (CONCENTRATION + past) / (CONCENTRATION + rate × t), which is `rate` itself at t = 0.
     """
-    expected: NDArray[np.float64] = LEVEL * listings.expected_reservations(rows, demand)
+    expected: Floats = LEVEL * listings.expected_reservations(rows, demand)
     return expected
 
 
-def _gamma(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _gamma(size: int, rng: np.random.Generator) -> Floats:
     """Gamma variables of mean 1 and variance 1 / CONCENTRATION, as means of exponential ones."""
     return -np.log1p(-rng.random((CONCENTRATION, size))).mean(axis=0)
 
 
-def _arrivals(
-    expected: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _arrivals(expected: Floats, rng: np.random.Generator) -> tuple[Integers, Floats]:
     """Poisson processes with `expected` events each: of every event the process, and when, as share of its time.
 
     All processes take one step at a time, an exponential gap; those that are past their end leave.
@@ -179,7 +159,7 @@ def _arrivals(
     return np.concatenate(processes), np.concatenate(shares)
 
 
-def _delays(size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _delays(size: int, rng: np.random.Generator) -> Integers:
     """Seconds from an event until its row is known."""
     late = rng.random(size) < LATE_SHARE
     uniform = rng.random(size)
@@ -188,72 +168,26 @@ def _delays(size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return 1 + np.where(late, backfill, usual).astype(np.int64)
 
 
-def _chunks(vehicles: int, seed: int) -> Iterator[tuple[int, int, np.random.Generator]]:
-    """First vehicle, number of vehicles and randomness of each chunk."""
-    for chunk, start in enumerate(range(0, vehicles, CHUNK)):
-        child = np.random.SeedSequence(seed, spawn_key=(chunk,))
-        yield start + 1, min(CHUNK, vehicles - start), np.random.Generator(np.random.PCG64(child))
-
-
-def _vehicle_text(rows: Rows, year: int) -> list[list[str]]:
+def _vehicle_text(rows: Rows, start: np.datetime64) -> list[list[str]]:
     text = {column: [str(value) for value in rows[column].tolist()] for column in listings.VEHICLE_COLUMNS}
     text["actual_price"] = [f"{value:.2f}" for value in rows["actual_price"].tolist()]
-    text["listed_at"] = _times(rows["listed_at"], year)
+    text["listed_at"] = times(start, rows["listed_at"])
     return [text[column] for column in VEHICLE_COLUMNS]
 
 
-def _reservation_text(reservations: Rows, year: int) -> list[list[str]]:
+def _reservation_text(reservations: Rows, start: np.datetime64) -> list[list[str]]:
     vehicle = [str(value) for value in reservations["vehicle_id"].tolist()]
-    return [vehicle, *(_times(reservations[column], year) for column in RESERVATION_COLUMNS[1:])]
-
-
-def _times(seconds: NDArray[np.int64], year: int) -> list[str]:
-    times = np.datetime64(f"{year}-01-01", "s") + seconds.astype("timedelta64[s]")
-    return [text.replace("T", " ") for text in np.datetime_as_string(times).tolist()]
-
-
-def _lines(columns: Sequence[Sequence[str]]) -> bytes:
-    return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True)).encode("ascii")
-
-
-@contextmanager
-def _replacing(places: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    """Files to write to, which take their places together and only if nothing is raised."""
-    partials = [place.with_name(f".{place.name}.{os.getpid()}.partial") for place in places]
-    for place in places:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with ExitStack() as stack:
-            yield [stack.enter_context(partial.open("wb")) for partial in partials]
-        for partial, place in zip(partials, places, strict=True):
-            partial.replace(place)
-    finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
-
-
-def _require(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise ArgumentOutOfRange(f"{name} is {value}; give a value from {lowest} to {highest}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Generate vehicles.csv and reservations.csv from a seed.")
-    parser.add_argument("--vehicles", type=int, default=600, help="listed vehicles (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=SEED, help="same seed, same bytes (default %(default)s)")
-    parser.add_argument("--year", type=int, default=2023, help="that begins it (default %(default)s)")
-    parser.add_argument("--days", type=int, default=DAYS, help="of reservations (default %(default)s)")
-    parser.add_argument("--demand", type=float, default=1.0, help="multiplies the rate of every vehicle")
-    parser.add_argument("--price", type=float, default=1.0, help="multiplies actual prices")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to, made if missing")
-    given = vars(parser.parse_args(arguments))
-    try:
-        places = generate(given.pop("out"), **given)
-    except ArgumentOutOfRange as error:
-        parser.error(str(error))
-    for place in places:
-        print(f"{place}: {place.stat().st_size:,} bytes")
+    return [vehicle, *(times(start, reservations[column]) for column in RESERVATION_COLUMNS[1:])]
 
 
 if __name__ == "__main__":
-    main()
+    command(
+        generate,
+        "Generate vehicles.csv and reservations.csv from a seed.",
+        vehicles="listed vehicles",
+        seed="same seed, same bytes",
+        year="that begins it",
+        days="of reservations",
+        demand="multiplies the rate of every vehicle",
+        price="multiplies actual prices",
+    )

@@ -1,35 +1,17 @@
 """The generated data of the market resolution forecast: the shipped files and the law behind them."""
 
-import errno
-import importlib.util
-import subprocess
-import sys
-import tracemalloc
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from market_resolution import generate as law
 from sklearn.linear_model import LogisticRegression
 
 SHIPPED = Path(__file__).parents[2] / "data" / "market_resolution"
-FILES = ("markets.csv", "prices.csv")
 DAY = pd.Timedelta(days=1)
 UNPENALIZED = 1e6
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("market_resolution_generator", SHIPPED / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-law = _load()
 
 
 def written(folder: Path, **arguments: Any) -> tuple[bytes, bytes]:
@@ -76,10 +58,6 @@ def fair() -> tuple[pd.DataFrame, pd.DataFrame]:
     return markets, prices.merge(markets, on="market_id")
 
 
-def test_the_shipped_files_are_what_the_default_seed_generates(tmp_path: Path) -> None:
-    assert written(tmp_path) == tuple((SHIPPED / name).read_bytes() for name in FILES)
-
-
 def test_the_shipped_files_have_the_published_shape() -> None:
     markets, prices = read(SHIPPED)
     assert list(markets.columns) == list(law.MARKET_COLUMNS)
@@ -92,7 +70,7 @@ def test_the_shipped_files_have_the_published_shape() -> None:
     assert markets["resolved_yes"].isna().equals(open_still)
     assert max(markets["opened_at"].max(), prices["loaded_at"].max()) < pd.Timestamp("2025-12-31")
     assert markets["resolved_at"].max() < pd.Timestamp("2025-12-31")
-    assert all((SHIPPED / name).stat().st_size < 3_000_000 for name in FILES)
+    assert all((SHIPPED / name).stat().st_size < 3_000_000 for name in law.TABLES)
 
 
 def test_the_shipped_files_are_as_hard_to_forecast_as_published(tmp_path: Path) -> None:
@@ -245,15 +223,6 @@ def test_a_price_is_known_after_its_quote_and_some_much_later(
     assert (law.LATE_TO - 1) * DAY < delay.max() <= law.LATE_TO * DAY + pd.Timedelta(seconds=1)
 
 
-def test_the_same_arguments_write_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
-    once = written(tmp_path / "once", markets=200, seed=7)
-    again = written(tmp_path / "again", markets=200, seed=7)
-    other = written(tmp_path / "other", markets=200, seed=8)
-    assert once == again
-    assert once[0] != other[0]
-    assert once[1] != other[1]
-
-
 def test_bias_moves_prices_and_nothing_else(tmp_path: Path) -> None:
     usual = written(tmp_path / "usual", markets=300)
     level = written(tmp_path / "level", markets=300, bias=1.0)
@@ -261,79 +230,3 @@ def test_bias_moves_prices_and_nothing_else(tmp_path: Path) -> None:
     (_, biased), (_, unbiased) = read(tmp_path / "usual"), read(tmp_path / "level")
     pd.testing.assert_frame_equal(biased.drop(columns="price"), unbiased.drop(columns="price"))
     assert (biased["price"] - 0.5).abs().mean() < (unbiased["price"] - 0.5).abs().mean() - 0.005
-
-
-def test_text_is_canonical(tmp_path: Path) -> None:
-    markets, prices = written(tmp_path, markets=700, year=2022, days=2_000)
-    assert markets.startswith(b"market_id,category,opened_at,closes_at,resolved_at,resolved_yes\n")
-    assert prices.startswith(b"market_id,quoted_at,price,volume,spread,loaded_at\n")
-    time = r"202[234]-\d\d-\d\d \d\d:\d\d:\d\d"
-    row = rf"[1-9]\d*,[a-z]+,{time},{time},{time},[01]"
-    assert pd.Series(markets.splitlines()[1:]).str.decode("ascii").str.fullmatch(row).all()
-    row = rf"[1-9]\d*,{time},0\.\d\d\d,\d+,0\.\d\d\d,{time}"
-    assert pd.Series(prices.splitlines()[1:]).str.decode("ascii").str.fullmatch(row).all()
-    assert markets.endswith(b"\n")
-    assert prices.endswith(b"\n")
-
-
-def test_more_markets_continue_the_file_after_full_chunks(tmp_path: Path) -> None:
-    shorter = written(tmp_path, markets=law.CHUNK, seed=1)
-    longer = written(tmp_path, markets=law.CHUNK + 10, seed=1)
-    assert longer[0].startswith(shorter[0])
-    assert longer[1].startswith(shorter[1])
-    assert longer[0].count(b"\n") == law.CHUNK + 11
-
-
-def test_memory_does_not_grow_with_the_number_of_markets(tmp_path: Path) -> None:
-    def peak(markets: int) -> int:
-        tracemalloc.start()
-        law.generate(tmp_path, markets=markets)
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return most
-
-    assert peak(4 * law.CHUNK) < 1.2 * peak(law.CHUNK)
-
-
-@pytest.mark.parametrize(("argument", "value"), [("markets", 0), ("seed", -1), ("year", 99), ("bias", 0.0)])
-def test_an_argument_out_of_range_is_named_and_writes_nothing(
-    tmp_path: Path, argument: str, value: float
-) -> None:
-    with pytest.raises(law.ArgumentOutOfRange, match=rf"{argument} is {value}; give a value from"):
-        law.generate(tmp_path, **{argument: value})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_fills_up_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = written(tmp_path, markets=50)
-
-    def fill_up(*_: object) -> bytes:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(law, "_price_text", fill_up)
-    with pytest.raises(OSError, match="No space left"):
-        law.generate(tmp_path, markets=60)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
-    assert tuple((tmp_path / name).read_bytes() for name in FILES) == before
-
-
-def test_the_command_needs_only_numpy_and_writes_what_the_function_does(tmp_path: Path) -> None:
-    for module in ("pandas", "pyarrow", "scipy"):
-        (tmp_path / f"{module}.py").write_text("raise ImportError('not needed')")
-    command = [sys.executable, str(SHIPPED / "generate.py"), "--markets", "100", "--seed", "2"]
-    done = subprocess.run(
-        [*command, "--bias", "0.8", "--out", str(tmp_path / "command")],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    expected = written(tmp_path / "function", markets=100, seed=2, bias=0.8)
-    assert tuple((tmp_path / "command" / name).read_bytes() for name in FILES) == expected
-
-
-def test_the_command_explains_a_wrong_argument(tmp_path: Path) -> None:
-    command = [sys.executable, str(SHIPPED / "generate.py"), "--bias", "3", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "bias is 3.0; give a value from 0.1 to 2" in done.stderr

@@ -1,32 +1,14 @@
 """The generated data of the reservations forecast: the shipped files and the law behind them."""
 
-import errno
-import importlib.util
-import subprocess
-import sys
-import tracemalloc
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from reservations import generate as law
 
 SHIPPED = Path(__file__).parents[2] / "data" / "reservations"
-FILES = ("vehicles.csv", "reservations.csv")
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reservations_generator", SHIPPED / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-law = _load()
 
 
 def written(folder: Path, **arguments: Any) -> tuple[bytes, bytes]:
@@ -36,7 +18,7 @@ def written(folder: Path, **arguments: Any) -> tuple[bytes, bytes]:
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Vehicles with their counts, and reservations."""
-    vehicles, reservations = (pd.read_csv(folder / name) for name in FILES)
+    vehicles, reservations = (pd.read_csv(folder / name) for name in law.TABLES)
     counts = reservations.groupby("vehicle_id").size()
     vehicles["reservations"] = vehicles["vehicle_id"].map(counts).fillna(0).astype(int)
     return vehicles, reservations
@@ -48,10 +30,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.Da
     folder = tmp_path_factory.mktemp("large")
     law.generate(folder, vehicles=2 * law.CHUNK + 7_000, seed=3)
     return read(folder)
-
-
-def test_the_shipped_files_are_what_the_default_seed_generates(tmp_path: Path) -> None:
-    assert written(tmp_path) == tuple((SHIPPED / name).read_bytes() for name in FILES)
 
 
 def test_the_shipped_files_have_the_published_shape() -> None:
@@ -75,41 +53,12 @@ def test_the_shipped_files_correlate_as_published() -> None:
     assert ratio.corr(vehicles["reservations"]) == pytest.approx(-0.398, abs=0.02)
 
 
-def test_the_same_arguments_write_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
-    once = written(tmp_path / "once", vehicles=200, seed=7)
-    again = written(tmp_path / "again", vehicles=200, seed=7)
-    other = written(tmp_path / "other", vehicles=200, seed=8)
-    assert once == again
-    assert once[0] != other[0]
-    assert once[1] != other[1]
-
-
-def test_text_is_canonical(tmp_path: Path) -> None:
-    vehicles, reservations = written(tmp_path, vehicles=1_200, year=2024)
-    assert vehicles.startswith(b"vehicle_id,technology,actual_price,recommended_price,num_images,")
-    assert reservations.startswith(b"vehicle_id,created_at\n")
-    row = rb"[1-9]\d*,[01],[1-9]\d*\.\d\d,[1-9]\d,[1-5],[01],[1-9]\d*"
-    assert pd.Series(vehicles.splitlines()[1:]).str.decode("ascii").str.fullmatch(row.decode()).all()
-    row = rb"[1-9]\d*,2024-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert pd.Series(reservations.splitlines()[1:]).str.decode("ascii").str.fullmatch(row.decode()).all()
-    assert vehicles.endswith(b"\n")
-    assert reservations.endswith(b"\n")
-
-
 def test_files_and_arrays_are_the_same_draw(tmp_path: Path) -> None:
     law.generate(tmp_path, vehicles=300, seed=5)
     vehicles, _ = read(tmp_path)
     child = np.random.SeedSequence(5, spawn_key=(0,))
     rows = law.draw(300, np.random.default_rng(child))
     pd.testing.assert_frame_equal(vehicles, pd.DataFrame(rows))
-
-
-def test_more_vehicles_continue_the_file_after_full_chunks(tmp_path: Path) -> None:
-    shorter = written(tmp_path, vehicles=law.CHUNK, seed=1)
-    longer = written(tmp_path, vehicles=law.CHUNK + 10, seed=1)
-    assert longer[0].startswith(shorter[0])
-    assert longer[1].startswith(shorter[1])
-    assert longer[0].count(b"\n") == law.CHUNK + 11
 
 
 def test_chunks_are_different_draws_of_one_law(large: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -223,70 +172,3 @@ def test_price_moves_the_listings_and_keeps_the_law() -> None:
     assert moved["reservations"].mean() < usual["reservations"].mean() - 0.8
     expected = law.expected_reservations(moved)
     assert moved["reservations"].mean() == pytest.approx(expected.mean(), abs=0.1)
-
-
-def test_memory_does_not_grow_with_the_number_of_vehicles(tmp_path: Path) -> None:
-    def peak(vehicles: int) -> int:
-        tracemalloc.start()
-        law.generate(tmp_path, vehicles=vehicles)
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return most
-
-    assert peak(4 * law.CHUNK) < 1.2 * peak(law.CHUNK)
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [("vehicles", 0), ("seed", -1), ("year", 99), ("seasonality", 1.1), ("demand", -0.1), ("price", 0.0)],
-)
-def test_an_argument_out_of_range_is_named_and_writes_nothing(
-    tmp_path: Path, argument: str, value: float
-) -> None:
-    with pytest.raises(law.ArgumentOutOfRange, match=rf"{argument} is {value}; give a value from"):
-        law.generate(tmp_path, **{argument: value})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_fills_up_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = written(tmp_path, vehicles=50)
-
-    def fill_up(*_: object) -> bytes:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(law, "_reservation_lines", fill_up)
-    with pytest.raises(OSError, match="No space left"):
-        law.generate(tmp_path, vehicles=60)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
-    assert tuple((tmp_path / name).read_bytes() for name in FILES) == before
-
-
-def test_the_command_needs_only_numpy_and_writes_what_the_function_does(tmp_path: Path) -> None:
-    for module in ("pandas", "pyarrow", "scipy"):
-        (tmp_path / f"{module}.py").write_text("raise ImportError('not needed')")
-    command = [
-        sys.executable,
-        str(SHIPPED / "generate.py"),
-        "--vehicles",
-        "100",
-        "--seed",
-        "2",
-        "--demand",
-        "1.5",
-    ]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "command")],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    expected = written(tmp_path / "function", vehicles=100, seed=2, demand=1.5)
-    assert tuple((tmp_path / "command" / name).read_bytes() for name in FILES) == expected
-
-
-def test_the_command_explains_a_wrong_argument(tmp_path: Path) -> None:
-    command = [sys.executable, str(SHIPPED / "generate.py"), "--seasonality", "2", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "seasonality is 2.0; give a value from 0 to 1" in done.stderr

@@ -1,41 +1,17 @@
 """The generated data of the upcoming reservations forecast: the shipped files and the law behind them."""
 
-import errno
-import importlib.util
-import subprocess
-import sys
-import tracemalloc
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from upcoming_reservations import generate as law
 
 SHIPPED = Path(__file__).parents[2] / "data" / "upcoming_reservations"
-FILES = ("vehicles.csv", "reservations.csv")
 TIMES = ["created_at", "loaded_at"]
 DAY = pd.Timedelta(days=1)
 TEST_DAY = pd.Timestamp("2024-04-02")  # its 90 days are the last that close within the shipped files
 HORIZON = 90 * DAY
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("upcoming_reservations_generator", SHIPPED / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-law = _load()
-
-
-def written(folder: Path, **arguments: Any) -> tuple[bytes, bytes]:
-    vehicles, reservations = law.generate(folder, **arguments)
-    return vehicles.read_bytes(), reservations.read_bytes()
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -73,10 +49,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.Da
     return read(folder)
 
 
-def test_the_shipped_files_are_what_the_default_seed_generates(tmp_path: Path) -> None:
-    assert written(tmp_path) == tuple((SHIPPED / name).read_bytes() for name in FILES)
-
-
 def test_the_shipped_files_have_the_published_shape() -> None:
     vehicles, reservations = read(SHIPPED)
     assert list(vehicles.columns) == list(law.VEHICLE_COLUMNS)
@@ -85,7 +57,7 @@ def test_the_shipped_files_have_the_published_shape() -> None:
     assert len(reservations) == 3_995
     assert str(reservations["created_at"].min().date()) == "2023-01-03"
     assert str(reservations["created_at"].max().date()) == "2024-06-30"
-    assert sum((SHIPPED / name).stat().st_size for name in FILES) < 3_000_000
+    assert sum((SHIPPED / name).stat().st_size for name in law.TABLES) < 3_000_000
 
 
 def test_the_shipped_files_are_as_hard_to_forecast_as_published() -> None:
@@ -193,37 +165,6 @@ def test_the_listings_are_those_of_the_other_forecast(large: tuple[pd.DataFrame,
     assert (vehicles["recommended_price"].min(), vehicles["recommended_price"].max()) == (35, 89)
 
 
-def test_the_same_arguments_write_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
-    once = written(tmp_path / "once", vehicles=200, seed=7)
-    again = written(tmp_path / "again", vehicles=200, seed=7)
-    other = written(tmp_path / "other", vehicles=200, seed=8)
-    assert once == again
-    assert once[0] != other[0]
-    assert once[1] != other[1]
-
-
-def test_text_is_canonical(tmp_path: Path) -> None:
-    vehicles, reservations = written(tmp_path, vehicles=1_200, year=2024)
-    header = b"vehicle_id,technology,actual_price,recommended_price,num_images,street_parked,description,listed_at\n"
-    assert vehicles.startswith(header)
-    assert reservations.startswith(b"vehicle_id,created_at,loaded_at\n")
-    time = r"202[45]-\d\d-\d\d \d\d:\d\d:\d\d"
-    row = r"[1-9]\d*,[01],[1-9]\d*\.\d\d,[1-9]\d,[1-5],[01],[1-9]\d*," + time
-    assert pd.Series(vehicles.splitlines()[1:]).str.decode("ascii").str.fullmatch(row).all()
-    row = rf"[1-9]\d*,{time},{time}"
-    assert pd.Series(reservations.splitlines()[1:]).str.decode("ascii").str.fullmatch(row).all()
-    assert vehicles.endswith(b"\n")
-    assert reservations.endswith(b"\n")
-
-
-def test_more_vehicles_continue_the_file_after_full_chunks(tmp_path: Path) -> None:
-    shorter = written(tmp_path, vehicles=law.CHUNK, seed=1)
-    longer = written(tmp_path, vehicles=law.CHUNK + 10, seed=1)
-    assert longer[0].startswith(shorter[0])
-    assert longer[1].startswith(shorter[1])
-    assert longer[0].count(b"\n") == law.CHUNK + 11
-
-
 @pytest.mark.parametrize("demand", [0.0, 0.85, 2.0])
 def test_demand_multiplies_reservations_and_leaves_the_listings(demand: float) -> None:
     usual, moved = (law.draw(30_000, np.random.default_rng(4), demand=factor) for factor in (1.0, demand))
@@ -237,61 +178,3 @@ def test_price_moves_the_listings_and_keeps_the_law() -> None:
     np.testing.assert_allclose(moved[0]["actual_price"], 1.2 * usual[0]["actual_price"], atol=0.0051)
     assert len(moved[1]["created_at"]) < 0.9 * len(usual[1]["created_at"])
     assert moved[0]["rate"].mean() == pytest.approx(law.expected_rate(moved[0]).mean(), rel=0.01)
-
-
-def test_memory_does_not_grow_with_the_number_of_vehicles(tmp_path: Path) -> None:
-    def peak(vehicles: int) -> int:
-        tracemalloc.start()
-        law.generate(tmp_path, vehicles=vehicles)
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return most
-
-    assert peak(3 * law.CHUNK) < 1.2 * peak(law.CHUNK)
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [("vehicles", 0), ("seed", -1), ("year", 99), ("days", 59), ("demand", -0.1), ("price", 0.0)],
-)
-def test_an_argument_out_of_range_is_named_and_writes_nothing(
-    tmp_path: Path, argument: str, value: float
-) -> None:
-    with pytest.raises(law.ArgumentOutOfRange, match=rf"{argument} is {value}; give a value from"):
-        law.generate(tmp_path, **{argument: value})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_fills_up_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = written(tmp_path, vehicles=50)
-
-    def fill_up(*_: object) -> bytes:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(law, "_reservation_text", fill_up)
-    with pytest.raises(OSError, match="No space left"):
-        law.generate(tmp_path, vehicles=60)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
-    assert tuple((tmp_path / name).read_bytes() for name in FILES) == before
-
-
-def test_the_command_needs_only_numpy_and_writes_what_the_function_does(tmp_path: Path) -> None:
-    for module in ("pandas", "pyarrow", "scipy"):
-        (tmp_path / f"{module}.py").write_text("raise ImportError('not needed')")
-    command = [sys.executable, str(SHIPPED / "generate.py"), "--vehicles", "100", "--demand", "1.5"]
-    done = subprocess.run(
-        [*command, "--seed", "2", "--out", str(tmp_path / "command")],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    expected = written(tmp_path / "function", vehicles=100, seed=2, demand=1.5)
-    assert tuple((tmp_path / "command" / name).read_bytes() for name in FILES) == expected
-
-
-def test_the_command_explains_a_wrong_argument(tmp_path: Path) -> None:
-    command = [sys.executable, str(SHIPPED / "generate.py"), "--days", "7", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "days is 7; give a value from 60 to 7300" in done.stderr

@@ -7,7 +7,6 @@ contradicts itself is refused before anything runs, with the field and the remed
 
 import hashlib
 import json
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Self
 
@@ -340,101 +339,6 @@ class ForecastSpec(Declared):
             if not name.isidentifier() or name != name.lower():
                 raise ValueError(f"{name!r} is no name: use lower-case letters, digits and _")
         return value
-
-    @model_validator(mode="after")
-    def _refer_to_what_is_declared(self) -> Self:
-        self._known("entity.source", self.entity.source, [*self.sources, *self.examples])
-        table = self.entity_columns
-        self._known("entity.key", self.entity.key, table)
-        if self.validation.group is not None:
-            self._known("validation.group", self.validation.group, table)
-        for name, source in self.sources.items():
-            for field in ("event_time", "load_time"):
-                if (column := getattr(source, field)) is not None:
-                    self._known(f"sources.{name}.{field}", column, source.columns)
-        for name, examples in self.examples.items():
-            self._column(f"examples.{name}.as_of.events", examples.as_of.events)
-            self._known(f"examples.{name}.columns", "as_of", examples.columns)
-            if name in self.sources or name == "as_of":
-                raise ValueError(f"examples.{name}: there is a source of that name; choose another")
-        if self.entity.id is not None:
-            self._known("entity.id", self.entity.id, table)
-        for name in self.entity.tags:
-            self._known("entity.tags", name, table)
-            if table[name].type is not ColumnType.TEXT:
-                raise ValueError(f"entity.tags: {name} is no text; name a column of type text")
-        for name in self.inputs:
-            self._known("inputs", name, table)
-            self._input(name, table[name])
-        self._falls_back(table)
-        self._ordered(table)
-        self._column("target.as_of", self.target.as_of)
-        for name, advice in self.advice.items():
-            self._known(f"advice.{name}.lever", advice.lever, self.inputs)
-            lever = table[advice.lever]
-            if lever.type is ColumnType.TEXT or lever.nullable:
-                raise ValueError(
-                    f"advice.{name}.lever: {advice.lever} has to be a number that is always given"
-                )
-        for source_name, source in self.sources.items():
-            for column_name, column in source.columns.items():
-                if column.references:
-                    self._column(f"sources.{source_name}.columns.{column_name}.references", column.references)
-        for name, candidate in self.candidates.items():
-            for member in candidate.members:
-                self._known(f"candidates.{name}.members", member, self.candidates)
-            if candidate.family not in (fitting := FAMILIES[self.target.kind]):
-                raise ValueError(
-                    f"candidates.{name}.family: {candidate.family} is not for a {self.target.kind}; "
-                    f"use one of {', '.join(sorted(fitting))}"
-                )
-            if candidate.calibration and not self.target.kind.is_probability:
-                raise ValueError(f"candidates.{name}.calibration: it is for a binary target, leave it out")
-        if self.gates.reference is not None:
-            self._known("gates.reference", self.gates.reference, self.candidates)
-        return self
-
-    @staticmethod
-    def _input(name: str, column: Column) -> None:
-        if column.type is ColumnType.TEXT and not column.values:
-            raise ValueError(f"inputs: {name} is a text; declare the `values` that it may be")
-        if column.type is ColumnType.TIMESTAMP:
-            raise ValueError(f"inputs: {name} is a time; let the examples give a number of days instead")
-
-    def _falls_back(self, table: dict[str, Column]) -> None:
-        if self.fallback is None:
-            return
-        self._known("fallback.candidate", self.fallback.candidate, self.candidates)
-        for name in self.fallback.without:
-            self._known("fallback.without", name, self.inputs)
-            if table[name].nullable:
-                raise ValueError(f"fallback.without: {name} is nullable and may be left out as it is")
-        for name, advice in self.advice.items():
-            if advice.lever in self.fallback.without:
-                raise ValueError(f"advice.{name}.lever: {advice.lever} may be left out, by fallback.without")
-
-    def _ordered(self, table: dict[str, Column]) -> None:
-        order = self.validation.order
-        if order is None:
-            return
-        self._known("validation.order", order, table)
-        if table[order].type is not ColumnType.TIMESTAMP:
-            raise ValueError(f"validation.order: {order} is no timestamp")
-        if self.target.known_at is None:
-            raise ValueError(
-                "target.known_at: ordered validation trains on targets that were known in time; "
-                "name the column of target.sql that says when they were"
-            )
-
-    @staticmethod
-    def _known(field: str, name: str, known: Sequence[str] | dict[str, Any]) -> None:
-        if name not in known:
-            raise ValueError(f"{field}: {name!r} is not declared; use one of {', '.join(known)}")
-
-    def _column(self, field: str, reference: str) -> None:
-        source, _, column = reference.partition(".")
-        self._known(field, source, self.sources)
-        self._known(field, column, self.sources[source].columns)
 
     @property
     def entity_columns(self) -> dict[str, Column]:

@@ -12,6 +12,7 @@ import yaml
 from tests.support.project import ROOT
 from vroom_api.contract.tables import ledger, serving_database
 from vroom_assets import resources, tracking
+from vroom_assets.declaration.rules import contradictions
 from vroom_assets.forecast import failures
 from vroom_assets.forecast.component import definitions_of
 from vroom_assets.ledger import Ledger
@@ -43,6 +44,11 @@ def fast(spec: ForecastSpec) -> ForecastSpec:
             "validation": spec.validation.model_copy(update={"folds": 3, "repeats": 1, "inner_folds": 2}),
         }
     )
+
+
+def contradictions_of(spec: ForecastSpec) -> str:
+    """What the fields of a declaration say against each other, a line each."""
+    return "\n".join(f"{field}: {message}" for field, message in contradictions(spec, spec.name))
 
 
 def definitions(spec: ForecastSpec) -> dg.Definitions:

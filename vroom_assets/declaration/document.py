@@ -88,6 +88,8 @@ class _Document:
                     path,
                     f"{error['input']!r} is no name: use lower-case letters, digits and _, a letter first",
                 )
+            case "string_type" if isinstance(error["input"], bool | int | float):
+                return self.finding(path, f"{error['input']!r} is no text; put it into quotes")
         said = error["msg"].replace("Input should", "it should")
         return self.finding(path, f"{said[0].lower()}{said[1:]}; it is {_short(error['input'])}")
 

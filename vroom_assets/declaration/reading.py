@@ -13,7 +13,7 @@ from typing import Any
 from vroom_assets.declaration import dry_run
 from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile, _Document
 from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
-from vroom_assets.declaration.rules import _candidate, _contradictions, _fallback
+from vroom_assets.declaration.rules import _candidate, _fallback, contradictions
 from vroom_assets.features.expressions import FeatureError, parse
 from vroom_assets.spec import ForecastSpec
 
@@ -43,7 +43,7 @@ def read(folder: Path) -> ForecastSpec:
     spec = document.spec()
     _refuse(
         document.finding(f"attributes.{field}", message)
-        for field, message in _contradictions(spec, folder.name)
+        for field, message in contradictions(spec, folder.name)
     )
     spec = _with_statements(document, spec, folder)
     _refuse(_wrong_statements(document, spec, folder))

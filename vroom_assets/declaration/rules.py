@@ -1,12 +1,12 @@
 """What the fields of a declaration must not say of each other."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import dagster as dg
 
 from vroom_assets.features.expressions import Feature, inputs_of
-from vroom_assets.spec import FACTOR, Candidate, Column, ColumnType, Family, ForecastSpec
+from vroom_assets.spec import FACTOR, FAMILIES, Candidate, Column, ColumnType, Family, ForecastSpec
 
 # Names of assets and tables that every forecast has, and of folders in the home.
 OWN_TABLES = (
@@ -16,13 +16,40 @@ OWN_TABLES = (
 
 OWN_FOLDERS = ("dagster", "mlflow")
 
+Contradiction = tuple[str, str]  # the field and what is wrong with it
 
-def _contradictions(spec: ForecastSpec, folder: str) -> Iterator[tuple[str, str]]:
-    """What the fields say against each other or against the names that are taken: field and message."""
+
+def contradictions(spec: ForecastSpec, folder: str) -> Iterator[Contradiction]:
+    """What the fields say against each other or against the names that are taken, all of it at once.
+
+    What leans on a reference is looked at where all references lead somewhere.
+    """
+    yield from _names(spec, folder)
+    yield from _values(spec)
+    missing = list(_references(spec))
+    yield from missing
+    if not missing:
+        yield from _entity(spec)
+        yield from _times(spec)
+        yield from _models(spec)
+
+
+def _names(spec: ForecastSpec, folder: str) -> Iterator[Contradiction]:
     if spec.name != folder:
         yield "name", f"{spec.name!r} is declared in the folder {folder!r}; give both one name"
     if spec.name in OWN_FOLDERS:
         yield "name", f"{spec.name!r} is a folder of the home; choose another name"
+    for name in spec.examples:
+        if name in spec.sources or name == "as_of":
+            yield f"examples.{name}", "there is a source of that name; choose another"
+    for part, tables in (("sources", spec.sources), ("examples", spec.examples)):
+        for name in tables:
+            if name in OWN_TABLES or name.removesuffix("_csv") in set(spec.sources) - {name}:
+                yield f"{part}.{name}", "Vroom has a table or an asset of that name; choose another"
+
+
+def _values(spec: ForecastSpec) -> Iterator[Contradiction]:
+    """Values that no field's type can refuse."""
     try:
         dg.AssetSpec("any", owners=[spec.owner])
     except dg.DagsterInvalidDefinitionError:
@@ -39,16 +66,98 @@ def _contradictions(spec: ForecastSpec, folder: str) -> Iterator[tuple[str, str]
         yield "gates.coverage", f"[{low:g}, {high:g}] is no range of shares; write e.g. [0.88, 0.94]"
     for part, tables in (("sources", spec.sources), ("examples", spec.examples)):
         for name, table in tables.items():
-            if name in OWN_TABLES or name.removesuffix("_csv") in set(spec.sources) - {name}:
-                yield f"{part}.{name}", "Vroom has a table or an asset of that name; choose another"
             yield from _columns(f"{part}.{name}.columns", table.columns)
-    key = spec.entity_columns[spec.entity.key]
-    if not key.unique:
+
+
+def _references(spec: ForecastSpec) -> Iterator[Contradiction]:
+    """Names that nothing has."""
+    columns = [("target.as_of", spec.target.as_of)]
+    for name, examples in spec.examples.items():
+        columns.append((f"examples.{name}.as_of.events", examples.as_of.events))
+        yield from _known(f"examples.{name}.columns", "as_of", examples.columns)
+    for name, source in spec.sources.items():
+        yield from _known(f"sources.{name}.event_time", source.event_time, source.columns)
+        yield from _known(f"sources.{name}.load_time", source.load_time, source.columns)
+        columns += [
+            (f"sources.{name}.columns.{column_name}.references", column.references)
+            for column_name, column in source.columns.items()
+            if column.references
+        ]
+    for field, reference in columns:
+        source_name, _, column_name = reference.partition(".")
+        if source_name in spec.sources:
+            yield from _known(field, column_name, spec.sources[source_name].columns)
+        else:
+            yield from _known(field, source_name, spec.sources)
+
+    tables = [*spec.sources, *spec.examples]
+    yield from _known("entity.source", spec.entity.source, tables)
+    if spec.entity.source in tables:
+        table = spec.entity_columns
+        yield from _known("entity.key", spec.entity.key, table)
+        yield from _known("entity.id", spec.entity.id, table)
+        yield from _known("validation.group", spec.validation.group, table)
+        yield from _known("validation.order", spec.validation.order, table)
+        for name in spec.entity.tags:
+            yield from _known("entity.tags", name, table)
+        for name in spec.inputs:
+            yield from _known("inputs", name, table)
+    for name, advice in spec.advice.items():
+        yield from _known(f"advice.{name}.lever", advice.lever, spec.inputs)
+    for name, candidate in spec.candidates.items():
+        for member in candidate.members:
+            yield from _known(f"candidates.{name}.members", member, spec.candidates)
+    if spec.fallback is not None:
+        yield from _known("fallback.candidate", spec.fallback.candidate, spec.candidates)
+        for name in spec.fallback.without:
+            yield from _known("fallback.without", name, spec.inputs)
+    yield from _known("gates.reference", spec.gates.reference, spec.candidates)
+
+
+def _known(field: str, name: str | None, known: Collection[str]) -> Iterator[Contradiction]:
+    if name is not None and name not in known:
+        yield field, f"{name!r} is not declared; use one of {', '.join(known)}"
+
+
+def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
+    """What the columns of the entity's table cannot be used for."""
+    table = spec.entity_columns
+    if not table[spec.entity.key].unique:
         yield "entity.key", f"{spec.entity.key} tells one row from another; declare it `unique: true`"
-    yield from _times(spec)
+    for name in spec.entity.tags:
+        if table[name].type is not ColumnType.TEXT:
+            yield "entity.tags", f"{name} is no text; name a column of type text"
+    for name, column in spec.input_columns.items():
+        if column.type is ColumnType.TEXT and not column.values:
+            yield "inputs", f"{name} is a text; declare the `values` that it may be"
+        if column.type is ColumnType.TIMESTAMP:
+            yield "inputs", f"{name} is a time; let the examples give a number of days instead"
+    without = spec.fallback.without if spec.fallback is not None else []
+    for name in without:
+        if table[name].nullable:
+            yield "fallback.without", f"{name} is nullable and may be left out as it is"
+    for name, advice in spec.advice.items():
+        lever = table[advice.lever]
+        if lever.type is ColumnType.TEXT or lever.nullable:
+            yield f"advice.{name}.lever", f"{advice.lever} has to be a number that is always given"
+        if advice.lever in without:
+            yield f"advice.{name}.lever", f"{advice.lever} may be left out, by fallback.without"
 
 
-def _columns(field: str, columns: dict[str, Column]) -> Iterator[tuple[str, str]]:
+def _models(spec: ForecastSpec) -> Iterator[Contradiction]:
+    """Candidates that are not for the kind of target."""
+    fitting = FAMILIES[spec.target.kind]
+    for name, candidate in spec.candidates.items():
+        if candidate.family not in fitting:
+            yield (
+                f"candidates.{name}.family",
+                f"{candidate.family} is not for a {spec.target.kind}; use one of {', '.join(sorted(fitting))}",
+            )
+        if candidate.calibration and not spec.target.kind.is_probability:
+            yield f"candidates.{name}.calibration", "it is for a binary target, leave it out"
+
+
+def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
     for name, column in columns.items():
         bounds = [bound for bound in (column.minimum, column.above) if bound is not None]
         if column.maximum is not None and bounds and max(bounds) > column.maximum:
@@ -60,7 +169,7 @@ def _columns(field: str, columns: dict[str, Column]) -> Iterator[tuple[str, str]
             yield f"{field}.{name}", f"a {column.type} has no range; leave minimum, above and maximum out"
 
 
-def _times(spec: ForecastSpec) -> Iterator[tuple[str, str]]:
+def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
     """The columns that say when, and are no timestamps."""
     named = [("target.as_of", spec.target.as_of)]
     named += [(f"examples.{name}.as_of.events", one.as_of.events) for name, one in spec.examples.items()]
@@ -77,6 +186,15 @@ def _times(spec: ForecastSpec) -> Iterator[tuple[str, str]]:
     for name, examples in spec.examples.items():
         if examples.columns["as_of"].type is not ColumnType.TIMESTAMP:
             yield f"examples.{name}.columns.as_of", "it is a time; declare it `type: timestamp`"
+    if (order := spec.validation.order) is not None:
+        if spec.entity_columns[order].type is not ColumnType.TIMESTAMP:
+            yield "validation.order", f"{order} is no timestamp"
+        if spec.target.known_at is None:
+            yield (
+                "target.known_at",
+                "ordered validation trains on targets that were known in time; "
+                "name the column of target.sql that says when they were",
+            )
 
 
 def _fallback(spec: ForecastSpec, features: list[Feature]) -> str | None:
@@ -98,7 +216,7 @@ def _fallback(spec: ForecastSpec, features: list[Feature]) -> str | None:
 
 def _candidate(
     candidate: Candidate, features: list[str], candidates: dict[str, Candidate]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Contradiction]:
     """What a candidate reads that is not there: field and message."""
     known = f"features.sql has {', '.join(features)}"
     for feature in candidate.features:

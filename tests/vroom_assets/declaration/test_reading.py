@@ -53,6 +53,7 @@ WRONG = [
     Wrong("an empty range", ("minimum: 0, maximum: 100,", "minimum: 200, maximum: 100,"), "num_images:", "columns.num_images: no value is ≥ 200 and ≤ 100", "below the upper one"),
     Wrong("a range of a time", ("{type: timestamp,", "{type: timestamp, minimum: 1,"), "created_at:", "created_at: a timestamp has no range", "leave minimum, above and maximum out"),
     Wrong("values of a number", ("photos in the listing,", "photos in the listing, values: [a],"), "photos in the listing", "columns.num_images.values: they are for texts", "give a column of type integer a range"),
+    Wrong("a number among texts", ("values: [dry, rain]", "values: [120, rain]"), "values: [120", "columns.weather.values.0: 120 is no text", "put it into quotes", "lap_times"),
     Wrong("a reference to nothing", ("references: vehicles.vehicle_id", "references: vehicles.id"), "references:", "reservations.columns.vehicle_id.references: 'id' is not declared", "use one of vehicle_id"),
     Wrong("unknown entity", ("source: vehicles,", "source: cars,"), "entity:", "entity.source: 'cars' is not declared", "use one of vehicles, reservations"),
     Wrong("a key that repeats", ("unique: true, ", ""), "entity:", "entity.key: vehicle_id tells one row from another", "declare it `unique: true`"),
@@ -136,6 +137,22 @@ def test_all_that_is_wrong_with_the_fields_is_said_at_once(forecasts):
     fields = [finding.field for finding in refusal.value.findings]
     assert fields == ["owner", "sources.vehicles.columns.vehicle_id.minimum", "target.kind"]
     assert len(str(refusal.value).splitlines()) == 3
+
+
+def test_all_that_the_fields_say_against_each_other_is_said_at_once(forecasts):
+    path = forecasts / "reservations" / "defs.yaml"
+    edit(path, "team:marketplace", "marketplace")
+    edit(path, "references: vehicles.vehicle_id", "references: vehicles.id")
+    edit(path, "inputs: [technology,", "inputs: [color,")
+    edit(path, "members: [broad_forest, glm]", "members: [broad, glm]")
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(path.parent)
+    assert [finding.field for finding in refusal.value.findings] == [
+        "owner",
+        "sources.reservations.columns.vehicle_id.references",
+        "inputs",
+        "candidates.forest_and_glm.members",
+    ]
 
 
 def test_a_missing_statement_is_said_where_it_is_asked_for(forecasts):

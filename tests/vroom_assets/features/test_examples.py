@@ -9,10 +9,9 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from tests.support.project import ROOT
-from tests.vroom_assets.conftest import definitions
+from tests.vroom_assets.conftest import contradictions_of, definitions
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets.champion.comparison import standard_error
 from vroom_assets.champion.publication import prove
@@ -256,8 +255,7 @@ def test_too_little_history_is_said(warehouse):
     ],
 )  # fmt: skip
 def test_a_declaration_that_refers_to_nothing_is_refused(changes, message):
-    with pytest.raises(ValidationError, match=message):
-        declared(**changes)
+    assert message in contradictions_of(declared(**changes))
 
 
 def test_rows_of_a_group_are_never_in_two_folds():

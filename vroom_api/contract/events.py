@@ -1,0 +1,143 @@
+"""What is decided about a forecast: the events of the ledger, their decisions, and the evidence of each.
+
+An entry's evidence is the struct of its event, written as JSON. What reads it again asks by `evidence_of`, so a
+renamed field is an error of types and not a decision that is never found.
+"""
+
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+
+class Event(StrEnum):
+    """What a decision is about."""
+
+    RETRAIN = "retrain"  # whether to train, judge or publish again
+    TRAINING = "training"
+    CONTEST = "contest"
+    CHAMPION = "champion"
+    ROLLBACK = "rollback"
+    RUN = "run"
+
+
+class Decision(StrEnum):
+    """What was decided. Words of the past stay: the ledger keeps them."""
+
+    # retrain
+    WAITING = "waiting"
+    CURRENT = "current"
+    REQUESTED = "requested"
+    REJUDGE = "rejudge"
+    REPUBLISH = "republish"
+    SKIPPED = "skipped"
+    # training
+    REGISTERED = "registered"
+    # contest
+    PROMOTE = "promote"
+    REFRESH = "refresh"
+    HOLD = "hold"
+    # champion and rollback
+    PUBLISHED = "published"
+    KEPT = "kept"
+    RESTATED = "restated"
+    RESTORED = "restored"
+    REFUSED = "refused"
+    # run
+    FAILED = "failed"
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers and names behind a decision."""
+
+    event: ClassVar[Event]
+
+
+class SourcesSeen(Evidence, frozen=True):
+    """What the sensor or the schedule saw when it decided whether something has to run."""
+
+    event = Event.RETRAIN
+    sources: dict[str, str]  # SHA-256 by source
+    changed: list[str] = []
+    generation: int | None = None
+
+
+class Registered(Evidence, frozen=True):
+    """A challenger."""
+
+    event = Event.TRAINING
+    version: int
+    candidate: str
+    data_version: str
+    mlflow_run: str
+    failed_gates: list[str]
+    not_exportable: dict[str, str]
+
+
+class ContestResult(Evidence, frozen=True):
+    """A contest's outcome: what the champion asset acts on and the ledger keeps."""
+
+    event = Event.CONTEST
+    forecast: str
+    challenger: int
+    champion: int | None
+    generation: int  # of the pointer it was decided against, 0 where there was none
+    verdict: Decision
+    reason: str
+    failed_gates: list[str]
+    comparison: dict[str, float]
+    unseen: dict[str, float]  # the champion as it serves, on rows it has never seen
+    data_version: str
+
+    def publishes(self, generation: int) -> bool:
+        """Whether the challenger is to serve, while the pointer has this generation."""
+        return self.verdict is not Decision.HOLD and self.generation == generation
+
+
+class Published(Evidence, frozen=True):
+    """What serves after a contest."""
+
+    event = Event.CHAMPION
+    version: int
+    generation: int
+    verdict: Decision
+
+
+class NotPublished(Evidence, frozen=True):
+    """What was to serve and was refused."""
+
+    event = Event.CHAMPION
+    version: int
+    generation: int  # that it was decided against
+
+
+class RolledBack(Evidence, frozen=True, rename={"before": "from", "after": "to"}):
+    """An earlier version serves again; the one before is suspended."""
+
+    event = Event.ROLLBACK
+    before: int
+    after: int
+    generation: int
+
+
+class RollbackRefused(Evidence, frozen=True):
+    event = Event.ROLLBACK
+    asked: int  # 0 for the version before
+
+
+class RunFailed(Evidence, frozen=True):
+    event = Event.RUN
+    failures: list[str]
+    mlflow_runs_closed: list[str]
+
+
+E = TypeVar("E", bound=Evidence)
+
+
+def evidence_of(kind: type[E], content: dict[str, Any]) -> E:
+    """The evidence of an entry that has this kind of it.
+
+    Raises:
+        msgspec.ValidationError: it is of another kind.
+    """
+    return msgspec.convert(content, kind)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import dagster as dg
 
+from vroom_api.contract.events import Decision, Evidence
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_api.contract.tables import ledger as ledger_table
 
@@ -13,9 +12,26 @@ from vroom_api.contract.tables import ledger as ledger_table
 class Ledger(dg.ConfigurableResource):
     """The append-only record of decisions, in the serving database."""
 
-    def enter(self, **entry: Any) -> None:
+    def enter(
+        self,
+        *,
+        forecast: str,
+        actor: str,
+        decision: Decision,
+        reason: str,
+        evidence: Evidence,
+        run_id: str | None = None,
+    ) -> None:
         with serving_database() as engine:
-            enter_ledger(engine, **entry)
+            enter_ledger(
+                engine,
+                forecast=forecast,
+                actor=actor,
+                decision=decision,
+                reason=reason,
+                evidence=evidence,
+                run_id=run_id,
+            )
 
 
 def latest_entries(forecast: str, count: int = 12) -> str:

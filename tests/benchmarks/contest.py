@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vroom_assets.champion.comparison import Entrant, Verdict, compare, judge
+from vroom_api.contract.events import Decision
+from vroom_assets.champion.comparison import Entrant, compare, judge
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.metrics import MEASURES
@@ -92,7 +93,7 @@ def main() -> int:
             frame, target = draw(given.vehicles, rng, demand)
             found = compare(entrant(champion, frame), entrant(challenger, frame), target, validation, MEASURE)
             verdict, _ = judge(found, rules, same_recipe=False, new_data=False)
-            promoted.append(verdict is Verdict.PROMOTE)
+            promoted.append(verdict is Decision.PROMOTE)
             corrected.append(found.folds_p < 0.05)
             earlier = draw(given.vehicles, rng)
             once = validation.model_copy(update={"repeats": 1})

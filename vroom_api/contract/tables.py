@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from vroom_api.contract import home
+from vroom_api.contract.bundle import home
+from vroom_api.contract.events import Decision, Evidence
 
 metadata = sa.MetaData()
 Database = Callable[[], sa.Engine]  # opened where it is needed, and not when it is handed over
@@ -206,10 +208,9 @@ def enter_ledger(
     *,
     forecast: str,
     actor: str,
-    event: str,
-    decision: str,
+    decision: Decision,
     reason: str,
-    evidence: dict[str, Any] | None = None,
+    evidence: Evidence,
     run_id: str | None = None,
 ) -> None:
     """Append one decision to the ledger."""
@@ -219,10 +220,10 @@ def enter_ledger(
                 time=datetime.now(UTC),
                 forecast=forecast,
                 actor=actor,
-                event=event,
-                decision=decision,
+                event=evidence.event.value,
+                decision=decision.value,
                 reason=reason,
-                evidence=evidence or {},
+                evidence=msgspec.to_builtins(evidence),
                 run_id=run_id,
             )
         )

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
+from vroom_api.contract.events import Decision
 from vroom_assets.spec import Candidate, Contest, Validation
 from vroom_assets.training.folds import Arrangement, Split, outer_splits
 from vroom_assets.training.metrics import Measures
 from vroom_assets.training.search import fit_split, one_by_one
-
-
-class Verdict(StrEnum):
-    PROMOTE = "promote"
-    REFRESH = "refresh"
-    HOLD = "hold"
 
 
 @dataclass(frozen=True)
@@ -155,26 +149,26 @@ def judge(
     same_recipe: bool,
     new_data: bool,
     new_declaration: bool = False,
-) -> tuple[Verdict, str]:
+) -> tuple[Decision, str]:
     """The verdict on a comparison and its reason in a sentence."""
     from scipy.stats import norm
 
     needed_z = float(norm.ppf(rules.confidence))
     share = f"{comparison.relative_gain:+.2%} of the champion's error"
     if comparison.relative_gain >= rules.effect and comparison.row_z > needed_z:
-        return Verdict.PROMOTE, (
+        return Decision.PROMOTE, (
             f"better by {share} (at least {rules.effect:.2%} is asked for), z {comparison.row_z:.2f} > {needed_z:.2f}"
         )
     if new_data and same_recipe:
-        return Verdict.REFRESH, "the champion's own recipe, trained on newer data"
+        return Decision.REFRESH, "the champion's own recipe, trained on newer data"
     if new_data and comparison.relative_gain >= -rules.margin:
-        return Verdict.REFRESH, (
+        return Decision.REFRESH, (
             f"trained on newer data and not worse: {share}, a loss up to {rules.margin:.2%} is allowed"
         )
     if new_declaration and same_recipe:
-        return Verdict.REFRESH, "the champion's own recipe on the same data, under a changed declaration"
+        return Decision.REFRESH, "the champion's own recipe on the same data, under a changed declaration"
     if same_recipe:
-        return Verdict.HOLD, "the same recipe on the same data: nothing new"
-    return Verdict.HOLD, (
+        return Decision.HOLD, "the same recipe on the same data: nothing new"
+    return Decision.HOLD, (
         f"not proved better: {share}, z {comparison.row_z:.2f} (needs {rules.effect:.2%} and z > {needed_z:.2f})"
     )

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from vroom_api.contract import Bundle, Manifest, Recipe, durable, forecast_folder
-from vroom_assets.champion.comparison import Entrant, Verdict, compare, judge
+from vroom_api.contract.events import ContestResult, Decision
+from vroom_assets.champion.comparison import Entrant, compare, judge
 from vroom_assets.champion.gates import failed_gates
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
@@ -28,35 +29,16 @@ if TYPE_CHECKING:
 RESULT = "contest.json"
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A contest's outcome: what the champion asset acts on and the ledger keeps."""
-
-    forecast: str
-    challenger: int
-    champion: int | None
-    generation: int  # of the pointer it was decided against, 0 where there was none
-    verdict: Verdict
-    reason: str
-    failed_gates: list[str]
-    comparison: dict[str, float]
-    unseen: dict[str, float]  # the champion as it serves, on rows it has never seen
-    data_version: str
-
-    def publishes(self, generation: int) -> bool:
-        """Whether its challenger is to serve, where it was decided against this generation of the pointer."""
-        return self.verdict is not Verdict.HOLD and self.generation == generation
-
-
 class NoContest(Exception):
     """There is no result to act on."""
 
 
-def write_result(result: Result) -> None:
+def write_result(result: ContestResult) -> None:
     """Keep the latest result where the champion asset finds it."""
     durable.replace(forecast_folder(result.forecast) / RESULT, msgspec.json.encode(result))
 
 
-def read_result(forecast: str) -> Result:
+def read_result(forecast: str) -> ContestResult:
     """The latest result.
 
     Raises:
@@ -64,7 +46,7 @@ def read_result(forecast: str) -> Result:
     """
     path = forecast_folder(forecast) / RESULT
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Result)
+        return msgspec.json.decode(path.read_bytes(), type=ContestResult)
     except FileNotFoundError:
         raise NoContest(f"{forecast}: no contest was held yet; materialize `contest` first") from None
 
@@ -78,7 +60,7 @@ def hold(
     champion: Bundle | None,
     generation: int,
     suspended: Collection[Manifest],
-) -> Result:
+) -> ContestResult:
     """Let the challenger compete with the champion on the current data.
 
     Args:
@@ -94,13 +76,13 @@ def hold(
         or (other.data_version == challenger.data_version and other.recipe == challenger.recipe)
     ]
     if champion is None:
-        verdict, reason = Verdict.PROMOTE, "there is no champion yet"
+        verdict, reason = Decision.PROMOTE, "there is no champion yet"
     elif champion.manifest.mlflow_run_id == challenger.mlflow_run_id:
-        verdict, reason = Verdict.HOLD, "it serves already"
+        verdict, reason = Decision.HOLD, "it serves already"
     else:
         theirs = entrant(connection, spec, champion.manifest, data)
         if theirs is None:
-            verdict, reason = Verdict.PROMOTE, "the data no longer have the inputs that the champion needs"
+            verdict, reason = Decision.PROMOTE, "the data no longer have the inputs that the champion needs"
         else:
             ours = entrant(connection, spec, challenger, data)
             assert ours is not None, "a challenger is trained on the current data"
@@ -115,12 +97,12 @@ def hold(
             )
             unseen = on_unseen_rows(connection, spec, champion, data, measures)
     if rolled_back:
-        verdict, reason = Verdict.HOLD, f"it equals version {rolled_back[0]}, which was rolled back"
+        verdict, reason = Decision.HOLD, f"it equals version {rolled_back[0]}, which was rolled back"
     if challenger.data_version != data.data_version:
-        verdict, reason = Verdict.HOLD, "the features changed since it was trained: train again"
+        verdict, reason = Decision.HOLD, "the features changed since it was trained: train again"
     if gates:
-        verdict, reason = Verdict.HOLD, f"a gate is not passed: {'; '.join(gates)}"
-    return Result(
+        verdict, reason = Decision.HOLD, f"a gate is not passed: {'; '.join(gates)}"
+    return ContestResult(
         forecast=spec.name,
         challenger=challenger.version,
         champion=champion.manifest.version if champion else None,

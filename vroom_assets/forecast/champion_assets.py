@@ -1,10 +1,8 @@
 """The contest and the champion."""
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import dagster as dg
-import msgspec
 
 from vroom_api.contract import (
     MANIFEST,
@@ -17,15 +15,21 @@ from vroom_api.contract import (
     read_manifest,
     read_pointer,
 )
+from vroom_api.contract.events import (
+    ContestResult,
+    Decision,
+    Event,
+    NotPublished,
+    Published,
+    RolledBack,
+    evidence_of,
+)
 from vroom_api.contract.tables import ledger as ledger_table
 from vroom_api.contract.tables import serving_database
 from vroom_assets import ledger, resources, tracking
 from vroom_assets.forecast.names import CHALLENGER, CHAMPION, common, key
 from vroom_assets.ledger import latest_entries
 from vroom_assets.spec import ForecastSpec, Purpose
-
-if TYPE_CHECKING:
-    from vroom_assets.champion.contest import Result
 
 RETRY = dg.RetryPolicy(max_retries=1, delay=5)
 
@@ -70,10 +74,9 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         ledger.enter(
             forecast=spec.name,
             actor=f"job {context.job_name}",
-            event="contest",
-            decision=result.verdict.value,
+            decision=result.verdict,
             reason=result.reason,
-            evidence=msgspec.to_builtins(result),
+            evidence=result,
             run_id=context.run.run_id,
         )
         context.log.info(f"{result.verdict}: {result.reason}")
@@ -119,10 +122,9 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
             ledger.enter(
                 forecast=spec.name,
                 actor=f"job {context.job_name}",
-                event="champion",
-                decision="refused",
+                decision=Decision.REFUSED,
                 reason=str(error),
-                evidence=msgspec.to_builtins(result),
+                evidence=NotPublished(version=result.challenger, generation=result.generation),
                 run_id=context.run.run_id,
             )
             raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -133,14 +135,11 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         ledger.enter(
             forecast=spec.name,
             actor=f"job {context.job_name}",
-            event="champion",
             decision=decision,
             reason=f"version {pointer.version} serves: {reason}",
-            evidence={
-                "version": pointer.version,
-                "generation": pointer.generation,
-                "verdict": result.verdict.value,
-            },
+            evidence=Published(
+                version=pointer.version, generation=pointer.generation, verdict=result.verdict
+            ),
             run_id=context.run.run_id,
         )
         return dg.MaterializeResult(
@@ -148,7 +147,7 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
             metadata={
                 "version": pointer.version,
                 "generation": pointer.generation,
-                "decision": decision,
+                "decision": decision.value,
                 "reason": reason,
                 "candidate": manifest.recipe.name,
                 "serving_version": spec.fingerprint(Purpose.SERVING),
@@ -156,11 +155,7 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
                 "data_version": manifest.data_version,
                 "mlflow_run": manifest.mlflow_run_id,
                 "bundle": dg.MetadataValue.path(str(bundle_folder(spec.name, pointer.version))),
-                **{
-                    name: value
-                    for name, value in manifest.metrics.items()
-                    if name.startswith(("nested_", "skill_"))
-                },
+                **manifest.metrics,
                 "ledger": dg.MetadataValue.md(latest_entries(spec.name)),
             },
         )
@@ -169,8 +164,8 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
 
 
 def serve(
-    spec: ForecastSpec, registry: tracking.Registry, result: "Result"
-) -> tuple[Pointer | None, str, str]:
+    spec: ForecastSpec, registry: tracking.Registry, result: ContestResult
+) -> tuple[Pointer | None, Decision, str]:
     """Publish what a contest decided, in the words of the declaration: the pointer, the decision and its reason."""
     from vroom_assets.challenger.manifest import OtherMeaning, described_as_declared
     from vroom_assets.champion import publication
@@ -180,16 +175,16 @@ def serve(
     generation = before.generation if before else 0
     with ExitStack() as stack:
         if result.publishes(generation):
-            decision, reason = "published", result.reason
+            decision, reason = Decision.PUBLISHED, result.reason
             folder = stack.enter_context(registry.bundle(spec.name, result.challenger))
             digest = registry.manifest_sha256(spec.name, result.challenger)
         elif before is not None:
-            decision, reason = "kept", result.reason
+            decision, reason = Decision.KEPT, result.reason
             if result.generation != before.generation and result.challenger != before.version:
                 reason = "it was published after the latest contest, whose verdict does not count any more"
             folder, digest = bundle_folder(spec.name, before.version), before.manifest_sha256
         else:
-            return None, "kept", result.reason
+            return None, Decision.KEPT, result.reason
         bundle = read_bundle(folder, digest)
         try:
             words = described_as_declared(spec, bundle.manifest)
@@ -197,12 +192,12 @@ def serve(
             words, reason = bundle.manifest, f"{reason}; {error}"
         if words != bundle.manifest:
             folder, digest = stack.enter_context(restated(registry, bundle, words))
-            if decision == "kept":
+            if decision is Decision.KEPT:
                 decision, reason = (
-                    "restated",
+                    Decision.RESTATED,
                     f"the model of version {bundle.manifest.version}, in the words of the changed declaration",
                 )
-        elif decision == "kept":
+        elif decision is Decision.KEPT:
             return before, decision, reason
         return publication.publish(folder, digest, generation=generation), decision, reason
 
@@ -227,10 +222,10 @@ def suspended_versions(forecast: str) -> list[Manifest]:
         rows = connection.execute(
             ledger_table.select().where(
                 ledger_table.c.forecast == forecast,
-                ledger_table.c.event == "rollback",
-                ledger_table.c.decision == "restored",
+                ledger_table.c.event == Event.ROLLBACK,
+                ledger_table.c.decision == Decision.RESTORED,
             )
         ).fetchall()
-    versions = {row.evidence["from"] for row in rows}
+    versions = {evidence_of(RolledBack, row.evidence).before for row in rows}
     folders = [bundle_folder(forecast, version) / MANIFEST for version in sorted(versions)]
     return [read_manifest(path.read_bytes(), str(path)) for path in folders if path.exists()]

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from vroom_api.contract import read_pointer
+from vroom_api.contract.events import Decision, RunFailed
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import tracking
 from vroom_assets.forecast.names import FORECAST_TAG
@@ -27,7 +28,7 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
     forecast = forecast_of(run)
     if forecast is None:
         return
-    failures = [event.message for event in context.get_step_failure_events()] or [
+    failures = [event.message or "" for event in context.get_step_failure_events()] or [
         context.failure_event.message or ""
     ]
     orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run died")
@@ -39,9 +40,8 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
             engine,
             forecast=forecast,
             actor="sensor report_failures",
-            event="run",
-            decision="failed",
+            decision=Decision.FAILED,
             reason=f"{run.job_name} failed; {again}{serves}",
-            evidence={"failures": failures[:5], "mlflow_runs_closed": orphans},
+            evidence=RunFailed(failures=failures[:5], mlflow_runs_closed=orphans),
             run_id=run.run_id,
         )

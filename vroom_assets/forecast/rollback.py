@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from vroom_api.contract.events import Decision, RollbackRefused, RolledBack
 from vroom_assets.champion import publication
 from vroom_assets.forecast.names import CHAMPION, FORECAST_TAG
 from vroom_assets.spec import ForecastSpec
@@ -30,10 +31,9 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
             ledger.enter(
                 forecast=spec.name,
                 actor="job rollback",
-                event="rollback",
-                decision="refused",
+                decision=Decision.REFUSED,
                 reason=str(error),
-                evidence={"asked": config.version},
+                evidence=RollbackRefused(asked=config.version),
                 run_id=context.run.run_id,
             )
             raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -41,10 +41,9 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
         ledger.enter(
             forecast=spec.name,
             actor="job rollback",
-            event="rollback",
-            decision="restored",
+            decision=Decision.RESTORED,
             reason=f"version {after.version} serves again instead of {before.version}: {config.reason}",
-            evidence={"from": before.version, "to": after.version, "generation": after.generation},
+            evidence=RolledBack(before=before.version, after=after.version, generation=after.generation),
             run_id=context.run.run_id,
         )
         context.log.info(f"version {after.version} serves again instead of {before.version}")

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 
+from vroom_api.contract.events import Decision, SourcesSeen
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import resources
 from vroom_assets.forecast.names import FORECAST_TAG, QUIET, key
@@ -53,16 +54,17 @@ class Cursor(msgspec.Struct, frozen=True):
     contents: dict[str, str] = {}  # source -> SHA-256 behind that training
     generation: int = 0  # runs asked for so far; part of the run key, so that A, B, A are three runs
     noted: str = ""  # the last decision in the ledger, which is entered once and not at every tick
+    adopted: bool = False  # whether what earlier versions of Vroom recorded is recorded as it is today
 
 
 @dataclass(frozen=True)
-class Decision:
+class Tick:
     """What one look at the sources leads to."""
 
     cursor: Cursor
     reason: str
     step: Step = Step.NOTHING
-    note: str | None = None  # the ledger's word for it, when it is worth an entry
+    decision: Decision | None = None  # for the ledger, when it is worth an entry
     changed: tuple[str, ...] = ()
 
 
@@ -76,7 +78,7 @@ def decide(
     declared: Callable[[dict[str, str]], Versions],
     recorded: Callable[[dict[str, str]], Versions],
     run_under_way: Callable[[], str | None],
-) -> Decision:
+) -> Tick:
     """Decide on one look at the sources.
 
     Args:
@@ -89,23 +91,27 @@ def decide(
     looked = msgspec.structs.replace(cursor, seen=dict(seen))
     missing = [look.path for look in seen.values() if look.missing]
     if missing:
-        return Decision(looked, f"waits for {', '.join(missing)}, which is not there", note="waiting")
+        return Tick(looked, f"waits for {', '.join(missing)}, which is not there", decision=Decision.WAITING)
     moving = [name for name, look in seen.items() if not look.settled]
     if moving:
-        return Decision(looked, f"waits: {', '.join(moving)} is being written", note="waiting")
+        return Tick(looked, f"waits: {', '.join(moving)} is being written", decision=Decision.WAITING)
 
     contents = {name: look.sha256 for name, look in seen.items()}
     now = declared(contents)
     if (now.trained, now.judged, now.served) == (cursor.wanted, cursor.judging, cursor.serving):
-        return Decision(looked, f"no change: version {short(now.trained)} is the one last asked for")
+        return Tick(looked, f"no change: version {short(now.trained)} is the one last asked for")
     changed = tuple(name for name, sha256 in contents.items() if cursor.contents.get(name) != sha256)
     unsettled = [
         n for n, look in seen.items() if n not in cursor.seen or not look.same_file_as(cursor.seen[n])
     ]
     if unsettled:
-        return Decision(looked, f"waits one more look: {', '.join(unsettled)} just changed", note="waiting")
+        return Tick(
+            looked, f"waits one more look: {', '.join(unsettled)} just changed", decision=Decision.WAITING
+        )
     if run := run_under_way():
-        return Decision(looked, f"waits: there is a change, and run {run} is still under way", note="waiting")
+        return Tick(
+            looked, f"waits: there is a change, and run {run} is still under way", decision=Decision.WAITING
+        )
     done = recorded(contents)
     step = next_step(now, done, asked=cursor.wanted)
     reason = reason_of(step, now, done, changed)
@@ -119,7 +125,7 @@ def decide(
         contents=contents,
         generation=cursor.generation + (step is not Step.NOTHING),
     )
-    return Decision(after, reason, step=step, note=step.value, changed=changed)
+    return Tick(after, reason, step=step, decision=Decision(step.value), changed=changed)
 
 
 def read_cursor(text: str | None, spec: ForecastSpec) -> Cursor:
@@ -135,6 +141,7 @@ def read_cursor(text: str | None, spec: ForecastSpec) -> Cursor:
         wanted=spec.trained_version(cursor.contents),
         judging=spec.fingerprint(Purpose.JUDGING),
         serving=spec.fingerprint(Purpose.SERVING),
+        adopted=False,
     )
 
 
@@ -172,49 +179,55 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             return runs[0].dagster_run.run_id[:8] if runs else None
 
         seen = {name: observe(path, cursor.seen.get(name)) for name, path in source_paths(spec).items()}
-        decision = decide(
+        tick = decide(
             cursor,
             seen,
             lambda contents: declared(spec, contents),
             lambda contents: recorded(context.instance, spec, contents),
             run_under_way,
         )
-        after = decision.cursor
-        remark = f"{decision.note}: {decision.reason}"
-        if decision.note and remark != cursor.noted:
-            with serving_database() as engine:
-                enter_ledger(
-                    engine,
-                    forecast=spec.name,
-                    actor=f"sensor {spec.name}_sources",
-                    event="retrain",
-                    decision=decision.note,
-                    reason=decision.reason,
-                    evidence={
-                        "sources": {name: look.sha256 for name, look in seen.items()},
-                        "changed": list(decision.changed),
-                        "generation": after.generation,
-                    },
-                )
-            after = msgspec.structs.replace(after, noted=remark)
+        after = _enter(spec, tick, cursor, seen)
+        events: list[dg.AssetObservation] = [_observation(spec, name, seen[name]) for name in tick.changed]
+        if after.judging and not after.adopted:
+            events += adopted(context.instance, spec, after.contents)
+            after = msgspec.structs.replace(after, adopted=True)
         text = msgspec.json.encode(after).decode()
-        observations = [
-            dg.AssetObservation(
-                dg.AssetKey([spec.name, f"{name}_csv"]),
-                metadata={"sha256": seen[name].sha256, "size": seen[name].size},
-                tags={"dagster/data_version": seen[name].sha256},
-            )
-            for name in decision.changed
-        ]
-        if after.judging:
-            observations += adopted(context.instance, spec, after.contents)
-        if decision.step is Step.NOTHING:
-            return dg.SensorResult(skip_reason=decision.reason, cursor=text, asset_events=observations)
+        if tick.step is Step.NOTHING:
+            return dg.SensorResult(skip_reason=tick.reason, cursor=text, asset_events=events)
         run_key = f"{spec.name}-{after.generation}-{after.wanted[:12]}"
-        request = run_of(spec, decision.step, decision.reason, run_key)
-        return dg.SensorResult(run_requests=[request], cursor=text, asset_events=observations)
+        request = run_of(spec, tick.step, tick.reason, run_key)
+        return dg.SensorResult(run_requests=[request], cursor=text, asset_events=events)
 
     return sources
+
+
+def _enter(spec: ForecastSpec, tick: Tick, before: Cursor, seen: Mapping[str, Observation]) -> Cursor:
+    """Enter a decision in the ledger, once and not at every tick that comes to the same; the cursor after it."""
+    remark = f"{tick.decision}: {tick.reason}"
+    if tick.decision is None or remark == before.noted:
+        return tick.cursor
+    with serving_database() as engine:
+        enter_ledger(
+            engine,
+            forecast=spec.name,
+            actor=f"sensor {spec.name}_sources",
+            decision=tick.decision,
+            reason=tick.reason,
+            evidence=SourcesSeen(
+                sources={name: look.sha256 for name, look in seen.items()},
+                changed=list(tick.changed),
+                generation=tick.cursor.generation,
+            ),
+        )
+    return msgspec.structs.replace(tick.cursor, noted=remark)
+
+
+def _observation(spec: ForecastSpec, source: str, look: Observation) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        dg.AssetKey([spec.name, f"{source}_csv"]),
+        metadata={"sha256": look.sha256, "size": look.size},
+        tags={"dagster/data_version": look.sha256},
+    )
 
 
 def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
@@ -246,10 +259,9 @@ def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
                 engine,
                 forecast=spec.name,
                 actor=f"schedule {spec.name}_daily",
-                event="retrain",
-                decision="skipped" if skipped else step.value,
+                decision=Decision.SKIPPED if skipped else Decision(step.value),
                 reason=reason,
-                evidence={"sources": contents},
+                evidence=SourcesSeen(sources=contents),
             )
         return dg.SkipReason(reason) if skipped else run_of(spec, step, reason)
 

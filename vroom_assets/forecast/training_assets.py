@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vroom_api.contract import Manifest
+from vroom_api.contract.events import Decision, Registered
 from vroom_assets.forecast.champion_assets import RETRY
 from vroom_assets.forecast.names import CHALLENGER, common, key
 from vroom_assets.spec import ForecastSpec, Purpose
@@ -86,17 +87,16 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
     ledger.enter(
         forecast=spec.name,
         actor=f"job {context.job_name}",
-        event="training",
-        decision="registered",
+        decision=Decision.REGISTERED,
         reason=f"{manifest.recipe.name} won the search and is version {manifest.version}",
-        evidence={
-            "version": manifest.version,
-            "candidate": manifest.recipe.name,
-            "data_version": data.data_version,
-            "mlflow_run": manifest.mlflow_run_id,
-            "failed_gates": failures,
-            "not_exportable": refused,
-        },
+        evidence=Registered(
+            version=manifest.version,
+            candidate=manifest.recipe.name,
+            data_version=data.data_version,
+            mlflow_run=manifest.mlflow_run_id,
+            failed_gates=failures,
+            not_exportable=refused,
+        ),
         run_id=context.run.run_id,
     )
     trained = spec.trained_version(data.snapshots)

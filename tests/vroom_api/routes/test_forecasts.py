@@ -8,7 +8,21 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.vroom_api.conftest import EXAMPLE, manifest, publish
+from vroom_api.contract.events import ContestResult, Decision, SourcesSeen
 from vroom_api.contract.tables import enter_ledger, open_database
+
+HELD = ContestResult(
+    forecast="reservations",
+    challenger=2,
+    champion=1,
+    generation=1,
+    verdict=Decision.HOLD,
+    reason="the same",
+    failed_gates=[],
+    comparison={},
+    unseen={},
+    data_version="d",
+)
 
 
 @pytest.fixture
@@ -17,16 +31,15 @@ def decided(state: Path) -> list[str]:
     engine = open_database(f"sqlite:///{state / 'serving.db'}")
     reasons = []
     for place in range(7):
-        event = "contest" if place % 2 else "retrain"
+        evidence = HELD if place % 2 else SourcesSeen(sources={}, generation=place)
         reasons.append(f"because <{place}>")
         enter_ledger(
             engine,
             forecast="reservations" if place < 6 else "lap_times",
             actor="sensor",
-            event=event,
-            decision="hold",
+            decision=Decision.HOLD,
             reason=reasons[-1],
-            evidence={"gain": place},
+            evidence=evidence,
         )
     engine.dispose()
     return reasons
@@ -98,7 +111,7 @@ def test_an_entry_carries_its_evidence_and_a_time_with_a_zone(
     client: TestClient[Any], decided: list[str]
 ) -> None:
     newest = client.get("/ledger", params={"limit": 1}).json()["entries"][0]
-    assert newest["evidence"] == {"gain": 6}
+    assert newest["evidence"] == {"sources": {}, "changed": [], "generation": 6}
     assert newest["time"].endswith("Z")
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vroom_assets.champion.comparison import Comparison, Entrant, Verdict, compare, corrected_t, judge
+from vroom_api.contract.events import Decision
+from vroom_assets.champion.comparison import Comparison, Entrant, compare, corrected_t, judge
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.metrics import MEASURES
 
@@ -34,16 +35,16 @@ def constant(name: str, family: Family, rows: int) -> Entrant:
 @pytest.mark.parametrize(
     ("gain", "z", "same_recipe", "new_data", "verdict"),
     [
-        (0.02, 3.0, False, False, Verdict.PROMOTE),
-        (0.02, 3.0, False, True, Verdict.PROMOTE),
-        (0.02, 1.0, False, False, Verdict.HOLD),  # large, and possibly luck
-        (0.004, 3.0, False, False, Verdict.HOLD),  # sure, and too small to matter
-        (0.0, 0.0, True, True, Verdict.REFRESH),
-        (-0.009, -1.0, False, True, Verdict.REFRESH),
-        (-0.011, -1.0, False, True, Verdict.HOLD),
-        (-0.2, -9.0, False, True, Verdict.HOLD),
-        (0.0, 0.0, True, False, Verdict.HOLD),
-        (0.0, 0.0, False, False, Verdict.HOLD),
+        (0.02, 3.0, False, False, Decision.PROMOTE),
+        (0.02, 3.0, False, True, Decision.PROMOTE),
+        (0.02, 1.0, False, False, Decision.HOLD),  # large, and possibly luck
+        (0.004, 3.0, False, False, Decision.HOLD),  # sure, and too small to matter
+        (0.0, 0.0, True, True, Decision.REFRESH),
+        (-0.009, -1.0, False, True, Decision.REFRESH),
+        (-0.011, -1.0, False, True, Decision.HOLD),
+        (-0.2, -9.0, False, True, Decision.HOLD),
+        (0.0, 0.0, True, False, Decision.HOLD),
+        (0.0, 0.0, False, False, Decision.HOLD),
     ],
 )
 def test_the_verdict_follows_gain_confidence_and_news(gain, z, same_recipe, new_data, verdict):

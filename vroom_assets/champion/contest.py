@@ -51,7 +51,7 @@ def read_result(forecast: str) -> ContestResult:
         raise NoContest(f"{forecast}: no contest was held yet; materialize `contest` first") from None
 
 
-def hold(
+def run_contest(
     connection: DuckDBPyConnection,
     spec: ForecastSpec,
     data: Dataset,
@@ -67,34 +67,23 @@ def hold(
         suspended: versions that were rolled back; neither they nor their equals return by themselves.
     """
     gates = failed_gates(challenger.scores, challenger.target_mean, spec.gates)
-    comparison: dict[str, float] = {}
-    unseen: dict[str, float] = {}
     rolled_back = [
         other.version
         for other in suspended
         if other.version == challenger.version
         or (other.data_version == challenger.data_version and other.recipe == challenger.recipe)
     ]
+    comparison: dict[str, float] = {}
+    unseen: dict[str, float] = {}
     if champion is None:
         verdict, reason = Decision.PROMOTE, "there is no champion yet"
     elif champion.manifest.mlflow_run_id == challenger.mlflow_run_id:
         verdict, reason = Decision.HOLD, "it serves already"
     else:
-        theirs = entrant(connection, spec, champion.manifest, data)
-        if theirs is None:
-            verdict, reason = Decision.PROMOTE, "the data no longer have the inputs that the champion needs"
-        else:
-            ours = entrant(connection, spec, challenger, data)
-            assert ours is not None, "a challenger is trained on the current data"
-            found = compare(theirs, ours, data.target, spec.validation, measures, data.arrangement)
-            comparison = found.as_evidence()
-            verdict, reason = judge(
-                found,
-                spec.contest,
-                same_recipe=ours.same_recipe(theirs),
-                new_data=challenger.data_version != champion.manifest.data_version,
-                new_declaration=challenger.code_version != champion.manifest.code_version,
-            )
+        verdict, reason, comparison = _compared(
+            connection, spec, data, measures, challenger, champion.manifest
+        )
+        if comparison:
             unseen = on_unseen_rows(connection, spec, champion, data, measures)
     if rolled_back:
         verdict, reason = Decision.HOLD, f"it equals version {rolled_back[0]}, which was rolled back"
@@ -114,6 +103,32 @@ def hold(
         unseen=unseen,
         data_version=data.data_version,
     )
+
+
+def _compared(
+    connection: DuckDBPyConnection,
+    spec: ForecastSpec,
+    data: Dataset,
+    measures: Measures,
+    challenger: Manifest,
+    champion: Manifest,
+) -> tuple[Decision, str, dict[str, float]]:
+    """Verdict, reason and figures of both recipes on the same folds."""
+    theirs = entrant(connection, spec, champion, data)
+    if theirs is None:
+        return Decision.PROMOTE, "the data no longer have the inputs that the champion needs", {}
+    ours = entrant(connection, spec, challenger, data)
+    if ours is None:
+        return Decision.HOLD, "the data no longer have the inputs that it needs: train again", {}
+    found = compare(theirs, ours, data.target, spec.validation, measures, data.arrangement)
+    verdict, reason = judge(
+        found,
+        spec.contest,
+        same_recipe=ours.same_recipe(theirs),
+        new_data=challenger.data_version != champion.data_version,
+        new_declaration=challenger.code_version != champion.code_version,
+    )
+    return verdict, reason, found.as_evidence()
 
 
 def entrant(

@@ -1,6 +1,7 @@
 """The contest and the champion."""
 
 from contextlib import ExitStack
+from typing import Any
 
 import dagster as dg
 
@@ -53,49 +54,60 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         registry: tracking.Registry,
         ledger: ledger.Ledger,
     ) -> dg.MaterializeResult:
-        from vroom_assets.champion import contest
-        from vroom_assets.features import table as feature_table
-        from vroom_assets.training.metrics import MEASURES
-
-        pointer, champion = current_champion(context, spec)
-        manifest, _ = registry.challenger(spec.name)
-        with warehouse.connect(spec.name) as connection:
-            result = contest.hold(
-                connection,
-                spec,
-                feature_table.read(connection, spec),
-                MEASURES[spec.target.kind],
-                challenger=manifest,
-                champion=champion,
-                generation=pointer.generation if pointer else 0,
-                suspended=suspended_versions(spec.name),
-            )
-        contest.write_result(result)
-        ledger.enter(
-            forecast=spec.name,
-            actor=f"job {context.job_name}",
-            decision=result.verdict,
-            reason=result.reason,
-            evidence=result,
-            run_id=context.run.run_id,
-        )
-        context.log.info(f"{result.verdict}: {result.reason}")
-        numbers = {f"comparison_{name}": value for name, value in result.comparison.items()}
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(f"{result.challenger}-{result.generation}"),
-            metadata={
-                "verdict": result.verdict.value,
-                "reason": result.reason,
-                "challenger": result.challenger,
-                "champion": result.champion or 0,
-                "failed_gates": dg.MetadataValue.json(result.failed_gates),
-                "judging_version": spec.fingerprint(Purpose.JUDGING),
-                **numbers,
-                **{f"champion_on_unseen_{name}": value for name, value in result.unseen.items()},
-            },
-        )
+        return compete(context, spec, warehouse, registry, ledger)
 
     return contest
+
+
+def compete(
+    context: dg.AssetExecutionContext,
+    spec: ForecastSpec,
+    warehouse: resources.Warehouse,
+    registry: tracking.Registry,
+    ledger: ledger.Ledger,
+) -> dg.MaterializeResult:
+    """Let the challenger compete with what serves, and enter the verdict: the body of the asset `contest`."""
+    from vroom_assets.champion import contest
+    from vroom_assets.features import table as feature_table
+    from vroom_assets.training.metrics import MEASURES
+
+    pointer, champion = current_champion(context, spec)
+    manifest, _ = registry.challenger(spec.name)
+    with warehouse.connect(spec.name) as connection:
+        result = contest.run_contest(
+            connection,
+            spec,
+            feature_table.read(connection, spec),
+            MEASURES[spec.target.kind],
+            challenger=manifest,
+            champion=champion,
+            generation=pointer.generation if pointer else 0,
+            suspended=suspended_versions(spec.name),
+        )
+    contest.write_result(result)
+    ledger.enter(
+        forecast=spec.name,
+        actor=f"job {context.job_name}",
+        decision=result.verdict,
+        reason=result.reason,
+        evidence=result,
+        run_id=context.run.run_id,
+    )
+    context.log.info(f"{result.verdict}: {result.reason}")
+    numbers = {f"comparison_{name}": value for name, value in result.comparison.items()}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{result.challenger}-{result.generation}"),
+        metadata={
+            "verdict": result.verdict.value,
+            "reason": result.reason,
+            "challenger": result.challenger,
+            "champion": result.champion or 0,
+            "failed_gates": dg.MetadataValue.json(result.failed_gates),
+            "judging_version": spec.fingerprint(Purpose.JUDGING),
+            **numbers,
+            **{f"champion_on_unseen_{name}": value for name, value in result.unseen.items()},
+        },
+    )
 
 
 def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
@@ -113,54 +125,68 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
     def champion(
         context: dg.AssetExecutionContext, registry: tracking.Registry, ledger: ledger.Ledger
     ) -> dg.MaterializeResult:
-        from vroom_assets.champion import contest, publication
+        return publish(context, spec, registry, ledger)
 
-        result = contest.read_result(spec.name)
-        try:
-            pointer, decision, reason = serve(spec, registry, result)
-        except (publication.NotPublished, BundleError) as error:
-            ledger.enter(
-                forecast=spec.name,
-                actor=f"job {context.job_name}",
-                decision=Decision.REFUSED,
-                reason=str(error),
-                evidence=NotPublished(version=result.challenger, generation=result.generation),
-                run_id=context.run.run_id,
-            )
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        if pointer is None:
-            raise dg.Failure(description=f"no champion: {reason}", allow_retries=False)
-        registry.set_alias(spec.name, CHAMPION, pointer.version)
-        manifest = read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256).manifest
+    return champion
+
+
+def publish(
+    context: dg.AssetExecutionContext,
+    spec: ForecastSpec,
+    registry: tracking.Registry,
+    ledger: ledger.Ledger,
+) -> dg.MaterializeResult:
+    """Publish what the contest decided, and enter what serves: the body of the asset `champion`."""
+    from vroom_assets.champion import contest, publication
+
+    result = contest.read_result(spec.name)
+    try:
+        pointer, decision, reason = serve(spec, registry, result)
+    except (publication.NotPublished, BundleError) as error:
         ledger.enter(
             forecast=spec.name,
             actor=f"job {context.job_name}",
-            decision=decision,
-            reason=f"version {pointer.version} serves: {reason}",
-            evidence=Published(
-                version=pointer.version, generation=pointer.generation, verdict=result.verdict
-            ),
+            decision=Decision.REFUSED,
+            reason=str(error),
+            evidence=NotPublished(version=result.challenger, generation=result.generation),
             run_id=context.run.run_id,
         )
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(pointer.manifest_sha256),
-            metadata={
-                "version": pointer.version,
-                "generation": pointer.generation,
-                "decision": decision.value,
-                "reason": reason,
-                "candidate": manifest.recipe.name,
-                "serving_version": spec.fingerprint(Purpose.SERVING),
-                "data_as_of": manifest.data_as_of,
-                "data_version": manifest.data_version,
-                "mlflow_run": manifest.mlflow_run_id,
-                "bundle": dg.MetadataValue.path(str(bundle_folder(spec.name, pointer.version))),
-                **manifest.metrics,
-                "ledger": dg.MetadataValue.md(latest_entries(spec.name)),
-            },
-        )
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    if pointer is None:
+        raise dg.Failure(description=f"no champion: {reason}", allow_retries=False)
+    registry.set_alias(spec.name, CHAMPION, pointer.version)
+    manifest = read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256).manifest
+    ledger.enter(
+        forecast=spec.name,
+        actor=f"job {context.job_name}",
+        decision=decision,
+        reason=f"version {pointer.version} serves: {reason}",
+        evidence=Published(version=pointer.version, generation=pointer.generation, verdict=result.verdict),
+        run_id=context.run.run_id,
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(pointer.manifest_sha256),
+        metadata=_champion_metadata(spec, pointer, manifest, decision, reason),
+    )
 
-    return champion
+
+def _champion_metadata(
+    spec: ForecastSpec, pointer: Pointer, manifest: Manifest, decision: Decision, reason: str
+) -> dict[str, Any]:
+    return {
+        "version": pointer.version,
+        "generation": pointer.generation,
+        "decision": decision.value,
+        "reason": reason,
+        "candidate": manifest.recipe.name,
+        "serving_version": spec.fingerprint(Purpose.SERVING),
+        "data_as_of": manifest.data_as_of,
+        "data_version": manifest.data_version,
+        "mlflow_run": manifest.mlflow_run_id,
+        "bundle": dg.MetadataValue.path(str(bundle_folder(spec.name, pointer.version))),
+        **manifest.metrics,
+        "ledger": dg.MetadataValue.md(latest_entries(spec.name)),
+    }
 
 
 def serve(

@@ -68,62 +68,68 @@ def checked_table(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
         **common(spec, "duckdb", "csv"),
     )
     def table(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> Iterator[Any]:
-        from vroom_assets import sources
-        from vroom_assets.features import table as feature_table
-
-        path = resources.data_folder() / source.path
-        folder = forecast_folder(spec.name)
-        try:
-            taken = sources.snapshot(path, folder / "snapshots")
-        except sources.SourceError as error:
-            yield dg.AssetCheckResult(check_name="accepted", passed=False, description=str(error))
-            raise dg.Failure(
-                description=str(error), allow_retries=isinstance(error, sources.SourceChanged)
-            ) from error
-        with warehouse.connect(spec.name) as connection:
-            try:
-                report = sources.load(connection, name, source, taken.path, f"data/{source.path}")
-            except sources.SourceRefused as error:
-                report = error.report
-                yield dg.AssetCheckResult(
-                    check_name="accepted",
-                    passed=False,
-                    description=str(error),
-                    metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
-                )
-                raise dg.Failure(
-                    description=str(error),
-                    metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
-                    allow_retries=False,
-                ) from error
-            finally:
-                sources.write_quarantine(connection, name, folder / "quarantine" / f"{name}.csv")
-            sample = connection.sql(f'select * from "{name}" limit 5').df()
-            feature_table.note_origin(connection, name, {"snapshot": taken.sha256})
-        yield dg.AssetCheckResult(
-            check_name="accepted",
-            passed=True,
-            metadata={
-                "findings": dg.MetadataValue.md(report.as_markdown()),
-                "quarantined": report.quarantined,
-            },
-        )
-        yield dg.MaterializeResult(
-            asset_key=own,
-            data_version=dg.DataVersion(taken.sha256),
-            metadata={
-                "dagster/row_count": report.accepted,
-                "rows_read": report.read,
-                "rows_quarantined": report.quarantined,
-                "bytes": taken.size,
-                "sha256": taken.sha256,
-                "snapshot": dg.MetadataValue.path(str(taken.path)),
-                "findings": dg.MetadataValue.md(report.as_markdown()),
-                "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
-            },
-        )
+        yield from check(spec, name, warehouse)
 
     return table
+
+
+def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iterator[Any]:
+    """Copy a source, check it row by row, and replace its table: the body of the asset."""
+    from vroom_assets import sources
+    from vroom_assets.features import table as feature_table
+
+    source, own = spec.sources[name], key(spec, name)
+    path = resources.data_folder() / source.path
+    folder = forecast_folder(spec.name)
+    try:
+        taken = sources.snapshot(path, folder / "snapshots")
+    except sources.SourceError as error:
+        yield dg.AssetCheckResult(check_name="accepted", passed=False, description=str(error))
+        raise dg.Failure(
+            description=str(error), allow_retries=isinstance(error, sources.SourceChanged)
+        ) from error
+    with warehouse.connect(spec.name) as connection:
+        try:
+            report = sources.load(connection, name, source, taken.path, f"data/{source.path}")
+        except sources.SourceRefused as error:
+            report = error.report
+            yield dg.AssetCheckResult(
+                check_name="accepted",
+                passed=False,
+                description=str(error),
+                metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
+            )
+            raise dg.Failure(
+                description=str(error),
+                metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
+                allow_retries=False,
+            ) from error
+        finally:
+            sources.write_quarantine(connection, name, folder / "quarantine" / f"{name}.csv")
+        sample = connection.sql(f'select * from "{name}" limit 5').df()
+        feature_table.note_origin(connection, name, {"snapshot": taken.sha256})
+    yield dg.AssetCheckResult(
+        check_name="accepted",
+        passed=True,
+        metadata={
+            "findings": dg.MetadataValue.md(report.as_markdown()),
+            "quarantined": report.quarantined,
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key=own,
+        data_version=dg.DataVersion(taken.sha256),
+        metadata={
+            "dagster/row_count": report.accepted,
+            "rows_read": report.read,
+            "rows_quarantined": report.quarantined,
+            "bytes": taken.size,
+            "sha256": taken.sha256,
+            "snapshot": dg.MetadataValue.path(str(taken.path)),
+            "findings": dg.MetadataValue.md(report.as_markdown()),
+            "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
+        },
+    )
 
 
 def column_schema(columns: Any) -> dg.TableSchema:

@@ -152,6 +152,8 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
 
     A row has its line, `good` unless a cell breaks a rule, and a value per column, `value_1` …; a bad one
     also has its cells and whether its quotes are `broken`.
+
+    Long: it is one statement.
     """
     columns = list(source.columns.items())
     values = ", ".join(

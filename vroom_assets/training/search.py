@@ -114,19 +114,14 @@ def search(
         nested[split.test] = models[choice].predict(frame.iloc[split.test])
         progress(f"nested fold {split.fold + 1} of {len(fold_models)}: chose {choice} without seeing it")
 
+    tested = [(split.test, models[chosen]) for split, models in fold_models]
     return Search(
         fold_metrics=fold_metrics,
         out_of_fold=pd.concat(predictions, ignore_index=True),
         nested=nested,
         nested_choices=nested_choices,
         chosen=chosen,
-        importances=permutation_importances(
-            frame,
-            target,
-            [(split.test, models[chosen]) for split, models in fold_models],
-            measures,
-            validation.seed,
-        ),
+        importances=permutation_importances(frame, target, tested, measures, validation.seed),
     )
 
 

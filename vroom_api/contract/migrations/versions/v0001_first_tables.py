@@ -14,6 +14,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Long: it is a list of tables."""
     tables = [
         op.create_table(
             "ledger",

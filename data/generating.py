@@ -71,8 +71,8 @@ def replacing(
     They are written beside their places and take them when all are complete, and only if nothing is raised: a
     reader never meets half of one.
     """
-    places = [Path(folder) / name for name in tables]
-    partials = [place.with_name(f".{place.name}.{os.getpid()}.partial") for place in places]
+    paths = [Path(folder) / name for name in tables]
+    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
     Path(folder).mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
@@ -80,8 +80,8 @@ def replacing(
             for file, columns in zip(files, tables.values(), strict=True):
                 file.write(lines([[column] for column in columns]))
             yield files
-        for partial, place in zip(partials, places, strict=True):
-            partial.replace(place)
+        for partial, path in zip(partials, paths, strict=True):
+            partial.replace(path)
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)
@@ -99,8 +99,8 @@ def command(generate: Callable[..., tuple[Path, ...]], description: str, **meani
     parser.add_argument("--out", type=Path, required=True, help="folder to write to, made if missing")
     given = vars(parser.parse_args())
     try:
-        places = generate(given.pop("out"), **given)
+        paths = generate(given.pop("out"), **given)
     except ArgumentOutOfRange as error:
         parser.error(str(error))
-    for place in places:
-        print(f"{place}: {place.stat().st_size:,} bytes")
+    for path in paths:
+        print(f"{path}: {path.stat().st_size:,} bytes")

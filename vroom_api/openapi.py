@@ -181,8 +181,8 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
         "examples": [champion.manifest.example],
         "anyOf": [{"required": needed}, {"required": ["entity_id"]}],
     }
-    for told in answer["properties"].values():
-        told.pop("default", None)  # that of the type, which says nothing about an answer
+    for given in answer["properties"].values():
+        given.pop("default", None)  # that of the type, which says nothing about an answer
     # msgspec counts what has a default as optional; an answer leaves out only what is unset.
     answer["required"] = [
         part.encode_name

@@ -20,9 +20,9 @@ def main() -> None:
     from mlflow.cli import cli
 
     mlflow.server._exec_cmd = become  # type: ignore[assignment]
-    place = ("--host", "127.0.0.1", "--port", os.environ["VROOM_MLFLOW_PORT"], "--workers", "1")
+    position = ("--host", "127.0.0.1", "--port", os.environ["VROOM_MLFLOW_PORT"], "--workers", "1")
     stores = ("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri())
-    cli(["server", *place, *stores])
+    cli(["server", *position, *stores])
 
 
 if __name__ == "__main__":

@@ -73,13 +73,13 @@ def candidates(fold_metrics: pd.DataFrame, metric: str, chosen: str) -> Figure:
     order = fold_metrics.groupby("candidate")[metric].mean().sort_values(ascending=False).index
 
     def draw(axes: Axes) -> None:
-        for place, name in enumerate(order):
+        for position, name in enumerate(order):
             values = fold_metrics.loc[fold_metrics["candidate"] == name, metric]
             color = ACCENT if name == chosen else INK
-            axes.scatter(values, np.full(len(values), place), color=PALE, s=18)
-            axes.scatter([values.mean()], [place], color=color, s=60, marker="D")
+            axes.scatter(values, np.full(len(values), position), color=PALE, s=18)
+            axes.scatter([values.mean()], [position], color=color, s=60, marker="D")
             axes.annotate(
-                f"{values.mean():.3f}", (values.max(), place), xytext=(6, -3), textcoords="offset points"
+                f"{values.mean():.3f}", (values.max(), position), xytext=(6, -3), textcoords="offset points"
             )
         axes.set_yticks(range(len(order)), order)
         axes.set_xlabel(f"{metric} per fold (diamond: mean)")

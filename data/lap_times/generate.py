@@ -84,7 +84,7 @@ INTERMEDIATE = 3
 SEED = 12
 SPRINT_EVERY = 4  # every fourth circuit also has a sprint of a third of the laps, without planned stops
 
-FEWEST_DRIVERS, ABSENT = 10, 0.08
+MIN_DRIVERS, ABSENT = 10, 0.08
 DRIVER_STEP = 0.13  # seconds from each driver to the next of the season
 FORM = 0.25  # of a driver at a session
 
@@ -177,7 +177,7 @@ def draw(
     there = CIRCUITS[circuit]
     laps = there.laps if session == "race" else there.laps // 3
     absent = rng.random(len(DRIVERS)) < ABSENT
-    absent &= np.cumsum(absent) <= len(DRIVERS) - FEWEST_DRIVERS
+    absent &= np.cumsum(absent) <= len(DRIVERS) - MIN_DRIVERS
     drivers = np.flatnonzero(~absent)
     shape = (len(drivers), laps)
 
@@ -272,10 +272,10 @@ def _tyres(
 ) -> tuple[Integers, Integers]:
     """Compound and age in laps, this one included, by driver and lap."""
     drivers, laps = stint.shape
-    most = int(stint.max())
+    limit = int(stint.max())
     start = (rng.random((drivers, 1)) * 3).astype(np.int64)
-    dry = (start + np.cumsum(1 + (rng.random((drivers, most)) < 0.5), axis=1)) % 3  # never the same twice
-    used = np.where(rng.random((drivers, most)) < USED_SET, 1 + (rng.random((drivers, most)) * 3), 0)
+    dry = (start + np.cumsum(1 + (rng.random((drivers, limit)) < 0.5), axis=1)) % 3  # never the same twice
+    used = np.where(rng.random((drivers, limit)) < USED_SET, 1 + (rng.random((drivers, limit)) * 3), 0)
     lap = np.arange(laps)
     fitted = np.maximum.accumulate(np.where(pit_out, lap, 0), axis=1)  # the lap that began the stint
     wet = rain[fitted]

@@ -65,7 +65,7 @@ PRICE_NOISE = 0.08  # of the log odds
 LOWEST_PRICE = 0.001
 
 VOLUME_MEDIAN, VOLUME_BETWEEN, VOLUME_WITHIN = 900, 1.4, 0.8  # USD; of the logarithm
-SPREAD_LEAST, SPREAD_MOST = 0.002, 0.15
+SPREAD_LEAST, MAX_SPREAD = 0.002, 0.15
 
 USUAL_DELAY = 240  # seconds, mean, until a price is known to us
 LATE_SHARE, LATE_FROM, LATE_TO = 0.03, 1, 14  # days
@@ -188,7 +188,7 @@ def _quotes(
         "quoted_at": quoted_at,
         "price": price,
         "volume": volume,
-        "spread": np.round(np.clip(thin, SPREAD_LEAST, SPREAD_MOST), 3),
+        "spread": np.round(np.clip(thin, SPREAD_LEAST, MAX_SPREAD), 3),
         "loaded_at": quoted_at + 1 + delay.astype(np.int64),
         "fair": fair,
     }
@@ -227,8 +227,8 @@ def _market_text(rows: Rows, start: np.datetime64, end: int) -> list[list[str]]:
     text["category"] = [CATEGORIES[index][0] for index in rows["category"].tolist()]
     for column in ("opened_at", "closes_at", "resolved_at"):
         text[column] = times(start, rows[column])
-    for place in np.flatnonzero(rows["resolved_at"] >= end).tolist():
-        text["resolved_at"][place] = text["resolved_yes"][place] = ""
+    for position in np.flatnonzero(rows["resolved_at"] >= end).tolist():
+        text["resolved_at"][position] = text["resolved_yes"][position] = ""
     return [text[column] for column in MARKET_COLUMNS]
 
 

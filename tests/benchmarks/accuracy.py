@@ -101,7 +101,7 @@ def report(spec: ForecastSpec, folder: Path) -> bool:
 
 
 def summary(spec: ForecastSpec, found: Measured) -> str:
-    groups = found.data.arrangement.groups
+    groups = found.data.row_structure.groups
     rows = found.tested
     parts = [f"{len(rows)} of {len(found.data.target)} rows predicted"]
     if groups is not None:
@@ -114,7 +114,7 @@ def summary(spec: ForecastSpec, found: Measured) -> str:
 
 
 def markdown(figures: pd.DataFrame) -> str:
-    def shown(column: str, value: float) -> str:
+    def formatted(column: str, value: float) -> str:
         if np.isnan(value):
             return ""
         return "< 0.0001" if column[:2] in ("p", "p,") and value < 0.0001 else f"{value:.4f}"
@@ -122,7 +122,7 @@ def markdown(figures: pd.DataFrame) -> str:
     columns = [str(column) for column in figures.columns]
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [
-        [str(name), *map(shown, columns, row)]
+        [str(name), *map(formatted, columns, row)]
         for name, row in zip(figures.index, figures.to_numpy(), strict=True)
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

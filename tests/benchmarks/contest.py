@@ -22,10 +22,10 @@ from vroom_api.contract.events import Decision
 from vroom_assets.champion.comparison import Entrant, compare, judge
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.fitting import fit_all
-from vroom_assets.training.metrics import MEASURES
+from vroom_assets.training.metrics import METRIC_SETS
 
 GENERATOR = runpy.run_path(str(Path(__file__).parents[2] / "data" / "reservations" / "generate.py"))
-MEASURE = MEASURES[Kind.COUNT]
+MEASURE = METRIC_SETS[Kind.COUNT]
 LISTED = ["technology", "num_images", "street_parked", "description", "price_diff"]
 TELLING = ["technology", "num_images", "log_price_ratio", "price_diff"]
 

@@ -29,9 +29,9 @@ from vroom_assets.challenger.manifest import feature_fields, input_fields
 from vroom_assets.features.table import Dataset, definitions
 from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.training.fitting import fit_all
-from vroom_assets.training.folds import Arrangement, Split, splits
+from vroom_assets.training.folds import RowStructure, Split, splits
 from vroom_assets.training.intervals import calibrate
-from vroom_assets.training.metrics import MEASURES
+from vroom_assets.training.metrics import METRIC_SETS
 from vroom_assets.training.models import Fitted
 from vroom_assets.training.search import inner_choices, one_by_one
 
@@ -40,7 +40,7 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 GATED = 0.9
 LEAST = 0.85
 ONE_SIDED = 1.645
-MOST_UNSEEN = 0.02
+MAX_UNSEEN = 0.02
 
 
 def resolved(spec: ForecastSpec, name: str) -> dict[str, Candidate]:
@@ -52,11 +52,11 @@ def calibrated(spec: ForecastSpec, data: Dataset, rows: np.ndarray, name: str) -
     """The candidate fitted on these rows, with intervals calibrated on their own out-of-fold residuals."""
     frame, target = data.features.iloc[rows], data.target[rows]
     prediction, fold = np.empty(len(rows)), np.empty(len(rows), dtype=int)
-    for split in splits(Arrangement(len(rows)), spec.validation.folds, 1, spec.validation.seed):
+    for split in splits(RowStructure(len(rows)), spec.validation.folds, 1, spec.validation.seed):
         fitted = fit_all(resolved(spec, name), frame.iloc[split.train], target[split.train], SEED)[name]
         prediction[split.test] = fitted.predict(frame.iloc[split.test])
         fold[split.test] = split.fold
-    calibration = calibrate(target, prediction, fold, MEASURES[spec.target.kind])
+    calibration = calibrate(target, prediction, fold, METRIC_SETS[spec.target.kind])
     return fit_all(resolved(spec, name), frame, target, SEED)[name], calibration
 
 
@@ -104,9 +104,9 @@ def main() -> int:
     data = read_folder(spec, given.folder or ROOT / "data" / given.forecast)
     began = time.monotonic()
 
-    outer = splits(Arrangement(len(data.target)), FOLDS, REPEATS, SEED)
+    outer = splits(RowStructure(len(data.target)), FOLDS, REPEATS, SEED)
     choices = inner_choices(
-        data.features, data.target, outer, spec.candidates, spec.validation, MEASURES[spec.target.kind]
+        data.features, data.target, outer, spec.candidates, spec.validation, METRIC_SETS[spec.target.kind]
     )
     chosen = {(split.repeat, split.fold): name for split, name in zip(outer, choices, strict=True)}
 
@@ -152,15 +152,15 @@ def main() -> int:
         covered = [float(table.loc[mine, f"covered {level}"].mean()) for level in LEVELS]
         entities = len(np.unique(rows[mine]))
         share = covered[LEVELS.index(GATED)]
-        shown = "  ".join(f"{one:.3f}" for one in covered) + ("  *" if share < LEAST else "")
-        print(f"{name:45} {entities:5}  {shown}")
+        displayed = "  ".join(f"{one:.3f}" for one in covered) + ("  *" if share < LEAST else "")
+        print(f"{name:45} {entities:5}  {displayed}")
         if name.startswith("prediction "):
             least = spec.gates.tercile_coverage
             checks[f"{name}: {share:.3f} (asked for: {least:g})"] = share >= least
         elif share < LEAST - ONE_SIDED * (LEAST * (1 - LEAST) / entities) ** 0.5:
             checks[f"{name}: {share:.3f} of {entities} rows (asked for: {LEAST:g})"] = False
-    checks[f"{unseen_share:.2%} of the outer rows called unseen (asked for: ≤ {MOST_UNSEEN:.0%})"] = (
-        unseen_share <= MOST_UNSEEN
+    checks[f"{unseen_share:.2%} of the outer rows called unseen (asked for: ≤ {MAX_UNSEEN:.0%})"] = (
+        unseen_share <= MAX_UNSEEN
     )
     print()
     for text, passed in checks.items():

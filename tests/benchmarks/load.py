@@ -59,8 +59,8 @@ class _Client(asyncio.Protocol):
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return
-        place = head.lower().find(b"content-length:")
-        if place < 0 or len(body) < int(head[place + 15 :].split(b"\r\n", 1)[0]):
+        position = head.lower().find(b"content-length:")
+        if position < 0 or len(body) < int(head[position + 15 :].split(b"\r\n", 1)[0]):
             return
         now = time.perf_counter()
         status = head[9:12].decode()
@@ -85,10 +85,10 @@ class _Client(asyncio.Protocol):
 
 
 def request(port: int, path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
-    told = {"host": "127.0.0.1", "content-type": "application/json", "content-length": len(body)}
+    given = {"host": "127.0.0.1", "content-type": "application/json", "content-length": len(body)}
     lines = [
         f"POST {path} HTTP/1.1",
-        *(f"{name}: {value}" for name, value in (told | (headers or {})).items()),
+        *(f"{name}: {value}" for name, value in (given | (headers or {})).items()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 

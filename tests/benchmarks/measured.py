@@ -13,7 +13,7 @@ from vroom_assets.champion.comparison import corrected_t, standard_error
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.training.folds import Split, outer_splits
-from vroom_assets.training.metrics import BASELINES, MEASURES, Measures, Metric
+from vroom_assets.training.metrics import BASELINES, METRIC_SETS, Metric, MetricSet
 from vroom_assets.training.search import fit_split, inner_choices, one_by_one
 
 NESTED = "vroom (nested)"
@@ -25,7 +25,7 @@ class Measured:
     """predictions: by name, of the test rows of each fold. choices: the candidate that inner folds chose for it."""
 
     data: Dataset
-    measures: Measures
+    metric_set: MetricSet
     folds: list[Split]
     choices: list[str]
     predictions: dict[str, list[np.ndarray]]
@@ -39,7 +39,7 @@ class Measured:
         """Mean loss of each row over the repeats, (rows,); NaN where it was not predicted."""
         return self._mean(
             [
-                self.measures.row_loss(self.data.target[split.test], prediction)
+                self.metric_set.row_loss(self.data.target[split.test], prediction)
                 for split, prediction in zip(self.folds, self.predictions[name], strict=True)
             ]
         )
@@ -63,11 +63,11 @@ def measure(
     derived: Mapping[str, Derive],
 ) -> Measured:
     """Fit everybody on the declared folds; the candidate of a fold is chosen by its training rows alone."""
-    measures = MEASURES[spec.target.kind]
-    rows, validation = data.arrangement, spec.validation
-    everyone = {**spec.candidates, **{name: BASELINES[name] for name in measures.baselines}, **others}
+    metric_set = METRIC_SETS[spec.target.kind]
+    rows, validation = data.row_structure, spec.validation
+    everyone = {**spec.candidates, **{name: BASELINES[name] for name in metric_set.baselines}, **others}
     folds = outer_splits(rows, validation)
-    choices = inner_choices(data.features, data.target, folds, spec.candidates, validation, measures, rows)
+    choices = inner_choices(data.features, data.target, folds, spec.candidates, validation, metric_set, rows)
 
     def predict(split: Split) -> dict[str, np.ndarray]:
         models = fit_split(everyone, data.features, data.target, split, validation, rows)
@@ -79,7 +79,7 @@ def measure(
         made[NESTED] = made[choice]
         for name, prediction in made.items():
             predictions[name].append(prediction)
-    return Measured(data, measures, folds, choices, predictions)
+    return Measured(data, metric_set, folds, choices, predictions)
 
 
 def table(
@@ -95,22 +95,22 @@ def table(
     Args:
         within: shape (rows,), which rows to look at; None for all.
     """
-    measures = found.measures
+    metric_set = found.metric_set
     within = np.ones(len(found.data.target), dtype=bool) if within is None else within
     theirs = found.losses(versus)
     lines = {}
     for name in found.predictions:
         gains = theirs - found.losses(name)
         kept = within & ~np.isnan(gains)
-        lines[name] = _pooled(found, name, {**measures.metrics, **metrics}, within)
+        lines[name] = _pooled(found, name, {**metric_set.metrics, **metrics}, within)
         if name != versus:
             lines[name] |= _paired(gains[kept], _groups(found, kept))
-            lines[name]["p, folds"] = _over_folds(found, name, versus, measures.error, within)
-            if measures.select != measures.error:
-                lines[name][f"p, {measures.select}"] = _over_folds(
-                    found, name, versus, measures.select, within
+            lines[name]["p, folds"] = _over_folds(found, name, versus, metric_set.error, within)
+            if metric_set.select != metric_set.error:
+                lines[name][f"p, {metric_set.select}"] = _over_folds(
+                    found, name, versus, metric_set.select, within
                 )
-    return pd.DataFrame(lines).T.sort_values(measures.error, kind="stable")
+    return pd.DataFrame(lines).T.sort_values(metric_set.error, kind="stable")
 
 
 def _pooled(
@@ -130,7 +130,7 @@ def _pooled(
 
 
 def _groups(found: Measured, kept: np.ndarray) -> np.ndarray | None:
-    groups = found.data.arrangement.groups
+    groups = found.data.row_structure.groups
     return None if groups is None else groups[kept]
 
 
@@ -143,7 +143,7 @@ def _paired(gains: np.ndarray, groups: np.ndarray | None) -> dict[str, float]:
 
 
 def _over_folds(found: Measured, name: str, versus: str, metric: str, within: np.ndarray) -> float:
-    score, differences, shares = found.measures.metrics[metric], [], []
+    score, differences, shares = found.metric_set.metrics[metric], [], []
     for split, mine, theirs in zip(
         found.folds, found.predictions[name], found.predictions[versus], strict=True
     ):

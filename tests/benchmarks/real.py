@@ -32,7 +32,7 @@ class Adapter(NamedTuple):
     change: Change = lambda spec: spec
 
 
-def place() -> Path:
+def position() -> Path:
     """The folder of the real data, whether or not it is there."""
     return (ROOT / os.environ.get(VARIABLE, DEFAULT)).resolve()
 
@@ -44,7 +44,7 @@ def write(forecast: str, out: Path) -> tuple[tuple[str, ...], Change]:
         FileNotFoundError: the real files are not there; the message names them and says where they are looked for.
     """
     adapter = ADAPTERS[forecast]
-    paths = [place() / file for file in adapter.files]
+    paths = [position() / file for file in adapter.files]
     if missing := [str(path) for path in paths if not path.exists()]:
         raise FileNotFoundError(
             f"{', '.join(missing)} not there; {VARIABLE} names the folder of the real data"

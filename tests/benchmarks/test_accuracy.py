@@ -15,8 +15,8 @@ from tests.benchmarks.yardsticks import YARDSTICKS, validated
 from tests.support.project import ROOT
 from vroom_assets.features import table as feature_table
 from vroom_assets.spec import Kind
-from vroom_assets.training.folds import Arrangement, Split
-from vroom_assets.training.metrics import MEASURES
+from vroom_assets.training.folds import RowStructure, Split
+from vroom_assets.training.metrics import METRIC_SETS
 
 
 def generated(forecast: str, folder: Path, **options: int) -> Path:
@@ -37,7 +37,7 @@ def upcoming(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
 
 def test_forward_in_time_no_window_is_open_when_a_quarter_begins(upcoming):
-    rows = upcoming.data.arrangement
+    rows = upcoming.data.row_structure
     for split in upcoming.folds:
         assert rows.known[split.train].max() <= rows.times[split.test].min()
         assert not set(rows.groups[split.train]) & set(rows.groups[split.test])
@@ -69,13 +69,13 @@ def measured(target: np.ndarray, **predictions: np.ndarray) -> Measured:
         inputs=pd.DataFrame(index=range(count)),
         features=pd.DataFrame(index=range(count)),
         target=target,
-        arrangement=Arrangement(count, groups=np.arange(count) // 2),
+        row_structure=RowStructure(count, groups=np.arange(count) // 2),
         data_version="",
         data_as_of="",
         snapshots={},
     )
     parts = {name: [values[half] for half in halves] for name, values in predictions.items()}
-    return Measured(data, MEASURES[Kind.REGRESSION], folds, ["any", "any"], parts)
+    return Measured(data, METRIC_SETS[Kind.REGRESSION], folds, ["any", "any"], parts)
 
 
 def test_a_subset_is_scored_on_its_own_rows():
@@ -113,6 +113,6 @@ def test_the_report_has_a_table_per_protocol_and_says_which_promises_are_kept(tm
     once = replace(YARDSTICKS["upcoming_reservations"], repeats=1)
     monkeypatch.setitem(YARDSTICKS, "upcoming_reservations", once)
     good = report(spec.model_copy(update={"candidates": kept}), folder)
-    told = capsys.readouterr().out
-    assert told.count("| vroom (nested) | ") == told.count("| own_rate | ") == 2
-    assert good == ("\nNO " not in told)
+    given = capsys.readouterr().out
+    assert given.count("| vroom (nested) | ") == given.count("| own_rate | ") == 2
+    assert good == ("\nNO " not in given)

@@ -17,9 +17,9 @@ def test_the_contest_benchmark_tells_how_often_what_is_promoted(monkeypatch, cap
     monkeypatch.setattr(contest, "true_errors", lambda _: dict.fromkeys(contest.RECIPES, 1.0))
     monkeypatch.setattr(sys, "argv", ["contest.py", "--simulations", "1", "--vehicles", "150"])
     assert contest.main() in (0, 1)
-    told = capsys.readouterr().out
-    assert "equals promoted " in told
-    assert "1 contests each on 150 rows" in told
+    given = capsys.readouterr().out
+    assert "equals promoted " in given
+    assert "1 contests each on 150 rows" in given
 
 
 def test_the_coverage_benchmark_counts_outcomes_in_intervals(tmp_path: Path, monkeypatch, capsys):

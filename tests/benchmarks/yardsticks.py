@@ -213,7 +213,7 @@ def by_chance(found: Measured, connection: Any, draws: int = 500) -> list[str]:
     """The calibration error that chance gives a perfect forecast, where a market's weeks have one outcome."""
     rows = found.tested
     prediction = found.mean_prediction(NESTED)[rows]
-    groups = found.data.arrangement.groups
+    groups = found.data.row_structure.groups
     assert groups is not None
     _, market = np.unique(groups[rows], return_inverse=True)
     rng = np.random.default_rng(0)

@@ -50,8 +50,8 @@ class Case:
 
     def written(self, folder: Path, **arguments: float) -> dict[str, bytes]:
         """What the generator writes, by the name of the file."""
-        places = self.law.generate(folder, **{self.size: self.few} | arguments)
-        return {place.name: place.read_bytes() for place in places}
+        paths = self.law.generate(folder, **{self.size: self.few} | arguments)
+        return {position.name: position.read_bytes() for position in paths}
 
 
 VEHICLE = r"[1-9]\d*,[01],[1-9]\d*\.\d\d,[1-9]\d,[1-5],[01],[1-9]\d*"
@@ -175,7 +175,7 @@ def test_every_generator_is_here() -> None:
 
 
 def test_the_shipped_files_are_what_the_default_seed_generates(case: Case, tmp_path: Path) -> None:
-    written = {place.name: place.read_bytes() for place in case.law.generate(tmp_path)}
+    written = {position.name: position.read_bytes() for position in case.law.generate(tmp_path)}
     assert written == {path.name: path.read_bytes() for path in case.script.parent.glob("*.csv")}
 
 
@@ -204,17 +204,17 @@ def test_more_continues_the_files_after_full_chunks(case: Case, tmp_path: Path) 
     )
     assert all(longer[name].startswith(shorter[name]) for name in shorter)
     first, *_ = longer.values()
-    least, most = case.lines
-    assert least <= first.count(b"\n") <= most
+    least, limit = case.lines
+    assert least <= first.count(b"\n") <= limit
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(case: Case, tmp_path: Path) -> None:
     def peak(size: int) -> int:
         tracemalloc.start()
         case.law.generate(tmp_path, **{case.size: size})
-        _, most = tracemalloc.get_traced_memory()
+        _, limit = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return most
+        return limit
 
     case.written(tmp_path)  # what NumPy keeps from its first use on
     assert peak(3 * case.chunk) < 1.1 * peak(case.chunk)

@@ -204,7 +204,7 @@ def test_every_price_is_of_a_market_while_it_is_open(large: tuple[pd.DataFrame, 
 def test_what_a_market_site_shows_is_in_range(large: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     _, prices = large
     assert prices["price"].between(law.LOWEST_PRICE, 1 - law.LOWEST_PRICE).all()
-    assert prices["spread"].between(law.SPREAD_LEAST, law.SPREAD_MOST).all()
+    assert prices["spread"].between(law.SPREAD_LEAST, law.MAX_SPREAD).all()
     assert (prices["volume"] >= 0).all()
     assert prices["volume"].median() == pytest.approx(law.VOLUME_MEDIAN, rel=0.1)
     assert prices["volume"].rank().corr(prices["spread"].rank()) < -0.8

@@ -41,13 +41,17 @@ def api(system: System) -> Iterator[httpx.Client]:
         yield client
 
 
-def told(api: httpx.Client, name: str) -> dict[str, Any]:
+def description_of(api: httpx.Client, name: str) -> dict[str, Any]:
     return api.get(f"/forecasts/{name}").json()
 
 
 def ask(api: httpx.Client, name: str, **changes: Any) -> dict[str, Any]:
     """Ask a forecast for its own example, with changes; None takes an input out."""
-    body = {key: value for key, value in (told(api, name)["example"] | changes).items() if value is not None}
+    body = {
+        key: value
+        for key, value in (description_of(api, name)["example"] | changes).items()
+        if value is not None
+    }
     answer = api.post(f"/forecasts/{name}/predict", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -100,11 +104,15 @@ def test_one_dagster_shows_the_lineage_of_each(system):
 @pytest.mark.parametrize("name", FORECASTS)
 def test_each_answers_explains_records_and_verifies(api, name):
     found = ask(api, name, explain=True)
-    value = found[f"predicted_{told(api, name)['target']}"]
+    value = found[f"predicted_{description_of(api, name)['target']}"]
     assert found["interval"]["low"] <= value <= found["interval"]["high"]
     assert found["reasons"]["prediction"] == pytest.approx(value)
-    both = api.post(f"/forecasts/{name}/predict/batch", json=[told(api, name)["example"]] * 2).json()
-    assert [answer[f"predicted_{told(api, name)['target']}"] for answer in both] == pytest.approx([value] * 2)
+    both = api.post(
+        f"/forecasts/{name}/predict/batch", json=[description_of(api, name)["example"]] * 2
+    ).json()
+    assert [answer[f"predicted_{description_of(api, name)['target']}"] for answer in both] == pytest.approx(
+        [value] * 2
+    )
     recorded = api.get(f"/predictions/{found['prediction_id']}").json()
     assert recorded["verified"], [step["problem"] for step in recorded["chain"] if step["problem"]]
     assert recorded["prediction"]["forecast"] == name
@@ -120,8 +128,8 @@ def test_each_answers_for_an_entity_by_its_id(system, api, name):
     stored = Entities(name, home).find(known)
     assert stored is not None
     by_id = api.post(f"/forecasts/{name}/predict", json={"entity_id": known}).json()
-    whole = ask(api, name, **{key: stored.values[key] for key in told(api, name)["example"]})
-    target = f"predicted_{told(api, name)['target']}"
+    whole = ask(api, name, **{key: stored.values[key] for key in description_of(api, name)["example"]})
+    target = f"predicted_{description_of(api, name)['target']}"
     assert by_id[target] == whole[target]
     assert by_id["stored"]["as_of"] == stored.as_of
 

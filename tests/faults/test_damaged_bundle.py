@@ -58,20 +58,20 @@ def spread(folder: Path, count: int) -> list[tuple[str, int]]:
     """Offsets spread evenly over all bytes of all files, first and last byte of each among them."""
     sizes = {name: (folder / name).stat().st_size for name in FILES}
     share = count // len(FILES)
-    places = [
+    positions = [
         (name, round(step * (size - 1) / share)) for name, size in sizes.items() for step in range(share)
     ]
-    return [*places, *((name, size - 1) for name, size in sizes.items())][:count]
+    return [*positions, *((name, size - 1) for name, size in sizes.items())][:count]
 
 
-@pytest.mark.parametrize("place", range(OFFSETS))
-def test_a_flipped_byte_is_refused(home: Path, client: TestClient[Any], place: int) -> None:
+@pytest.mark.parametrize("position", range(OFFSETS))
+def test_a_flipped_byte_is_refused(home: Path, client: TestClient[Any], position: int) -> None:
     folder = bundle_folder(FORECAST, 2, home)
-    name, offset = spread(folder, OFFSETS)[place]
+    name, offset = spread(folder, OFFSETS)[position]
     point(home, 2)
     whole = (folder / name).read_bytes()
     damaged = bytearray(whole)
-    damaged[offset] ^= 1 << (place % 8)
+    damaged[offset] ^= 1 << (position % 8)
     (folder / name).write_bytes(damaged)
     assert_refused(client, f"{name}: its SHA-256 is not the published one")
     (folder / name).write_bytes(whole)

@@ -62,10 +62,10 @@ class Hostile:
     source: str = "vehicles"
 
 
-def cell(place: int, text: str) -> bytes:
+def cell(position: int, text: str) -> bytes:
     """A vehicle's line that is good but for one cell."""
     cells = ["900", "1", "69.50", "50", "4", "1", "57"]
-    return ",".join([*cells[:place], text, *cells[place + 1 :]]).encode() + b"\n"
+    return ",".join([*cells[:position], text, *cells[position + 1 :]]).encode() + b"\n"
 
 
 # What makes a file useless as a whole.

@@ -58,12 +58,12 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed_under_load(tmp_
     for _ in range(3):
         load = subprocess.Popen([sys.executable, "-c", LOAD, f"sqlite:///{path}"], stdout=subprocess.PIPE)
         assert load.stdout is not None
-        said = [load.stdout.readline() for _ in range(2_000)]
+        message = [load.stdout.readline() for _ in range(2_000)]
         load.send_signal(signal.SIGKILL)
-        said += load.stdout.readlines()
+        message += load.stdout.readlines()
         load.wait()
         load.stdout.close()
-        acknowledged |= {line.decode().strip() for line in said if line.endswith(b"\n")}
+        acknowledged |= {line.decode().strip() for line in message if line.endswith(b"\n")}
         assert acknowledged <= stored(path)
     assert len(acknowledged) >= 6_000
 
@@ -172,7 +172,7 @@ asyncio.run(run())
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate()
+    message, _ = process.communicate()
     assert process.returncode == 0
-    assert set(said.split()) == stored(path)
+    assert set(message.split()) == stored(path)
     assert len(stored(path)) == 200

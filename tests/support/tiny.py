@@ -38,9 +38,9 @@ def model_of(inputs: Sequence[str], steps: Sequence[Step], features: Sequence[st
         constants.append(numpy_helper.from_array(np.array([[operand]]), f"constant{len(constants)}"))
         return constants[-1].name
 
-    for place, name in enumerate(inputs):
-        constants.append(numpy_helper.from_array(np.array([place]), f"place{place}"))
-        nodes.append(helper.make_node("Gather", ["inputs", f"place{place}"], [name], axis=1))
+    for position, name in enumerate(inputs):
+        constants.append(numpy_helper.from_array(np.array([position]), f"place{position}"))
+        nodes.append(helper.make_node("Gather", ["inputs", f"place{position}"], [name], axis=1))
     for output, operator, *operands in steps:
         nodes.append(helper.make_node(operator, [name_of(operand) for operand in operands], [output]))
     constants.append(numpy_helper.from_array(np.array([-1]), "flat"))

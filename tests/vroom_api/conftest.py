@@ -73,15 +73,17 @@ def predicted(row: list[float], scale: float) -> tuple[list[float], float]:
 
 def graph(scale: float) -> bytes:
     """prediction = scale · exp(0.05 · num_images - 1.5 · ln(actual_price / recommended_price) + 0.2 · technology)"""
-    constants = [numpy_helper.from_array(np.array([place]), f"at{place}") for place in (0, 1, 2, 3)] + [
+    constants = [
+        numpy_helper.from_array(np.array([position]), f"at{position}") for position in (0, 1, 2, 3)
+    ] + [
         numpy_helper.from_array(np.array([0.05, -1.5, 0.2])[:, None], "weights"),
         numpy_helper.from_array(np.array([scale]), "scale"),
         numpy_helper.from_array(np.array([-1]), "flat"),
     ]
     nodes = [
         *(
-            helper.make_node("Gather", ["inputs", f"at{place}"], [name], axis=1)
-            for place, name in enumerate(("technology", "actual_price", "recommended_price", "num_images"))
+            helper.make_node("Gather", ["inputs", f"at{position}"], [name], axis=1)
+            for position, name in enumerate(("technology", "actual_price", "recommended_price", "num_images"))
         ),
         helper.make_node("Div", ["actual_price", "recommended_price"], ["ratio"]),
         helper.make_node("Log", ["ratio"], ["log_price_ratio"]),

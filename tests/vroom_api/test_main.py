@@ -92,13 +92,13 @@ async def ask(address: str, clients: int, until: Callable[[], bool]) -> list[htt
     """Predictions from several clients at once, as fast as they are answered, until told to stop."""
     found: list[httpx.Response] = []
 
-    async def one(place: int) -> None:
+    async def one(position: int) -> None:
         async with httpx.AsyncClient(base_url=address, timeout=30) as client:
             while not until():
-                images = (place + len(found)) % 100
+                images = (position + len(found)) % 100
                 found.append(await client.post("/predict", json=EXAMPLE | {"num_images": images}))
 
-    await asyncio.gather(*(one(place) for place in range(clients)))
+    await asyncio.gather(*(one(position) for position in range(clients)))
     return found
 
 

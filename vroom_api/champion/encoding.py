@@ -15,7 +15,7 @@ class RowEncoder:
 
     def __init__(self, inputs: Sequence[InputField]) -> None:
         codes = [
-            {value: field.coded(value) for value in (*field.values, *([None] if field.nullable else []))}
+            {value: field.encoded(value) for value in (*field.values, *([None] if field.nullable else []))}
             for field in inputs
         ]
         self._codes: list[tuple[int, dict[Any, float]]] = [

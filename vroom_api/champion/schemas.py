@@ -189,7 +189,7 @@ def _bounded(field: InputField) -> Any:
     limits: dict[str, Any] = {"ge": bounds.minimum, "gt": bounds.above, "le": bounds.maximum}
     words = ", in ".join(part for part in (field.description, field.unit) if part and part != "flag")
     if field.type == "text":
-        meta = msgspec.Meta(description=words, examples=[field.told(field.example)])
+        meta = msgspec.Meta(description=words, examples=[field.decoded(field.example)])
         return Annotated[Literal[tuple(field.values)], meta]
     if field.type == "integer":
         return Annotated[int, msgspec.Meta(**limits, description=words, examples=[round(field.example)])]

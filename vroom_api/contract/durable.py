@@ -31,7 +31,7 @@ def replace(path: Path, content: bytes) -> None:
         beside.write_bytes(content)
 
 
-def place_folder(folder: Path, files: dict[str, bytes]) -> bool:
+def put_folder(folder: Path, files: dict[str, bytes]) -> bool:
     """Make a folder of files at once, and say whether it was made: one that is there already stays as it is."""
     if folder.exists():
         return False

@@ -22,12 +22,12 @@ class Reliability(ContractStruct, frozen=True):
     predicted: list[float]  # mean
 
     def interval(self, prediction: float, level: float) -> tuple[float, float]:
-        place = bisect_right(self.edges, prediction)
-        count, moved = self.rows[place], prediction - self.predicted[place]
+        position = bisect_right(self.edges, prediction)
+        count, moved = self.rows[position], prediction - self.predicted[position]
         if not count:
             return 0.0, 1.0
         z = NormalDist().inv_cdf(0.5 + level / 2)
-        share, weight = self.yes[place] / count, z * z / count
+        share, weight = self.yes[position] / count, z * z / count
         middle = (share + weight / 2) / (1 + weight)
         half = z / (1 + weight) * math.sqrt(share * (1 - share) / count + weight / (4 * count))
         low, high = middle - half + moved, middle + half + moved

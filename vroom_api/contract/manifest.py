@@ -54,24 +54,24 @@ class InputField(ContractStruct, frozen=True):
     nullable: bool = False  # whether it may be left out; a row holds NaN then
     seen_missing: bool = False  # whether training saw rows without it
 
-    def told(self, value: float) -> float | str | None:
+    def decoded(self, value: float) -> float | str | None:
         """What a caller sends for a value in a row: a text for its place, nothing for NaN."""
         if value != value:
             return None
         return self.values[round(value)] if self.values else value
 
-    def coded(self, told: float | str | None) -> float:
+    def encoded(self, given: float | str | None) -> float:
         """The value in a row for what a caller sends, as it was checked."""
-        if told is None:
+        if given is None:
             return math.nan
-        return float(self.values.index(told)) if isinstance(told, str) else told
+        return float(self.values.index(given)) if isinstance(given, str) else given
 
-    def shown(self, value: float, digits: int = 10) -> str:
+    def formatted(self, value: float, digits: int = 10) -> str:
         """A value in a sentence."""
-        told = self.told(value)
-        if told is None or isinstance(told, str):
-            return told or "left out"
-        return f"{told:.{digits}g}"
+        given = self.decoded(value)
+        if given is None or isinstance(given, str):
+            return given or "left out"
+        return f"{given:.{digits}g}"
 
 
 class FeatureField(ContractStruct, frozen=True):
@@ -171,7 +171,7 @@ class Manifest(ContractStruct, frozen=True):
     def example(self) -> dict[str, float | str | None]:
         """A request that it answers, by name."""
         return {
-            field.name: round(field.example) if field.type == "integer" else field.told(field.example)
+            field.name: round(field.example) if field.type == "integer" else field.decoded(field.example)
             for field in self.inputs
         }
 

@@ -92,7 +92,7 @@ class LocalStore(BundleStore):
                 ".*"
             ):  # of a publisher that died: nobody else writes here now
                 shutil.rmtree(abandoned, ignore_errors=True)
-            durable.place_folder(folder, files)
+            durable.put_folder(folder, files)
 
     def point(self, forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:
         with self._locked(forecast):

@@ -13,7 +13,7 @@ from vroom_api.predictions.refusals import allowed_of
 from vroom_api.problems import Problem
 from vroom_api.record.ledger import Entry, read_ledger
 
-SHOWN_ENTRIES = 25  # on the page
+ENTRIES_ON_PAGE = 25  # on the page
 
 
 class ListedRow(msgspec.Struct, frozen=True):
@@ -90,17 +90,17 @@ def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None)
     Raises:
         Problem: there is no such forecast, 404.
     """
-    shown = forecasts.flagship if chosen is None else forecasts.named(chosen)
-    health, champion = health_of(shown), shown.champion
-    without = f"Nothing was decided yet; make run FORECAST={shown.forecast} begins."
+    displayed = forecasts.flagship if chosen is None else forecasts.named(chosen)
+    health, champion = health_of(displayed), displayed.champion
+    without = f"Nothing was decided yet; make run FORECAST={displayed.forecast} begins."
     entries: list[Entry] = []
     try:
-        entries = read_ledger(database, SHOWN_ENTRIES, forecast=chosen).entries
+        entries = read_ledger(database, ENTRIES_ON_PAGE, forecast=chosen).entries
     except Problem as problem:
         without = problem.detail
     overview = Overview(
-        forecast=shown.forecast,
-        title=champion.manifest.title if champion else shown.forecast,
+        forecast=displayed.forecast,
+        title=champion.manifest.title if champion else displayed.forecast,
         status=health.status,
         status_text=_status_text(health),
         forecasts=[_listed(Listed(**parts_of(forecasts, watch))) for watch in forecasts],
@@ -164,7 +164,7 @@ def _facts(manifest: Manifest, champion: Champion) -> list[Fact]:
 
 def _input(field: InputField) -> InputRow:
     return InputRow(
-        field.name, field.type, allowed_of(field), field.description, str(field.shown(field.example))
+        field.name, field.type, allowed_of(field), field.description, str(field.formatted(field.example))
     )
 
 

@@ -28,7 +28,7 @@ class Part(msgspec.Struct, frozen=True):
 
     heading: str
     properties: list[Property]
-    otherwise: str = ""  # said where there are none
+    empty: str = ""  # said where there are none
 
 
 class OperationView(msgspec.Struct, frozen=True):
@@ -107,8 +107,8 @@ def _properties(schema: Schema, schemas: Schema) -> list[Property]:
 
 
 def _meaning(schema: Schema) -> str:
-    told = [part.get("description", "") for part in (schema, *schema.get("anyOf", []))]
-    return next(filter(None, told), "")
+    reported = [part.get("description", "") for part in (schema, *schema.get("anyOf", []))]
+    return next(filter(None, reported), "")
 
 
 def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
@@ -138,16 +138,16 @@ def _range(schema: Schema) -> str:
         "maxLength": "length at most",
         "default": "if not given",
     }
-    told = [f"one of {', '.join(filter(None, schema['enum']))}"] if "enum" in schema else []
-    told += [
+    reported = [f"one of {', '.join(filter(None, schema['enum']))}"] if "enum" in schema else []
+    reported += [
         f"{word} {json.dumps(schema[key]).removesuffix('.0')}"
         for key, word in words.items()
         if schema.get(key) is not None
     ]
-    told += filter(None, map(_range, schema.get("anyOf", [])))
+    reported += filter(None, map(_range, schema.get("anyOf", [])))
     if "default" in schema and schema["default"] is None:
-        told.append("may be left out")
-    return ", ".join(told)
+        reported.append("may be left out")
+    return ", ".join(reported)
 
 
 def _resolved(schema: Schema, schemas: Schema) -> Schema:

@@ -90,10 +90,10 @@ def advise(
     span = supported_range(score, manifest, index, row)
     low, high = _range(score, manifest, field, row, span, between, extrapolate)
     *along, current = _points(score, manifest, index, row, grid(field, low, high, points), level)
-    shown = [point for point in along if extrapolate or not point.extrapolated]
-    if not shown:
+    displayed = [point for point in along if extrapolate or not point.extrapolated]
+    if not displayed:
         raise NoAdvice(f"{field.name}: no value from {low:.6g} to {high:.6g} is inside what training saw")
-    sound = [point for point in shown if not point.extrapolated]
+    sound = [point for point in displayed if not point.extrapolated]
     best = max(sound, key=lambda point: point.worth, default=None)
     return Curve(
         lever=field.name,
@@ -103,7 +103,7 @@ def advise(
         worth_description=lever.description,
         level=level,
         supported=span,
-        points=shown,
+        points=displayed,
         current=current,
         best=best,
         near_best=near_best(sound, best) if best else None,

@@ -107,7 +107,7 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
     reasons = [
         Reason(
             field.name,
-            field.told(float(value)),
+            field.decoded(float(value)),
             float(amount),
             float(error),
             sentence(manifest, field, value, amount),
@@ -179,7 +179,7 @@ def sentence(manifest: Manifest, field: InputField, value: float, amount: float)
     unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
     meaning = f" ({field.description})" if field.description else ""
     effect = _effect(manifest, amount) if abs(amount) > 1e-9 else "no difference"
-    return f"{field.name} {field.shown(float(value))}{unit}{meaning}: {effect} compared with a typical {manifest.entity}"
+    return f"{field.name} {field.formatted(float(value))}{unit}{meaning}: {effect} compared with a typical {manifest.entity}"
 
 
 def _effect(manifest: Manifest, amount: float) -> str:

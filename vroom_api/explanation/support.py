@@ -119,10 +119,10 @@ def _outside(field: InputField | FeatureField, kind: Literal["input", "feature"]
     assert field.seen_minimum is not None
     assert field.seen_maximum is not None
     if isinstance(field, InputField):
-        decoded = field.told(float(value))
+        decoded = field.decoded(float(value))
         levels = field.levels
-        seen = f"only {', '.join(field.shown(level, 6) for level in levels)}"
-        formatted = f"{field.name} {field.shown(float(value), 6)}"
+        seen = f"only {', '.join(field.formatted(level, 6) for level in levels)}"
+        formatted = f"{field.name} {field.formatted(float(value), 6)}"
     else:
         decoded, levels, seen = float(value), [], ""
         formatted = f"{field.name} = {field.expression}, {value:.6g}"

@@ -188,7 +188,7 @@ def not_finite(
         if not math.isfinite(value)
     ]
     values = {
-        field.name: f"{field.name} = {field.shown(value)}"
+        field.name: f"{field.name} = {field.formatted(value)}"
         for field, value in zip(manifest.inputs, row, strict=True)
     }
     names = [name for name in values if any(name in feature.inputs for feature in broken)] or list(values)

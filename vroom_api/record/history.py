@@ -89,9 +89,9 @@ def page(engine: sa.Engine, wanted: Filter, *, before: str | None = None, size: 
     return Page(found, found[-1].id if len(rows) > size else None)
 
 
-def pieces(engine: sa.Engine, wanted: Filter, *, most: int | None = None) -> Iterator[list[Recorded]]:
+def pieces(engine: sa.Engine, wanted: Filter, *, maximum: int | None = None) -> Iterator[list[Recorded]]:
     """All predictions, newest first, a bounded number at a time; no connection is held between pieces."""
-    before, left = None, most
+    before, left = None, maximum
     while left is None or left > 0:
         size = _EXPORTED_AT_ONCE if left is None else min(left, _EXPORTED_AT_ONCE)
         found = page(engine, wanted, before=before, size=size)

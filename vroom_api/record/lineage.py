@@ -120,14 +120,14 @@ def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Line
 
 
 def verify_all(
-    engine: sa.Engine, wanted: Filter = EVERYTHING, *, most: int = 100_000, root: Path | None = None
+    engine: sa.Engine, wanted: Filter = EVERYTHING, *, limit: int = 100_000, root: Path | None = None
 ) -> Audit:
     """Verify predictions, newest first and at most so many; files of a champion are read once."""
     champions: dict[tuple[str, int, str], _Champion] = {}
     verified = not_verified = 0
     failures: list[Failure] = []
     oldest: Recorded | None = None
-    for piece in pieces(engine, wanted, most=most):
+    for piece in pieces(engine, wanted, maximum=limit):
         for recorded in piece:
             key = recorded.forecast, recorded.version, recorded.manifest_sha256
             if key not in champions:
@@ -254,7 +254,7 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
         yield "its inputs are not its champion's"
         return
     try:
-        inputs = np.array([field.coded(recorded.inputs[field.name]) for field in manifest.inputs])
+        inputs = np.array([field.encoded(recorded.inputs[field.name]) for field in manifest.inputs])
     except ValueError as error:
         yield f"an input is none of its champion's texts: {error}"
         return

@@ -64,13 +64,13 @@ class Store(ABC):
             self.disconnect()
             raise
 
-    def delete(self, table: sa.Table, before: str, most: int) -> int:
+    def delete(self, table: sa.Table, before: str, limit: int) -> int:
         """Delete at most so many of the oldest rows with ids below `before`; how many it were."""
         try:
             cursor = self._cursor()
             cursor.execute(
                 f"DELETE FROM {table.name} WHERE id IN "
-                f"(SELECT id FROM {table.name} WHERE id < {self.mark} ORDER BY id LIMIT {most:d})",
+                f"(SELECT id FROM {table.name} WHERE id < {self.mark} ORDER BY id LIMIT {limit:d})",
                 (before,),
             )
             return int(cursor.rowcount)
@@ -190,7 +190,7 @@ def _inputs(made: Prediction) -> dict[str, Any]:
     """The inputs as they were sent: texts decoded. JSON has no NaN, so a missing number becomes null there."""
     inputs: dict[str, Any] = dict(zip(made.origin.inputs, made.inputs, strict=True))
     for index, field in made.origin.texts:
-        inputs[field.name] = field.told(made.inputs[index])
+        inputs[field.name] = field.decoded(made.inputs[index])
     return inputs
 
 

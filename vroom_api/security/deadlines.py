@@ -15,7 +15,7 @@ class Deadlines:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._under_way: dict[asyncio.Task[None], float] = {}
-        self._passed: set[asyncio.Task[None]] = set()
+        self._pass_through: set[asyncio.Task[None]] = set()
         self._looking = False
 
     def begin(self, task: "asyncio.Task[None]") -> None:
@@ -29,8 +29,8 @@ class Deadlines:
 
     def passed(self, task: "asyncio.Task[None]") -> bool:
         """Whether it was cancelled for that; asked once."""
-        if task in self._passed:
-            self._passed.discard(task)
+        if task in self._pass_through:
+            self._pass_through.discard(task)
             return True
         return False
 
@@ -38,7 +38,7 @@ class Deadlines:
         now = time.monotonic()
         for task in [task for task, deadline in self._under_way.items() if deadline <= now]:
             del self._under_way[task]
-            self._passed.add(task)
+            self._pass_through.add(task)
             task.cancel()
         self._looking = bool(self._under_way)
         if self._looking:

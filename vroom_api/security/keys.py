@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_NAME = 64
 FIRST_ADMIN = "first admin"
-_LOOKS_FOR_STRANGERS = 10.0  # a second
+_UNKNOWN_LOOKUPS_PER_SECOND = 10.0  # a second
 _USE_WRITTEN_EVERY = 30.0  # seconds; when a key was last used is no reason to write at every request
 
 
@@ -185,7 +185,7 @@ class Keyring:
         self._database = database
         self._every = every
         self._grants: dict[str, Grant] = {}
-        self._strangers = Grant("", "strangers", Role.VIEWER, None)
+        self._unknown_lookups = Grant("", "strangers", Role.VIEWER, None)
         self._written = time.monotonic()
         self._looking = asyncio.Lock()
         self.known = False  # whether the table was ever read
@@ -243,7 +243,7 @@ class Keyring:
 
     async def find_new(self, key: str) -> Grant | None:
         """As `find`, for a key made since the last look; few looks a second, whatever strangers send."""
-        if self._strangers.take(_LOOKS_FOR_STRANGERS) == 0.0:
+        if self._unknown_lookups.take(_UNKNOWN_LOOKUPS_PER_SECOND) == 0.0:
             await self.look()
         return self.find(key)
 

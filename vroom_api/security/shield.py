@@ -129,12 +129,12 @@ class Shield:
             if name == b"host":
                 host = value
             elif name == b"authorization":
-                scheme, _, told = value.partition(b" ")
+                scheme, _, given = value.partition(b" ")
                 scheme = scheme.lower()
                 if scheme == b"bearer":
-                    key = told.strip()
+                    key = given.strip()
                 elif scheme == b"basic":
-                    basic = told.strip()
+                    basic = given.strip()
             elif name == b"x-api-key":
                 key = value
         if host not in self._known_hosts:
@@ -175,8 +175,8 @@ class Shield:
 
     async def _grant(self, key: bytes, scope: HTTPScope) -> Grant:
         ring = cast(Keyring, self._keyring)
-        told = key.decode("latin-1")
-        grant = ring.find(told) or await ring.find_new(told)
+        given = key.decode("latin-1")
+        grant = ring.find(given) or await ring.find_new(given)
         if grant is None:
             if not ring.known:
                 raise Problem(

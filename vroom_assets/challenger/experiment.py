@@ -18,7 +18,7 @@ from vroom_assets.features.table import Dataset
 from vroom_assets.spec import ForecastSpec
 from vroom_assets.training import summary
 from vroom_assets.training.intervals import calibration_of
-from vroom_assets.training.metrics import MEASURES, Measures
+from vroom_assets.training.metrics import METRIC_SETS, MetricSet
 from vroom_assets.training.search import Search
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ class Experiment:
     exported: Exported
 
     @property
-    def measures(self) -> Measures:
-        return MEASURES[self.spec.target.kind]
+    def metric_set(self) -> MetricSet:
+        return METRIC_SETS[self.spec.target.kind]
 
     @cached_property
     def calibration(self) -> Calibration:
-        return calibration_of(self.search, self.search.chosen, self.data.target, self.measures)
+        return calibration_of(self.search, self.search.chosen, self.data.target, self.metric_set)
 
     @cached_property
     def fallback(self) -> Fallback | None:
-        return fallback_of(self.spec, self.search, self.data, self.measures, self.exported)
+        return fallback_of(self.spec, self.search, self.data, self.metric_set, self.exported)
 
     @cached_property
     def scores(self) -> Scores:
@@ -58,12 +58,12 @@ class Experiment:
             summary.scores(
                 self.search,
                 self.data.target,
-                self.measures,
+                self.metric_set,
                 self.spec.gates.reference,
                 self.calibration.coverage,
             ),
             train={
-                name: metric(self.data.target, prediction) for name, metric in self.measures.metrics.items()
+                name: metric(self.data.target, prediction) for name, metric in self.metric_set.metrics.items()
             },
             fallback_error=fallback.error if fallback else None,
             fallback_coverage=fallback.calibration.coverage if fallback else {},
@@ -73,19 +73,19 @@ class Experiment:
     def fold_means(self) -> pd.DataFrame:
         """Metrics of every candidate and baseline, averaged over the folds; the best first."""
         means = self.search.fold_metrics.groupby("candidate").mean(numeric_only=True)
-        return means.drop(columns=["repeat", "fold"]).sort_values(self.measures.select)
+        return means.drop(columns=["repeat", "fold"]).sort_values(self.metric_set.select)
 
     @cached_property
     def errors_by_tag(self) -> dict[str, pd.DataFrame]:
         """By tag: the nested error of the rows of each of its values."""
         return {
-            str(name): summary.error_by(values, self.search, self.data.target, self.measures)
+            str(name): summary.error_by(values, self.search, self.data.target, self.metric_set)
             for name, values in self.data.tags.items()
         }
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
-        found, error = self.search, self.measures.error
+        found, error = self.search, self.metric_set.error
         return {
             "candidates": plots.candidates(found.fold_metrics, error, found.chosen),
             "predicted_and_observed": plots.predicted_and_seen(

@@ -25,7 +25,7 @@ from vroom_assets.features.expressions import Feature, inputs_of, parse
 from vroom_assets.features.table import Dataset, is_declared
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
 from vroom_assets.training.intervals import calibration_of
-from vroom_assets.training.metrics import Measures
+from vroom_assets.training.metrics import MetricSet
 from vroom_assets.training.models import Fitted
 from vroom_assets.training.search import Search
 from vroom_assets.training.summary import reference
@@ -103,10 +103,10 @@ def background_rows(dataset: Dataset, fitted: Fitted, seed: int) -> list[list[fl
     size = min(BACKGROUND_ROWS, len(order))
     start = np.random.default_rng(seed).random()
     rows = order[((np.arange(size) + start) * len(order) / size).astype(int)]
-    return _told(dataset.inputs.to_numpy()[rows])
+    return _nullable(dataset.inputs.to_numpy()[rows])
 
 
-def _told(rows: np.ndarray) -> list[list[float | None]]:
+def _nullable(rows: np.ndarray) -> list[list[float | None]]:
     """Rows as JSON can hold them: None for what was left out."""
     return [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
 
@@ -186,35 +186,35 @@ def golden_rows(dataset: Dataset, exported: Exported, definitions: list[Feature]
     prediction = exported.fitted.predict(features)
     order = np.argsort(prediction, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, GOLDEN_ROWS).astype(int))]
-    shown = [(inputs.iloc[rows], features.iloc[rows], prediction[rows])]
-    if exported.otherwise is not None:
-        rows, without = rows[::4], set(exported.otherwise.without)
+    displayed = [(inputs.iloc[rows], features.iloc[rows], prediction[rows])]
+    if exported.fallback_model is not None:
+        rows, without = rows[::4], set(exported.fallback_model.without)
         lost = [feature.name for feature in definitions if inputs_of(feature) & without]
-        answers = exported.otherwise.fitted.predict(features.iloc[rows])
+        answers = exported.fallback_model.fitted.predict(features.iloc[rows])
         gaps = inputs.iloc[rows].assign(**dict.fromkeys(without, np.nan))
-        shown.append((gaps, features.iloc[rows].assign(**dict.fromkeys(lost, np.nan)), answers))
+        displayed.append((gaps, features.iloc[rows].assign(**dict.fromkeys(lost, np.nan)), answers))
     return Golden(
-        inputs=[row for part, _, _ in shown for row in _told(part.to_numpy())],
-        features=[row for _, part, _ in shown for row in _told(part.to_numpy())],
-        predictions=[value for _, _, part in shown for value in part.tolist()],
+        inputs=[row for part, _, _ in displayed for row in _nullable(part.to_numpy())],
+        features=[row for _, part, _ in displayed for row in _nullable(part.to_numpy())],
+        predictions=[value for _, _, part in displayed for value in part.tolist()],
         tolerance=tolerance,
     )
 
 
 def fallback_of(
-    spec: ForecastSpec, found: Search, dataset: Dataset, measures: Measures, exported: Exported
+    spec: ForecastSpec, found: Search, dataset: Dataset, metric_set: MetricSet, exported: Exported
 ) -> Fallback | None:
     """The declared fallback with its own certainty, from its out-of-fold predictions; it was not chosen by them."""
-    if spec.fallback is None or exported.otherwise is None:
+    if spec.fallback is None or exported.fallback_model is None:
         return None
     name = spec.fallback.candidate
     seen = dataset.target[found.predicted]
     return Fallback(
         without=spec.fallback.without,
         description=spec.fallback.description,
-        recipe=recipe_of(name, spec.candidates, exported.otherwise.fitted),
-        calibration=calibration_of(found, name, dataset.target, measures),
-        error=measures.metrics[measures.error](seen, found.predictions(name)),
+        recipe=recipe_of(name, spec.candidates, exported.fallback_model.fitted),
+        calibration=calibration_of(found, name, dataset.target, metric_set),
+        error=metric_set.metrics[metric_set.error](seen, found.predictions(name)),
     )
 
 

@@ -15,16 +15,16 @@ from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from vroom_assets.features.expressions import Feature, nodes
 from vroom_assets.spec import Family
+from vroom_assets.training.metrics import PROBABILITY_EPSILON
 from vroom_assets.training.models import (
-    NEAREST,
     Average,
     Calibrated,
     Constant,
     Estimator,
     Fitted,
-    Monomials,
-    Passed,
-    Shifted,
+    PassThrough,
+    PolynomialModel,
+    WithOffset,
 )
 
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
@@ -67,7 +67,7 @@ class Graph:
         return self.emit("Gather", matrix, self.constant(list(indices), np.int64), axis=1)
 
 
-class Otherwise(NamedTuple):
+class FallbackModel(NamedTuple):
     """What predicts a row that leaves out any of some inputs."""
 
     without: Sequence[str]
@@ -75,16 +75,19 @@ class Otherwise(NamedTuple):
 
 
 def build(
-    inputs: Sequence[str], features: Sequence[Feature], fitted: Fitted, otherwise: Otherwise | None = None
+    inputs: Sequence[str],
+    features: Sequence[Feature],
+    fitted: Fitted,
+    fallback_model: FallbackModel | None = None,
 ) -> ModelProto:
     """One graph from the inputs, (rows, inputs), to `features`, (rows, features), and `prediction`, (rows,)."""
     graph = Graph()
-    places = {name: number for number, name in enumerate(inputs)}
+    positions = {name: number for number, name in enumerate(inputs)}
     gathered: dict[str, str] = {}
 
     def column(name: str) -> str:
         if name not in gathered:
-            gathered[name] = graph.column("inputs", places[name])
+            gathered[name] = graph.column("inputs", positions[name])
         return gathered[name]
 
     def number(value: float) -> str:
@@ -100,12 +103,14 @@ def build(
     values = [every_row(nodes(feature, column, number, graph.emit)) for feature in features]
     exact = graph.emit("Concat", *values, axis=1)
     matrix = graph.emit("Cast", graph.emit("Cast", exact, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
-    order = {feature.name: place for place, feature in enumerate(features)}
+    order = {feature.name: position for position, feature in enumerate(features)}
     prediction = every_row(_predict(graph, matrix, order, fitted))
-    if otherwise is not None:
-        gaps = [column(name) for name in otherwise.without]
+    if fallback_model is not None:
+        gaps = [column(name) for name in fallback_model.without]
         gap = graph.emit("IsNaN", gaps[0] if len(gaps) == 1 else graph.emit("Sum", *gaps))
-        prediction = graph.emit("Where", gap, _predict(graph, matrix, order, otherwise.fitted), prediction)
+        prediction = graph.emit(
+            "Where", gap, _predict(graph, matrix, order, fallback_model.fitted), prediction
+        )
     graph.nodes.append(helper.make_node("Identity", [matrix], ["features"]))
     graph.nodes.append(
         helper.make_node("Reshape", [prediction, graph.constant([-1], np.int64)], ["prediction"])
@@ -136,10 +141,10 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
     if isinstance(fitted, Average):
         members = [_predict(graph, matrix, order, member) for member in fitted.members]
         return graph.emit("Div", graph.emit("Sum", *members), graph.constant([[float(len(members))]]))
-    if isinstance(fitted, Shifted):
+    if isinstance(fitted, WithOffset):
         remainder = _predict(graph, matrix, order, fitted.remainder)
         return graph.emit("Add", graph.column(matrix, order[fitted.offset]), remainder)
-    if isinstance(fitted, Passed):
+    if isinstance(fitted, PassThrough):
         return graph.column(matrix, order[fitted.feature])
     if isinstance(fitted, Calibrated):
         return _calibrated(graph, _predict(graph, matrix, order, fitted.base), fitted)
@@ -156,11 +161,11 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
         case Family.BINARY_BOOSTING:
             return graph.emit("Sigmoid", _boosting(graph, own, fitted.estimator))
         case Family.LINEAR:
-            return _monomials(graph, own, fitted.estimator)
+            return _polynomial(graph, own, fitted.estimator)
         case Family.LOGISTIC:
-            return graph.emit("Sigmoid", _monomials(graph, own, fitted.estimator))
+            return graph.emit("Sigmoid", _polynomial(graph, own, fitted.estimator))
         case Family.POISSON_GLM:
-            return graph.emit("Exp", _monomials(graph, own, fitted.estimator))
+            return graph.emit("Exp", _polynomial(graph, own, fitted.estimator))
         case Family.POISSON_EBM:
             return _explainable_boosting(graph, own, fitted.estimator)
     raise TypeError(f"no graph is written for {fitted.family}")
@@ -255,7 +260,11 @@ def _calibrated(graph: Graph, probability: str, curve: Calibrated) -> str:
         return graph.constant([[float(value)]])
 
     if curve.logits:
-        inside = graph.emit("Min", graph.emit("Max", probability, number(NEAREST)), number(1 - NEAREST))
+        inside = graph.emit(
+            "Min",
+            graph.emit("Max", probability, number(PROBABILITY_EPSILON)),
+            number(1 - PROBABILITY_EPSILON),
+        )
         odds = graph.emit("Div", inside, graph.emit("Sub", number(1.0), inside))
         line = graph.emit("Mul", graph.emit("Log", odds), number(curve.y[1]))
         return graph.emit("Sigmoid", graph.emit("Add", line, number(curve.y[0])))
@@ -269,7 +278,7 @@ def _calibrated(graph: Graph, probability: str, curve: Calibrated) -> str:
     return graph.emit("Add", graph.emit("MatMul", inside, slopes), number(curve.y[0]))
 
 
-def _monomials(graph: Graph, own: str, glm: Monomials) -> str:
+def _polynomial(graph: Graph, own: str, glm: PolynomialModel) -> str:
     """intercept + Σ coefficient · (Π x^power - mean) / scale, the scaling folded into the weights."""
     inside = graph.emit("Max", own, graph.constant(glm.low[None, :]))
     inside = graph.emit("Min", inside, graph.constant(glm.high[None, :]))
@@ -314,12 +323,12 @@ def _explainable_boosting(graph: Graph, own: str, ebm: Any) -> str:
 
     total = graph.constant([[float(np.ravel(ebm.intercept_)[0])]])
     for features, scores in zip(ebm.term_features_, ebm.term_scores_, strict=True):
-        places = [
+        positions = [
             bin_of(feature, np.asarray(ebm.bins_[feature][min(len(ebm.bins_[feature]), len(features)) - 1]))
             for feature in features
         ]
-        flat = places[0]
-        for size, place in zip(scores.shape[1:], places[1:], strict=True):
-            flat = graph.emit("Add", graph.emit("Mul", flat, graph.constant([[size]], np.int64)), place)
+        flat = positions[0]
+        for size, position in zip(scores.shape[1:], positions[1:], strict=True):
+            flat = graph.emit("Add", graph.emit("Mul", flat, graph.constant([[size]], np.int64)), position)
         total = graph.emit("Add", total, graph.emit("Gather", graph.constant(scores.ravel()), flat, axis=0))
     return graph.emit("Exp", total)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vroom_api.contract import scales
-from vroom_assets.challenger.onnx_graph import CHUNK, Otherwise, build
+from vroom_assets.challenger.onnx_graph import CHUNK, FallbackModel, build
 from vroom_assets.features.expressions import Feature, inputs_of
 from vroom_assets.features.table import Dataset
-from vroom_assets.spec import Fallback as Declined
+from vroom_assets.spec import Fallback as FallbackSpec
 from vroom_assets.spec import ForecastSpec
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.models import Fitted
@@ -72,7 +72,7 @@ class Exported:
 
     fitted: Fitted
     model: bytes
-    otherwise: Otherwise | None = None  # what answers rows with gaps, in the same graph
+    fallback_model: FallbackModel | None = None  # what answers rows with gaps, in the same graph
 
 
 def exportable(
@@ -84,13 +84,15 @@ def exportable(
         the candidates that may compete, and for each other one the reason it may not.
     """
     models = fit_all(
-        spec.candidates, dataset.features, dataset.target, spec.validation.seed, dataset.arrangement.groups
+        spec.candidates, dataset.features, dataset.target, spec.validation.seed, dataset.row_structure.groups
     )
     kept: dict[str, Exported] = {}
     refused: dict[str, str] = {}
     inputs = dataset.inputs.to_numpy()
     other = (
-        None if spec.fallback is None else Otherwise(spec.fallback.without, models[spec.fallback.candidate])
+        None
+        if spec.fallback is None
+        else FallbackModel(spec.fallback.without, models[spec.fallback.candidate])
     )
     for name, fitted in models.items():
         model = build(spec.inputs, definitions, fitted, other).SerializeToString(deterministic=True)
@@ -113,12 +115,14 @@ def exportable(
 
 
 def fallback_parity(
-    model: bytes, rule: Declined, other: Otherwise, definitions: list[Feature], dataset: Dataset
+    model: bytes, rule: FallbackSpec, other: FallbackModel, definitions: list[Feature], dataset: Dataset
 ) -> Parity:
     """How far the graph is from the fallback's model where each of its inputs in turn is left out, and all."""
     worst = Parity(0.0, 0.0)
     for gaps in [*([name] for name in rule.without), rule.without]:
-        known = [place for place, feature in enumerate(definitions) if not inputs_of(feature) & set(gaps)]
+        known = [
+            position for position, feature in enumerate(definitions) if not inputs_of(feature) & set(gaps)
+        ]
         inputs = dataset.inputs.assign(**dict.fromkeys(gaps, np.nan)).to_numpy()
         expected = other.fitted.predict(dataset.features)
         worst = worse(worst, parity(model, inputs, dataset.features.to_numpy(), expected, known))

@@ -99,7 +99,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
 
 def _log(experiment: Experiment, tracking: Any) -> None:
     """Parameters, metrics, plots and tables of the run."""
-    found, measures = experiment.search, experiment.measures
+    found, metric_set = experiment.search, experiment.metric_set
     tracking.log_params(_parameters(experiment))
     tracking.log_metrics(
         experiment.scores.flat()
@@ -107,7 +107,7 @@ def _log(experiment: Experiment, tracking: Any) -> None:
         | {
             f"candidate.{name}.cv_{metric}": float(row[metric])
             for name, row in experiment.fold_means.iterrows()
-            for metric in measures.metrics
+            for metric in metric_set.metrics
         }
     )
     _log_dataset(experiment, tracking)
@@ -149,7 +149,7 @@ def _parameters(experiment: Experiment) -> dict[str, Any]:
             "candidate": found.chosen,
             "family": chosen.family.value,
             "candidates": ", ".join(spec.candidates),
-            "baselines": ", ".join(experiment.measures.baselines),
+            "baselines": ", ".join(experiment.metric_set.baselines),
             "nested_choices": ", ".join(found.nested_choices),
             "rows": len(data.target),
             "features": ", ".join(data.features.columns),

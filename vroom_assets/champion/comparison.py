@@ -9,8 +9,8 @@ import pandas as pd
 
 from vroom_api.contract.events import Decision
 from vroom_assets.spec import Candidate, Contest, Validation
-from vroom_assets.training.folds import Arrangement, Split, outer_splits
-from vroom_assets.training.metrics import Measures
+from vroom_assets.training.folds import RowStructure, Split, outer_splits
+from vroom_assets.training.metrics import MetricSet
 from vroom_assets.training.search import fit_split, one_by_one
 
 
@@ -95,22 +95,22 @@ def compare(
     challenger: Entrant,
     target: np.ndarray,
     validation: Validation,
-    measures: Measures,
-    rows: Arrangement | None = None,
+    metric_set: MetricSet,
+    rows: RowStructure | None = None,
 ) -> Comparison:
     """Score both recipes on the same repeated folds of the current data, paired per row.
 
     Args:
         rows: how they hang together, None where they are independent.
     """
-    rows = rows or Arrangement(len(target))
+    rows = rows or RowStructure(len(target))
     folds = outer_splits(rows, validation)
 
     def losses(entrant: Entrant) -> list[np.ndarray]:
         def score(split: Split) -> np.ndarray:
             models = fit_split(entrant.candidates, entrant.frame, target, split, validation, rows)
             prediction = models[entrant.name].predict(entrant.frame.iloc[split.test])
-            return measures.row_loss(target[split.test], prediction)
+            return metric_set.row_loss(target[split.test], prediction)
 
         return list(one_by_one(score, folds))
 

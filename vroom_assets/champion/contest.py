@@ -21,7 +21,7 @@ from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training.metrics import Measures
+from vroom_assets.training.metrics import MetricSet
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -55,7 +55,7 @@ def run_contest(
     connection: DuckDBPyConnection,
     spec: ForecastSpec,
     data: Dataset,
-    measures: Measures,
+    metric_set: MetricSet,
     challenger: Manifest,
     champion: Bundle | None,
     generation: int,
@@ -81,10 +81,10 @@ def run_contest(
         verdict, reason = Decision.HOLD, "it serves already"
     else:
         verdict, reason, comparison = _compared(
-            connection, spec, data, measures, challenger, champion.manifest
+            connection, spec, data, metric_set, challenger, champion.manifest
         )
         if comparison:
-            unseen = on_unseen_rows(connection, spec, champion, data, measures)
+            unseen = on_unseen_rows(connection, spec, champion, data, metric_set)
     if rolled_back:
         verdict, reason = Decision.HOLD, f"it equals version {rolled_back[0]}, which was rolled back"
     if challenger.data_version != data.data_version:
@@ -109,7 +109,7 @@ def _compared(
     connection: DuckDBPyConnection,
     spec: ForecastSpec,
     data: Dataset,
-    measures: Measures,
+    metric_set: MetricSet,
     challenger: Manifest,
     champion: Manifest,
 ) -> tuple[Decision, str, dict[str, float]]:
@@ -120,7 +120,7 @@ def _compared(
     ours = entrant(connection, spec, challenger, data)
     if ours is None:
         return Decision.HOLD, "the data no longer have the inputs that it needs: train again", {}
-    found = compare(theirs, ours, data.target, spec.validation, measures, data.arrangement)
+    found = compare(theirs, ours, data.target, spec.validation, metric_set, data.row_structure)
     verdict, reason = judge(
         found,
         spec.contest,
@@ -154,7 +154,7 @@ def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
 
 
 def on_unseen_rows(
-    connection: DuckDBPyConnection, spec: ForecastSpec, champion: Bundle, data: Dataset, measures: Measures
+    connection: DuckDBPyConnection, spec: ForecastSpec, champion: Bundle, data: Dataset, metric_set: MetricSet
 ) -> dict[str, float]:
     """The champion exactly as it serves, scored on entities that its training did not have.
 
@@ -174,5 +174,5 @@ def on_unseen_rows(
     inputs = np.ascontiguousarray(data.inputs.loc[rows, names].to_numpy(), dtype=np.float64)
     prediction, _ = score(open_model(champion.model), inputs)
     return {"rows": float(rows.sum())} | {
-        name: metric(data.target[rows], prediction) for name, metric in measures.metrics.items()
+        name: metric(data.target[rows], prediction) for name, metric in metric_set.metrics.items()
     }

@@ -61,8 +61,8 @@ class _Document:
             tree, value = tree.children[step], value[step]
         else:
             tree = _child_that_begins(message, tree, value)
-        shown = path[1:] if path[:1] == ["attributes"] and len(path) > 1 else path
-        return Finding(self.path, tree.position.start.line, ".".join(map(str, shown)), message)
+        displayed = path[1:] if path[:1] == ["attributes"] and len(path) > 1 else path
+        return Finding(self.path, tree.position.start.line, ".".join(map(str, displayed)), message)
 
     def _invalid(self, error: Any) -> Finding:
         """A finding of pydantic, or of a validator of ours that begins its message with a field."""
@@ -79,10 +79,10 @@ class _Document:
                 meant = f"did you mean {like[0]}? There are" if like else "use one of"
                 return self.finding(path, f"there is no such field; {meant} {', '.join(known)}")
             case "value_error":
-                said = str(error["ctx"]["error"])
-                if inner := re.match(r"([a-z_][\w.]*): (.*)", said, re.DOTALL):
+                words = str(error["ctx"]["error"])
+                if inner := re.match(r"([a-z_][\w.]*): (.*)", words, re.DOTALL):
                     return self.finding([*path, *inner[1].split(".")], inner[2])
-                return self.finding(path, said)
+                return self.finding(path, words)
             case "string_pattern_mismatch":
                 return self.finding(
                     path,
@@ -90,8 +90,8 @@ class _Document:
                 )
             case "string_type" if isinstance(error["input"], bool | int | float):
                 return self.finding(path, f"{error['input']!r} is no text; put it into quotes")
-        said = error["msg"].replace("Input should", "it should")
-        return self.finding(path, f"{said[0].lower()}{said[1:]}; it is {_short(error['input'])}")
+        words = error["msg"].replace("Input should", "it should")
+        return self.finding(path, f"{words[0].lower()}{words[1:]}; it is {_short(error['input'])}")
 
     def _parse(self) -> ValueAndSourcePositionTree:
         def refused(line: int, message: str) -> DeclarationError:
@@ -111,10 +111,10 @@ class _Document:
             raise refused(1, f"it is not UTF-8: {error}; save it as UTF-8") from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            said = ", ".join(filter(None, (error.context, error.problem)))
+            words = ", ".join(filter(None, (error.context, error.problem)))
             raise refused(
                 mark.line + 1 if mark else 1,
-                f"it is no YAML: {said}; look at the indentation, and put texts with `: ` or ` #` into quotes",
+                f"it is no YAML: {words}; look at the indentation, and put texts with `: ` or ` #` into quotes",
             ) from None
         except yaml.YAMLError as error:
             raise refused(1, f"it is no YAML: {error}; remove what cannot be read") from None

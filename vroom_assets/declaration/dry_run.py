@@ -98,11 +98,11 @@ def _execute(
     try:
         connection.execute(sql)
     except duckdb.Error as error:
-        said, _, place = str(error).partition("\n\nLINE ")
-        said = " ".join(said.partition("Candidate functions:")[0].split()).rstrip(".!")
-        line = int(number[0]) if (number := re.match(r"\d+", place)) else 1
-        remedy = f"it may read {', '.join(tables)}" if "Table with name" in said else "correct the statement"
-        found.append(Fault(file, line, f"{said}; {remedy}"))
+        text, _, position = str(error).partition("\n\nLINE ")
+        text = " ".join(text.partition("Candidate functions:")[0].split()).rstrip(".!")
+        line = int(number[0]) if (number := re.match(r"\d+", position)) else 1
+        remedy = f"it may read {', '.join(tables)}" if "Table with name" in text else "correct the statement"
+        found.append(Fault(file, line, f"{text}; {remedy}"))
         return False
     return True
 
@@ -114,9 +114,9 @@ def _unfit(file: str, made: dict[str, str] | None, needed: dict[str, Needed]) ->
     faults = []
     for column, (field, kind) in needed.items():
         if column not in made:
-            said = f"it gives no column {column}, which {field} names; select one, it has {', '.join(made)}"
-            faults.append(Fault(file, 1, said))
+            text = f"it gives no column {column}, which {field} names; select one, it has {', '.join(made)}"
+            faults.append(Fault(file, 1, text))
         elif not re.fullmatch(FITTING[kind], made[column]):
-            said = f"column {column} is a {made[column]}, and {field} asks for a {kind}; cast it"
-            faults.append(Fault(file, 1, said))
+            text = f"column {column} is a {made[column]}, and {field} asks for a {kind}; cast it"
+            faults.append(Fault(file, 1, text))
     return faults

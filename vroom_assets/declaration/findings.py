@@ -15,8 +15,8 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         path = self.path.absolute()
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        return ": ".join(filter(None, (f"{shown}:{self.line}", self.field, self.message)))
+        displayed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        return ": ".join(filter(None, (f"{displayed}:{self.line}", self.field, self.message)))
 
 
 class DeclarationError(Exception):

@@ -118,7 +118,7 @@ def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> 
         for name, candidate in spec.candidates.items():
             for field, message in _candidate(candidate, names, spec.candidates):
                 yield document.finding(f"attributes.candidates.{name}.{field}", message)
-        if said := _fallback(spec, features):
-            yield document.finding("attributes.fallback.candidate", said)
+        if text := _fallback(spec, features):
+            yield document.finding("attributes.fallback.candidate", text)
     for fault in dry_run.faults(spec, features):
         yield Finding(folder / f"{fault.file}.sql", fault.line, "", fault.message)

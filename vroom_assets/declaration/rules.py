@@ -181,8 +181,8 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
     ]
     for field, reference in named:
         source, _, column = reference.partition(".")
-        if (said := spec.sources[source].columns[column].type) is not ColumnType.TIMESTAMP:
-            yield field, f"{reference} is of type {said}; name a column of type timestamp"
+        if (message := spec.sources[source].columns[column].type) is not ColumnType.TIMESTAMP:
+            yield field, f"{reference} is of type {message}; name a column of type timestamp"
     for name, examples in spec.examples.items():
         if examples.columns["as_of"].type is not ColumnType.TIMESTAMP:
             yield f"examples.{name}.columns.as_of", "it is a time; declare it `type: timestamp`"

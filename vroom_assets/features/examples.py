@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 AS_OF = "as_of"
-MOST_TIMES = 5  # at which the proof is made: the first, the last, and some between
+MAX_TIMES = 5  # at which the proof is made: the first, the last, and some between
 
 
 class ExamplesError(Exception):
@@ -119,13 +119,13 @@ def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str,
         outside = " or ".join(f'"{column}" {sign} {bound!r}' for bound, sign in bounds if bound is not None)
         if outside:
             broken[f"is not {rule.range}"] = outside
-        for said, condition in broken.items():
+        for message, condition in broken.items():
             [(rows, example)] = connection.execute(
                 f'select count(*), any_value("{column}")::varchar from temp."{name}" where {condition}'
             ).fetchall()
             if rows:
                 raise ExamplesError(
-                    f"examples {name}, column {column}: {example or 'a value'} {said}, in {rows} rows"
+                    f"examples {name}, column {column}: {example or 'a value'} {message}, in {rows} rows"
                 )
         if rule.unique:
             twice = connection.execute(
@@ -148,7 +148,7 @@ def _prove(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> Non
             f'select distinct {AS_OF}::varchar from temp."{name}" order by 1'
         ).fetchall()
     ]
-    chosen = sorted({times[number * (len(times) - 1) // (MOST_TIMES - 1)] for number in range(MOST_TIMES)})
+    chosen = sorted({times[number * (len(times) - 1) // (MAX_TIMES - 1)] for number in range(MAX_TIMES)})
     columns = ", ".join(f'"{column}"' for column in spec.examples[name].columns)
     [(database,)] = connection.execute("select current_database()").fetchall()
     connection.execute(f'create or replace temp table "the examples" as from temp."{name}"')

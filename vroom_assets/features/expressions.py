@@ -105,12 +105,12 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
     for projection in _statement(text).expressions:
         line = _line(projection)
         expression = projection.unalias()
-        shown = expression.sql(DIALECT, comments=False)
+        displayed = expression.sql(DIALECT, comments=False)
         name = projection.alias_or_name
         if isinstance(expression, sql.Star):
-            raise FeatureError(f"name each feature instead of {shown}", line)
+            raise FeatureError(f"name each feature instead of {displayed}", line)
         if not name:
-            raise FeatureError(f"give {shown} a name with `as`", line)
+            raise FeatureError(f"give {displayed} a name with `as`", line)
         if not re.fullmatch(NAME, name):
             raise FeatureError(
                 f"{name!r} is no name for a feature: use lower-case letters, digits and _", line
@@ -119,7 +119,7 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
             raise FeatureError(f"feature {name} is defined twice", line)
         read = {column.name for column in expression.find_all(sql.Column)}
         own = tuple(one for one in texts if one[0] in read)
-        feature = Feature(name, shown, own, _comment_above(text, line))
+        feature = Feature(name, displayed, own, _comment_above(text, line))
         try:
             _check(feature, list(inputs), optional)
         except FeatureError as error:
@@ -157,12 +157,12 @@ def _line(node: sql.Expr) -> int | None:
 
 def _comment_above(text: str, line: int | None) -> str:
     """The comment on the lines right above a line, as one text; that above the whole statement is nobody's."""
-    said: list[str] = []
+    words: list[str] = []
     for above in reversed(text.splitlines()[: (line or 1) - 1]):
         if not above.strip().startswith("--"):
             break
-        said.insert(0, above.strip().lstrip("-").strip())
-    return " ".join(said)
+        words.insert(0, above.strip().lstrip("-").strip())
+    return " ".join(words)
 
 
 def _check(feature: Feature, inputs: Sequence[str], optional: Set[str]) -> None:
@@ -197,10 +197,10 @@ def _in_doubles(feature: Feature) -> str:
             return sql.Literal.number(text if "e" in text else f"{text}e0")
         return node
 
-    return _placed(feature).transform(double).sql(DIALECT, identify=True)
+    return _with_positions(feature).transform(double).sql(DIALECT, identify=True)
 
 
-def _placed(feature: Feature) -> sql.Expr:
+def _with_positions(feature: Feature) -> sql.Expr:
     """The expression with the place of each text that an input is compared with.
 
     Raises:
@@ -209,8 +209,8 @@ def _placed(feature: Feature) -> sql.Expr:
     whole = sqlglot.parse_one(feature.expression, dialect=DIALECT)
 
     def refused(node: sql.Expr, why: str) -> FeatureError:
-        shown = node.sql(DIALECT, comments=False)
-        return FeatureError(f"feature {feature.name} ({feature.expression}): {shown}: {why}")
+        displayed = node.sql(DIALECT, comments=False)
+        return FeatureError(f"feature {feature.name} ({feature.expression}): {displayed}: {why}")
 
     texts = dict(feature.texts)
     for column in list(whole.find_all(sql.Column)):
@@ -262,7 +262,7 @@ def nodes(
     Raises:
         FeatureError: an operation that is not offered, or not offered where it stands.
     """
-    return _Writer(feature, column, number, emit, optional).value(_placed(feature))
+    return _Writer(feature, column, number, emit, optional).value(_with_positions(feature))
 
 
 def inputs_of(feature: Feature) -> set[str]:

@@ -14,7 +14,7 @@ from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
 from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Column, ColumnType, ForecastSpec
-from vroom_assets.training.folds import Arrangement
+from vroom_assets.training.folds import RowStructure
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -37,7 +37,7 @@ class Dataset:
     inputs: pd.DataFrame
     features: pd.DataFrame
     target: np.ndarray
-    arrangement: Arrangement  # groups and times of the rows, where the declaration names them
+    row_structure: RowStructure  # groups and times of the rows, where the declaration names them
     data_version: str
     data_as_of: str
     snapshots: dict[str, str]
@@ -124,7 +124,7 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[
         with inputs as (
             select "{key}" as entity_key,
                 {"".join(f'"{column}" as {name}, ' for name, column in kept.items())}
-                {", ".join(coded(name, column) for name, column in spec.input_columns.items())}
+                {", ".join(encoded(name, column) for name, column in spec.input_columns.items())}
             from "{spec.entity.source}"
         ),
         target as ({_statement(spec.target_sql)}
@@ -142,15 +142,15 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[
     )
 
 
-def coded(name: str, column: Column) -> str:
+def encoded(name: str, column: Column) -> str:
     """The SQL of an input as a number: itself, or its place among the values of a text."""
     if column.type is not ColumnType.TEXT:
         return f'"{name}"::double as "{name}"'
-    places = " ".join(
-        f"when '{value.replace(chr(39), chr(39) * 2)}' then {place}"
-        for place, value in enumerate(column.values)
+    positions = " ".join(
+        f"when '{value.replace(chr(39), chr(39) * 2)}' then {position}"
+        for position, value in enumerate(column.values)
     )
-    return f'(case "{name}" {places} end)::double as "{name}"'
+    return f'(case "{name}" {positions} end)::double as "{name}"'
 
 
 def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature]) -> None:
@@ -207,7 +207,7 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         inputs=_columns(table, "input_", spec.inputs),
         features=_columns(table, "feature_", [feature.name for feature in definitions(spec)]),
         target=table["target"].to_numpy(dtype=float),
-        arrangement=Arrangement(
+        row_structure=RowStructure(
             len(table),
             *(
                 table[name].to_numpy() if name in table else None

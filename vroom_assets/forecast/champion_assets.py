@@ -69,7 +69,7 @@ def compete(
     """Let the challenger compete with what serves, and enter the verdict: the body of the asset `contest`."""
     from vroom_assets.champion import contest
     from vroom_assets.features import table as feature_table
-    from vroom_assets.training.metrics import MEASURES
+    from vroom_assets.training.metrics import METRIC_SETS
 
     pointer, champion = current_champion(context, spec)
     manifest, _ = registry.challenger(spec.name)
@@ -78,7 +78,7 @@ def compete(
             connection,
             spec,
             feature_table.read(connection, spec),
-            MEASURES[spec.target.kind],
+            METRIC_SETS[spec.target.kind],
             challenger=manifest,
             champion=champion,
             generation=pointer.generation if pointer else 0,

@@ -137,7 +137,7 @@ def _search(
     from vroom_assets.challenger.experiment import Experiment
     from vroom_assets.features import table
     from vroom_assets.training.folds import TooFewRows
-    from vroom_assets.training.metrics import MEASURES
+    from vroom_assets.training.metrics import METRIC_SETS
     from vroom_assets.training.search import search
 
     features = table.definitions(spec)
@@ -152,16 +152,16 @@ def _search(
             allow_retries=False,
         )
     competing = {name: candidate for name, candidate in spec.candidates.items() if name in exports}
-    measures = MEASURES[spec.target.kind]
+    metric_set = METRIC_SETS[spec.target.kind]
     try:
         found = search(
             data.features,
             data.target,
             competing,
             spec.validation,
-            measures,
+            metric_set,
             context.log.info,
-            data.arrangement,
+            data.row_structure,
         )
     except TooFewRows as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -171,16 +171,16 @@ def _search(
 def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[str, Any]:
     from vroom_assets import plots
 
-    found, measures, scores = experiment.search, experiment.measures, experiment.scores
+    found, metric_set, scores = experiment.search, experiment.metric_set, experiment.scores
     means = experiment.fold_means
     return {
-        **{f"nested_{name}": scores.nested[name] for name in (measures.error, measures.select)},
+        **{f"nested_{name}": scores.nested[name] for name in (metric_set.error, metric_set.select)},
         "chosen": found.chosen,
         "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
         "candidates": dg.MetadataValue.md(means.round(4).to_markdown()),
         "not_exportable": dg.MetadataValue.json(refused),
         "plot": dg.MetadataValue.md(plots.markdown(experiment.figures["candidates"], "candidates")),
-        **{f"{name}_{measures.error}": float(row[measures.error]) for name, row in means.iterrows()},
+        **{f"{name}_{metric_set.error}": float(row[metric_set.error]) for name, row in means.iterrows()},
         **{
             f"error_by_{name}": dg.MetadataValue.md(parts.round(4).to_markdown(index=False))
             for name, parts in experiment.errors_by_tag.items()

@@ -126,8 +126,8 @@ def snapshot(path: Path, folder: Path) -> Snapshot:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        place = error.filename or folder
-        raise SourceError(f"{path} cannot be copied to {folder}: {place}: {error.strerror}") from error
+        position = error.filename or folder
+        raise SourceError(f"{path} cannot be copied to {folder}: {position}: {error.strerror}") from error
     return Snapshot(digest, target, before[0])
 
 

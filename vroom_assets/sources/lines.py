@@ -21,7 +21,7 @@ from vroom_assets.sources.files import CHUNK
 LONGEST_LINE = 1 << 16  # bytes
 DELIMITER = "\x1f"  # what DuckDB is told to split at, so that it splits nowhere
 NOTE = "\x1e"  # begins a note in a mended copy, and separates rule, message and the start of the line
-SHOWN = 60
+DISPLAYED = 60
 FORBIDDEN = {
     b"\0": "a NUL byte",
     NOTE.encode(): "a control character",
@@ -124,9 +124,9 @@ def _line_or_note(line: bytes) -> bytes:
     fault = _fault(line)
     if fault is None:
         return line
-    start = line[:SHOWN].decode(errors="backslashreplace")
-    shown = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in start)
-    return NOTE.join(("", *fault, shown + ("…" if len(line) > SHOWN else ""))).encode()
+    start = line[:DISPLAYED].decode(errors="backslashreplace")
+    displayed = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in start)
+    return NOTE.join(("", *fault, displayed + ("…" if len(line) > DISPLAYED else ""))).encode()
 
 
 def _fault(line: bytes) -> tuple[str, str] | None:

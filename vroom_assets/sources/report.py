@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from vroom_assets.sources.files import SourceError
 
-LONGEST_SHOWN = 60
-MOST_SHOWN = 50
+MAX_SHOWN_LENGTH = 60
+MAX_SHOWN = 50
 
 
 class SourceRefused(SourceError):
@@ -52,10 +52,10 @@ class SourceReport:
             lines += ["", "| column | rule | rows | examples |", "|---|---|---|---|"]
             lines += [
                 f"| {_plain(one.column)} | {one.rule} | {one.rows} | {'<br>'.join(map(_plain, one.examples))} |"
-                for one in self.findings[:MOST_SHOWN]
+                for one in self.findings[:MAX_SHOWN]
             ]
-        if len(self.findings) > MOST_SHOWN:
-            lines.append(f"\n… and {len(self.findings) - MOST_SHOWN} rules more.")
+        if len(self.findings) > MAX_SHOWN:
+            lines.append(f"\n… and {len(self.findings) - MAX_SHOWN} rules more.")
         return "\n".join(lines)
 
 
@@ -66,10 +66,10 @@ def _plain(text: str) -> str:
     return text
 
 
-def sentence(file: str, line: int, column: str, rule: str, value: str | None, said: str) -> str:
+def sentence(file: str, line: int, column: str, rule: str, value: str | None, words: str) -> str:
     """One finding: file, line and column, what is there, and what is said of it."""
     where = f"{file} line {line}" + (f", column {column}" if column else "")
     if value is None:
-        return f"{where}: {said}"
-    shown = value if len(value) <= LONGEST_SHOWN else value[:LONGEST_SHOWN] + "…"
-    return f"{where}: {shown if rule == 'range' else repr(shown)} {said}"
+        return f"{where}: {words}"
+    displayed = value if len(value) <= MAX_SHOWN_LENGTH else value[:MAX_SHOWN_LENGTH] + "…"
+    return f"{where}: {displayed if rule == 'range' else repr(displayed)} {words}"

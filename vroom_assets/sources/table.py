@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 EXAMPLES = 3
-MOST_KEPT = 10_000  # findings in quarantine of a refused file
+MAX_KEPT = 10_000  # findings in quarantine of a refused file
 # Temporary tables and views; no source can have such a name.
 LINES, ROWS, REPEATS, FINDINGS = '"the lines"', '"the rows"', '"the repeats and orphans"', '"the findings"'
 SQL_TYPES = {
@@ -157,12 +157,15 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
     """
     columns = list(source.columns.items())
     values = ", ".join(
-        f"{_value(f'text_{place}', column)} as value_{place}" for place, (_, column) in enumerate(columns, 1)
+        f"{_value(f'text_{position}', column)} as value_{position}"
+        for position, (_, column) in enumerate(columns, 1)
     )
     bad = " or ".join(
-        condition for place, (_, column) in enumerate(columns, 1) for *_, condition in _rules(place, column)
+        condition
+        for position, (_, column) in enumerate(columns, 1)
+        for *_, condition in _rules(position, column)
     )
-    kept = ", ".join(f"value_{place}" for place in range(1, len(columns) + 1))
+    kept = ", ".join(f"value_{position}" for position in range(1, len(columns) + 1))
     # A line with quotes is taken apart by the CSV grammar; one without is split, which is ten times faster.
     connection.execute(
         f"""
@@ -218,8 +221,8 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
 def _texts(source: Source, text: Text) -> str:
     """SQL for the text of every declared column, from the cells in the file's own order."""
     return ", ".join(
-        f"{_text(f'cells[{text.header.index(name) + 1}]', column)} as text_{place}"
-        for place, (name, column) in enumerate(source.columns.items(), 1)
+        f"{_text(f'cells[{text.header.index(name) + 1}]', column)} as text_{position}"
+        for position, (name, column) in enumerate(source.columns.items(), 1)
     )
 
 
@@ -238,17 +241,17 @@ def _value(text: str, column: Column) -> str:
     return f"case when regexp_full_match({text}, '{PATTERNS[column.type]}'){finite} then {value} end"
 
 
-def _rules(place: int, column: Column) -> Iterator[tuple[str, str, str]]:
+def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
     """Rule, what is said of a text that breaks it, and the condition for breaking it: never null."""
-    text, value = f"text_{place}", f"value_{place}"
+    text, value = f"text_{position}", f"value_{position}"
     if not column.nullable:
         yield "required", "is empty", f"{text} is null"
     yield "type", f"is no {TYPE_WORDS[column.type]}", f"({text} is not null and {value} is null)"
     bounds = [(column.minimum, ">="), (column.above, ">"), (column.maximum, "<=")]
     held = " and ".join(f"{value} {sign} '{bound!r}'::double" for bound, sign in bounds if bound is not None)
     if held:
-        said = " ".join(filter(None, ("is not", column.range, column.unit)))
-        yield "range", said, f"({value} is not null and not ({held}))"
+        words = " ".join(filter(None, ("is not", column.range, column.unit)))
+        yield "range", words, f"({value} is not null and not ({held}))"
 
 
 def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) -> None:
@@ -257,8 +260,8 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
         f'create or replace temp table {REPEATS} (line bigint, place int, "column" varchar, rule varchar, '
         "value varchar, said varchar)"
     )
-    for place, (name, column) in enumerate(source.columns.items(), 1):
-        value = f"value_{place}"
+    for position, (name, column) in enumerate(source.columns.items(), 1):
+        value = f"value_{position}"
         if column.unique:
             connection.execute(
                 f"""
@@ -268,7 +271,7 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
                     group by {value} having count(*) > 1
                 )
                 select
-                    line, {place}, {_literal(name)}, 'unique', {value}::varchar,
+                    line, {position}, {_literal(name)}, 'unique', {value}::varchar,
                     'is in line ' || first || ' already'
                 from {ROWS} join firsts using ({value})
                 where good and line > first
@@ -280,7 +283,7 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
                 f"""
                 insert into {REPEATS}
                 select
-                    line, {place}, {_literal(name)}, 'references', {value}::varchar,
+                    line, {position}, {_literal(name)}, 'references', {value}::varchar,
                     {_literal(f"is no {key} of {table}")}
                 from {ROWS} anti join {_identifier(table)} as known on {value} = known.{_identifier(key)}
                 where good and {value} is not null
@@ -308,10 +311,10 @@ def _gather_findings(connection: DuckDBPyConnection, source: Source, text: Text)
         """,
         f"from {REPEATS}",
     ]
-    for place, (name, column) in enumerate(source.columns.items(), 1):
+    for position, (name, column) in enumerate(source.columns.items(), 1):
         parts += [
-            f"select line, {place}, {_literal(name)}, '{rule}', text_{place}, {_literal(said)} from whole where {condition}"
-            for rule, said, condition in _rules(place, column)
+            f"select line, {position}, {_literal(name)}, '{rule}', text_{position}, {_literal(words)} from whole where {condition}"
+            for rule, words, condition in _rules(position, column)
         ]
     connection.execute(
         f"""
@@ -341,7 +344,7 @@ def _decide(
     with _transaction(connection):
         _empty_quarantine(connection, name)
         if report.findings:
-            _fill_quarantine(connection, name, text, path, file, MOST_KEPT if refusal else None)
+            _fill_quarantine(connection, name, text, path, file, MAX_KEPT if refusal else None)
         if refusal is None:
             _replace_table(connection, name, source)
     if refusal:
@@ -382,16 +385,16 @@ def _refusal(report: SourceReport, source: Source) -> str | None:
     share = report.quarantined / report.read
     if share <= source.tolerated_bad_share:
         return None
-    most = max(report.findings, key=lambda finding: finding.rows)
+    limit = max(report.findings, key=lambda finding: finding.rows)
     return (
         f"{report.file}: {report.quarantined} of {report.read} rows are bad ({share:.3%}; at most "
-        f"{source.tolerated_bad_share:.3%} is tolerated); most of all: {most.examples[0]}"
+        f"{source.tolerated_bad_share:.3%} is tolerated); most of all: {limit.examples[0]}"
     )
 
 
 def _replace_table(connection: DuckDBPyConnection, name: str, source: Source) -> None:
     columns = ", ".join(
-        f"value_{place} as {_identifier(column)}" for place, column in enumerate(source.columns, 1)
+        f"value_{position} as {_identifier(column)}" for position, column in enumerate(source.columns, 1)
     )
     connection.execute(
         f"""
@@ -418,13 +421,13 @@ def _empty_quarantine(connection: DuckDBPyConnection, name: str) -> None:
 
 
 def _fill_quarantine(
-    connection: DuckDBPyConnection, name: str, text: Text, path: Path, file: str, most: int | None
+    connection: DuckDBPyConnection, name: str, text: Text, path: Path, file: str, limit: int | None
 ) -> None:
     """The findings with their lines as they stand in the file, which is read again for that."""
     connection.execute(
         f"""
         insert into quarantine
-        with kept as (from {FINDINGS} order by line, place {f"limit {most}" if most else ""}),
+        with kept as (from {FINDINGS} order by line, place {f"limit {limit}" if limit else ""}),
         numbered as (select row_number() over () as line, raw from {_raw_lines(text.path)}),
         raws as (from numbered semi join kept using (line))
         select

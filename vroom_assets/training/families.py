@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vroom_assets.spec import Candidate, Family
-from vroom_assets.training.models import CandidateError, Monomials, powers_of
+from vroom_assets.training.models import CandidateError, PolynomialModel, powers_of
 
 if TYPE_CHECKING:
     pass
@@ -85,7 +85,7 @@ def _estimator(name: str, candidate: Candidate, seed: int) -> Any:
     parameters = defaults | candidate.parameters | fixed
     if candidate.family in (Family.POISSON_GLM, Family.LINEAR, Family.LOGISTIC):
         powers = powers_of(name, candidate.terms or candidate.features, candidate.features)
-        return Monomials(estimator(**parameters), powers)
+        return PolynomialModel(estimator(**parameters), powers)
     return estimator(**parameters)
 
 
@@ -98,7 +98,7 @@ def check_parameters(name: str, candidate: Candidate) -> None:
     if candidate.family in (Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN):
         return
     estimator = _estimator(name, candidate, seed=0)
-    estimator = estimator.estimator if isinstance(estimator, Monomials) else estimator
+    estimator = estimator.estimator if isinstance(estimator, PolynomialModel) else estimator
     if hasattr(estimator, "_parameter_constraints"):  # interpret's has none
         try:
             estimator._validate_params()

@@ -10,15 +10,15 @@ import pandas as pd
 from vroom_assets.spec import Candidate, Curve, Family
 from vroom_assets.training.families import _estimator
 from vroom_assets.training.models import (
-    SUREST,
+    ISOTONIC_FLOOR,
     Average,
     Calibrated,
     CandidateError,
     Constant,
     Estimator,
     Fitted,
-    Passed,
-    Shifted,
+    PassThrough,
+    WithOffset,
     log_odds,
     one_thread,
 )
@@ -79,7 +79,7 @@ def _fit(
             )
         rest = target - frame[candidate.offset].to_numpy(dtype=np.float64)
         plain = candidate.model_copy(update={"offset": None})
-        return Shifted(_fit(name, plain, frame, rest, seed), candidate.offset)
+        return WithOffset(_fit(name, plain, frame, rest, seed), candidate.offset)
     if candidate.family is Family.MEAN:
         return Constant(float(target.mean()), [])
     if candidate.family is Family.MEDIAN:
@@ -93,7 +93,7 @@ def _fit(
     if candidate.family is Family.FEATURE:
         if len(candidate.features) != 1:
             raise CandidateError(f"candidate {name}: it passes on one feature, not {len(candidate.features)}")
-        return Passed(candidate.features[0])
+        return PassThrough(candidate.features[0])
     matrix = frame[candidate.features].to_numpy(dtype=np.float64)
     estimator = _estimator(name, candidate, seed)
     try:
@@ -131,11 +131,11 @@ def _calibrated(
     parts = np.array_split(np.argsort(unseen, kind="stable"), min(CALIBRATION_BINS, len(target)))
     # Bins whose means differ in the last digits alone are one point: between them there is no slope to tell.
     means = np.round([unseen[part].mean() for part in parts], CALIBRATION_DIGITS)
-    x, places = np.unique(means, return_inverse=True)
-    rows = np.bincount(places, [len(part) for part in parts])
-    share = np.bincount(places, [target[part].sum() for part in parts]) / rows
+    x, positions = np.unique(means, return_inverse=True)
+    rows = np.bincount(positions, [len(part) for part in parts])
+    share = np.bincount(positions, [target[part].sum() for part in parts]) / rows
     rising = IsotonicRegression().fit_transform(x, share, sample_weight=rows)
-    return Calibrated(base, x, np.clip(rising, SUREST, 1 - SUREST), logits=False)
+    return Calibrated(base, x, np.clip(rising, ISOTONIC_FLOOR, 1 - ISOTONIC_FLOOR), logits=False)
 
 
 CALIBRATION_FOLDS = 5

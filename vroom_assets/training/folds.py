@@ -21,7 +21,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class RowStructure:
     """How rows hang together; arrays of shape (rows,), None where it does not matter.
 
     groups: rows of one value are never in two folds. times: when a row stands. known: when its target was.
@@ -32,14 +32,14 @@ class Arrangement:
     times: np.ndarray | None = None
     known: np.ndarray | None = None
 
-    def take(self, chosen: np.ndarray) -> Arrangement:
+    def take(self, chosen: np.ndarray) -> RowStructure:
         def part(values: np.ndarray | None) -> np.ndarray | None:
             return None if values is None else values[chosen]
 
-        return Arrangement(len(chosen), part(self.groups), part(self.times), part(self.known))
+        return RowStructure(len(chosen), part(self.groups), part(self.times), part(self.known))
 
 
-def splits(rows: Arrangement, folds: int, repeats: int, seed: int, blocks: int = 1) -> list[Split]:
+def splits(rows: RowStructure, folds: int, repeats: int, seed: int, blocks: int = 1) -> list[Split]:
     """Repeated shuffled k-fold, or forward in time; the same arguments always give the same folds.
 
     With times, the rows after a first part are cut into `blocks` of time. A block is predicted by models of
@@ -74,12 +74,12 @@ def splits(rows: Arrangement, folds: int, repeats: int, seed: int, blocks: int =
                 later = test[(rows.times[test] >= begin) & (rows.times[test] < end)]
                 assert rows.known is not None
                 earlier = train[rows.known[train] <= begin]
-                if len(later) and len(earlier) >= FEWEST:
+                if len(later) and len(earlier) >= MIN_BLOCK_ROWS:
                     found.append(Split(repeat, number, earlier, later))
                 number += 1
     if not found:
         raise TooFewRows(
-            f"of {rows.rows} rows less than {FEWEST} had a target that was known when others had to be predicted: "
+            f"of {rows.rows} rows less than {MIN_BLOCK_ROWS} had a target that was known when others had to be predicted: "
             "declare fewer `blocks` in validation, or bring older data"
         )
     return found
@@ -89,7 +89,7 @@ class TooFewRows(Exception):
     """Not enough rows to train and test on; the message says what to do."""
 
 
-FEWEST = 20  # rows to learn from
+MIN_BLOCK_ROWS = 20  # rows to learn from
 
 
 def _blocks(times: np.ndarray, count: int) -> list[tuple[np.datetime64, np.datetime64]]:
@@ -106,7 +106,7 @@ def _blocks(times: np.ndarray, count: int) -> list[tuple[np.datetime64, np.datet
 INNER_BLOCKS = 2  # of time
 
 
-def outer_splits(rows: Arrangement, validation: Validation) -> list[Split]:
+def outer_splits(rows: RowStructure, validation: Validation) -> list[Split]:
     """The declared folds, but for those whose training rows are too few to choose a candidate by.
 
     Raises:
@@ -128,7 +128,7 @@ def outer_splits(rows: Arrangement, validation: Validation) -> list[Split]:
     return chosen_by
 
 
-def inner_splits(rows: Arrangement, outer: Split, validation: Validation) -> list[Split]:
+def inner_splits(rows: RowStructure, outer: Split, validation: Validation) -> list[Split]:
     """Folds of an outer split's training rows, which a candidate is chosen by."""
     found = splits(
         rows.take(outer.train),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from vroom_api.contract import Calibration, Reliability
-from vroom_assets.training.metrics import Measures
+from vroom_assets.training.metrics import MetricSet
 from vroom_assets.training.search import Search
 
 INTERVAL_LEVEL = 0.9
 
 
 def calibrate(
-    target: np.ndarray, prediction: np.ndarray, fold: np.ndarray, measures: Measures
+    target: np.ndarray, prediction: np.ndarray, fold: np.ndarray, metric_set: MetricSet
 ) -> Calibration:
     """What out-of-fold predictions say about the certainty of new ones, with its coverage measured across folds.
 
@@ -22,12 +22,12 @@ def calibrate(
     Args:
         target, prediction, fold: shape (n,), predictions made without their own row.
     """
-    if measures.kind.is_probability:
+    if metric_set.kind.is_probability:
         return _reliability(target, prediction)
     probabilities = np.linspace(0.005, 0.995, 199)
     covered = np.zeros(len(target), dtype=bool)
     for one in np.unique(fold):
-        others = _residuals(target[fold != one], prediction[fold != one], probabilities, measures, {})
+        others = _residuals(target[fold != one], prediction[fold != one], probabilities, metric_set, {})
         for row in np.flatnonzero(fold == one):
             low, high = others.interval(float(prediction[row]), INTERVAL_LEVEL)
             covered[row] = low <= target[row] <= high
@@ -37,29 +37,29 @@ def calibrate(
         for number, name in enumerate(("lower_tercile", "middle_tercile", "upper_tercile"))
         if (tercile == number).any()
     }
-    return _residuals(target, prediction, probabilities, measures, coverage)
+    return _residuals(target, prediction, probabilities, metric_set, coverage)
 
 
-def calibration_of(found: Search, candidate: str, target: np.ndarray, measures: Measures) -> Calibration:
+def calibration_of(found: Search, candidate: str, target: np.ndarray, metric_set: MetricSet) -> Calibration:
     """The certainty of a candidate's predictions, from those that were made out of fold in all repeats."""
     mine = found.out_of_fold.query("candidate == @candidate").sort_values(["repeat", "row"])
-    return calibrate(target[mine["row"]], mine["prediction"].to_numpy(), mine["fold"].to_numpy(), measures)
+    return calibrate(target[mine["row"]], mine["prediction"].to_numpy(), mine["fold"].to_numpy(), metric_set)
 
 
 def _residuals(
     target: np.ndarray,
     prediction: np.ndarray,
     probabilities: np.ndarray,
-    measures: Measures,
+    metric_set: MetricSet,
     coverage: dict[str, float],
 ) -> Calibration:
-    scale = np.maximum(prediction, 1e-9) ** measures.power
+    scale = np.maximum(prediction, 1e-9) ** metric_set.power
     return Calibration(
-        power=measures.power,
+        power=metric_set.power,
         probabilities=[round(float(p), 4) for p in probabilities],
         quantiles=np.quantile((target - prediction) / scale, probabilities).tolist(),
-        integer=measures.kind.is_integer,
-        minimum=measures.kind.lowest,
+        integer=metric_set.kind.is_integer,
+        minimum=metric_set.kind.lowest,
         coverage=coverage,
     )
 
@@ -70,8 +70,8 @@ RELIABILITY_BINS = 10
 def _reliability(target: np.ndarray, prediction: np.ndarray) -> Calibration:
     """Bins of about as many rows each: how often yes came, and what was predicted."""
     edges = np.unique(np.quantile(prediction, np.linspace(0, 1, RELIABILITY_BINS + 1)[1:-1]))
-    place = np.searchsorted(edges, prediction, side="right")
-    rows = np.bincount(place, minlength=len(edges) + 1)
+    position = np.searchsorted(edges, prediction, side="right")
+    rows = np.bincount(position, minlength=len(edges) + 1)
     return Calibration(
         power=0.0,
         probabilities=[],
@@ -82,7 +82,7 @@ def _reliability(target: np.ndarray, prediction: np.ndarray) -> Calibration:
         reliability=Reliability(
             edges=edges.tolist(),
             rows=rows.tolist(),
-            yes=np.bincount(place, target, len(edges) + 1).tolist(),
-            predicted=(np.bincount(place, prediction, len(edges) + 1) / np.maximum(rows, 1)).tolist(),
+            yes=np.bincount(position, target, len(edges) + 1).tolist(),
+            predicted=(np.bincount(position, prediction, len(edges) + 1) / np.maximum(rows, 1)).tolist(),
         ),
     )

@@ -47,7 +47,7 @@ def poisson_deviance(target: np.ndarray, prediction: np.ndarray) -> float:
     return float(2.0 * (np.where(target > 0, target * log_ratio, 0.0) - target + safe).mean())
 
 
-SUREST = 1e-6  # that a probability is taken to be, where its logarithm is
+PROBABILITY_EPSILON = 1e-6  # that a probability is taken to be, where its logarithm is
 
 
 def brier(target: np.ndarray, prediction: np.ndarray) -> float:
@@ -57,7 +57,7 @@ def brier(target: np.ndarray, prediction: np.ndarray) -> float:
 
 def log_loss(target: np.ndarray, prediction: np.ndarray) -> float:
     """Mean negative log likelihood of a probability, kept 1e-6 from 0 and 1."""
-    safe = np.clip(prediction, SUREST, 1 - SUREST)
+    safe = np.clip(prediction, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
     return float(-(target * np.log(safe) + (1 - target) * np.log(1 - safe)).mean())
 
 
@@ -80,7 +80,7 @@ def calibration_error(target: np.ndarray, prediction: np.ndarray, bins: int = 10
 
 
 @dataclass(frozen=True)
-class Measures:
+class MetricSet:
     """What a kind of target is measured by. `select` chooses candidates, `row_loss` decides contests."""
 
     kind: Kind
@@ -93,8 +93,8 @@ class Measures:
     higher: tuple[str, ...] = ("r2", "auc")  # the metrics that are better when they are larger
 
 
-_MEASURES = (
-    Measures(
+_METRIC_SETS = (
+    MetricSet(
         kind=Kind.COUNT,
         metrics={"mae": mae, "poisson_deviance": poisson_deviance, "rmse": rmse, "r2": r2, "bias": bias},
         select="poisson_deviance",
@@ -102,7 +102,7 @@ _MEASURES = (
         row_loss=lambda target, prediction: np.abs(target - prediction),
         power=0.75,  # over-dispersed counts
     ),
-    Measures(
+    MetricSet(
         kind=Kind.REGRESSION,
         metrics={"mae": mae, "median_error": median_error, "rmse": rmse, "r2": r2, "bias": bias},
         select="mae",
@@ -110,7 +110,7 @@ _MEASURES = (
         row_loss=lambda target, prediction: np.abs(target - prediction),
         power=0.0,
     ),
-    Measures(
+    MetricSet(
         kind=Kind.BINARY,
         metrics={
             "brier": brier,
@@ -126,4 +126,4 @@ _MEASURES = (
         baselines=("mean",),
     ),
 )
-MEASURES = {measures.kind: measures for measures in _MEASURES}
+METRIC_SETS = {metric_set.kind: metric_set for metric_set in _METRIC_SETS}

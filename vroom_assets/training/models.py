@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import FACTOR, Family
+from vroom_assets.training.metrics import PROBABILITY_EPSILON
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -52,7 +53,7 @@ class Estimator:
 
 
 @dataclass(frozen=True)
-class Passed:
+class PassThrough:
     """A feature as it is, for a forecast."""
 
     feature: str
@@ -91,7 +92,7 @@ class Average:
 
 
 @dataclass(frozen=True)
-class Shifted:
+class WithOffset:
     """A candidate that forecasts what remains of the target beside one feature."""
 
     remainder: Fitted
@@ -129,11 +130,8 @@ class Calibrated:
         return np.interp(probability, self.x, self.y)
 
 
-NEAREST = 1e-6  # to 0 and 1 that a probability is taken to be, before its odds are
-
-
 def log_odds(probability: np.ndarray) -> np.ndarray:
-    inside = np.clip(probability, NEAREST, 1 - NEAREST)
+    inside = np.clip(probability, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
     return np.log(inside / (1 - inside))
 
 
@@ -141,7 +139,7 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
 
 
-class Monomials:
+class PolynomialModel:
     """A regression on standardized products of powers of the features.
 
     A polynomial explodes outside the rows it was fitted on, and its exponential more so. A feature
@@ -160,7 +158,7 @@ class Monomials:
         inside = np.clip(matrix, self.low, self.high)
         return np.prod(inside[:, None, :] ** self.powers[None, :, :], axis=2)
 
-    def fit(self, matrix: np.ndarray, target: np.ndarray) -> Monomials:
+    def fit(self, matrix: np.ndarray, target: np.ndarray) -> PolynomialModel:
         self.low, self.high = matrix.min(axis=0), matrix.max(axis=0)
         terms = self.terms(matrix)
         self.mean = terms.mean(axis=0)
@@ -195,7 +193,7 @@ def powers_of(name: str, terms: list[str], features: list[str]) -> np.ndarray:
     return table
 
 
-SUREST = 0.005  # that an isotonic curve may be: its ends are few rows, and often all alike
+ISOTONIC_FLOOR = 0.005  # that an isotonic curve may be: its ends are few rows, and often all alike
 
 
 @contextmanager

@@ -17,8 +17,8 @@ import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
 from vroom_assets.training.fitting import fit_all
-from vroom_assets.training.folds import Arrangement, Split, inner_splits, outer_splits
-from vroom_assets.training.metrics import BASELINES, Measures
+from vroom_assets.training.folds import RowStructure, Split, inner_splits, outer_splits
+from vroom_assets.training.metrics import BASELINES, MetricSet
 from vroom_assets.training.models import Fitted
 
 R = TypeVar("R")
@@ -72,9 +72,9 @@ def search(
     target: np.ndarray,
     candidates: Mapping[str, Candidate],
     validation: Validation,
-    measures: Measures,
+    metric_set: MetricSet,
     progress: Callable[[str], None] = lambda _: None,
-    rows: Arrangement | None = None,
+    rows: RowStructure | None = None,
 ) -> Search:
     """Score every candidate and the baselines on the same folds, nested over the first repeat.
 
@@ -86,8 +86,8 @@ def search(
     Raises:
         TooFewRows: the declared validation cannot be made of these rows.
     """
-    rows = rows or Arrangement(len(frame))
-    everyone = dict(candidates) | {name: BASELINES[name] for name in measures.baselines}
+    rows = rows or RowStructure(len(frame))
+    everyone = dict(candidates) | {name: BASELINES[name] for name in metric_set.baselines}
     outer = outer_splits(rows, validation)
     scores: list[pd.DataFrame] = []
     predictions: list[pd.DataFrame] = []
@@ -97,7 +97,7 @@ def search(
         return split, fit_split(everyone, frame, target, split, validation, rows)
 
     for done, (split, models) in enumerate(one_by_one(fit_outer, outer), 1):
-        predicted, scored = score_split(models, frame, target, split, measures)
+        predicted, scored = score_split(models, frame, target, split, metric_set)
         predictions.append(predicted)
         scores.append(scored)
         if split.repeat == 0:
@@ -105,11 +105,11 @@ def search(
         progress(f"outer fold {done} of {len(outer)}: {len(everyone)} candidates scored")
 
     fold_metrics = pd.concat(scores, ignore_index=True)
-    chosen = choose(fold_metrics, list(candidates), measures.select)
+    chosen = choose(fold_metrics, list(candidates), metric_set.select)
 
     nested = np.full(len(frame), np.nan)
     inner = [split for split, _ in fold_models]
-    nested_choices = inner_choices(frame, target, inner, candidates, validation, measures, rows)
+    nested_choices = inner_choices(frame, target, inner, candidates, validation, metric_set, rows)
     for (split, models), choice in zip(fold_models, nested_choices, strict=True):
         nested[split.test] = models[choice].predict(frame.iloc[split.test])
         progress(f"nested fold {split.fold + 1} of {len(fold_models)}: chose {choice} without seeing it")
@@ -121,7 +121,7 @@ def search(
         nested=nested,
         nested_choices=nested_choices,
         chosen=chosen,
-        importances=permutation_importances(frame, target, tested, measures, validation.seed),
+        importances=permutation_importances(frame, target, tested, metric_set, validation.seed),
     )
 
 
@@ -131,7 +131,7 @@ def fit_split(
     target: np.ndarray,
     split: Split,
     validation: Validation,
-    rows: Arrangement,
+    rows: RowStructure,
 ) -> dict[str, Fitted]:
     """Every candidate, fitted on the training rows of a split."""
     groups = None if rows.groups is None else rows.groups[split.train]
@@ -139,7 +139,7 @@ def fit_split(
 
 
 def score_split(
-    models: Mapping[str, Fitted], frame: pd.DataFrame, target: np.ndarray, split: Split, measures: Measures
+    models: Mapping[str, Fitted], frame: pd.DataFrame, target: np.ndarray, split: Split, metric_set: MetricSet
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions of every model for the test rows of a split, and their metrics: rows of `Search`'s tables."""
     predictions, scores = [], []
@@ -148,7 +148,7 @@ def score_split(
         prediction = model.predict(frame.iloc[split.test])
         predictions.append(pd.DataFrame(where | {"row": split.test, "prediction": prediction}))
         metrics = {
-            metric: score(target[split.test], prediction) for metric, score in measures.metrics.items()
+            metric: score(target[split.test], prediction) for metric, score in metric_set.metrics.items()
         }
         scores.append(where | metrics)
     return pd.concat(predictions, ignore_index=True), pd.DataFrame(scores)
@@ -169,12 +169,12 @@ def inner_choices(
     outer: list[Split],
     candidates: Mapping[str, Candidate],
     validation: Validation,
-    measures: Measures,
-    rows: Arrangement | None = None,
+    metric_set: MetricSet,
+    rows: RowStructure | None = None,
 ) -> list[str]:
     """For each outer split, the candidate that inner folds of its training rows alone would choose."""
-    rows = rows or Arrangement(len(frame))
-    score = measures.metrics[measures.select]
+    rows = rows or RowStructure(len(frame))
+    score = metric_set.metrics[metric_set.select]
     inner = [
         replace(split, repeat=number)
         for number in range(len(outer))
@@ -187,14 +187,14 @@ def inner_choices(
             {
                 "outer": split.repeat,
                 "candidate": name,
-                measures.select: score(target[split.test], model.predict(frame.iloc[split.test])),
+                metric_set.select: score(target[split.test], model.predict(frame.iloc[split.test])),
             }
             for name, model in models.items()
         ]
 
     scores = pd.DataFrame([row for rows in one_by_one(fit_inner, inner) for row in rows])
     return [
-        choose(scores[scores["outer"] == number], list(candidates), measures.select)
+        choose(scores[scores["outer"] == number], list(candidates), metric_set.select)
         for number in range(len(outer))
     ]
 
@@ -203,7 +203,7 @@ def permutation_importances(
     frame: pd.DataFrame,
     target: np.ndarray,
     models: list[tuple[np.ndarray, Fitted]],
-    measures: Measures,
+    metric_set: MetricSet,
     seed: int,
     shuffles: int = 3,
 ) -> dict[str, float]:
@@ -212,7 +212,7 @@ def permutation_importances(
     Impurity importances reward features with many levels, noise included; these do not (Breiman 2001).
     """
     rng = np.random.default_rng(seed)
-    error = measures.metrics[measures.error]
+    error = metric_set.metrics[metric_set.error]
     increases: dict[str, list[float]] = {name: [] for name in frame.columns}
     for test, model in models:
         rows = frame.iloc[test]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vroom_api.contract import FeatureField, Scores
 from vroom_assets.features.table import Dataset, note_origin
-from vroom_assets.training.metrics import Measures
+from vroom_assets.training.metrics import MetricSet
 from vroom_assets.training.search import Search
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def write_search(connection: DuckDBPyConnection, found: Search, data: Dataset) -
         raise
 
 
-def error_by(values: pd.Series, found: Search, target: np.ndarray, measures: Measures) -> pd.DataFrame:
+def error_by(values: pd.Series, found: Search, target: np.ndarray, metric_set: MetricSet) -> pd.DataFrame:
     """The nested error in parts of the rows, those with the largest first.
 
     Args:
@@ -46,12 +46,12 @@ def error_by(values: pd.Series, found: Search, target: np.ndarray, measures: Mea
     """
     seen = found.predicted
     parts = pd.Series(seen).groupby(values.to_numpy()[seen])
-    score = measures.metrics[measures.error]
+    score = metric_set.metrics[metric_set.error]
     rows = [
-        {"value": value, "rows": len(part), measures.error: score(target[part], found.nested[part])}
+        {"value": value, "rows": len(part), metric_set.error: score(target[part], found.nested[part])}
         for value, part in ((value, part.to_numpy()) for value, part in parts)
     ]
-    return pd.DataFrame(rows).sort_values(measures.error, ascending=False, ignore_index=True)
+    return pd.DataFrame(rows).sort_values(metric_set.error, ascending=False, ignore_index=True)
 
 
 def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) -> FeatureField:
@@ -72,7 +72,7 @@ def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) ->
 def scores(
     found: Search,
     target: np.ndarray,
-    measures: Measures,
+    metric_set: MetricSet,
     reference: str | None = None,
     coverage: dict[str, float] | None = None,
 ) -> Scores:
@@ -83,21 +83,21 @@ def scores(
         coverage: of the calibration, at the 0.9 level.
     """
     mine = found.fold_metrics.query("candidate == @found.chosen")
-    error, select = measures.error, measures.select
+    error, select = metric_set.error, metric_set.select
     seen = found.predicted
-    nested = {name: score(target[seen], found.nested[seen]) for name, score in measures.metrics.items()}
+    nested = {name: score(target[seen], found.nested[seen]) for name, score in metric_set.metrics.items()}
     loss = None
     if reference is not None:
-        loss = nested[error] / measures.metrics[error](target[seen], found.predictions(reference)) - 1.0
+        loss = nested[error] / metric_set.metrics[error](target[seen], found.predictions(reference)) - 1.0
     theirs = {
-        name: found.fold_metrics.query("candidate == @name and repeat == 0") for name in measures.baselines
+        name: found.fold_metrics.query("candidate == @name and repeat == 0") for name in metric_set.baselines
     }
     return Scores(
         error=error,
         select=select,
         nested=nested,
-        cv_mean={metric: float(mine[metric].mean()) for metric in measures.metrics},
-        cv_std={metric: float(mine[metric].std()) for metric in measures.metrics},
+        cv_mean={metric: float(mine[metric].mean()) for metric in metric_set.metrics},
+        cv_std={metric: float(mine[metric].std()) for metric in metric_set.metrics},
         folds=mine[error].tolist(),
         baselines={
             name: {metric: float(folds[metric].mean()) for metric in (error, select)}

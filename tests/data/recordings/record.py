@@ -80,8 +80,8 @@ def timing(number: str) -> list[Line]:
         if number == "1" and lap == 6:
             lines.append((now + timedelta(seconds=19), {"InPit": False, "PitOut": True}))
         first, second = (timedelta(milliseconds=whole // timedelta(milliseconds=1) * n // 10) for n in (3, 4))
-        for place, sector, at in (("0", first, first), ("1", second, first + second)):
-            lines.append((now + at, {"Sectors": {place: {"Value": seconds(sector)}}}))
+        for position, sector, at in (("0", first, first), ("1", second, first + second)):
+            lines.append((now + at, {"Sectors": {position: {"Value": seconds(sector)}}}))
         now += whole
         if number == "1" and lap == 5:
             lines.append((now - timedelta(seconds=2), {"InPit": True}))
@@ -106,14 +106,14 @@ def tyres(number: str) -> list[Line]:
         "4": [("UNKNOWN", "true", 0)],
     }[number]
     lines = []
-    for place, (compound, new, age) in enumerate(stints):
+    for position, (compound, new, age) in enumerate(stints):
         at = (
             start
-            if place == 0
+            if position == 0
             else BEGINS + sum((lap_time(number, n) for n in range(1, 6)), timedelta(seconds=9))
         )
         stint = {"Compound": compound, "New": new, "TotalLaps": age, "StartLaps": age, "TyresNotChanged": "0"}
-        lines.append((at, {"Stints": {str(place): stint}}))
+        lines.append((at, {"Stints": {str(position): stint}}))
     return lines
 
 
@@ -235,10 +235,11 @@ def schedule() -> bytes:
     usual = ("Practice 1", "Practice 2", "Practice 3", "Qualifying", "Race")
     with_sprint = ("Practice 1", "Sprint Qualifying", "Sprint", "Qualifying", "Race")
     days_before, hours = (2, 2, 1, 1, 0), (11, 15, 11, 15, 14)
-    for place in range(5):
-        columns[f"session{place + 1}"] = [(with_sprint if e.sprint else usual)[place] for e in SEASON]
-        columns[f"session{place + 1}_date"] = [
-            f"{event.sunday - timedelta(days=days_before[place])}T{hours[place]}:00:00" for event in SEASON
+    for position in range(5):
+        columns[f"session{position + 1}"] = [(with_sprint if e.sprint else usual)[position] for e in SEASON]
+        columns[f"session{position + 1}_date"] = [
+            f"{event.sunday - timedelta(days=days_before[position])}T{hours[position]}:00:00"
+            for event in SEASON
         ]
     columns["gmt_offset"] = ["00:00" for _ in SEASON]
     columns["f1_api_support"] = [True for _ in SEASON]
@@ -300,23 +301,23 @@ def serving(folder: Path = FEED) -> Iterator[Server]:
     from fastf1 import _api, events
     from fastf1.ergast import interface, legacy
 
-    places = [
+    paths = [
         (_api, "base_url"),
         (_api, "base_url_mirror"),
         (events, "_SCHEDULE_BASE_URL"),
         (interface, "BASE_URL"),
         (legacy, "base_url"),
     ]
-    before = [getattr(module, name) for module, name in places]
+    before = [getattr(module, name) for module, name in paths]
     with Server(folder) as server:
-        for (module, name), suffix in zip(places, ("", "", "/", "/ergast", "/ergast"), strict=True):
+        for (module, name), suffix in zip(paths, ("", "", "/", "/ergast", "/ergast"), strict=True):
             setattr(module, name, server.url + suffix)
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server
         finally:
             server.shutdown()
-            for (module, name), value in zip(places, before, strict=True):
+            for (module, name), value in zip(paths, before, strict=True):
                 setattr(module, name, value)
 
 

@@ -24,7 +24,7 @@ def test_a_text_is_its_index_and_a_missing_value_is_nan() -> None:
 @pytest.mark.parametrize("values", [[1.0, "Bern", 3, "blue"], [9.0, "Geneva", None, None]])
 def test_what_is_encoded_is_decoded_by_the_fields(values: list[float | str | None]) -> None:
     row = RowEncoder(FIELDS).encode(list(values))
-    assert [field.told(code) for field, code in zip(FIELDS, row, strict=True)] == values
+    assert [field.decoded(code) for field, code in zip(FIELDS, row, strict=True)] == values
 
 
 def test_numbers_alone_stay_as_they_are() -> None:

@@ -15,7 +15,7 @@ from litestar.testing import TestClient
 from tests.support.markets import CATEGORIES, MARKET, MARKETS, probability, publish_markets
 from tests.vroom_api.champion.test_watch import wait_for
 from tests.vroom_api.conftest import EXAMPLE, publish, settings_of
-from tests.vroom_api.routes.test_probes import measures, one
+from tests.vroom_api.routes.test_probes import metric_set, one
 from vroom_api.app import create_app
 from vroom_api.contract import POINTER, AgeLimits, FreshnessPolicy, bundle_folder, forecast_folder
 from vroom_api.contract.tables import open_database
@@ -77,8 +77,8 @@ def test_what_is_wrong_is_told_in_the_forecasts_own_words(both: TestClient[Any])
 
 
 def test_rows_of_two_forecasts_at_once_get_their_own_answers(both: TestClient[Any]) -> None:
-    def asked(place: int) -> bool:
-        if place % 2:
+    def asked(position: int) -> bool:
+        if position % 2:
             return "predicted_resolved_yes" in ask(both)
         return "predicted_reservations" in ask(both, "/forecasts/reservations/predict", EXAMPLE)
 
@@ -282,34 +282,34 @@ def test_a_prediction_of_a_bundle_that_was_touched_does_not_verify(
 
 
 def test_reasons_of_a_probability_are_percentage_points(both: TestClient[Any]) -> None:
-    told = ask(both, body=MARKET | {"explain": True})["reasons"]
-    for reason in told["reasons"]:
-        said = (
+    given = ask(both, body=MARKET | {"explain": True})["reasons"]
+    for reason in given["reasons"]:
+        message = (
             "no difference"
             if abs(reason["amount"]) <= 1e-9
             else f"{100 * reason['amount']:+.2g} percentage points"
         )
-        assert said in reason["sentence"]
-    assert any("percentage points" in reason["sentence"] for reason in told["reasons"])
+        assert message in reason["sentence"]
+    assert any("percentage points" in reason["sentence"] for reason in given["reasons"])
 
 
 @pytest.mark.parametrize("value", [0, 1, 1.0])
 def test_outcomes_of_a_probability_are_yes_or_no(both: TestClient[Any], value: float) -> None:
-    told = {"forecast": MARKETS, "prediction_id": ask(both)["prediction_id"], "value": value}
-    assert both.post("/outcomes", json=told).json() == {"recorded": 1, "corrected": 0, "unchanged": 0}
-    assert both.post("/outcomes", json=told).json()["unchanged"] == 1
-    of_another = told | {"forecast": "reservations"}
+    given = {"forecast": MARKETS, "prediction_id": ask(both)["prediction_id"], "value": value}
+    assert both.post("/outcomes", json=given).json() == {"recorded": 1, "corrected": 0, "unchanged": 0}
+    assert both.post("/outcomes", json=given).json()["unchanged"] == 1
+    of_another = given | {"forecast": "reservations"}
     assert both.post("/outcomes", json=of_another).status_code == 404
 
 
 def test_what_is_neither_yes_nor_no_is_no_outcome_of_a_probability(both: TestClient[Any]) -> None:
-    told = {"forecast": MARKETS, "entity_id": "17", "period": "2026", "value": 0.7}
-    refused = both.post("/outcomes", json=[told | {"value": 1}, told])
+    given = {"forecast": MARKETS, "entity_id": "17", "period": "2026", "value": 0.7}
+    refused = both.post("/outcomes", json=[given | {"value": 1}, given])
     assert (refused.status_code, refused.json()["allowed"]) == (422, "0 or 1")
     assert (
-        both.post("/outcomes", json=told | {"value": 1}).json()["recorded"] == 1
+        both.post("/outcomes", json=given | {"value": 1}).json()["recorded"] == 1
     )  # none was recorded before
-    assert both.post("/outcomes", json=told | {"forecast": "reservations"}).json()["recorded"] == 1
+    assert both.post("/outcomes", json=given | {"forecast": "reservations"}).json()["recorded"] == 1
 
 
 def test_measures_are_taken_of_each_forecast(state: Path, both: TestClient[Any]) -> None:
@@ -319,7 +319,7 @@ def test_measures_are_taken_of_each_forecast(state: Path, both: TestClient[Any])
     ask(both, "/predict", EXAMPLE)
     publish_markets(state, 2, model=b"not a graph")
     wait_for(lambda: both.get(f"{PATH}/health").json()["status"] == "degraded")
-    found = measures(both)
+    found = metric_set(both)
     assert one(found, "vroom_predictions_total", forecast=MARKETS, version="1") == 5
     assert one(found, "vroom_predictions_total", forecast="reservations", version="1") == 1
     assert one(found, "vroom_reload_failures_total", forecast=MARKETS) == 1
@@ -366,8 +366,8 @@ def test_each_forecast_is_described_by_itself(both: TestClient[Any]) -> None:
     ):
         operation = document["paths"][path]["post"]
         body = operation["requestBody"]["content"]["application/json"]["schema"]
-        told = operation["responses"]["200"]["content"]["application/json"]["schema"]
-        assert (body["$ref"].split("/")[-1], told["$ref"].split("/")[-1]) == (request, answer)
+        given = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        assert (body["$ref"].split("/")[-1], given["$ref"].split("/")[-1]) == (request, answer)
         assert schemas[request]["examples"] == [example]
         assert list(validator(answer).iter_errors(ask(both, path, example))) == []
     market = schemas["MarketResolutionRequest"]
@@ -422,7 +422,7 @@ def test_the_document_follows_every_champion(state: Path, serve: Serve) -> None:
 
 def test_the_page_of_the_document_shows_texts_and_what_may_be_left_out(both: TestClient[Any]) -> None:
     text = both.get("/schema").text
-    shown = text[text.index(f"POST {PATH}/predict<") :]
+    displayed = text[text.index(f"POST {PATH}/predict<") :]
     for cells in (
         ("category", "string", "one of economy, politics, sports", "what it is about"),
         (
@@ -433,8 +433,8 @@ def test_the_page_of_the_document_shows_texts_and_what_may_be_left_out(both: Tes
         ),
         ("mood", "string or null", "one of calm, wild, may be left out", "of the traders"),
     ):
-        assert "".join(f"<td>{cell}</td>" for cell in cells) in shown
-    assert f"curl -s http://testserver.local{PATH}/predict" in shown
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in displayed
+    assert f"curl -s http://testserver.local{PATH}/predict" in displayed
 
 
 def test_the_page_lists_the_forecasts_and_shows_the_one_that_is_chosen(both: TestClient[Any]) -> None:

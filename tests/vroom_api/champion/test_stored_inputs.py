@@ -16,9 +16,9 @@ from tests.vroom_api.conftest import EXAMPLE, FORECAST, NAMES, inputs, publish
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import Calibration, Fallback, Golden, Recipe, forecast_folder
 from vroom_api.contract.entities import ENTITIES, SCHEMA
-from vroom_assets.challenger.onnx_graph import Otherwise, build
+from vroom_assets.challenger.onnx_graph import FallbackModel, build
 from vroom_assets.features.expressions import Feature
-from vroom_assets.training.models import Passed
+from vroom_assets.training.models import PassThrough
 
 Serve = Callable[..., TestClient[Any]]
 AS_OF = "2025-03-01T12:00:00"
@@ -62,24 +62,24 @@ def test_an_entity_is_answered_by_its_id_as_by_its_inputs(client):
 
 
 def test_what_is_sent_overrides_what_is_stored_and_the_answer_tells_which_is_which(client):
-    told = client.post("/predict", json={"entity_id": "8", "actual_price": 70.0}).json()
+    given = client.post("/predict", json={"entity_id": "8", "actual_price": 70.0}).json()
     whole = dict(zip(NAMES, [0, 70.0, 60.0, 3, 1, 20], strict=True))
-    assert plain(told) == plain(client.post("/predict", json=whole).json())
-    assert told["stored"]["inputs"] == [name for name in NAMES if name != "actual_price"]
+    assert plain(given) == plain(client.post("/predict", json=whole).json())
+    assert given["stored"]["inputs"] == [name for name in NAMES if name != "actual_price"]
 
 
 def test_whole_inputs_need_no_store_and_say_nothing_of_it(client):
-    told = client.post("/predict", json=EXAMPLE | {"entity_id": "nobody knows it"})
-    assert told.status_code == 200
-    assert "stored" not in told.json()
+    given = client.post("/predict", json=EXAMPLE | {"entity_id": "nobody knows it"})
+    assert given.status_code == 200
+    assert "stored" not in given.json()
 
 
 def test_a_batch_may_mix_both(client):
     rows = [EXAMPLE, {"entity_id": "8"}, {"entity_id": "7", "num_images": 1}]
-    told = client.post("/predict/batch", json=rows).json()
+    given = client.post("/predict/batch", json=rows).json()
     alone = [client.post("/predict", json=row).json() for row in rows]
-    assert [plain(answer) for answer in told] == [plain(answer) for answer in alone]
-    assert ["stored" in answer for answer in told] == [False, True, True]
+    assert [plain(answer) for answer in given] == [plain(answer) for answer in alone]
+    assert ["stored" in answer for answer in given] == [False, True, True]
 
 
 def test_reasons_and_advice_take_an_id_as_well(client):
@@ -176,8 +176,8 @@ def falling(state: Path, serve: Serve) -> TestClient[Any]:
         Feature("num_images", "num_images"),
         Feature("log_price_ratio", "ln(actual_price / recommended_price)"),
     ]
-    other = Otherwise(["num_images"], Passed("log_price_ratio"))
-    model = build(NAMES, features, Passed("num_images"), other).SerializeToString()
+    other = FallbackModel(["num_images"], PassThrough("log_price_ratio"))
+    model = build(NAMES, features, PassThrough("num_images"), other).SerializeToString()
     row: list[float | None] = [float(value) for value in EXAMPLE.values()]
     ratio = math.log(45 / 50)
     golden = Golden(
@@ -222,9 +222,9 @@ def test_what_lacks_an_input_of_the_champion_is_answered_by_the_fallback_and_say
     usual = falling.post("/predict", json=EXAMPLE).json()
     assert usual["predicted_reservations"] == 8
     assert "fallback" not in usual
-    told = falling.post("/predict", json=WITHOUT)
-    assert told.status_code == 200, told.text
-    found = told.json()
+    given = falling.post("/predict", json=WITHOUT)
+    assert given.status_code == 200, given.text
+    found = given.json()
     assert found["predicted_reservations"] == pytest.approx(math.log(0.9), abs=1e-7)
     assert found["fallback"] == NEW
     assert found["in_support"] is True
@@ -234,19 +234,19 @@ def test_what_lacks_an_input_of_the_champion_is_answered_by_the_fallback_and_say
 
 def test_a_batch_falls_back_row_by_row(falling):
     rows = [EXAMPLE, WITHOUT, {**EXAMPLE, "num_images": None}]
-    told = falling.post("/predict/batch", json=rows).json()
-    assert ["fallback" in answer for answer in told] == [False, True, True]
+    given = falling.post("/predict/batch", json=rows).json()
+    assert ["fallback" in answer for answer in given] == [False, True, True]
     alone = falling.post("/predict", json=WITHOUT).json()
-    for answer in told[1:]:
+    for answer in given[1:]:
         assert answer["interval"] == alone["interval"]
         assert answer["predicted_reservations"] == alone["predicted_reservations"]
 
 
 def test_the_reasons_of_a_fallback_add_up(falling):
-    told = falling.post("/predict", json=WITHOUT | {"explain": True}).json()["reasons"]
-    amounts = sum(reason["amount"] for reason in told["reasons"])
-    assert told["baseline"] + amounts == pytest.approx(told["prediction"], abs=1e-9)
-    assert told["prediction"] == pytest.approx(math.log(0.9), abs=1e-7)
+    given = falling.post("/predict", json=WITHOUT | {"explain": True}).json()["reasons"]
+    amounts = sum(reason["amount"] for reason in given["reasons"])
+    assert given["baseline"] + amounts == pytest.approx(given["prediction"], abs=1e-9)
+    assert given["prediction"] == pytest.approx(math.log(0.9), abs=1e-7)
 
 
 def test_a_fallback_is_recorded_and_verified_like_any_other(falling):

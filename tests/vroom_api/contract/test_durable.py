@@ -33,7 +33,7 @@ def test_who_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
 
 def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     folder = tmp_path / "versions" / "1"
-    assert durable.place_folder(folder, {"a": b"1", "b": b"2"})
-    assert not durable.place_folder(folder, {"a": b"other"})
+    assert durable.put_folder(folder, {"a": b"1", "b": b"2"})
+    assert not durable.put_folder(folder, {"a": b"other"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"1", "b": b"2"}
     assert [path.name for path in folder.parent.iterdir()] == ["1"]

@@ -348,8 +348,8 @@ def test_opening_at_the_newest_version_does_not_import_alembic(url: str) -> None
         "from vroom_api.contract.tables import open_database\n"
         "open_database(sys.argv[1]); print('alembic' in sys.modules)"
     )
-    said = [python(script, url).communicate(timeout=60)[0].strip() for _ in range(2)]
-    assert said == ["True", "False"]
+    message = [python(script, url).communicate(timeout=60)[0].strip() for _ in range(2)]
+    assert message == ["True", "False"]
 
 
 def test_processes_that_open_a_new_database_at_once_all_succeed(url: str, engine: sa.Engine) -> None:
@@ -384,16 +384,16 @@ def test_threads_that_open_a_new_database_at_once_all_succeed(tmp_path: Path) ->
 
 
 def test_the_revisions_are_found_wherever_the_package_lies(tmp_path: Path) -> None:
-    place = tmp_path / "groß & schön, 100 % x"
-    project.copy(place, "vroom_api")
+    position = tmp_path / "groß & schön, 100 % x"
+    project.copy(position, "vroom_api")
     database = tmp_path / "s.db"
     script = (
         "import sys\n"
         "from vroom_api.contract import tables\n"
         "tables.open_database(sys.argv[1]).dispose(); print(tables.__file__)"
     )
-    process = python(script, f"sqlite:///{database}", PYTHONPATH=str(place))
-    assert process.communicate(timeout=60)[0].strip().startswith(str(place))
+    process = python(script, f"sqlite:///{database}", PYTHONPATH=str(position))
+    assert process.communicate(timeout=60)[0].strip().startswith(str(position))
     engine = connect(f"sqlite:///{database}")
     assert version(engine) == tables.VERSION
     engine.dispose()

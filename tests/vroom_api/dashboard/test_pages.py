@@ -26,9 +26,9 @@ def test_every_text_of_a_view_is_shown_as_it_is() -> None:
         operations=[OperationView(HOSTILE, HOSTILE, HOSTILE, parts, HOSTILE)],
         problem=[one],
     )
-    shown = page("reference.html", view)
-    assert "<b " not in shown
-    assert shown.count(ESCAPED) == 18
+    displayed = page("reference.html", view)
+    assert "<b " not in displayed
+    assert displayed.count(ESCAPED) == 18
 
 
 def test_a_view_that_lacks_what_its_template_shows_is_an_error() -> None:
@@ -40,19 +40,19 @@ def test_a_view_that_lacks_what_its_template_shows_is_an_error() -> None:
 
 
 def test_the_templates_are_found_wherever_the_package_lies(tmp_path: Path) -> None:
-    place = tmp_path / "groß & schön, 100 %"
-    project.copy(place, "vroom_api")
+    position = tmp_path / "groß & schön, 100 %"
+    project.copy(position, "vroom_api")
     script = (
         "from vroom_api.dashboard import pages, reference\n"
         "print(pages.__file__, pages.page('reference.html', reference.Reference('t', 'd', [], [])))"
     )
-    shown = subprocess.run(
+    displayed = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": str(place)},
+        env=os.environ | {"PYTHONPATH": str(position)},
         cwd="/",
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert shown.startswith(str(place))
-    assert "<title>t: API</title>" in shown
+    assert displayed.startswith(str(position))
+    assert "<title>t: API</title>" in displayed

@@ -20,7 +20,7 @@ def table(rows: int, columns: int) -> st.SearchStrategy[np.ndarray]:
 
 
 def over(background: np.ndarray) -> Manifest:
-    fields = [input_field(f"x{place}", -5, 5) for place in range(background.shape[1])]
+    fields = [input_field(f"x{position}", -5, 5) for position in range(background.shape[1])]
     return manifest_of(fields, background=background.tolist())
 
 
@@ -48,13 +48,13 @@ def test_amounts_are_the_mean_over_all_orders_in_which_inputs_can_join(linear, p
     for order in orders:
         mixed = background.copy()
         before = score(mixed)[0].mean()
-        for place in order:
-            mixed[:, place] = row[0, place]
+        for position in order:
+            mixed[:, position] = row[0, position]
             after = score(mixed)[0].mean()
-            expected[place] += (after - before) / len(orders)
+            expected[position] += (after - before) / len(orders)
             before = after
     found = amounts(explain(score, over(background), row[0]))
-    assert [found[f"x{place}"] for place in range(3)] == pytest.approx(expected.tolist(), abs=1e-9)
+    assert [found[f"x{position}"] for position in range(3)] == pytest.approx(expected.tolist(), abs=1e-9)
 
 
 @given(table(1, 3), table(3, 3), table(4, 3), table(1, 3))
@@ -145,13 +145,13 @@ def plain(inputs: int, background: np.ndarray) -> Explanation:
 @pytest.mark.parametrize("inputs", [EXACT, EXACT + 1, 40])
 def test_where_inputs_do_not_interact_amounts_are_exact_for_any_number_of_them(inputs):
     found = plain(inputs, np.vstack([np.zeros(inputs), np.ones(inputs)]))
-    assert amounts(found) == pytest.approx({f"x{place}": 1.5 for place in range(inputs)})
+    assert amounts(found) == pytest.approx({f"x{position}": 1.5 for position in range(inputs)})
     assert all(reason.error == pytest.approx(0.0, abs=1e-9) for reason in found.reasons)
 
 
 def product_of_three(inputs: int) -> Score:
     """x0 · x1 · x2 + x3 + …"""
-    names = [f"x{place}" for place in range(inputs)]
+    names = [f"x{position}" for position in range(inputs)]
     steps: list[Step] = [("two", "Mul", "x0", "x1"), ("three", "Mul", "two", "x2")]
     return score_of(names, [*steps, ("sum", "Sum", "three", *names[3:])], names)
 

@@ -191,9 +191,9 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engin
     engine.dispose()
 
 
-def flip(path: Path, place: int) -> None:
+def flip(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[position] ^= 1
     path.write_bytes(content)
 
 
@@ -228,12 +228,12 @@ def test_it_still_verifies_after_another_champion_took_over(engine: sa.Engine) -
 
 
 @pytest.mark.parametrize("source", CSVS)
-@pytest.mark.parametrize("place", [0, 12, -1])
-def test_one_changed_byte_of_a_snapshot_is_found(engine: sa.Engine, source: str, place: int) -> None:
+@pytest.mark.parametrize("position", [0, 12, -1])
+def test_one_changed_byte_of_a_snapshot_is_found(engine: sa.Engine, source: str, position: int) -> None:
     one = predicted(publish(1, -3.0), -3.0)
     store(engine, one)
     digest = hashlib.sha256(CSVS[source]).hexdigest()
-    flip(forecast_folder(FORECAST) / "snapshots" / f"{digest}.csv", place)
+    flip(forecast_folder(FORECAST) / "snapshots" / f"{digest}.csv", position)
     found = lineage.verify(engine, one.id)
     assert not found.verified
     assert found.failed == [
@@ -328,5 +328,5 @@ def test_all_predictions_are_verified_and_the_wrong_ones_named(engine: sa.Engine
 def test_a_bounded_check_says_that_it_is_not_complete(engine: sa.Engine) -> None:
     origin = publish(1, -3.0)
     store(engine, *(predicted(origin, -3.0) for _ in range(10)))
-    assert lineage.verify_all(engine, most=10).complete
-    assert not lineage.verify_all(engine, most=9).complete
+    assert lineage.verify_all(engine, limit=10).complete
+    assert not lineage.verify_all(engine, limit=9).complete

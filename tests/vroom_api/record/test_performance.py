@@ -47,15 +47,15 @@ def test_tags_are_recorded_found_and_exported_and_change_nothing(client):
 
 def test_a_batch_has_tags_row_by_row(client):
     rows = [EXAMPLE, EXAMPLE | {"tags": {"shop": "b"}}, EXAMPLE | {"tags": None}]
-    told = client.post("/predict/batch", json=rows).json()
+    reported = client.post("/predict/batch", json=rows).json()
     recorded = [
-        client.get(f"/predictions/{one['prediction_id']}").json()["prediction"]["tags"] for one in told
+        client.get(f"/predictions/{one['prediction_id']}").json()["prediction"]["tags"] for one in reported
     ]
     assert recorded == [None, {"shop": "b"}, None]
 
 
 @pytest.mark.parametrize(
-    ("tags", "told"),
+    ("tags", "reported"),
     [
         (1, "Expected `object | null`"),
         ({"Shop": "b"}, "matching regex"),
@@ -65,12 +65,12 @@ def test_a_batch_has_tags_row_by_row(client):
         ({f"t{number}": "x" for number in range(9)}, "length <= 8"),
     ],
 )
-def test_what_is_no_tag_is_refused(client, tags, told):
+def test_what_is_no_tag_is_refused(client, tags, reported):
     refused = client.post("/predict", json=EXAMPLE | {"tags": tags})
     assert refused.status_code == 422
     [fault] = refused.json()["errors"]
     assert fault["field"] == "tags"
-    assert told in fault["detail"]
+    assert reported in fault["detail"]
     assert 'up to 8 names with texts, e.g. {"session": "2024 race"}' in fault["detail"]
 
 

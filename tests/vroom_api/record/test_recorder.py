@@ -404,11 +404,11 @@ def test_a_correction_is_added_once_and_the_old_value_stays(engine: sa.Engine) -
 
 
 def test_other_periods_and_entities_are_other_subjects(engine: sa.Engine) -> None:
-    told = [
+    reported = [
         Outcome(forecast="reservations", entity_id=entity, period=period, value=1)
         for entity, period in (("7", "2026"), ("7", "2027"), ("7 2026", "x"), ("7", "2026 x"))
     ]
-    assert outcomes.receive(engine, told, "shop").recorded == 4
+    assert outcomes.receive(engine, reported, "shop").recorded == 4
 
 
 @pytest.mark.parametrize("forecast", ["reservations", "lap_times"])
@@ -437,11 +437,11 @@ def test_an_outcome_says_what_it_belongs_to(subject: dict[str, str]) -> None:
 
 
 def test_the_same_outcome_told_by_many_at_once_is_recorded_once(engine: sa.Engine) -> None:
-    told = [Outcome(forecast="reservations", entity_id=str(n), period="2026", value=n) for n in range(20)]
+    reported = [Outcome(forecast="reservations", entity_id=str(n), period="2026", value=n) for n in range(20)]
 
     async def tell() -> list[outcomes.Received]:
         return await asyncio.gather(
-            *(asyncio.to_thread(outcomes.receive, engine, told, f"shop {n}") for n in range(6))
+            *(asyncio.to_thread(outcomes.receive, engine, reported, f"shop {n}") for n in range(6))
         )
 
     received = asyncio.run(tell())
@@ -457,8 +457,8 @@ def test_tags_are_kept_and_errors_told_by_them(engine: sa.Engine) -> None:
     assert history.prediction(engine, plain.id).tags is None
     assert ids(engine, Filter(tag=("session", "2024 'race'"))) == [one.id]
     assert ids(engine, Filter(tag=("circuit", "b"))) == []
-    told = [Outcome("reservations", value, made_one.id) for made_one, value in ((one, 4.0), (two, 5.0))]
-    outcomes.receive(engine, told, "shop")
+    reported = [Outcome("reservations", value, made_one.id) for made_one, value in ((one, 4.0), (two, 5.0))]
+    outcomes.receive(engine, reported, "shop")
     found = performance(engine, "reservations", by="session")
     assert (found.predictions, found.all.outcomes, found.all.mae, found.all.bias) == (3, 2, 1.0, 1.0)
     assert {group.value: (group.outcomes, group.mae) for group in found.groups} == {

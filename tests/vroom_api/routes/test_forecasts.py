@@ -30,12 +30,12 @@ def decided(state: Path) -> list[str]:
     """Decisions in the ledger, oldest first; returned as their reasons."""
     engine = open_database(f"sqlite:///{state / 'serving.db'}")
     reasons = []
-    for place in range(7):
-        evidence = HELD if place % 2 else SourcesSeen(sources={}, generation=place)
-        reasons.append(f"because <{place}>")
+    for position in range(7):
+        evidence = HELD if position % 2 else SourcesSeen(sources={}, generation=position)
+        reasons.append(f"because <{position}>")
         enter_ledger(
             engine,
-            forecast="reservations" if place < 6 else "lap_times",
+            forecast="reservations" if position < 6 else "lap_times",
             actor="sensor",
             decision=Decision.HOLD,
             reason=reasons[-1],

@@ -178,7 +178,7 @@ def test_all_that_is_wrong_is_told_at_once(client: TestClient[Any]) -> None:
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/predict", {f"field{place}": place for place in range(10_000)}),
+        ("/predict", {f"field{position}": position for position in range(10_000)}),
         ("/predict/batch", [1] * 100_000),
     ],
 )

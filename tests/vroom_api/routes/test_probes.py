@@ -19,7 +19,7 @@ from tests.vroom_api.test_main import running
 Serve = Callable[..., TestClient[Any]]
 
 
-def measures(client: TestClient[Any]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def metric_set(client: TestClient[Any]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     answer = client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -76,7 +76,7 @@ def test_measures_count_predictions_by_version(state: Path, serve: Serve) -> Non
     publish(state, 2)
     wait_for(lambda: client.get("/health").json()["model_version"] == 2)
     client.post("/predict", json=EXAMPLE)
-    found = measures(client)
+    found = metric_set(client)
     assert one(found, "vroom_predictions_total", forecast="reservations", version="1") == 7
     assert one(found, "vroom_predictions_total", forecast="reservations", version="2") == 1
     assert one(found, "vroom_champion_version", forecast="reservations") == 2
@@ -95,7 +95,7 @@ def test_measures_tell_what_went_wrong(state: Path, client: TestClient[Any]) -> 
     wait_for(lambda: client.get("/health").json()["status"] == "degraded")
     client.get("/nothing-here")
     client.get("/another/thing")
-    found = measures(client)
+    found = metric_set(client)
     assert one(found, "vroom_reload_failures_total", forecast="reservations") == 1
     assert one(found, "vroom_champion_loaded", forecast="reservations") == 1
     # Strangers cannot make as many series as there are paths.
@@ -103,12 +103,12 @@ def test_measures_tell_what_went_wrong(state: Path, client: TestClient[Any]) -> 
 
 
 def test_measures_are_there_without_a_champion(serve: Serve) -> None:
-    assert one(measures(serve()), "vroom_champion_loaded", forecast="reservations") == 0
+    assert one(metric_set(serve()), "vroom_champion_loaded", forecast="reservations") == 0
 
 
 def test_freshness_is_measured(state: Path, serve: Serve) -> None:
     publish(state, 1)
-    found = measures(serve())
+    found = metric_set(serve())
     verdicts = {
         dict(labels)["verdict"]: value for (name, labels), value in found.items() if name == "vroom_freshness"
     }

@@ -153,10 +153,10 @@ def test_outcomes_are_told_once_contradicted_and_corrected(
 ) -> None:
     one = predicted(publish(1, -3.0), -3.0)
     store(engine, one)
-    told = {"forecast": FORECAST, "prediction_id": one.id, "value": 4}
-    other = told | {"value": 5}
-    assert client.post("/outcomes", json=told).json() == {"recorded": 1, "corrected": 0, "unchanged": 0}
-    assert client.post("/outcomes", json=[told, told]).json() == {
+    reported = {"forecast": FORECAST, "prediction_id": one.id, "value": 4}
+    other = reported | {"value": 5}
+    assert client.post("/outcomes", json=reported).json() == {"recorded": 1, "corrected": 0, "unchanged": 0}
+    assert client.post("/outcomes", json=[reported, reported]).json() == {
         "recorded": 0,
         "corrected": 0,
         "unchanged": 2,
@@ -209,11 +209,11 @@ def test_a_database_that_does_not_answer_is_503(engine: sa.Engine, client: TestC
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE predictions")
         connection.exec_driver_sql("DROP TABLE outcomes")
-    told = {"forecast": FORECAST, "entity_id": "7", "period": "2026", "value": 1}
+    reported = {"forecast": FORECAST, "entity_id": "7", "period": "2026", "value": 1}
     for response in (
         client.get("/predictions"),
         client.get(f"/predictions/{new_id()}"),
-        client.post("/outcomes", json=told),
+        client.post("/outcomes", json=reported),
     ):
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) >= 1

@@ -105,13 +105,13 @@ def test_a_key_is_taken_in_three_ways_and_a_browsers_only_for_reading(
     assert guarded.post("/predict", json=EXAMPLE, headers=basic).status_code == 401
 
 
-@pytest.mark.parametrize("told", ["", "vroom_", "vroom_000000000000_" + "x" * 43, "\xff", "x" * 5000])
-def test_a_wrong_key_is_refused_everywhere_and_not_repeated(guarded: TestClient[Any], told: str) -> None:
-    answer = guarded.get("/livez", headers={"authorization": f"Bearer {told}".encode("latin-1")})
+@pytest.mark.parametrize("given", ["", "vroom_", "vroom_000000000000_" + "x" * 43, "\xff", "x" * 5000])
+def test_a_wrong_key_is_refused_everywhere_and_not_repeated(guarded: TestClient[Any], given: str) -> None:
+    answer = guarded.get("/livez", headers={"authorization": f"Bearer {given}".encode("latin-1")})
     assert answer.status_code == 401
     assert "not known, has expired or was revoked" in answer.json()["detail"]
-    if told:
-        assert told not in answer.text
+    if given:
+        assert given not in answer.text
 
 
 def test_a_key_works_as_soon_as_it_is_made_and_not_after_it_was_revoked(
@@ -261,13 +261,13 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
 def test_forwarded_addresses_are_not_believed(tmp_path: Path) -> None:
     home = tmp_path / "var"
     publish(home, 1)
-    told = {
+    given = {
         "x-forwarded-for": "203.0.113.9",
         "x-forwarded-host": "evil.example",
         "forwarded": "for=203.0.113.9",
     }
     with running(home, LOG_LEVEL="debug") as (address, _):
-        page = httpx.get(f"{address}/schema", headers=told)
+        page = httpx.get(f"{address}/schema", headers=given)
         assert "evil.example" not in page.text
         assert "203.0.113.9" not in (home / "log").read_text()
 
@@ -310,7 +310,7 @@ def test_errors_do_not_tell_where_things_are(
 ) -> None:
     (state / "reservations" / "champion.json").write_text("{}")
     with caplog.at_level(logging.WARNING):
-        told = client.post("/reload").text + client.get("/health").text + client.get("/").text
-    assert "champion.json" in told
-    assert str(state) not in told
+        given = client.post("/reload").text + client.get("/health").text + client.get("/").text
+    assert "champion.json" in given
+    assert str(state) not in given
     assert str(state) in caplog.text

@@ -21,7 +21,7 @@ from vroom_assets.challenger.manifest import (
 )
 from vroom_assets.features.table import Dataset, definitions
 from vroom_assets.spec import ForecastSpec
-from vroom_assets.training.folds import Arrangement
+from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.models import Constant
 
 
@@ -107,7 +107,7 @@ class ByPrice(Constant):
 
 def data_of(inputs: pd.DataFrame) -> Dataset:
     return Dataset(
-        arrangement=Arrangement(len(inputs)),
+        row_structure=RowStructure(len(inputs)),
         forecast="bookings",
         keys=np.arange(len(inputs)),
         inputs=inputs,

@@ -21,7 +21,7 @@ from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.metrics import BASELINES
-from vroom_assets.training.models import Calibrated, Constant, Fitted, Passed, Shifted
+from vroom_assets.training.models import Calibrated, Constant, Fitted, PassThrough, WithOffset
 
 PACKAGE = Path(vroom_assets.__file__).parent
 FEATURE_TOLERANCE, PREDICTION_TOLERANCE = 1e-9, 1e-6
@@ -266,11 +266,11 @@ def edges_of(fitted: Fitted) -> np.ndarray:
     """Every threshold and cut of a model, of whatever feature."""
     if hasattr(fitted, "members"):
         return np.concatenate([edges_of(member) for member in fitted.members])
-    if isinstance(fitted, Shifted):
+    if isinstance(fitted, WithOffset):
         return edges_of(fitted.remainder)
     if isinstance(fitted, Calibrated):
         return edges_of(fitted.base)
-    if isinstance(fitted, (Passed, Constant)):
+    if isinstance(fitted, (PassThrough, Constant)):
         return np.linspace(0, 5, 6)
     model = fitted.estimator
     if hasattr(model, "estimators_"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vroom_api.contract.events import Decision
 from vroom_assets.champion.comparison import Comparison, Entrant, compare, corrected_t, judge
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
-from vroom_assets.training.metrics import MEASURES
+from vroom_assets.training.metrics import METRIC_SETS
 
 RULES = Contest()
 VALIDATION = Validation(folds=4, repeats=2, seed=3)
@@ -64,7 +64,7 @@ def test_the_same_recipe_ties_exactly():
         constant("mean", Family.MEAN, 80),
         target,
         VALIDATION,
-        MEASURES[Kind.COUNT],
+        METRIC_SETS[Kind.COUNT],
     )
     assert comparison.gain == 0
     assert comparison.row_z == 0
@@ -73,8 +73,8 @@ def test_the_same_recipe_ties_exactly():
 def test_a_comparison_is_the_mirror_image_of_its_reverse():
     target = np.random.default_rng(1).poisson(5, 120).astype(float)
     mean, median = constant("mean", Family.MEAN, 120), constant("median", Family.MEDIAN, 120)
-    there = compare(mean, median, target, VALIDATION, MEASURES[Kind.COUNT])
-    back = compare(median, mean, target, VALIDATION, MEASURES[Kind.COUNT])
+    there = compare(mean, median, target, VALIDATION, METRIC_SETS[Kind.COUNT])
+    back = compare(median, mean, target, VALIDATION, METRIC_SETS[Kind.COUNT])
     assert there.gain == pytest.approx(-back.gain)
     assert there.row_z == pytest.approx(-back.row_z)
     assert there.champion_error == pytest.approx(back.challenger_error)

@@ -55,8 +55,8 @@ def test_a_sound_challenger_passes():
     ],
 )
 def test_each_gate_stops_a_challenger_and_says_why(scores, failure):
-    (said,) = failed_gates(scores, TARGET_MEAN, Gates(reference="plain"))
-    assert failure in said
+    (message,) = failed_gates(scores, TARGET_MEAN, Gates(reference="plain"))
+    assert failure in message
 
 
 def test_all_that_is_wrong_is_said_at_once():

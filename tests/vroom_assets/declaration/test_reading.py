@@ -117,14 +117,14 @@ def test_what_is_wrong_is_said_with_file_line_field_and_remedy(forecasts, wrong)
     edit(path, *wrong.edit)
     with pytest.raises(DeclarationError) as refusal:
         declaration.read(path.parent)
-    said = str(refusal.value)
-    assert wrong.says in said
-    assert wrong.remedy in said
-    line = next(line for line in said.splitlines() if wrong.says in line)
-    place = re.match(rf"{re.escape(str(path))}:(\d+): ", line)
-    assert place, f"{said} does not begin with file and line"
+    found_message = str(refusal.value)
+    assert wrong.says in found_message
+    assert wrong.remedy in found_message
+    line = next(line for line in found_message.splitlines() if wrong.says in line)
+    position = re.match(rf"{re.escape(str(path))}:(\d+): ", line)
+    assert position, f"{found_message} does not begin with file and line"
     if wrong.at:
-        assert wrong.at.rstrip("\n") in path.read_text().splitlines()[int(place[1]) - 1]
+        assert wrong.at.rstrip("\n") in path.read_text().splitlines()[int(position[1]) - 1]
 
 
 def test_all_that_is_wrong_with_the_fields_is_said_at_once(forecasts):
@@ -203,8 +203,8 @@ def test_a_broken_declaration_is_shown_and_the_others_load(forecasts, caplog, fi
     assert isinstance(loaded, dg.Definitions)
     dg.Definitions.validate_loadable(loaded)
     assert "The forecast reservations is left out, its declaration is broken" in caplog.text
-    shown = {asset.key.path[0]: asset for asset in loaded.resolve_all_asset_specs()}
-    assert set(shown) == {"reservations", "upcoming_reservations", "lap_times", "market_resolution"}
+    displayed = {asset.key.path[0]: asset for asset in loaded.resolve_all_asset_specs()}
+    assert set(displayed) == {"reservations", "upcoming_reservations", "lap_times", "market_resolution"}
     mine = [asset for asset in loaded.resolve_all_asset_specs() if asset.key.path[0] == "reservations"]
     assert [asset.key.path for asset in mine] == [["reservations", "declaration"]]
     assert f"reservations/{file}:" in (mine[0].description or "")

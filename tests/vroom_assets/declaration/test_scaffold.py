@@ -95,10 +95,10 @@ def test_what_is_new_is_sound_as_it_is(project):
     assert schema_of(folder) == declaration.SCHEMA
 
 
-@pytest.mark.parametrize("place", ["plain", "a blank", "größer als % und #"])
-def test_an_editor_finds_the_schema_from_any_folder(project, monkeypatch, place):
+@pytest.mark.parametrize("position", ["plain", "a blank", "größer als % und #"])
+def test_an_editor_finds_the_schema_from_any_folder(project, monkeypatch, position):
     """From declarations outside of the project, the way to the schema names the folders of both."""
-    schema = project.parent / place / "docs" / declaration.SCHEMA.name
+    schema = project.parent / position / "docs" / declaration.SCHEMA.name
     schema.parent.mkdir(parents=True)
     shutil.copy(declaration.SCHEMA, schema)
     monkeypatch.setattr(declaration, "SCHEMA", schema)

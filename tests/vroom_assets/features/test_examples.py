@@ -19,7 +19,7 @@ from vroom_assets.features import examples
 from vroom_assets.features.examples import ExamplesError
 from vroom_assets.features.table import DatasetError, build, note_origin
 from vroom_assets.spec import ColumnType, ForecastSpec
-from vroom_assets.training.folds import Arrangement, splits
+from vroom_assets.training.folds import RowStructure, splits
 
 FOLDER = ROOT / "vroom_assets" / "defs" / "upcoming_reservations"
 START = datetime(2023, 1, 1)
@@ -155,9 +155,9 @@ def test_what_happens_or_is_loaded_later_never_changes_an_example(later, late):
 
 
 @pytest.mark.parametrize("name", ["upcoming_reservations", "lap_times", "market_resolution"])
-@given(place=st.floats(0.1, 0.9), kept=st.floats(0, 1), delay=st.integers(0, 60))
+@given(position=st.floats(0.1, 0.9), kept=st.floats(0, 1), delay=st.integers(0, 60))
 @settings(max_examples=6, deadline=None)
-def test_whatever_becomes_of_what_is_known_later_no_shipped_example_changes(name, place, kept, delay):
+def test_whatever_becomes_of_what_is_known_later_no_shipped_example_changes(name, position, kept, delay):
     """Rows that are known after a time are halved in their numbers, thinned out and delayed."""
     spec = shipped(name)
     data = ROOT / "data"
@@ -176,7 +176,7 @@ def test_whatever_becomes_of_what_is_known_later_no_shipped_example_changes(name
         with examples.tables(connection, spec):
             [table] = spec.examples
             [(until,)] = connection.execute(
-                f"select quantile_disc(as_of, {place})::varchar from {table}"
+                f"select quantile_disc(as_of, {position})::varchar from {table}"
             ).fetchall()
         before = rows(connection, until)
         assert before
@@ -260,7 +260,7 @@ def test_a_declaration_that_refers_to_nothing_is_refused(changes, message):
 
 def test_rows_of_a_group_are_never_in_two_folds():
     groups = np.repeat(np.arange(40), 3)
-    folds = splits(Arrangement(120, groups), 5, 2, 0)
+    folds = splits(RowStructure(120, groups), 5, 2, 0)
     assert len(folds) == 10
     for fold in folds:
         assert not set(groups[fold.train]) & set(groups[fold.test])

@@ -140,12 +140,12 @@ def test_the_graph_answers_gaps_as_the_fallback_alone_would(warehouse):
     gaps = [row for row in golden.inputs if None in row]
     assert len(gaps) >= 5
     assert all(row[-3:] == [None] * 3 for row in gaps)
-    places = [number for number, row in enumerate(golden.inputs) if None in row]
+    positions = [number for number, row in enumerate(golden.inputs) if None in row]
     other = kept["listing_only"].fitted.predict(data.features)
-    for place in places:
+    for position in positions:
         # The listing alone decides: any row with these listing inputs has this prediction.
-        alike = (data.inputs.iloc[:, :4].to_numpy() == np.array(golden.inputs[place][:4])).all(axis=1)
-        assert golden.predictions[place] == pytest.approx(other[alike][0])
+        alike = (data.inputs.iloc[:, :4].to_numpy() == np.array(golden.inputs[position][:4])).all(axis=1)
+        assert golden.predictions[position] == pytest.approx(other[alike][0])
 
 
 @given(
@@ -178,7 +178,7 @@ def exported(tmp_path_factory):
     import onnxruntime
     import pandas as pd
 
-    from vroom_assets.challenger.onnx_graph import Otherwise
+    from vroom_assets.challenger.onnx_graph import FallbackModel
     from vroom_assets.challenger.onnx_graph import build as draw
     from vroom_assets.features.table import recompute
     from vroom_assets.training.fitting import fit_all
@@ -200,7 +200,7 @@ def exported(tmp_path_factory):
     with duckdb.connect() as connection:
         frame = recompute(connection, inputs, features)
     models = fit_all(spec.candidates, frame, rng.poisson(2, 400).astype(float), 1)
-    other = Otherwise(spec.fallback.without, models["listing_only"])
+    other = FallbackModel(spec.fallback.without, models["listing_only"])
     graph = draw(spec.inputs, features, models["history"], other).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     return session, features, models["listing_only"], models["history"], spec

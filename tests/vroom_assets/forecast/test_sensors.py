@@ -95,11 +95,11 @@ def test_a_tick_without_a_change_asks_dagster_for_nothing(sensor, data, monkeypa
     assert sensor.tick().startswith("no change")
 
 
-@pytest.mark.parametrize(("declared", "told"), [(1, 1), (5, 4), (15, 14)])
-def test_the_daemon_leaves_out_no_pass_for_a_tick_that_began_a_moment_late(spec, declared, told):
+@pytest.mark.parametrize(("declared", "given"), [(1, 1), (5, 4), (15, 14)])
+def test_the_daemon_leaves_out_no_pass_for_a_tick_that_began_a_moment_late(spec, declared, given):
     often = spec.model_copy(update={"automation": Automation(interval_seconds=declared)})
     found = definitions(often).resolve_sensor_def(f"{NAME}_sources")
-    assert found.minimum_interval_seconds == told
+    assert found.minimum_interval_seconds == given
 
 
 def test_a_touch_or_an_identical_copy_is_no_change(sensor, data):

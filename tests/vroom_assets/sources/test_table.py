@@ -346,7 +346,7 @@ def test_a_formula_in_quarantine_is_text_to_a_spreadsheet(connection, loaded, tm
 
 
 def test_quarantine_of_a_refused_file_is_bounded_and_its_report_is_not(connection, loaded, monkeypatch):
-    monkeypatch.setattr(table, "MOST_KEPT", 10)
+    monkeypatch.setattr(table, "MAX_KEPT", 10)
     with pytest.raises(SourceRefused) as refused:
         loaded(b"id\n" + b"x\n" * 1000, source(id=column()))
     [finding] = refused.value.report.findings

@@ -9,13 +9,13 @@ from sklearn.metrics import brier_score_loss, log_loss, mean_poisson_deviance, r
 
 from vroom_assets.spec import Candidate, Curve, Family, Kind, Validation
 from vroom_assets.training.fitting import fit_all
-from vroom_assets.training.folds import Arrangement, TooFewRows, splits
+from vroom_assets.training.folds import RowStructure, TooFewRows, splits
 from vroom_assets.training.intervals import calibrate
-from vroom_assets.training.metrics import MEASURES, poisson_deviance
+from vroom_assets.training.metrics import METRIC_SETS, poisson_deviance
 from vroom_assets.training.search import choose, search
 from vroom_assets.training.summary import reference, scores
 
-COUNT = MEASURES[Kind.COUNT]
+COUNT = METRIC_SETS[Kind.COUNT]
 VALIDATION = Validation(folds=3, repeats=2, inner_folds=2, seed=1)
 CANDIDATES = {
     "shallow": Candidate(
@@ -43,7 +43,7 @@ def found(world):
 @settings(max_examples=25, deadline=None)
 def test_every_row_is_tested_once_a_repeat_and_never_trained_on_there(rows, folds, seed):
     for repeat in range(2):
-        mine = [split for split in splits(Arrangement(rows), folds, 2, seed) if split.repeat == repeat]
+        mine = [split for split in splits(RowStructure(rows), folds, 2, seed) if split.repeat == repeat]
         assert sorted(np.concatenate([split.test for split in mine])) == list(range(rows))
         assert all(not set(split.test) & set(split.train) for split in mine)
 
@@ -51,11 +51,11 @@ def test_every_row_is_tested_once_a_repeat_and_never_trained_on_there(rows, fold
 def test_the_same_seed_gives_the_same_folds_and_another_seed_others():
     assert all(
         (a.test == b.test).all()
-        for a, b in zip(splits(Arrangement(50), 5, 2, 1), splits(Arrangement(50), 5, 2, 1), strict=True)
+        for a, b in zip(splits(RowStructure(50), 5, 2, 1), splits(RowStructure(50), 5, 2, 1), strict=True)
     )
     assert any(
         (a.test != b.test).any()
-        for a, b in zip(splits(Arrangement(50), 5, 2, 1), splits(Arrangement(50), 5, 2, 2), strict=True)
+        for a, b in zip(splits(RowStructure(50), 5, 2, 1), splits(RowStructure(50), 5, 2, 2), strict=True)
     )
 
 
@@ -133,47 +133,47 @@ def test_the_reference_counts_every_row_once():
 HISTORY = Validation(folds=3, repeats=2, inner_folds=2, order="at", blocks=3)
 
 
-def arranged(rows: int, seed: int, *, grouped: bool = False) -> Arrangement:
+def arranged(rows: int, seed: int, *, grouped: bool = False) -> RowStructure:
     """Rows at times of a year, each with a target that is known 1 to 60 days later."""
     rng = np.random.default_rng(seed)
     times = np.datetime64("2024-01-01", "us") + rng.integers(0, 365 * 86_400, rows).astype("timedelta64[s]")
     known = times + rng.integers(1, 60 * 86_400, rows).astype("timedelta64[s]")
-    return Arrangement(rows, rng.integers(0, 30, rows) if grouped else None, times, known)
+    return RowStructure(rows, rng.integers(0, 30, rows) if grouped else None, times, known)
 
 
 @given(rows=st.integers(200, 400), seed=st.integers(0, 99), grouped=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_every_target_that_is_learnt_from_was_known_when_the_block_began(rows, seed, grouped):
-    arrangement = arranged(rows, seed, grouped=grouped)
-    found = splits(arrangement, 3, 2, seed, blocks=3)
+    row_structure = arranged(rows, seed, grouped=grouped)
+    found = splits(row_structure, 3, 2, seed, blocks=3)
     assert len({split.repeat for split in found}) == (2 if grouped else 1)
     for split in found:
-        assert arrangement.known[split.train].max() <= arrangement.times[split.test].min()
+        assert row_structure.known[split.train].max() <= row_structure.times[split.test].min()
         if grouped:
-            assert not set(arrangement.groups[split.train]) & set(arrangement.groups[split.test])
+            assert not set(row_structure.groups[split.train]) & set(row_structure.groups[split.test])
     tested = np.concatenate([split.test for split in found if split.repeat == 0])
     assert len(np.unique(tested)) == len(tested)
-    first = np.sort(arrangement.times)[rows // 4]
-    assert set(tested) <= set(np.flatnonzero(arrangement.times >= first))
+    first = np.sort(row_structure.times)[rows // 4]
+    assert set(tested) <= set(np.flatnonzero(row_structure.times >= first))
     assert len(tested) >= rows // 2
 
 
 def test_a_history_too_short_to_learn_from_says_what_to_do():
-    arrangement = arranged(60, 1)
-    late = Arrangement(60, None, arrangement.times, arrangement.times + np.timedelta64(400, "D"))
+    row_structure = arranged(60, 1)
+    late = RowStructure(60, None, row_structure.times, row_structure.times + np.timedelta64(400, "D"))
     with pytest.raises(TooFewRows, match="declare fewer `blocks`"):
         splits(late, 3, 1, 0, blocks=3)
-    together = Arrangement(60, None, np.repeat(arrangement.times[:1], 60), arrangement.known)
+    together = RowStructure(60, None, np.repeat(row_structure.times[:1], 60), row_structure.known)
     with pytest.raises(TooFewRows, match="nothing comes before anything"):
         splits(together, 3, 1, 0, blocks=3)
 
 
 def test_a_search_forward_in_time_is_judged_by_the_later_rows_alone(world):
     frame, target = world
-    arrangement = arranged(len(frame), 3)
-    found = search(frame, target, CANDIDATES, HISTORY, COUNT, rows=arrangement)
+    row_structure = arranged(len(frame), 3)
+    found = search(frame, target, CANDIDATES, HISTORY, COUNT, rows=row_structure)
     assert 0.4 * len(frame) < len(found.predicted) < 0.8 * len(frame)
-    assert arrangement.times[found.predicted].min() >= np.sort(arrangement.times)[len(frame) // 4]
+    assert row_structure.times[found.predicted].min() >= np.sort(row_structure.times)[len(frame) // 4]
     figures = scores(found, target, COUNT, reference="shallow")
     assert figures.nested["mae"] == pytest.approx(
         np.abs(target[found.predicted] - found.nested[found.predicted]).mean()
@@ -202,18 +202,18 @@ def chances() -> tuple[pd.DataFrame, np.ndarray]:
 def test_the_measures_of_probabilities_are_those_of_scikit_learn(chances):
     frame, target = chances
     prediction = 1 / (1 + np.exp(-frame["x"].to_numpy().round(1)))
-    measured = {name: score(target, prediction) for name, score in MEASURES[Kind.BINARY].metrics.items()}
+    measured = {name: score(target, prediction) for name, score in METRIC_SETS[Kind.BINARY].metrics.items()}
     assert measured["brier"] == pytest.approx(brier_score_loss(target, prediction))
     assert measured["log_loss"] == pytest.approx(log_loss(target, prediction))
     assert measured["auc"] == pytest.approx(roc_auc_score(target, prediction))
     assert 0 < measured["calibration_error"] < 0.1
-    assert MEASURES[Kind.BINARY].metrics["calibration_error"](target, target) == 0
+    assert METRIC_SETS[Kind.BINARY].metrics["calibration_error"](target, target) == 0
 
 
 def test_the_interval_of_a_probability_holds_the_share_of_yes_among_those_like_it(chances):
     frame, target = chances
     true = 1 / (1 + np.exp(-1.5 * frame["x"].to_numpy()))
-    calibration = calibrate(target, true, np.arange(len(target)) % 5, MEASURES[Kind.BINARY])
+    calibration = calibrate(target, true, np.arange(len(target)) % 5, METRIC_SETS[Kind.BINARY])
     assert calibration.coverage == {}
     for prediction in np.linspace(0, 1, 21):
         narrow, wide = calibration.interval(prediction, 0.5), calibration.interval(prediction, 0.99)
@@ -221,7 +221,7 @@ def test_the_interval_of_a_probability_holds_the_share_of_yes_among_those_like_i
     held = []
     for seed in range(20):
         again = (np.random.default_rng(seed).uniform(size=len(true)) < true).astype(float)
-        found = calibrate(again, true, np.arange(len(true)) % 5, MEASURES[Kind.BINARY])
+        found = calibrate(again, true, np.arange(len(true)) % 5, METRIC_SETS[Kind.BINARY])
         assert found.reliability is not None
         for mean in found.reliability.predicted:  # the share that bins of these probabilities tend to
             low, high = found.interval(mean, 0.9)
@@ -239,6 +239,6 @@ def test_a_calibrated_candidate_is_calibrated_where_its_model_is_not(chances, cu
     )
     candidates = {"sure": sure, "calibrated": sure.model_copy(update={"calibration": curve})}
     models = fit_all(candidates, frame[:1_000], target[:1_000], 0)
-    measure = MEASURES[Kind.BINARY].metrics["calibration_error"]
+    measure = METRIC_SETS[Kind.BINARY].metrics["calibration_error"]
     errors = {name: measure(target[1_000:], model.predict(frame[1_000:])) for name, model in models.items()}
     assert errors["calibrated"] < 0.06 < errors["sure"]

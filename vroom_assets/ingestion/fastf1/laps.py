@@ -32,7 +32,7 @@ COLUMNS = (
 COMPOUNDS = ("soft", "medium", "hard", "intermediate", "wet")
 SAFETY_CAR = "[467]"  # of the codes of a track's status: safety car, virtual safety car, and the end of that
 KINDS = {"Race": "race", "Sprint": "sprint"}
-PLACES = 5  # sessions of a weekend
+POSITIONS = 5  # sessions of a weekend
 OVER_AFTER = timedelta(hours=6)  # from the planned start: until then laps may still come or be corrected
 REMEDY = "read it again later, or give the `rounds` without it"
 
@@ -82,13 +82,13 @@ def sessions_of(calendar: pd.DataFrame, season: int) -> list[Session]:
     found: list[Session] = []
     visits: dict[tuple[str, str], int] = {}
     for event in calendar.sort_values("RoundNumber").to_dict("records"):
-        for place in range(1, PLACES + 1):
-            kind = event[f"Session{place}"]
+        for position in range(1, POSITIONS + 1):
+            kind = event[f"Session{position}"]
             if kind not in KINDS:
                 continue
             visit = visits[event["Location"], kind] = visits.get((event["Location"], kind), 0) + 1
             name = KINDS[kind] if visit == 1 else f"{KINDS[kind]} {visit}"
-            starts = event[f"Session{place}DateUtc"].to_pydatetime()
+            starts = event[f"Session{position}DateUtc"].to_pydatetime()
             found.append(Session(season, int(event["RoundNumber"]), kind, name, starts))
     return found
 

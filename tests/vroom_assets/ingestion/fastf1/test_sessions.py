@@ -239,17 +239,17 @@ def test_without_a_file_one_is_made(tmp_path, rows):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         ("lap_id,season\n1,2024\n", "missing: circuit, .*; unknown: none"),
         ("", "is no CSV of laps"),
         (",".join((*COLUMNS, "tyre")) + "\n", "missing: none; unknown: tyre"),
     ],
 )
-def test_a_file_of_something_else_is_refused_and_stays(tmp_path, rows, content, said):
+def test_a_file_of_something_else_is_refused_and_stays(tmp_path, rows, content, words):
     file = tmp_path / "laps.csv"
     file.write_text(content)
-    with pytest.raises(FileRefused, match=said):
+    with pytest.raises(FileRefused, match=words):
         merge(file, [rows.table])
     assert file.read_text() == content
 
@@ -318,9 +318,9 @@ def retries(instance: dg.DagsterInstance) -> int:
 
 def test_without_the_client_it_fails_at_once_and_says_what_to_install(declared, instance, path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastf1", None)
-    success, _, said = materialize(declared, instance, season=2024)
+    success, _, words = materialize(declared, instance, season=2024)
     assert not success
-    assert "needs the extra `fastf1`, which is not installed: uv pip install -e '.[fastf1]'" in said
+    assert "needs the extra `fastf1`, which is not installed: uv pip install -e '.[fastf1]'" in words
     assert retries(instance) == 0
 
 
@@ -352,16 +352,16 @@ def test_the_client_makes_the_recorded_frames_of_the_feed():
 
 @with_client
 def test_sessions_are_read_once_and_written_once(declared, instance, server, path, home):
-    success, told, said = materialize(declared, instance, season=2024)
-    assert success, said
-    assert {name: told[name] for name in ("sessions_read", "laps_read", "laps_left_out", "laps_added")} == {
+    success, given, words = materialize(declared, instance, season=2024)
+    assert success, words
+    assert {name: given[name] for name in ("sessions_read", "laps_read", "laps_left_out", "laps_added")} == {
         "sessions_read": 3,  # the round of 2099 is not over
         "laps_read": 87,
         "laps_left_out": 48,
         "laps_added": 87,
     }
-    assert told["dagster/row_count"] == 7_870 + 87
-    assert "| 2 | Marram | race 2 | 29 |" in str(told["sessions"])
+    assert given["dagster/row_count"] == 7_870 + 87
+    assert "| 2 | Marram | race 2 | 29 |" in str(given["sessions"])
     table = pd.read_csv(path)
     assert table.groupby("session").size()["race 2"] == 29
     assert not table.duplicated(merging.KEY).any()
@@ -370,9 +370,9 @@ def test_sessions_are_read_once_and_written_once(declared, instance, server, pat
     asked, content = len(server.asked), path.read_bytes()
     pages = [path for _, path in server.asked if "ergast" not in path]
     assert len(pages) == len(set(pages)) == 1 + 3 * 8
-    success, told, said = materialize(declared, instance, season=2024)
-    assert success, said
-    assert told["file_written"] is False
+    success, given, words = materialize(declared, instance, season=2024)
+    assert success, words
+    assert given["file_written"] is False
     assert path.read_bytes() == content
     assert {p for _, p in server.asked[asked:] if "ergast" not in p} == set()
 
@@ -388,16 +388,16 @@ def test_requests_are_spaced(declared, instance, server, path):
 @with_client
 def test_a_part_that_is_not_answered_is_asked_for_again_and_no_other(declared, instance, server, path):
     server.away = {"TrackStatus": 2}  # the service and its mirror, once
-    success, told, said = materialize(declared, instance, season=2024, rounds=[1])
-    assert success, said
-    assert told["laps_added"] == 29
+    success, given, words = materialize(declared, instance, season=2024, rounds=[1])
+    assert success, words
+    assert given["laps_added"] == 29
     assert retries(instance) == 1
     assert (server.times_asked("TrackStatus"), server.times_asked("TimingData")) == (3, 1)
 
 
 @with_client
 @pytest.mark.parametrize(
-    ("page", "said"),
+    ("page", "words"),
     [
         ("TrackStatus", "round 1 of 2024, race: a part of it could not be read"),
         ("WeatherData", "a part of it could not be read"),
@@ -406,14 +406,14 @@ def test_a_part_that_is_not_answered_is_asked_for_again_and_no_other(declared, i
     ],
 )
 def test_services_that_stay_away_fail_the_run_and_leave_the_file(
-    declared, instance, server, path, page, said
+    declared, instance, server, path, page, words
 ):
     before = path.read_bytes()
     server.away = {page: 1_000}
     once = declared.model_copy(update={"retries": 1})
     success, _, message = materialize(once, instance, season=2024, rounds=[1])
     assert not success
-    assert said in message
+    assert words in message
     assert retries(instance) == 1
     assert path.read_bytes() == before
 
@@ -428,14 +428,14 @@ def test_the_clients_limit_ends_the_run_and_the_next_one_goes_on_from_there(
     limit = {re.compile(".*"): [req._CallsPerIntervalLimitRaise(6, 3_600, "any API: 6 calls/h")]}
     with monkeypatch.context() as patch:
         patch.setattr(req._SessionWithRateLimiting, "_RATE_LIMITS", limit)
-        success, _, said = materialize(declared, instance, season=2024, rounds=[1])
+        success, _, words = materialize(declared, instance, season=2024, rounds=[1])
     assert not success
-    assert "any API: 6 calls/h" in said
-    assert "run it again in an hour" in said
+    assert "any API: 6 calls/h" in words
+    assert "run it again in an hour" in words
     assert retries(instance) == 0
     assert path.read_bytes() == before
-    success, _, said = materialize(declared, instance, season=2024, rounds=[1])
-    assert success, said
+    success, _, words = materialize(declared, instance, season=2024, rounds=[1])
+    assert success, words
     assert server.times_asked("DriverList") == server.times_asked("schedule") == 1
 
 
@@ -443,16 +443,16 @@ def test_the_clients_limit_ends_the_run_and_the_next_one_goes_on_from_there(
 def test_renew_asks_for_everything_again_and_a_retry_does_not(declared, instance, server, path):
     materialize(declared, instance, season=2024, rounds=[1])
     server.away = {"TrackStatus": 2}
-    success, told, said = materialize(declared, instance, season=2024, rounds=[1], renew=True)
-    assert success, said
+    success, given, words = materialize(declared, instance, season=2024, rounds=[1], renew=True)
+    assert success, words
     assert retries(instance) == 1
     assert server.times_asked("TimingData") == 2
-    assert told["file_written"] is False
+    assert given["file_written"] is False
 
 
 @with_client
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "words"),
     [
         ({"rounds": [3]}, "round 3 of 2024, race is not over yet"),
         ({"rounds": [1, 9]}, "season 2024 has nothing of what is asked for in round 9"),
@@ -461,11 +461,11 @@ def test_renew_asks_for_everything_again_and_a_retry_does_not(declared, instance
     ],
 )
 def test_what_cannot_be_read_yet_or_ever_is_said_and_not_tried_again(
-    declared, instance, server, config, said
+    declared, instance, server, config, words
 ):
     success, _, message = materialize(declared, instance, season=2024, **config)
     assert not success
-    assert said in message
+    assert words in message
     assert retries(instance) == 0
 
 

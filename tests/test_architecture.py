@@ -100,6 +100,62 @@ def test_tests_mirror_the_package(package):
         assert name in known, f"{test.relative_to(ROOT)}: there is no module {name}"
 
 
+# A private dialect, and what the field says instead. Names are forbidden as parts of identifiers of the packages.
+NAMES = {
+    "arrangement": "row structure",
+    "coded": "encoded",
+    "lonely": "solo",
+    "monomials": "polynomial",
+    "otherwise": "fallback",
+    "place": "position",
+    "places": "positions",
+    "renewal": "assets",
+    "said": "message",
+    "shown": "displayed, formatted",
+    "strange": "out of range",
+    "strangers": "unknown keys",
+    "surest": "epsilon",
+    "told": "given, decoded",
+}
+PHRASES = {
+    "a forecast more": "one more forecast",
+    "all that it may be": "allowed values",
+    "errors are told": "errors are reported",
+    "training saw": "seen in training",
+}
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                yield name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+
+
+def test_names_are_those_of_the_field():
+    found = {
+        f"{module}: {name} ({NAMES[part]})"
+        for module, path in ALL.items()
+        for name in identifiers(ast.parse(path.read_text(encoding="utf-8")))
+        for part in name.lower().split("_")
+        if part in NAMES
+    }
+    assert sorted(found) == []
+
+
+def test_sentences_are_those_of_the_field():
+    texts = [*ALL.values(), ROOT / "README.md", *(ROOT / "docs").iterdir(), *(ROOT / "data").glob("*.md")]
+    found = [
+        f"{path.relative_to(ROOT)}: {phrase} ({PHRASES[phrase]})"
+        for path in texts
+        for phrase in PHRASES
+        if phrase in path.read_text(encoding="utf-8")
+    ]
+    assert found == []
+
+
 def test_a_function_fits_a_screen_or_says_why_it_does_not():
     long = []
     for module, path in ALL.items():

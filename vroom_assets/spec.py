@@ -43,7 +43,7 @@ class Column(Declared):
     maximum: float | None = None
     unique: bool = False
     nullable: bool = Field(False, description="whether a cell may be empty, and an input left out")
-    values: list[str] = Field([], description="of a text: all that it may be; an input has to have them")
+    values: list[str] = Field([], description="allowed values of a text column; an input has to have them")
     references: str | None = Field(None, description="<source>.<column> whose values this column may hold")
 
     @property
@@ -126,7 +126,7 @@ class Entity(Declared):
     tags: list[str] = Field(
         [],
         max_length=8,
-        description="text columns that errors are told by, and predictions recorded with; no inputs",
+        description="text columns that errors are reported by, and predictions recorded with; no inputs",
     )
 
 

@@ -6,7 +6,7 @@ Repeated cross-validation (5 folds × 4 repeats), nested: inside each outer fold
 its intervals are calibrated on the training rows alone; then the outer rows, which neither has seen, are
 counted. Coverage is reported overall, by thirds of the prediction, and by every input and feature: by its
 levels where it is discrete, else by its thirds. Beside it, the share of outer rows that are outside what
-training saw. Exits with 1 when coverage of the 90 % interval leaves the declared gates, is below 0.85 in
+seen in training. Exits with 1 when coverage of the 90 % interval leaves the declared gates, is below 0.85 in
 a segment beyond what chance explains (one-sided 95 % over its rows; below 0.85 at all is marked with *),
 or more than 2 % of the outer rows are called unseen.
 """

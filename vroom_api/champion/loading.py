@@ -38,7 +38,7 @@ class Champion:
     loaded_at: str
     session: onnxruntime.InferenceSession
     origin: Origin  # what its recorded predictions share
-    limits: Limits  # what training saw
+    limits: Limits  # the range seen in training
     request: type[msgspec.Struct]  # inputs in the manifest's order, then the options
     answer: type[msgspec.Struct]
     decoder: msgspec.json.Decoder[Any]  # one request

@@ -166,8 +166,8 @@ _INTERVAL_OF_PROBABILITY = msgspec.Meta(
     description="holds the share of yes among predictions like this one, with the confidence asked for"
 )
 
-_IN_SUPPORT = msgspec.Meta(description="whether training saw the like of it")
-_OUTSIDE = msgspec.Meta(description="the inputs and features of which training saw nothing like it")
+_IN_SUPPORT = msgspec.Meta(description="whether it is within the range seen in training")
+_OUTSIDE = msgspec.Meta(description="the inputs and features outside the range seen in training")
 _FRESHNESS = msgspec.Meta(description="the worse of the verdicts on the ages of model and data")
 _DATA_AGE = msgspec.Meta(description="seconds since the latest event in the training data")
 _MODEL_AGE = msgspec.Meta(description="seconds since the training")

@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 class InputField(ContractStruct, frozen=True):
     """One raw attribute that a caller sends, with the range that the declaration allows
-    and the range that training saw."""
+    and the range seen in training."""
 
     name: str
     type: Literal["integer", "number", "text"]
@@ -49,10 +49,10 @@ class InputField(ContractStruct, frozen=True):
     seen_minimum: float
     seen_maximum: float
     example: float
-    levels: list[float] = []  # every value that training saw, ascending; empty for a continuous input
+    levels: list[float] = []  # every value seen in training, ascending; empty for a continuous input
     values: list[str] = []  # of a text: what it may be; a row holds its place among them
     nullable: bool = False  # whether it may be left out; a row holds NaN then
-    seen_missing: bool = False  # whether training saw rows without it
+    seen_missing: bool = False  # whether rows without it were seen in training
 
     def decoded(self, value: float) -> float | str | None:
         """What a caller sends for a value in a row: a text for its place, nothing for NaN."""
@@ -75,7 +75,7 @@ class InputField(ContractStruct, frozen=True):
 
 
 class FeatureField(ContractStruct, frozen=True):
-    """One feature: its SQL over the inputs, and how training saw it (for drift)."""
+    """One feature: its SQL over the inputs, and how it was distributed in training (for drift)."""
 
     name: str
     expression: str
@@ -165,7 +165,7 @@ class Manifest(ContractStruct, frozen=True):
     fallback: Fallback | None = None
     minor: int = 0  # see MINOR; 0 where nothing was added yet
     scores: Scores | None = None  # the same figures as in `metrics`; None before they had a shape
-    tags: list[str] = []  # what errors were told by in training, and predictions are recorded with
+    tags: list[str] = []  # what errors were reported by in training, and predictions are recorded with
 
     @property
     def example(self) -> dict[str, float | str | None]:

@@ -1,9 +1,9 @@
-"""Advice: which value of an input that its owner may set is worth most, within what training saw.
+"""Advice: which value of an input that its owner may set is worth most, within the range seen in training.
 
 The worth of a value is lever × prediction, as the forecast declares it: price × reservations is revenue.
 Every point of the curve is scored by the function that answers predictions. The range of the lever is the
 one in which this entity, its other inputs as they are, stays in support: the lever's own range and that
-of every feature, so a price is bounded by the ratios that training saw as well.
+of every feature, so a price is bounded by the ratios seen in training as well.
 
 The curve is associational. It says what entities that had this value got, not what a change would cause.
 """
@@ -36,7 +36,7 @@ class Point(msgspec.Struct, frozen=True):
     worth: float
     worth_low: float
     worth_high: float
-    extrapolated: bool  # outside what training saw
+    extrapolated: bool  # outside the range seen in training
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def advise(
         points: of the curve, 2 to 200; fewer where the range holds fewer.
         between: the part of the lever's range to look at; all of it when not given.
         extrapolate: show points outside support as well, flagged; without `between`, over all values of
-            the lever that training saw.
+            the lever seen in training.
 
     Raises:
         NoAdvice: nothing in the range is in support and extrapolation was not asked for, the row has no
@@ -92,7 +92,9 @@ def advise(
     *along, current = _points(score, manifest, index, row, grid(field, low, high, points), level)
     displayed = [point for point in along if extrapolate or not point.extrapolated]
     if not displayed:
-        raise NoAdvice(f"{field.name}: no value from {low:.6g} to {high:.6g} is inside what training saw")
+        raise NoAdvice(
+            f"{field.name}: no value from {low:.6g} to {high:.6g} is inside the range seen in training"
+        )
     sound = [point for point in displayed if not point.extrapolated]
     best = max(sound, key=lambda point: point.worth, default=None)
     return Curve(
@@ -190,7 +192,7 @@ def notes(
         f"The bands are those of a single {manifest.entity}, not of the curve.",
     ]
     if current.extrapolated:
-        found.append(f"This {manifest.entity} as sent is outside what training saw.")
+        found.append(f"This {manifest.entity} as sent is outside the range seen in training.")
     if best and span and best.value in (sound[0].value, sound[-1].value) and len(sound) > 1:
         found.append(
             f"The best value lies at the end of what is shown; whether {lever.worth} would go on rising beyond "
@@ -218,7 +220,7 @@ def _range(
             if found.field != field.name
         ]
         raise NoAdvice(
-            f"no {field.name} brings this {manifest.entity} inside what training saw "
+            f"no {field.name} brings this {manifest.entity} inside the range seen in training "
             f"({'; '.join(causes) or 'its other inputs do not occur together'}); "
             "ask with extrapolate: true to see what the model says there"
         )

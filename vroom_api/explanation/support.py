@@ -1,6 +1,6 @@
-"""Support: does an answer rest on anything that training saw?
+"""Support: does an answer rest on anything seen in training?
 
-Each input and each feature has the range that training saw, a discrete input also its values. Features
+Each input and each feature has the range seen in training, a discrete input also its values. Features
 count as well as inputs: a price and a recommended price may each be usual and their ratio unheard of.
 """
 
@@ -17,7 +17,7 @@ SLACK = 1e-9  # as far as features in the served graph may be from those of trai
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """An input or feature outside what training saw."""
+    """An input or feature outside the range seen in training."""
 
     field: str
     kind: Literal["input", "feature"]
@@ -32,7 +32,7 @@ Limits = list[tuple[float, float, frozenset[float]]]  # lowest, highest, levels;
 
 
 def limits_of(manifest: Manifest) -> Limits:
-    """What training saw, prepared for `within`."""
+    """The range seen in training, prepared for `within`."""
     nothing: frozenset[float] = frozenset()
     limits: Limits = [
         (field.seen_minimum - SLACK, field.seen_maximum + SLACK, frozenset(field.levels))
@@ -50,7 +50,7 @@ def limits_of(manifest: Manifest) -> Limits:
 def within(limits: Limits, values: Sequence[float]) -> bool:
     """Whether all of one row is within limits: inputs, then features. A tenth of the time of `outside`.
 
-    What was left out is not; `outside` knows whether training saw that.
+    What was left out is not; `outside` knows whether that was seen in training.
     """
     for value, (low, high, levels) in zip(values, limits, strict=True):
         if not low <= value <= high or (levels and value not in levels):  # stands so that NaN is out
@@ -135,5 +135,5 @@ def _outside(field: InputField | FeatureField, kind: Literal["input", "feature"]
         seen_minimum=field.seen_minimum,
         seen_maximum=field.seen_maximum,
         levels=levels,
-        sentence=f"{formatted}: training saw {seen}",
+        sentence=f"{formatted}: seen in training {seen}",
     )

@@ -30,7 +30,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(description="part of the lever's range to look at; all of it when not given"),
     ] = None
     extrapolate: Annotated[
-        bool, msgspec.Meta(description="show points outside what training saw as well, flagged")
+        bool, msgspec.Meta(description="show points outside the range seen in training as well, flagged")
     ] = False
 
 

@@ -1,4 +1,4 @@
-"""One training, whole: what was declared, what it ran on, what it found, and what is told of it."""
+"""One training, whole: what was declared, what it ran on, what it found, and what is reported of it."""
 
 from __future__ import annotations
 

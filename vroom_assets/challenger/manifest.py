@@ -37,7 +37,7 @@ DAY = 86_400.0
 
 
 def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
-    """The request schema: the declaration's ranges and what training saw of each input."""
+    """The request schema: the declaration's ranges and the range of each input seen in training."""
     without = spec.fallback.without if spec.fallback is not None else []
     return [
         InputField(
@@ -77,7 +77,7 @@ def _levels(values: pd.Series, kind: ColumnType) -> list[float]:
 
 
 def feature_fields(spec: ForecastSpec, definitions: list[Feature], frame: pd.DataFrame) -> list[FeatureField]:
-    """The features with what training saw of each and the inputs that each one reads."""
+    """The features with the range of each seen in training and the inputs that each one reads."""
     fields = []
     for feature in definitions:
         values = frame[feature.name].to_numpy()

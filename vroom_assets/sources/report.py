@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from vroom_assets.sources.files import SourceError
 
-MAX_SHOWN_LENGTH = 60
-MAX_SHOWN = 50
+MAX_VALUE_LENGTH = 60
+MAX_LISTED = 50
 
 
 class SourceRefused(SourceError):
@@ -52,10 +52,10 @@ class SourceReport:
             lines += ["", "| column | rule | rows | examples |", "|---|---|---|---|"]
             lines += [
                 f"| {_plain(one.column)} | {one.rule} | {one.rows} | {'<br>'.join(map(_plain, one.examples))} |"
-                for one in self.findings[:MAX_SHOWN]
+                for one in self.findings[:MAX_LISTED]
             ]
-        if len(self.findings) > MAX_SHOWN:
-            lines.append(f"\n… and {len(self.findings) - MAX_SHOWN} rules more.")
+        if len(self.findings) > MAX_LISTED:
+            lines.append(f"\n… and {len(self.findings) - MAX_LISTED} rules more.")
         return "\n".join(lines)
 
 
@@ -71,5 +71,5 @@ def sentence(file: str, line: int, column: str, rule: str, value: str | None, wo
     where = f"{file} line {line}" + (f", column {column}" if column else "")
     if value is None:
         return f"{where}: {words}"
-    displayed = value if len(value) <= MAX_SHOWN_LENGTH else value[:MAX_SHOWN_LENGTH] + "…"
+    displayed = value if len(value) <= MAX_VALUE_LENGTH else value[:MAX_VALUE_LENGTH] + "…"
     return f"{where}: {displayed if rule == 'range' else repr(displayed)} {words}"

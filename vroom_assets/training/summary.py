@@ -42,7 +42,7 @@ def error_by(values: pd.Series, found: Search, target: np.ndarray, metric_set: M
         values: shape (rows,), texts; rows of one text are a part.
 
     Returns:
-        columns value, rows and the metric by which errors are told.
+        columns value, rows and the metric by which errors are reported.
     """
     seen = found.predicted
     parts = pd.Series(seen).groupby(values.to_numpy()[seen])

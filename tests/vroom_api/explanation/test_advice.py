@@ -89,14 +89,14 @@ def test_a_van_outside_what_training_saw_gets_no_curve_unless_it_is_asked_for():
     row = np.array([60.0, 60.0, 30.0])
     with pytest.raises(
         NoAdvice,
-        match=r"no price brings this van inside .*photos 30: training saw only 1, 2, 3, 4, 5.*extrapolate: true",
+        match=r"no price brings this van inside .*photos 30: seen in training only 1, 2, 3, 4, 5.*extrapolate: true",
     ):
         curve(row)
     found = curve(row, extrapolate=True)
     assert all(point.extrapolated for point in found.points)
     assert found.current.extrapolated
     assert (found.supported, found.best, found.near_best) == (None, None, None)
-    assert any("outside what training saw" in note for note in found.notes)
+    assert any("outside the range seen in training" in note for note in found.notes)
 
 
 def test_points_outside_support_are_shown_only_when_asked_for_and_flagged():

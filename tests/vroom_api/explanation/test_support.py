@@ -23,28 +23,28 @@ def test_a_usual_van_is_in_support():
 def test_thirty_photos_are_not_answered_as_if_they_were_usual():
     [found] = look(60, 60, 30)
     assert (found.field, found.kind, found.value, found.levels) == ("photos", "input", 30, [1, 2, 3, 4, 5])
-    assert found.sentence == "photos 30: training saw only 1, 2, 3, 4, 5"
+    assert found.sentence == "photos 30: seen in training only 1, 2, 3, 4, 5"
 
 
 def test_a_price_above_all_prices_is_named_with_what_was_seen():
     found = {one.field: one for one in look(171, 90, 3)}
     assert set(found) == {"price"}
     assert (found["price"].seen_minimum, found["price"].seen_maximum) == (30, 170)
-    assert found["price"].sentence == "price 171: training saw 30 to 170"
+    assert found["price"].sentence == "price 171: seen in training 30 to 170"
 
 
 def test_a_ratio_never_seen_is_found_though_both_prices_are_usual():
     assert look(100, 50, 3) == []
     [found] = look(101, 50, 3)
     assert (found.field, found.kind, found.value) == ("ratio", "feature", pytest.approx(2.02))
-    assert found.sentence == "ratio = price / usual_price, 2.02: training saw 0.8 to 2"
+    assert found.sentence == "ratio = price / usual_price, 2.02: seen in training 0.8 to 2"
 
 
 def test_a_level_between_seen_levels_is_unseen():
     manifest = manifest_of([input_field("seats", 2, 7, type="integer", levels=[2, 5, 7])])
     assert outside(manifest, [5.0], [5.0]) == []
     [found] = outside(manifest, [4.0], [4.0])
-    assert found.sentence == "seats 4: training saw only 2, 5, 7"
+    assert found.sentence == "seats 4: seen in training only 2, 5, 7"
 
 
 def test_the_ends_of_the_range_are_seen_and_no_number_is_not():

@@ -134,7 +134,7 @@ def test_a_curve_stays_where_training_was_unless_it_is_told_not_to(client: TestC
 def test_a_vehicle_unlike_any_other_gets_no_curve(client: TestClient[Any]) -> None:
     status, detail = refused(client, "/advise/price", EXAMPLE | {"num_images": 30})
     assert status == 422
-    assert "num_images 30: training saw 1 to 20" in detail
+    assert "num_images 30: seen in training 1 to 20" in detail
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ class Recorder:
         self._stopping = False
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._thread.submit(self._open_ahead)
         self._writer = asyncio.create_task(self._write(), name="record")
         return self
 
@@ -268,6 +269,13 @@ class Recorder:
 
     async def _off_loop(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _open_ahead(self) -> None:
+        """Open the database before a prediction waits for it: to make a new one takes up to a second."""
+        try:
+            self._with_store(lambda _: None)
+        except Exception as error:  # whatever it is, the first prediction tries again and is refused with it
+            log.debug("the record cannot be opened yet: %s", error)
 
     def _with_store(self, work: Callable[..., Any], *arguments: Any) -> Any:
         if self._store is None:

@@ -25,7 +25,7 @@ echo "A new $release in $machine"
 step() { printf '\n=== %s (%s)\n' "$1" "$(date +%T)"; }
 
 step "debootstrap $release"
-debootstrap --variant=minbase --include=python3,python3-venv,make,git,ca-certificates,procps,iproute2 \
+debootstrap --variant=minbase --include=python3,python3-venv,make,git,curl,ca-certificates,procps,iproute2 \
   "$release" "$machine" "${mirror:-http://deb.debian.org/debian}" >"$place/debootstrap.log" 2>&1 \
   || { tail -n 20 "$place/debootstrap.log" >&2; exit 1; }
 mkdir -p "$machine/etc/ssl/certs"

@@ -3,7 +3,7 @@
     python -m vroom_assets               a champion if there is none, then Dagster, the service and MLflow
     python -m vroom_assets materialize   everything from the sources to the champion, once, and stop
     python -m vroom_assets new <name>    a new forecast: a small working example under defs/ and data/
-    python -m vroom_assets check [name]  whether the declarations are sound, before anything runs
+    python -m vroom_assets check [name]  whether the declarations are valid, before anything runs
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
 
 State is under VROOM_HOME (default ``var``); everything listens on 127.0.0.1. Ports are VROOM_DAGSTER_PORT,
@@ -30,17 +30,17 @@ def materialize() -> int:
     loaded = defs()
     loaded = loaded.load_fn() if hasattr(loaded, "load_fn") else loaded
     console = {"loggers": {"console": {"config": {"log_level": "INFO", "name": "vroom"}}}}
-    known = sorted(
+    names = sorted(
         job.name.removesuffix("_retrain")
         for job in loaded.resolve_all_job_defs()
         if job.name.endswith("_retrain")
     )
-    if forecast() not in known:
+    if forecast() not in names:
         if declaration.defs_folder() / forecast() in declaration.folders():
             raise CannotStart(
-                f"VROOM_FORECAST={forecast()!r}: its declaration is broken; correct what is said above"
+                f"VROOM_FORECAST={forecast()!r}: its declaration is broken; correct what is listed above"
             )
-        raise CannotStart(f"VROOM_FORECAST={forecast()!r}: no such forecast; declared are {', '.join(known)}")
+        raise CannotStart(f"VROOM_FORECAST={forecast()!r}: no such forecast; declared are {', '.join(names)}")
     with dg.DagsterInstance.get() as instance:
         result = loaded.resolve_job_def(f"{forecast()}_retrain").execute_in_process(
             instance=instance, run_config=console, raise_on_error=False
@@ -49,7 +49,7 @@ def materialize() -> int:
 
 
 def check(names: list[str]) -> int:
-    """Say of each declaration whether it is sound, and return 1 if one is not."""
+    """Print for each declaration whether it is valid, and return 1 if one is not."""
     from vroom_assets import declaration
     from vroom_assets.resources import data_folder
 

@@ -1,4 +1,4 @@
-"""`python -m vroom_assets.mlflow_server`: what `mlflow server` starts, in the place of what waits for it.
+"""`python -m vroom_assets.mlflow_server`: what `mlflow server` starts, without the process that would wait for it.
 
 MLflow's command prepares its server, starts it as a second process and stays, 180 MB large, to wait for its end.
 Here it becomes the server. All that it prepares, it prepares.

@@ -43,12 +43,12 @@ class Column(Declared):
     maximum: float | None = None
     unique: bool = False
     nullable: bool = Field(False, description="whether a cell may be empty, and an input left out")
-    values: list[str] = Field([], description="allowed values of a text column; an input has to have them")
+    values: list[str] = Field([], description="allowed values of a text column; required for an input")
     references: str | None = Field(None, description="<source>.<column> whose values this column may hold")
 
     @property
     def range(self) -> str:
-        """The bounds in words, as error messages and the API's documentation give them."""
+        """The bounds as text, as error messages and the API's documentation give them."""
         low = f"≥ {self.minimum:g}" if self.minimum is not None else ""
         low = f"> {self.above:g}" if self.above is not None else low
         high = f"≤ {self.maximum:g}" if self.maximum is not None else ""
@@ -59,7 +59,7 @@ class Column(Declared):
         if self.values and self.type is not ColumnType.TEXT:
             raise ValueError(f"values: they are for texts; give a column of type {self.type} a range")
         if len(set(self.values)) != len(self.values):
-            raise ValueError("values: one of them is there twice")
+            raise ValueError("values: one of them is given twice")
         return self
 
 
@@ -121,7 +121,7 @@ class Entity(Declared):
     key: str
     id: str | None = Field(
         None,
-        description="column that callers know it by; its latest inputs are looked up by that. Of a source: the key",
+        description="column of the id that callers use; the latest inputs are found by it. Default for a source: the key",
     )
     tags: list[str] = Field(
         [],
@@ -136,7 +136,7 @@ class Target(Declared):
     name: str = Field(pattern=NAME)
     kind: Kind
     unit: str
-    horizon: str = Field(description="what period the number covers, in words")
+    horizon: str = Field(description="the period that the number covers, as text")
     as_of: str = Field(description="<source>.<column> whose latest value dates the data")
     known_at: str | None = Field(
         None,
@@ -203,7 +203,7 @@ class Fallback(Declared):
     without: list[str] = Field(
         min_length=1, description="the inputs that may be left out; the candidate does not read them"
     )
-    description: str = Field(description="what such an answer says of itself")
+    description: str = Field(description="the text that goes with such an answer")
 
 
 class Validation(Declared):
@@ -212,10 +212,14 @@ class Validation(Declared):
     With `order` it goes forward in time: each block of later rows is predicted by what was known before it.
     """
 
-    folds: int = Field(5, ge=2, description="parts; each is predicted by models of the others")
-    repeats: int = Field(2, ge=1, description="of the whole, with other parts")
-    inner_folds: int = Field(4, ge=2, description="parts of the training rows, to choose a candidate by")
-    seed: int = Field(7, description="of the parts and of the models")
+    folds: int = Field(
+        5, ge=2, description="number of folds; each is predicted by models fitted on the others"
+    )
+    repeats: int = Field(2, ge=1, description="repetitions of the whole, with other folds")
+    inner_folds: int = Field(
+        4, ge=2, description="folds of the training rows, by which a candidate is chosen"
+    )
+    seed: int = Field(7, description="random seed of folds and models")
     group: str | None = Field(
         None, description="column of the entity's table; rows that share its value are never in two folds"
     )
@@ -239,7 +243,9 @@ class Contest(Declared):
 class Gates(Declared):
     """What no verdict overrides, each measured out of fold."""
 
-    coverage: tuple[float, float] = Field((0.88, 0.94), description="of the 90 % interval")
+    coverage: tuple[float, float] = Field(
+        (0.88, 0.94), description="lowest and highest share of outcomes inside the 90 % interval"
+    )
     tercile_coverage: float = Field(0.84, description="least coverage in any tercile of the prediction")
     bias: float = Field(0.05, description="largest |mean error| as a share of the mean target")
     calibration_error: float = Field(
@@ -247,7 +253,7 @@ class Gates(Declared):
     )
     reference: str | None = Field(
         None,
-        description="a candidate that what is published may not be worse than, by more than `reference_margin`",
+        description="a candidate; what is published may be worse than it by at most `reference_margin`",
     )
     reference_margin: float = Field(0.01, ge=0, description="as a share of the reference's error")
     parity: float = Field(1e-6, description="largest relative difference of bundle and model")
@@ -256,7 +262,7 @@ class Gates(Declared):
 class Automation(Declared):
     """When the forecast renews itself."""
 
-    interval_seconds: int = Field(5, ge=1, le=15, description="how often the sources are looked at")
+    interval_seconds: int = Field(5, ge=1, le=15, description="seconds between two checks of the sources")
     schedule: str = Field("0 4 * * *", description="cron of the safety net")
 
 
@@ -326,7 +332,7 @@ class ForecastSpec(Declared):
     contest: Contest = Contest()
     gates: Gates = Gates()
     automation: Automation = Automation()
-    advice: dict[str, Advice] = Field({}, description="what the service may advise about")
+    advice: dict[str, Advice] = Field({}, description="the questions that the service advises on, by name")
     freshness: Freshness = Freshness()
     features_sql: str = Field("", description="filled from features.sql beside this file")
     target_sql: str = Field("", description="filled from target.sql beside this file")
@@ -337,7 +343,7 @@ class ForecastSpec(Declared):
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if not name.isidentifier() or name != name.lower():
-                raise ValueError(f"{name!r} is no name: use lower-case letters, digits and _")
+                raise ValueError(f"{name!r} is not a valid name: use lower-case letters, digits and _")
         return value
 
     @property
@@ -348,7 +354,7 @@ class ForecastSpec(Declared):
 
     @property
     def entity_id(self) -> str | None:
-        """The column that an entity's latest inputs are looked up by; None where they are not."""
+        """The column by which the latest inputs of an entity are found; None where they are not stored."""
         return self.entity.id or (self.entity.key if self.entity.source in self.sources else None)
 
     @property
@@ -358,7 +364,7 @@ class ForecastSpec(Declared):
         return {name: columns[name] for name in self.inputs}
 
     def described(self, feature: str, comment: str) -> str:
-        """What a feature is, in words: its comment, or what is said of the input that has its name."""
+        """The description of a feature: its comment, or the description of the input that has its name."""
         column = self.input_columns.get(feature)
         return comment or (column.description if column is not None else "")
 

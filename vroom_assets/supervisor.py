@@ -48,11 +48,11 @@ def port_of(setting: str, default: int) -> int:
     What is found is written into the environment, where the other processes read it.
 
     Raises:
-        CannotStart: what the environment says is no port, or taken.
+        CannotStart: a port in the environment is not valid, or taken.
     """
     if text := os.environ.get(setting):
         if not text.isdecimal() or not 0 < int(text) < 65536:
-            raise CannotStart(f"{setting}={text} is no port: use a number from 1 to 65535")
+            raise CannotStart(f"{setting}={text} is not a valid port: use a number from 1 to 65535")
         if not is_free(int(text)):
             raise CannotStart(
                 f"port {text} is taken; stop what uses it, or choose another with {setting}=<port>"
@@ -261,7 +261,7 @@ def start() -> int:
     if read_pointer(forecast()) is None:
         print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
         if subprocess.run([sys.executable, "-m", "vroom_assets", "materialize"], check=False).returncode:
-            print("The first training failed; the messages above say why. Dagster starts all the same.")
+            print("The first training failed; the messages above say why. Dagster starts anyway.")
     elif count := elsewhere(fail_abandoned_runs):
         print(f"{count} unfinished run(s) of the last start are marked as failed.", flush=True)
     return supervise(running)

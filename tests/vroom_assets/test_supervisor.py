@@ -57,7 +57,9 @@ def test_a_port_that_somebody_chose_and_is_taken_is_refused(monkeypatch, taken):
 @pytest.mark.parametrize("text", ["eighty", "0", "65536", "-1", "80.0", "²"])
 def test_what_is_no_port_is_refused(monkeypatch, text):
     monkeypatch.setenv(SETTING, text)
-    with pytest.raises(CannotStart, match=f"{SETTING}={text} is no port: use a number from 1 to 65535"):
+    with pytest.raises(
+        CannotStart, match=f"{SETTING}={text} is not a valid port: use a number from 1 to 65535"
+    ):
         port_of(SETTING, 5000)
 
 

@@ -1,8 +1,8 @@
 """A declaration as files: read whole, or refused with file, line, field and remedy of what is wrong.
 
-What is wrong is looked for in three rounds, each over what the one before has found sound: the text of
-``defs.yaml`` and the types of its fields (`document`), what the fields say of each other (`rules`), and the
-statements beside it (`dry_run`). A round says all that it finds.
+A declaration is checked in three rounds, each on what passed the one before: the text of
+``defs.yaml`` and the types of its fields (`document`), how the fields fit together (`rules`), and the
+statements beside it (`dry_run`). A round reports all that it finds.
 """
 
 from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile

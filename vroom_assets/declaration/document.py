@@ -74,10 +74,10 @@ class _Document:
                 about = _fields_at(path[:-1]).get(path[-1], {}).get("description")
                 return self.finding(path, f"is missing; add it{f': {about}' if about else ''}")
             case "extra_forbidden":
-                known = [name for name in _fields_at(path[:-1]) if name not in FROM_FILES]
-                like = get_close_matches(str(path[-1]), known, n=1)
-                meant = f"did you mean {like[0]}? There are" if like else "use one of"
-                return self.finding(path, f"there is no such field; {meant} {', '.join(known)}")
+                names = [name for name in _fields_at(path[:-1]) if name not in FROM_FILES]
+                like = get_close_matches(str(path[-1]), names, n=1)
+                meant = f"did you mean {like[0]}? The fields are" if like else "use one of"
+                return self.finding(path, f"there is no such field; {meant} {', '.join(names)}")
             case "value_error":
                 words = str(error["ctx"]["error"])
                 if inner := re.match(r"([a-z_][\w.]*): (.*)", words, re.DOTALL):
@@ -86,10 +86,10 @@ class _Document:
             case "string_pattern_mismatch":
                 return self.finding(
                     path,
-                    f"{error['input']!r} is no name: use lower-case letters, digits and _, a letter first",
+                    f"{error['input']!r} is not a valid name: use lower-case letters, digits and _, a letter first",
                 )
             case "string_type" if isinstance(error["input"], bool | int | float):
-                return self.finding(path, f"{error['input']!r} is no text; put it into quotes")
+                return self.finding(path, f"{error['input']!r} is not a text; put it into quotes")
         words = error["msg"].replace("Input should", "it should")
         return self.finding(path, f"{words[0].lower()}{words[1:]}; it is {_short(error['input'])}")
 
@@ -114,16 +114,16 @@ class _Document:
             words = ", ".join(filter(None, (error.context, error.problem)))
             raise refused(
                 mark.line + 1 if mark else 1,
-                f"it is no YAML: {words}; look at the indentation, and put texts with `: ` or ` #` into quotes",
+                f"it is not valid YAML: {words}; look at the indentation, and put texts with `: ` or ` #` into quotes",
             ) from None
         except yaml.YAMLError as error:
-            raise refused(1, f"it is no YAML: {error}; remove what cannot be read") from None
+            raise refused(1, f"it is not valid YAML: {error}; remove what cannot be read") from None
         if len(documents) != 1 or not isinstance(documents[0].value, dict):
             raise refused(1, "it should hold one forecast, as the fields `type` and `attributes`")
         if repeated:
             raise DeclarationError(
                 [
-                    Finding(self.path, line, key, "it is there twice, and only one would count; remove one")
+                    Finding(self.path, line, key, "it is given twice, and only one would count; remove one")
                     for key, line in repeated
                 ]
             )
@@ -155,7 +155,7 @@ def _child_that_begins(message: str, tree: SourcePositionTree, value: Any) -> So
 
 
 def _fields_at(path: Sequence[Key]) -> dict[str, Any]:
-    """The fields that a declaration may have at a place, with their descriptions."""
+    """The fields that a declaration may have at a path, with their descriptions."""
     whole = DeclarationFile.model_json_schema()
 
     def resolved(node: dict[str, Any]) -> dict[str, Any]:

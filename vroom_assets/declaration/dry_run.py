@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Fault(NamedTuple):
-    """What DuckDB or the declaration has against a statement."""
+    """What is wrong with a statement, for DuckDB or for the declaration."""
 
     file: str
     line: int
@@ -40,7 +40,7 @@ class Needed(NamedTuple):
 
 
 def faults(spec: ForecastSpec, features: Sequence[Feature]) -> Iterator[Fault]:
-    """What is wrong with the statements; one that reads the result of a wrong one is not looked at.
+    """What is wrong with the statements; one that reads the result of a wrong one is not checked.
 
     No statement can reach files or the network here.
     """

@@ -1,8 +1,8 @@
 """A declaration as files: read whole, or refused with file, line, field and remedy of what is wrong.
 
-What is wrong is looked for in three rounds, each over what the one before has found sound: the text of
-``defs.yaml`` and the types of its fields, what the fields say of each other, and the statements beside it.
-A round says all that it finds.
+A declaration is checked in three rounds, each on what passed the one before: the text of
+``defs.yaml`` and the types of its fields, how the fields fit together, and the statements beside it.
+A round reports all that it finds.
 """
 
 import os
@@ -53,7 +53,7 @@ def read(folder: Path) -> ForecastSpec:
 def check_parameters(folder: Path, spec: ForecastSpec) -> None:
     """Make every estimator, without fitting it: what its library says of the declared parameters.
 
-    This imports the libraries, so it is no part of `read`.
+    This imports the libraries, so `read` does not do it.
 
     Raises:
         DeclarationError: one does not take its parameters.
@@ -107,7 +107,7 @@ def _with_statements(document: _Document, spec: ForecastSpec, folder: Path) -> F
 
 
 def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> Iterator[Finding]:
-    """What is wrong with the features, with who uses them, and with what DuckDB says of every statement."""
+    """What is wrong with the features, with what uses them, and what DuckDB reports for every statement."""
     try:
         features = parse(spec.features_sql, spec.input_columns)
     except FeatureError as error:

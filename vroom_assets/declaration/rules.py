@@ -1,4 +1,4 @@
-"""What the fields of a declaration must not say of each other."""
+"""Contradictions between the fields of a declaration."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -20,9 +20,9 @@ Contradiction = tuple[str, str]  # the field and what is wrong with it
 
 
 def contradictions(spec: ForecastSpec, folder: str) -> Iterator[Contradiction]:
-    """What the fields say against each other or against the names that are taken, all of it at once.
+    """Where the fields contradict each other or use names that are taken, all of it at once.
 
-    What leans on a reference is looked at where all references lead somewhere.
+    What depends on a reference is checked once all references are declared.
     """
     yield from _names(spec, folder)
     yield from _values(spec)
@@ -49,35 +49,35 @@ def _names(spec: ForecastSpec, folder: str) -> Iterator[Contradiction]:
 
 
 def _values(spec: ForecastSpec) -> Iterator[Contradiction]:
-    """Values that no field's type can refuse."""
+    """Values that a field's type cannot refuse."""
     try:
         dg.AssetSpec("any", owners=[spec.owner])
     except dg.DagsterInvalidDefinitionError:
-        yield "owner", f"{spec.owner!r} is no owner; write an e-mail address or `team:<name>`"
+        yield "owner", f"{spec.owner!r} is not a valid owner; write an e-mail address or `team:<name>`"
     try:
         dg.ScheduleDefinition(job_name="any", cron_schedule=spec.automation.schedule)
     except dg.DagsterInvalidDefinitionError:
         yield (
             "automation.schedule",
-            f"{spec.automation.schedule!r} is no cron; write five fields, e.g. `0 4 * * *`",
+            f"{spec.automation.schedule!r} is not a valid cron expression; write five fields, e.g. `0 4 * * *`",
         )
     low, high = spec.gates.coverage
     if not 0 <= low <= high <= 1:
-        yield "gates.coverage", f"[{low:g}, {high:g}] is no range of shares; write e.g. [0.88, 0.94]"
+        yield "gates.coverage", f"[{low:g}, {high:g}] is not a valid range of shares; write e.g. [0.88, 0.94]"
     for part, tables in (("sources", spec.sources), ("examples", spec.examples)):
         for name, table in tables.items():
             yield from _columns(f"{part}.{name}.columns", table.columns)
 
 
 def _references(spec: ForecastSpec) -> Iterator[Contradiction]:
-    """Names that nothing has."""
+    """References to names that are not declared."""
     columns = [("target.as_of", spec.target.as_of)]
     for name, examples in spec.examples.items():
         columns.append((f"examples.{name}.as_of.events", examples.as_of.events))
-        yield from _known(f"examples.{name}.columns", "as_of", examples.columns)
+        yield from _declared(f"examples.{name}.columns", "as_of", examples.columns)
     for name, source in spec.sources.items():
-        yield from _known(f"sources.{name}.event_time", source.event_time, source.columns)
-        yield from _known(f"sources.{name}.load_time", source.load_time, source.columns)
+        yield from _declared(f"sources.{name}.event_time", source.event_time, source.columns)
+        yield from _declared(f"sources.{name}.load_time", source.load_time, source.columns)
         columns += [
             (f"sources.{name}.columns.{column_name}.references", column.references)
             for column_name, column in source.columns.items()
@@ -86,56 +86,56 @@ def _references(spec: ForecastSpec) -> Iterator[Contradiction]:
     for field, reference in columns:
         source_name, _, column_name = reference.partition(".")
         if source_name in spec.sources:
-            yield from _known(field, column_name, spec.sources[source_name].columns)
+            yield from _declared(field, column_name, spec.sources[source_name].columns)
         else:
-            yield from _known(field, source_name, spec.sources)
+            yield from _declared(field, source_name, spec.sources)
 
     tables = [*spec.sources, *spec.examples]
-    yield from _known("entity.source", spec.entity.source, tables)
+    yield from _declared("entity.source", spec.entity.source, tables)
     if spec.entity.source in tables:
         table = spec.entity_columns
-        yield from _known("entity.key", spec.entity.key, table)
-        yield from _known("entity.id", spec.entity.id, table)
-        yield from _known("validation.group", spec.validation.group, table)
-        yield from _known("validation.order", spec.validation.order, table)
+        yield from _declared("entity.key", spec.entity.key, table)
+        yield from _declared("entity.id", spec.entity.id, table)
+        yield from _declared("validation.group", spec.validation.group, table)
+        yield from _declared("validation.order", spec.validation.order, table)
         for name in spec.entity.tags:
-            yield from _known("entity.tags", name, table)
+            yield from _declared("entity.tags", name, table)
         for name in spec.inputs:
-            yield from _known("inputs", name, table)
+            yield from _declared("inputs", name, table)
     for name, advice in spec.advice.items():
-        yield from _known(f"advice.{name}.lever", advice.lever, spec.inputs)
+        yield from _declared(f"advice.{name}.lever", advice.lever, spec.inputs)
     for name, candidate in spec.candidates.items():
         for member in candidate.members:
-            yield from _known(f"candidates.{name}.members", member, spec.candidates)
+            yield from _declared(f"candidates.{name}.members", member, spec.candidates)
     if spec.fallback is not None:
-        yield from _known("fallback.candidate", spec.fallback.candidate, spec.candidates)
+        yield from _declared("fallback.candidate", spec.fallback.candidate, spec.candidates)
         for name in spec.fallback.without:
-            yield from _known("fallback.without", name, spec.inputs)
-    yield from _known("gates.reference", spec.gates.reference, spec.candidates)
+            yield from _declared("fallback.without", name, spec.inputs)
+    yield from _declared("gates.reference", spec.gates.reference, spec.candidates)
 
 
-def _known(field: str, name: str | None, known: Collection[str]) -> Iterator[Contradiction]:
-    if name is not None and name not in known:
-        yield field, f"{name!r} is not declared; use one of {', '.join(known)}"
+def _declared(field: str, name: str | None, names: Collection[str]) -> Iterator[Contradiction]:
+    if name is not None and name not in names:
+        yield field, f"{name!r} is not declared; use one of {', '.join(names)}"
 
 
 def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
     """What the columns of the entity's table cannot be used for."""
     table = spec.entity_columns
     if not table[spec.entity.key].unique:
-        yield "entity.key", f"{spec.entity.key} tells one row from another; declare it `unique: true`"
+        yield "entity.key", f"{spec.entity.key} identifies a row; declare it `unique: true`"
     for name in spec.entity.tags:
         if table[name].type is not ColumnType.TEXT:
-            yield "entity.tags", f"{name} is no text; name a column of type text"
+            yield "entity.tags", f"{name} is not of type text; name a column of type text"
     for name, column in spec.input_columns.items():
         if column.type is ColumnType.TEXT and not column.values:
-            yield "inputs", f"{name} is a text; declare the `values` that it may be"
+            yield "inputs", f"{name} is a text; declare its allowed `values`"
         if column.type is ColumnType.TIMESTAMP:
             yield "inputs", f"{name} is a time; let the examples give a number of days instead"
     without = spec.fallback.without if spec.fallback is not None else []
     for name in without:
         if table[name].nullable:
-            yield "fallback.without", f"{name} is nullable and may be left out as it is"
+            yield "fallback.without", f"{name} is nullable and may already be left out"
     for name, advice in spec.advice.items():
         lever = table[advice.lever]
         if lever.type is ColumnType.TEXT or lever.nullable:
@@ -170,7 +170,7 @@ def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
 
 
 def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
-    """The columns that say when, and are no timestamps."""
+    """The columns that say when, and are not timestamps."""
     named = [("target.as_of", spec.target.as_of)]
     named += [(f"examples.{name}.as_of.events", one.as_of.events) for name, one in spec.examples.items()]
     named += [
@@ -188,7 +188,7 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
             yield f"examples.{name}.columns.as_of", "it is a time; declare it `type: timestamp`"
     if (order := spec.validation.order) is not None:
         if spec.entity_columns[order].type is not ColumnType.TIMESTAMP:
-            yield "validation.order", f"{order} is no timestamp"
+            yield "validation.order", f"{order} is not a timestamp; name a column of type timestamp"
         if spec.target.known_at is None:
             yield (
                 "target.known_at",
@@ -218,30 +218,30 @@ def _candidate(
     candidate: Candidate, features: list[str], candidates: dict[str, Candidate]
 ) -> Iterator[Contradiction]:
     """What a candidate reads that is not there: field and message."""
-    known = f"features.sql has {', '.join(features)}"
+    declared = f"features.sql has {', '.join(features)}"
     for feature in candidate.features:
         if feature not in features:
-            yield "features", f"{feature!r} is no feature; {known}"
+            yield "features", f"{feature!r} is not a feature; {declared}"
     if candidate.offset is not None and candidate.offset not in features:
-        yield "offset", f"{candidate.offset!r} is no feature; {known}"
+        yield "offset", f"{candidate.offset!r} is not a feature; {declared}"
     for number, term in enumerate(candidate.terms):
         factors = [re.fullmatch(FACTOR, factor) for factor in term.split("*")]
         if not all(factor and factor[1] in candidate.features for factor in factors):
             yield (
                 f"terms.{number}",
-                f"{term!r} is no product of its features ({', '.join(candidate.features)}); "
+                f"{term!r} is not a product of its features ({', '.join(candidate.features)}); "
                 "write `a`, `a * b` or `a ^ 2`, with powers up to 9",
             )
     if candidate.family is Family.AVERAGE:
         if not candidate.members:
-            yield "members", "an average needs some; name the candidates that it averages"
+            yield "members", "an average needs members; name the candidates that it averages"
         for member in candidate.members:
             if candidates[member].family is Family.AVERAGE:
                 yield "members", f"{member!r} is an average itself; name its members"
     elif candidate.family is Family.FEATURE and len(candidate.features) != 1:
         yield (
             "features",
-            f"a candidate of family feature passes on one; {len(candidate.features)} are named, name one",
+            f"a candidate of family feature passes on one feature; {len(candidate.features)} are named, name one",
         )
     elif not candidate.features and candidate.family not in (Family.MEAN, Family.MEDIAN):
-        yield "features", f"it sees none; name some of what {known}"
+        yield "features", f"it has no features; {declared}, name some of them"

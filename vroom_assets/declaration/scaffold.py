@@ -35,11 +35,11 @@ def write(defs: Path, name: str) -> list[Path]:
     """Write a declaration below the folder of all, and its data into the data folder, and return the files.
 
     Raises:
-        CannotScaffold: it is no name for a forecast, or taken.
+        CannotScaffold: it is not a valid name for a forecast, or taken.
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in declaration.OWN_FOLDERS:
         raise CannotScaffold(
-            f"{name!r} is no name for a forecast: use lower-case letters, digits and _, a letter first, "
+            f"{name!r} is not a valid name for a forecast: use lower-case letters, digits and _, a letter first, "
             f"and none of {', '.join(declaration.OWN_FOLDERS)}"
         )
     folder, data = defs / name, resources.data_folder() / name
@@ -59,11 +59,11 @@ def write(defs: Path, name: str) -> list[Path]:
 def schema_beside(folder: Path) -> str:
     """Where the schema is, as an editor finds it from a declaration in a folder.
 
-    The YAML language server reads to the first blank and decodes nothing but a `file:` address, so a way
+    The YAML language server reads to the first blank and decodes nothing but a `file:` address, so a path
     with a blank in it is written as one.
     """
-    way = Path(os.path.relpath(declaration.SCHEMA, folder)).as_posix()
-    return declaration.SCHEMA.resolve().as_uri() if re.search(r"\s", way) else way
+    path = Path(os.path.relpath(declaration.SCHEMA, folder)).as_posix()
+    return declaration.SCHEMA.resolve().as_uri() if re.search(r"\s", path) else path
 
 
 def example_rows() -> str:

@@ -132,7 +132,7 @@ def test_the_command_refuses_with_an_exit_code_and_without_a_stack(project):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("Nothing was written: '../escape' is no name for a forecast")
+    assert done.stderr.startswith("Nothing was written: '../escape' is not a valid name for a forecast")
 
 
 @pytest.mark.parametrize("taken", ["vroom_assets/defs", "data"])

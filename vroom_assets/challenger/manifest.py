@@ -133,11 +133,11 @@ def freshness_policy(spec: ForecastSpec) -> FreshnessPolicy:
 
 
 class OtherMeaning(Exception):
-    """New words would be wrong of a model."""
+    """New texts would describe a model wrongly."""
 
 
 def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
-    """The same model in the words of the declaration as it is now, with its advice and its limits of age.
+    """The same model with the texts of the declaration as it is now, with its advice and its limits of age.
 
     Raises:
         OtherMeaning: the declaration means other data, or lets other inputs be left out.
@@ -147,8 +147,8 @@ def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
         spec.fallback.without if spec.fallback is not None else []
     ):
         raise OtherMeaning(
-            f"version {manifest.version} keeps its words until the next training: "
-            "the declaration is of other data or another fallback now"
+            f"version {manifest.version} keeps its texts until the next training: "
+            "the declaration now means other data or another fallback"
         )
     columns = spec.input_columns
     comments = {feature.name: feature.description for feature in parse(spec.features_sql, columns)}

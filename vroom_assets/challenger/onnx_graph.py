@@ -32,7 +32,7 @@ CHUNK = 100_000  # rows scored at once
 
 
 class Graph:
-    """Nodes and constants in the making; every value is float64 of shape (rows, 1) unless said.
+    """Nodes and constants in the making; every value is float64 of shape (rows, 1) unless stated.
 
     rowwise: the values that have a row per entity; the others are constants, of shape (1, 1).
     """

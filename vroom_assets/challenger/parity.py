@@ -30,7 +30,7 @@ def parity(
     inputs: np.ndarray,
     features: np.ndarray,
     prediction: np.ndarray,
-    known: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
 ) -> Parity:
     """Score the graph and compare with DuckDB's features and the fitted model's predictions.
 
@@ -38,13 +38,13 @@ def parity(
 
     Args:
         inputs: shape (rows, inputs). features: (rows, features). prediction: (rows,).
-        known: places of the features to compare, None for all.
+        positions: of the features to compare, None for all.
     """
     from vroom_api.contract.model import open_model, score
 
     session = open_model(model)
     worst = Parity(0.0, 0.0)
-    compared = slice(None) if known is None else list(known)
+    compared = slice(None) if positions is None else list(positions)
     for start in range(0, len(inputs), CHUNK):
         rows = slice(start, start + CHUNK)
         served, computed = score(session, np.ascontiguousarray(inputs[rows], dtype=np.float64))
@@ -120,12 +120,12 @@ def fallback_parity(
     """How far the graph is from the fallback's model where each of its inputs in turn is left out, and all."""
     worst = Parity(0.0, 0.0)
     for gaps in [*([name] for name in rule.without), rule.without]:
-        known = [
+        positions = [
             position for position, feature in enumerate(definitions) if not inputs_of(feature) & set(gaps)
         ]
         inputs = dataset.inputs.assign(**dict.fromkeys(gaps, np.nan)).to_numpy()
         expected = other.fitted.predict(dataset.features)
-        worst = worse(worst, parity(model, inputs, dataset.features.to_numpy(), expected, known))
+        worst = worse(worst, parity(model, inputs, dataset.features.to_numpy(), expected, positions))
     return worst
 
 

@@ -101,7 +101,7 @@ def compare(
     """Score both recipes on the same repeated folds of the current data, paired per row.
 
     Args:
-        rows: how they hang together, None where they are independent.
+        rows: their groups and times, None where they are independent.
     """
     rows = rows or RowStructure(len(target))
     folds = outer_splits(rows, validation)

@@ -158,7 +158,7 @@ def on_unseen_rows(
 ) -> dict[str, float]:
     """The champion exactly as it serves, scored on entities that its training did not have.
 
-    Nothing where its texts have other places than in the current data.
+    Nothing where its texts have other indices than in the current data.
     """
     from vroom_api.contract.model import open_model, score
 

@@ -1,6 +1,6 @@
 """The same model under a new version, described as the declaration describes it now; nothing is fitted.
 
-A published bundle never changes: predictions of its version were recorded with its words. So new words are a
+A published bundle never changes: predictions of its version were recorded with its texts. So new texts are a
 new version in the registry, of the same MLflow run, with a manifest and a digest of its own.
 """
 

@@ -132,7 +132,7 @@ def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str,
                 f'select "{column}"::varchar from temp."{name}" group by "{column}" having count(*) > 1 limit 1'
             ).fetchall()
             if twice:
-                raise ExamplesError(f"examples {name}, column {column}: {twice[0][0]} is there twice")
+                raise ExamplesError(f"examples {name}, column {column}: {twice[0][0]} occurs twice")
 
 
 def _prove(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> None:

@@ -5,7 +5,7 @@ ONNX operators. Both compute in float64 by IEEE 754, so ln(0) is -inf and 0 / 0 
 a row with such a feature is refused in training and by the service. What the language offers is what
 `nodes` writes; anything else is refused when the declaration is read.
 
-An input is a finite number, or the place of a text among its declared values: `compound = 'soft'` compares
+An input is a finite number, or the index of a text among its declared values: `compound = 'soft'` compares
 places. One that may be left out is NULL in DuckDB and NaN in the graph, which compare differently, so it
 stands only in `is null` or as the first of a `coalesce`.
 
@@ -113,7 +113,7 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
             raise FeatureError(f"give {displayed} a name with `as`", line)
         if not re.fullmatch(NAME, name):
             raise FeatureError(
-                f"{name!r} is no name for a feature: use lower-case letters, digits and _", line
+                f"{name!r} is not a valid name for a feature: use lower-case letters, digits and _", line
             )
         if name in [feature.name for feature in found]:
             raise FeatureError(f"feature {name} is defined twice", line)
@@ -169,7 +169,7 @@ def _check(feature: Feature, inputs: Sequence[str], optional: Set[str]) -> None:
     def column(name: str) -> str:
         if name not in inputs:
             raise FeatureError(
-                f"feature {feature.name}: {name} is no input; the inputs are {', '.join(inputs)}"
+                f"feature {feature.name}: {name} is not an input; the inputs are {', '.join(inputs)}"
             )
         return name
 
@@ -177,7 +177,7 @@ def _check(feature: Feature, inputs: Sequence[str], optional: Set[str]) -> None:
 
 
 def select_sql(features: Sequence[Feature], relation: str, keep: Sequence[str], prefix: str) -> str:
-    """The statement that computes the features of a relation whose inputs are doubles, texts by their place.
+    """The statement that computes the features of a relation whose inputs are doubles, texts by their index.
 
     Numbers are written as doubles (2 as 2.0e0): DuckDB would compute 0.1 + 0.2 in decimals and
     2147483647 + 1 in 32 bits. A result beyond float32 is NULL, where the graph has an infinity.
@@ -201,10 +201,10 @@ def _in_doubles(feature: Feature) -> str:
 
 
 def _with_positions(feature: Feature) -> sql.Expr:
-    """The expression with the place of each text that an input is compared with.
+    """The expression with the index of each text that an input is compared with.
 
     Raises:
-        FeatureError: a text that is none of the input's values, or no input stands beside it.
+        FeatureError: a text that is not one of the input's values, or that is not compared with an input.
     """
     whole = sqlglot.parse_one(feature.expression, dialect=DIALECT)
 
@@ -236,7 +236,7 @@ def _with_positions(feature: Feature) -> sql.Expr:
                 raise refused(literal, f"{column.name} is one of {', '.join(values)}")
             literal.replace(sql.Literal.number(values.index(literal.this)))
     if lost := next((node for node in whole.find_all(sql.Literal) if node.is_string), None):
-        raise refused(lost, "a text stands only beside an input that is one")
+        raise refused(lost, "a text can only be compared with a text input")
     return whole
 
 
@@ -323,7 +323,7 @@ class _Writer:
                 raise self.refused(node, "write `case when <condition> then … else … end`")
             return self.choice(node.args["ifs"], node.args.get("default"), node)
         if kind in COMPARISON or kind in LOGIC or isinstance(node, (sql.Not, sql.Between, sql.In, sql.Is)):
-            raise self.refused(node, "a condition is no number, write `case when … then 1 else 0 end`")
+            raise self.refused(node, "a condition is not a number, write `case when … then 1 else 0 end`")
         raise self.refused(node, f"use {OFFERED}")
 
     def condition(self, node: sql.Expr) -> str:
@@ -413,7 +413,7 @@ class _Writer:
         except ValueError:  # sqlglot reads 1e3+5 as one number
             raise self.refused(node, "put spaces around + and - after a number with an exponent") from None
         if not math.isfinite(value):
-            raise self.refused(node, "it is no finite number")
+            raise self.refused(node, "it is not a finite number")
         return value
 
     def needs(self, node: sql.Expr, rule: Callable[[sql.Expr], bool], why: str) -> None:

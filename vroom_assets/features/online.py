@@ -1,4 +1,4 @@
-"""Online features: the latest inputs of every entity, where the service looks them up by id."""
+"""Online features: the latest inputs of every entity, where the service finds them by id."""
 
 from __future__ import annotations
 

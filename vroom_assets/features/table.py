@@ -29,7 +29,7 @@ class Dataset:
     """The feature table of one data version.
 
     keys (rows,), inputs and features (rows, ·) as float64 frames, target (rows,), ordered by key. An input is
-    NaN where it was left out, and of a text its place among the declared values.
+    NaN where it was left out, and of a text its index among the declared values.
     """
 
     forecast: str
@@ -143,7 +143,7 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[
 
 
 def encoded(name: str, column: Column) -> str:
-    """The SQL of an input as a number: itself, or its place among the values of a text."""
+    """The SQL of an input as a number: itself, or its index among the values of a text."""
     if column.type is not ColumnType.TEXT:
         return f'"{name}"::double as "{name}"'
     positions = " ".join(

@@ -56,7 +56,7 @@ def _average(name: str, candidate: Candidate, fitted: Mapping[str, Fitted]) -> A
     if missing or not candidate.members:
         raise CandidateError(
             f"candidate {name} averages {', '.join(missing) or 'nothing'}; `members` may hold "
-            f"the candidates that are fitted beside it and are no averages: {', '.join(fitted)}"
+            f"the candidates that are fitted beside it and are not averages themselves: {', '.join(fitted)}"
         )
     return Average([fitted[member] for member in candidate.members])
 
@@ -74,7 +74,7 @@ def _fit(
     if candidate.offset is not None:
         if candidate.offset not in frame.columns:
             raise CandidateError(
-                f"candidate {name}: offset {candidate.offset} is no feature; "
+                f"candidate {name}: offset {candidate.offset} is not a feature; "
                 f"the features are {', '.join(frame.columns)}"
             )
         rest = target - frame[candidate.offset].to_numpy(dtype=np.float64)
@@ -86,10 +86,8 @@ def _fit(
         return Constant(float(np.median(target)), [])
     unknown = [feature for feature in candidate.features if feature not in frame.columns]
     if unknown or not candidate.features:
-        raise CandidateError(
-            f"candidate {name}: {', '.join(unknown) or 'nothing'} is no feature; "
-            f"the features are {', '.join(frame.columns)}"
-        )
+        wrong = f"{', '.join(unknown)} is not a feature" if unknown else "it has no features"
+        raise CandidateError(f"candidate {name}: {wrong}; the features are {', '.join(frame.columns)}")
     if candidate.family is Family.FEATURE:
         if len(candidate.features) != 1:
             raise CandidateError(f"candidate {name}: it passes on one feature, not {len(candidate.features)}")
@@ -129,7 +127,7 @@ def _calibrated(
         return Calibrated(base, np.empty(0), np.array([line.intercept_[0], line.coef_[0, 0]]), logits=True)
     # Through the means of bins, not through single rows: where two neighbours differ it would jump.
     parts = np.array_split(np.argsort(unseen, kind="stable"), min(CALIBRATION_BINS, len(target)))
-    # Bins whose means differ in the last digits alone are one point: between them there is no slope to tell.
+    # Bins whose means differ in the last digits alone are one point: between them no slope can be measured.
     means = np.round([unseen[part].mean() for part in parts], CALIBRATION_DIGITS)
     x, positions = np.unique(means, return_inverse=True)
     rows = np.bincount(positions, [len(part) for part in parts])

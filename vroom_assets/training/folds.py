@@ -22,7 +22,7 @@ class Split:
 
 @dataclass(frozen=True)
 class RowStructure:
-    """How rows hang together; arrays of shape (rows,), None where it does not matter.
+    """Groups and times of rows; arrays of shape (rows,), None where it does not matter.
 
     groups: rows of one value are never in two folds. times: when a row stands. known: when its target was.
     """
@@ -79,7 +79,7 @@ def splits(rows: RowStructure, folds: int, repeats: int, seed: int, blocks: int 
                 number += 1
     if not found:
         raise TooFewRows(
-            f"of {rows.rows} rows less than {MIN_BLOCK_ROWS} had a target that was known when others had to be predicted: "
+            f"of {rows.rows} rows fewer than {MIN_BLOCK_ROWS} had a target that was known when others had to be predicted: "
             "declare fewer `blocks` in validation, or bring older data"
         )
     return found
@@ -98,7 +98,9 @@ def _blocks(times: np.ndarray, count: int) -> list[tuple[np.datetime64, np.datet
     cuts = ordered[(np.arange(1, count + 1) * len(ordered)) // (count + 1)]
     begins = np.unique(cuts[cuts > ordered[0]])
     if not len(begins):
-        raise TooFewRows("all rows stand at one time: nothing comes before anything")
+        raise TooFewRows(
+            "all rows have the same time, so none comes before another: leave `order` out of validation, or bring data of more times"
+        )
     ends = [*begins[1:], ordered[-1] + np.timedelta64(1, "s")]
     return list(zip(begins, ends, strict=True))
 

@@ -17,7 +17,7 @@ def calibrate(
     """What out-of-fold predictions say about the certainty of new ones, with its coverage measured across folds.
 
     The coverage of a fold's rows is measured with the other folds alone. For a probability there is no
-    interval that holds a yes or no; what is told is the share of yes among predictions like it.
+    interval that holds a yes or no; what is reported is the share of yes among predictions like it.
 
     Args:
         target, prediction, fold: shape (n,), predictions made without their own row.

@@ -186,7 +186,7 @@ def powers_of(name: str, terms: list[str], features: list[str]) -> np.ndarray:
             match = re.fullmatch(FACTOR, factor)
             if not match or match[1] not in features:
                 raise CandidateError(
-                    f"candidate {name}: term {term!r} is no product of its features ({', '.join(features)}); "
+                    f"candidate {name}: term {term!r} is not a product of its features ({', '.join(features)}); "
                     "write `a`, `a * b` or `a ^ 2`, with powers up to 9"
                 )
             table[row, features.index(match[1])] += int(match[2] or 1)

@@ -27,7 +27,7 @@ R = TypeVar("R")
 def one_by_one(work: Callable[[Split], R], items: Sequence[Split]) -> Iterator[R]:
     """Work on each item, on one core.
 
-    Threads are no help: fits of some hundred rows go in and out of the interpreter's lock so often that two
+    Threads do not help: fits of some hundred rows go in and out of the interpreter's lock so often that two
     of them side by side take longer than one after the other, and twice the processor time (measured:
     3.4 s for four fits of all candidates in a row, 3.6-6.1 s in two threads). The other cores serve meanwhile.
     """
@@ -81,7 +81,7 @@ def search(
     Args:
         frame: features, float64, one row per entity.
         target: shape (rows,).
-        rows: how they hang together, None where they are independent.
+        rows: their groups and times, None where they are independent.
 
     Raises:
         TooFewRows: the declared validation cannot be made of these rows.

@@ -225,7 +225,7 @@ def test_a_leak_is_found_and_named(warehouse, leak, changes):
     [
         (("as days_listed", "as days_seen"), "has no column days_listed"),
         (("vehicles.num_images,", "vehicles.num_images + 100 as num_images,"), "column num_images: 10. is not ≥ 0 and ≤ 100"),
-        (("vehicles.vehicle_id || '@' || ", ""), "column example_id: 2023-.* is there twice"),
+        (("vehicles.vehicle_id || '@' || ", ""), "column example_id: 2023-.* occurs twice"),
         (("from vehicles", "from vehicle"), r"histories\.sql cannot be executed: .*vehicle"),
     ],
 )  # fmt: skip

@@ -204,8 +204,11 @@ def test_a_parameter_that_the_graph_or_repeatability_rests_on_is_refused(family,
 @pytest.mark.parametrize(
     ("candidate", "message"),
     [
-        (Candidate(family=Family.FOREST, features=["x", "y"]), "y is no feature; the features are x, noise"),
-        (Candidate(family=Family.POISSON_EBM), "nothing is no feature"),
+        (
+            Candidate(family=Family.FOREST, features=["x", "y"]),
+            "y is not a feature; the features are x, noise",
+        ),
+        (Candidate(family=Family.POISSON_EBM), "it has no features; the features are x, noise"),
         (Candidate(family=Family.AVERAGE), "averages nothing"),
         (Candidate(family=Family.AVERAGE, members=["other"]), "averages other; `members` may hold"),
         (
@@ -224,7 +227,7 @@ def test_a_candidate_that_cannot_be_fitted_says_why(candidate, message):
 
 
 def test_an_average_of_averages_is_refused():
-    assert "are no averages: forest" in refusal(
+    assert "are not averages themselves: forest" in refusal(
         {
             "forest": CANDIDATES["forest"],
             "inner": Candidate(family=Family.AVERAGE, members=["forest"]),
@@ -255,7 +258,7 @@ def test_an_offset_is_added_to_what_remains():
     assert np.abs(models["beside"].predict(frame) - target).max() < 1e-5
     shift = models["last"].predict(frame) - frame["before"]
     assert np.allclose(shift, np.median(0.5 * frame["x"]))
-    with pytest.raises(CandidateError, match="offset other is no feature; the features are x"):
+    with pytest.raises(CandidateError, match="offset other is not a feature; the features are x"):
         fit_all({"beside": beside.model_copy(update={"offset": "other"})}, frame, target, 0)
 
 

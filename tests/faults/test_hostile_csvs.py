@@ -71,9 +71,9 @@ def cell(position: int, text: str) -> bytes:
 # What makes a file useless as a whole.
 USELESS = [
     Hostile("empty file", b"", "vehicles.csv: the file is empty"),
-    Hostile("header only", HEADER, "vehicles.csv: there is a header and no row"),
+    Hostile("header only", HEADER, "vehicles.csv: the file has a header and no rows"),
     Hostile(
-        "header only, without a line break", HEADER.strip(), "vehicles.csv: there is a header and no row"
+        "header only, without a line break", HEADER.strip(), "vehicles.csv: the file has a header and no rows"
     ),
     Hostile("only blank lines", b"\n\n\n", "vehicles.csv line 1: the header is empty"),
     Hostile("only a byte order mark", b"\xef\xbb\xbf", "vehicles.csv line 1: the header is empty"),
@@ -86,7 +86,7 @@ USELESS = [
     Hostile(
         "duplicate column",
         VEHICLES.replace(b"street_parked,", b"technology,street_parked,", 1),
-        "vehicles.csv line 1: column technology is there twice",
+        "vehicles.csv line 1: column technology occurs twice",
     ),
     Hostile(
         "no header",
@@ -106,7 +106,7 @@ USELESS = [
     Hostile(
         "header that is not UTF-8",
         b"v\xe9hicule," + VEHICLES,
-        "vehicles.csv line 1 holds byte 0xe9, which is not UTF-8; save the file as UTF-8; this is no header of a CSV",
+        "vehicles.csv line 1 holds byte 0xe9, which is not UTF-8; save the file as UTF-8; a CSV header is expected here",
     ),
     Hostile("a spreadsheet", b"PK\x03\x04\x14\0\x06\0" * 99, "vehicles.csv line 1 holds a NUL byte (0x00)"),
     Hostile("only NUL bytes", bytes(5000), "vehicles.csv line 1 holds a NUL byte (0x00)"),
@@ -119,7 +119,7 @@ USELESS = [
     Hostile(
         "header with an open quote",
         b'"' + VEHICLES,
-        "vehicles.csv line 1: the header is no line of a CSV: unexpected end of data",
+        "vehicles.csv line 1: the header is not valid CSV: unexpected end of data",
     ),
     Hostile(
         "HTML instead of the file",
@@ -130,7 +130,7 @@ USELESS = [
         "every row bad",
         vehicles(*[cell(2, "free")] * 5),
         "vehicles.csv: 5 of 5 rows are bad (100.000%; at most 1.000% is tolerated); most of all: "
-        "data/reservations/vehicles.csv line 2, column actual_price: 'free' is no finite number",
+        "data/reservations/vehicles.csv line 2, column actual_price: 'free' is not a finite number",
     ),
     Hostile(
         "half of the rows twice",
@@ -140,18 +140,18 @@ USELESS = [
     Hostile(
         "reservations of vehicles that are not there",
         RESERVATIONS.replace(b"\n1", b"\n7771"),
-        "column vehicle_id: '7771' is no vehicle_id of vehicles",
+        "column vehicle_id: '7771' does not occur in vehicles.vehicle_id",
         "reservations",
     ),
     Hostile(
         "a thousand bad numbers in the wrong order of columns",
         HEADER + b"".join(b"%d,69.50,1,50,4,1,57\n" % number for number in range(1000)),
-        "line 2, column technology: '69.50' is no whole number",
+        "line 2, column technology: '69.50' is not a whole number",
     ),
 ]
 
 # What makes a line useless: line 202, behind 200 good ones.
-TYPE_OF_NUMBER, TYPE_OF_INTEGER = "is no finite number", "is no whole number"
+TYPE_OF_NUMBER, TYPE_OF_INTEGER = "is not a finite number", "is not a whole number"
 BAD_LINES = [
     Hostile("text in a number", cell(2, "cheap"), f"column actual_price: 'cheap' {TYPE_OF_NUMBER}"),
     Hostile("formula", cell(2, "=1+1"), f"column actual_price: '=1+1' {TYPE_OF_NUMBER}"),
@@ -223,9 +223,13 @@ BAD_LINES = [
     ),
     Hostile("ten thousand commas", b"," * 10_000 + b"\n", "line 202: has 10001 cells, the header has 7"),
 ]
-STAMP = "is no date and time without zone (2023-07-27 14:58:26)"
+STAMP = "is not a date and time without zone (2023-07-27 14:58:26)"
 BAD_RESERVATIONS = [
-    Hostile("orphan", b"777,2023-09-30 02:03:39\n", "column vehicle_id: '777' is no vehicle_id of vehicles"),
+    Hostile(
+        "orphan",
+        b"777,2023-09-30 02:03:39\n",
+        "column vehicle_id: '777' does not occur in vehicles.vehicle_id",
+    ),
     Hostile("no vehicle", b",2023-09-30 02:03:39\n", "column vehicle_id: is empty"),
     Hostile(
         "time with a zone", b"7,2023-09-30T02:03:39Z\n", f"column created_at: '2023-09-30T02:03:39Z' {STAMP}"

@@ -1,6 +1,6 @@
 """Sources: raw CSVs, observed by content, kept as snapshots, checked row by row into DuckDB.
 
-`files` looks at a CSV and copies it, `lines` makes its bytes safe to be read line by line, `table` turns
+`files` observes a CSV and copies it, `lines` makes its bytes safe to be read line by line, `table` turns
 lines into typed rows by the declaration's rules alone, and `report` says what was found, with line numbers.
 Bad rows go to the table `quarantine`; too many of them, and the whole file is refused while the table from
 before stays.

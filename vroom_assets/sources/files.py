@@ -1,4 +1,4 @@
-"""A source as a file: looked at by content, copied once per content."""
+"""A source as a file: observed by content, copied once per content."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class SourceError(Exception):
 
 
 class SourceChanged(SourceError):
-    """The file was written while it was copied: look again later."""
+    """The file was written while it was copied: observe it again later."""
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """One look at a file. `settled` is false when it changed while it was looked at."""
+    """One observation of a file. `settled` is false when it changed while it was hashed."""
 
     path: str
     sha256: str = ""
@@ -41,15 +41,15 @@ class Observation(msgspec.Struct, frozen=True):
     missing: bool = False
 
     def same_file_as(self, other: Observation) -> bool:
-        """Whether nothing touched the file between two looks."""
+        """Whether nothing touched the file between two observations."""
         return self.identity == other.identity and self.sha256 == other.sha256
 
 
 def observe(path: Path, previous: Observation | None) -> Observation:
-    """Hash a file, or take the previous look's hash when nothing can have touched it since.
+    """Hash a file, or reuse the hash of the previous observation when nothing can have touched it since.
 
     The change time is set by the kernel at every write and cannot be set back, unlike the modification
-    time; but it is coarse, so a file changed just before the previous look is hashed again (the "racily
+    time; but it is coarse, so a file changed just before the previous observation is hashed again (the "racily
     clean" entries of git's index).
 
     Raises:
@@ -81,7 +81,7 @@ def _untouched_since(previous: Observation, path: Path, identity: Identity) -> b
 def _identity(path: Path) -> Identity:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{path} is no regular file; a source is a CSV file")
+        raise SourceError(f"{path} is not a regular file; a source is a CSV file")
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
@@ -116,7 +116,7 @@ def snapshot(path: Path, folder: Path) -> Snapshot:
             digest = _copy(path, beside)
             if _identity(path) != before:
                 raise SourceChanged(
-                    f"{path} was written while it was copied; it is taken up when it is at rest"
+                    f"{path} was written while it was copied; it is copied again once it is at rest"
                 )
             target = folder / f"{digest}.csv"
             if not (target.exists() and _sha256(target) == digest):

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from vroom_assets.sources.files import CHUNK
 
 LONGEST_LINE = 1 << 16  # bytes
-DELIMITER = "\x1f"  # what DuckDB is told to split at, so that it splits nowhere
+DELIMITER = "\x1f"  # passed to DuckDB, which then splits nowhere
 NOTE = "\x1e"  # begins a note in a mended copy, and separates rule, message and the start of the line
 DISPLAYED = 60
 FORBIDDEN = {
@@ -30,7 +30,7 @@ FORBIDDEN = {
 
 
 class Unreadable(Exception):
-    """A file without a readable header; the message begins with the place in the file."""
+    """A file without a readable header; the message begins with the line in the file."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def readable(path: Path) -> Iterator[Text]:
     """A file, or a mended copy of it for the length of a block.
 
     Raises:
-        Unreadable: it is not there or empty, or its first line is no header.
+        Unreadable: it is not there or empty, or its first line is not a header.
     """
     try:
         header, clean, ends = _survey(path)
@@ -155,12 +155,12 @@ def _header(line: bytes) -> list[str]:
         raise Unreadable(" line 1 is UTF-16; save the file as UTF-8")
     line = line.removesuffix(b"\r")
     if fault := _fault(line):
-        raise Unreadable(f" line 1 {fault[1]}; this is no header of a CSV")
+        raise Unreadable(f" line 1 {fault[1]}; a CSV header is expected here")
     text = line.decode("utf-8-sig")
     if not text.strip():
         raise Unreadable(" line 1: the header is empty")
     try:
         names = next(csv.reader([text], strict=True))
     except csv.Error as error:
-        raise Unreadable(f" line 1: the header is no line of a CSV: {error}") from error
+        raise Unreadable(f" line 1: the header is not valid CSV: {error}") from error
     return [name.strip() for name in names]

@@ -1,4 +1,4 @@
-"""What a look at every row of a file found, in sentences for people."""
+"""What the check of every row of a file found, in sentences for people."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _plain(text: str) -> str:
 
 
 def sentence(file: str, line: int, column: str, rule: str, value: str | None, words: str) -> str:
-    """One finding: file, line and column, what is there, and what is said of it."""
+    """One finding: file, line and column, what is there, and what is wrong with it."""
     where = f"{file} line {line}" + (f", column {column}" if column else "")
     if value is None:
         return f"{where}: {words}"

@@ -73,7 +73,7 @@ def load(connection: DuckDBPyConnection, name: str, source: Source, path: Path, 
 
 
 def write_quarantine(connection: DuckDBPyConnection, name: str, path: Path) -> None:
-    """Write the bad rows of a source as a CSV that anybody can open; none, and there is no file.
+    """Write the bad rows of a source as a CSV that anybody can open; without bad rows there is no file.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it.
     """
@@ -98,7 +98,7 @@ def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Tex
     """Warnings about a file that has the declared columns.
 
     Raises:
-        Unreadable: a column is not there or there twice, or the table it refers to is not there.
+        Unreadable: a column is missing or occurs twice, or the table it refers to is not there.
     """
     missing = [column for column in source.columns if column not in text.header]
     twice = [column for column in source.columns if text.header.count(column) > 1]
@@ -107,7 +107,7 @@ def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Tex
         remedy = "; separate the columns by commas" if len(text.header) == 1 else ""
         raise Unreadable(f" line 1: column {', '.join(missing)} is missing; the header is {found}{remedy}")
     if twice:
-        raise Unreadable(f" line 1: column {', '.join(twice)} is there twice")
+        raise Unreadable(f" line 1: column {', '.join(twice)} occurs twice")
     for name, column in source.columns.items():
         if column.references:
             table, _, key = column.references.partition(".")
@@ -227,7 +227,7 @@ def _texts(source: Source, text: Text) -> str:
 
 
 def _text(cell: str, column: Column) -> str:
-    """What a cell says; null if it says nothing. Blanks around what is no text mean nothing."""
+    """The text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
     if column.type is ColumnType.TEXT:
         return f"case when trim({cell}) <> '' then {cell} end"
     return f"nullif(trim({cell}), '')"
@@ -242,11 +242,11 @@ def _value(text: str, column: Column) -> str:
 
 
 def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
-    """Rule, what is said of a text that breaks it, and the condition for breaking it: never null."""
+    """Rule, message for a text that breaks it, and the condition for breaking it: never null."""
     text, value = f"text_{position}", f"value_{position}"
     if not column.nullable:
         yield "required", "is empty", f"{text} is null"
-    yield "type", f"is no {TYPE_WORDS[column.type]}", f"({text} is not null and {value} is null)"
+    yield "type", f"is not a {TYPE_WORDS[column.type]}", f"({text} is not null and {value} is null)"
     bounds = [(column.minimum, ">="), (column.above, ">"), (column.maximum, "<=")]
     held = " and ".join(f"{value} {sign} '{bound!r}'::double" for bound, sign in bounds if bound is not None)
     if held:
@@ -255,10 +255,10 @@ def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
 
 
 def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) -> None:
-    """Temporary table of what only other rows can tell of a good row."""
+    """Temporary table of the faults of good rows that only other rows show."""
     connection.execute(
-        f'create or replace temp table {REPEATS} (line bigint, place int, "column" varchar, rule varchar, '
-        "value varchar, said varchar)"
+        f'create or replace temp table {REPEATS} (line bigint, position int, "column" varchar, rule varchar, '
+        "value varchar, message varchar)"
     )
     for position, (name, column) in enumerate(source.columns.items(), 1):
         value = f"value_{position}"
@@ -284,21 +284,21 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
                 insert into {REPEATS}
                 select
                     line, {position}, {_literal(name)}, 'references', {value}::varchar,
-                    {_literal(f"is no {key} of {table}")}
-                from {ROWS} anti join {_identifier(table)} as known on {value} = known.{_identifier(key)}
+                    {_literal(f"does not occur in {column.references}")}
+                from {ROWS} anti join {_identifier(table)} as present on {value} = present.{_identifier(key)}
                 where good and {value} is not null
                 """
             )
-    # In place: a join would not keep the order of the file.
+    # An update: a join would not keep the order of the file.
     connection.execute(f"update {LINES} set good = false where rowid + 1 in (select line from {REPEATS})")
 
 
 def _gather_findings(connection: DuckDBPyConnection, source: Source, text: Text) -> None:
-    """Temporary view: line, place of the column, column, rule, value and what is said of it."""
+    """Temporary view: line, position of the column, column, rule, value and message."""
     width = len(text.header)
     parts = [
         f"""
-        select line, 0 as place, '' as "column", note[2] as rule, note[4] as value, note[3] as said
+        select line, 0 as position, '' as "column", note[2] as rule, note[4] as value, note[3] as message
         from (select line, string_split(cells[1], '{NOTE}') as note from bad) where len(note) = 4
         """,
         """
@@ -360,8 +360,8 @@ def _report(connection: DuckDBPyConnection, file: str, warnings: list[str]) -> S
     ).fetchall()
     found = connection.execute(
         f"""
-        select "column", rule, count(*), arg_min({{line: line, value: value, said: said}}, line, {EXAMPLES})
-        from {FINDINGS} group by place, "column", rule order by place, count(*) desc, rule
+        select "column", rule, count(*), arg_min({{line: line, value: value, message: message}}, line, {EXAMPLES})
+        from {FINDINGS} group by position, "column", rule order by position, count(*) desc, rule
         """
     ).fetchall()
     findings = [
@@ -370,7 +370,7 @@ def _report(connection: DuckDBPyConnection, file: str, warnings: list[str]) -> S
             rule=rule,
             rows=rows,
             examples=[
-                sentence(file, one["line"], column, rule, one["value"], one["said"]) for one in examples
+                sentence(file, one["line"], column, rule, one["value"], one["message"]) for one in examples
             ],
         )
         for column, rule, rows, examples in found
@@ -381,14 +381,14 @@ def _report(connection: DuckDBPyConnection, file: str, warnings: list[str]) -> S
 def _refusal(report: SourceReport, source: Source) -> str | None:
     """Why the file is refused as a whole, None if it is not."""
     if report.read == 0:
-        return f"{report.file}: there is a header and no row"
+        return f"{report.file}: the file has a header and no rows"
     share = report.quarantined / report.read
     if share <= source.tolerated_bad_share:
         return None
     limit = max(report.findings, key=lambda finding: finding.rows)
     return (
         f"{report.file}: {report.quarantined} of {report.read} rows are bad ({share:.3%}; at most "
-        f"{source.tolerated_bad_share:.3%} is tolerated); most of all: {limit.examples[0]}"
+        f"{source.tolerated_bad_share:.3%} is tolerated); the most frequent fault: {limit.examples[0]}"
     )
 
 
@@ -427,14 +427,14 @@ def _fill_quarantine(
     connection.execute(
         f"""
         insert into quarantine
-        with kept as (from {FINDINGS} order by line, place {f"limit {limit}" if limit else ""}),
+        with kept as (from {FINDINGS} order by line, position {f"limit {limit}" if limit else ""}),
         numbered as (select row_number() over () as line, raw from {_raw_lines(text.path)}),
         raws as (from numbered semi join kept using (line))
         select
-            ?, ?, ?, line, "column", rule, value, said,
+            ?, ?, ?, line, "column", rule, value, message,
             case when starts_with(raw, '{NOTE}') then string_split(raw, '{NOTE}')[4] else raw end
         from kept join raws using (line)
-        order by line, place
+        order by line, position
         """,
         [name, file, path.stem],
     )

@@ -1,4 +1,4 @@
-"""Sources: looked at by content, copied once per content, checked row by row."""
+"""Sources: observed by content, copied once per content, checked row by row."""
 
 import csv
 import io
@@ -37,9 +37,9 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def written_long_ago(path: Path, look: Observation) -> Observation:
-    """The same look, as if hashed when the file had been at rest for a while."""
-    return msgspec.structs.replace(look, looked_at=path.stat().st_ctime + 60)
+def written_long_ago(path: Path, observed: Observation) -> Observation:
+    """The same observation, as if hashed when the file had been at rest for a while."""
+    return msgspec.structs.replace(observed, looked_at=path.stat().st_ctime + 60)
 
 
 # observe
@@ -56,35 +56,35 @@ def test_a_file_is_known_by_its_content_and_not_by_its_time(path):
 
 
 def test_an_observation_survives_json(path):
-    look = observe(path, None)
-    assert msgspec.json.decode(msgspec.json.encode(look), type=Observation) == look
+    observed = observe(path, None)
+    assert msgspec.json.decode(msgspec.json.encode(observed), type=Observation) == observed
 
 
 def test_a_file_at_rest_is_not_hashed_again(path, monkeypatch):
-    look = written_long_ago(path, observe(path, None))
+    observed = written_long_ago(path, observe(path, None))
     monkeypatch.setattr(files, "_sha256", lambda _: pytest.fail("hashed again"))
-    assert observe(path, look) == look
+    assert observe(path, observed) == observed
 
 
 def test_a_file_changed_just_before_the_last_look_is_hashed_again(path):
     """Size, times and inode may be the same although the content is not: the clock of a disk is coarse."""
-    look = msgspec.structs.replace(observe(path, None), sha256="of what was there before")
-    assert observe(path, look).sha256 == observe(path, None).sha256
+    observed = msgspec.structs.replace(observe(path, None), sha256="of what was there before")
+    assert observe(path, observed).sha256 == observe(path, None).sha256
 
 
 def test_a_change_that_restores_size_and_time_is_seen(path):
     before = path.stat()
-    look = written_long_ago(path, observe(path, None))
+    observed = written_long_ago(path, observe(path, None))
     time.sleep(0.02)
     path.write_bytes(b"id\n7\n")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert observe(path, look).sha256 != look.sha256
+    assert observe(path, observed).sha256 != observed.sha256
 
 
 def test_another_path_is_never_taken_for_the_one_before(path, tmp_path):
-    look = written_long_ago(path, observe(path, None))
+    observed = written_long_ago(path, observe(path, None))
     os.link(path, tmp_path / "b.csv")
-    assert observe(tmp_path / "b.csv", look).path == str(tmp_path / "b.csv")
+    assert observe(tmp_path / "b.csv", observed).path == str(tmp_path / "b.csv")
 
 
 def test_a_file_that_changes_while_it_is_hashed_is_not_settled(path, monkeypatch):
@@ -110,9 +110,9 @@ def test_what_is_not_there_is_missing(tmp_path, path):
 def test_what_is_no_file_is_an_error_that_says_so(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     for one in (tmp_path, tmp_path / "pipe.csv"):
-        with pytest.raises(SourceError, match="is no regular file"):
+        with pytest.raises(SourceError, match="is not a regular file"):
             observe(one, None)
-        with pytest.raises(SourceError, match="is no regular file"):
+        with pytest.raises(SourceError, match="is not a regular file"):
             snapshot(one, tmp_path / "snapshots")
 
 
@@ -362,7 +362,7 @@ def test_a_report_is_a_table_in_which_nothing_is_markup(loaded, connection, tmp_
         "",
         "| column | rule | rows | examples |",
         "|---|---|---|---|",
-        "| id | type | 1 | data/a.csv line 2, column id: '&lt;script>\\|' is no whole number |",
+        "| id | type | 1 | data/a.csv line 2, column id: '&lt;script>\\|' is not a whole number |",
     ]
 
 

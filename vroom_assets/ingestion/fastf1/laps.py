@@ -45,7 +45,7 @@ class SessionIncomplete(Exception):
 class Session:
     """A race or a sprint of the calendar.
 
-    A season may visit a place twice: the second race there is `race 2`, and its laps are others.
+    A season may visit a circuit twice: the second race there is `race 2`, and its laps are others.
     """
 
     season: int

@@ -36,20 +36,20 @@ class Merged:
 
 
 def merge(path: Path, tables: Sequence[pd.DataFrame], *, alone: bool = False) -> Merged:
-    """Let the rows of these sessions take the place of those that the file has of them; all others stay.
+    """Replace the rows that the file has of these sessions by those given; all others stay.
 
     A lap that was there keeps its id, others get the next ones. Rows are in the order of `finished_at`. The
-    file is written beside its place and renamed, so that no reader meets half of it.
+    file is written beside the old one and renamed, so that no reader meets half of it.
 
     Args:
         tables: one for each session, all columns but `lap_id`, as text.
         alone: other sessions do not stay.
 
     Raises:
-        FileRefused: what is there is no such CSV. FileChanged: it was written meanwhile.
+        FileRefused: the file is not such a CSV. FileChanged: it was written meanwhile.
     """
-    look = observe(path, None)
-    before = _read(path) if not look.missing else pd.DataFrame(columns=list(COLUMNS), dtype=str)
+    observed = observe(path, None)
+    before = _read(path) if not observed.missing else pd.DataFrame(columns=list(COLUMNS), dtype=str)
     new = pd.concat(tables, ignore_index=True)
     read = set(_keys(new, SESSION))
     mine = pd.Series([alone or key in read for key in _keys(before, SESSION)], before.index, dtype=bool)
@@ -59,9 +59,9 @@ def merge(path: Path, tables: Sequence[pd.DataFrame], *, alone: bool = False) ->
     after = pd.concat([before[~mine], new[list(COLUMNS)]], ignore_index=True)
     after = after.sort_values("finished_at", kind="stable", ignore_index=True)
     text = after.to_csv(index=False, lineterminator="\n").encode()
-    written = look.missing or path.read_bytes() != text
+    written = observed.missing or path.read_bytes() != text
     if written:
-        _replace(path, text, look.sha256)
+        _replace(path, text, observed.sha256)
     rows_before = set(before[mine].itertuples(index=False, name=None))
     rows_after = set(new[list(COLUMNS)].itertuples(index=False, name=None))
     kept, there = set(_keys(new, KEY)), set(_keys(before[mine], KEY))
@@ -74,13 +74,13 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise FileRefused(f"{path} is no CSV of laps ({error}); repair it, or put it away") from error
+        raise FileRefused(f"{path} is not a CSV of laps ({error}); repair it, or move it away") from error
     if sorted(table.columns) != sorted(COLUMNS):
         missing = [name for name in COLUMNS if name not in table.columns]
         others = [name for name in table.columns if name not in COLUMNS]
         raise FileRefused(
             f"{path} has other columns than laps have (missing: {', '.join(missing) or 'none'}; "
-            f"unknown: {', '.join(others) or 'none'}); give it those of data/README.md, or put it away"
+            f"unknown: {', '.join(others) or 'none'}); give it those of data/README.md, or move it away"
         )
     return table[list(COLUMNS)].fillna("")
 

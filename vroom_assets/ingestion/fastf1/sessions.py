@@ -17,9 +17,7 @@ from vroom_assets import resources
 if TYPE_CHECKING:
     from vroom_assets.ingestion.fastf1.laps import Session
 
-GROUP = (
-    "ingestion"  # not that of the forecast: what needs to be told a season is no part of "Materialize all"
-)
+GROUP = "ingestion"  # not that of the forecast: what needs a season as its config is not in "Materialize all"
 
 
 class Sessions(dg.Component, dg.Model, dg.Resolvable):

@@ -242,7 +242,7 @@ def test_without_a_file_one_is_made(tmp_path, rows):
     ("content", "words"),
     [
         ("lap_id,season\n1,2024\n", "missing: circuit, .*; unknown: none"),
-        ("", "is no CSV of laps"),
+        ("", "is not a CSV of laps"),
         (",".join((*COLUMNS, "tyre")) + "\n", "missing: none; unknown: tyre"),
     ],
 )

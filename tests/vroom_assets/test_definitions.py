@@ -118,7 +118,7 @@ def test_the_workspace_validates(tmp_path):
 
 
 def test_loading_the_code_location_imports_nothing_heavy():
-    # DuckDB is no part of this: it takes 0.15 s, and says what is wrong with a declaration's SQL.
+    # DuckDB is not part of this: it takes 0.15 s, and says what is wrong with a declaration's SQL.
     heavy = ["mlflow", "sklearn", "interpret", "pandas", "matplotlib", "onnxruntime", "onnx", "fastf1"]
     script = (
         "import sys; from vroom_assets.definitions import defs; defs(); "

@@ -116,8 +116,8 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         deps=[key(spec, "contest")],
         description=(
             "The version that serves: published as a bundle when the contest promotes or refreshes, "
-            "unchanged when it holds. When the words of the declaration change it is published again in these, "
-            "as a new version of the same model. The service swaps to it by itself."
+            "unchanged when it holds. When only texts of the declaration change, the same model is published again "
+            "with them, as a new version. The service loads it by itself."
         ),
         code_version=spec.fingerprint(Purpose.SERVING)[:12],
         **common(spec, "onnx", "mlflow"),
@@ -192,7 +192,7 @@ def _champion_metadata(
 def serve(
     spec: ForecastSpec, registry: tracking.Registry, result: ContestResult
 ) -> tuple[Pointer | None, Decision, str]:
-    """Publish what a contest decided, in the words of the declaration: the pointer, the decision and its reason."""
+    """Publish what a contest decided, with the texts of the declaration: the pointer, the decision and its reason."""
     from vroom_assets.challenger.manifest import OtherMeaning, described_as_declared
     from vroom_assets.champion import publication
     from vroom_assets.champion.restatement import restated
@@ -221,7 +221,7 @@ def serve(
             if decision is Decision.KEPT:
                 decision, reason = (
                     Decision.RESTATED,
-                    f"the model of version {bundle.manifest.version}, in the words of the changed declaration",
+                    f"the model of version {bundle.manifest.version}, with the texts of the changed declaration",
                 )
         elif decision is Decision.KEPT:
             return before, decision, reason

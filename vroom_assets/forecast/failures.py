@@ -21,7 +21,7 @@ def forecast_of(run: dg.DagsterRun) -> str | None:
     name="report_failures",
     minimum_interval_seconds=9,  # every second pass of the daemon: each opens an instance, which is dear
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Enters every failed run in the ledger and ends what it left open in MLflow.",
+    description="Enters every failed run in the ledger and ends the MLflow run that it left open.",
 )
 def report_failures(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run
@@ -33,7 +33,7 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
     ]
     orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run died")
     pointer = read_pointer(forecast)
-    serves = f"version {pointer.version} serves on" if pointer else "no champion serves yet"
+    serves = f"version {pointer.version} keeps serving" if pointer else "no champion serves yet"
     again = "it is tried again; " if run.tags.get("dagster/will_retry") == "true" else ""
     with serving_database() as engine:
         enter_ledger(

@@ -12,7 +12,7 @@ from vroom_assets.spec import ForecastSpec, Purpose
 
 
 def features_schema(spec: ForecastSpec) -> dg.TableSchema:
-    """The registry of features: of each its words and its SQL."""
+    """The registry of features: each with its description and its SQL."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(

@@ -16,7 +16,7 @@ log = logging.getLogger("vroom")
 
 
 def declared(folder: Path, shared: dg.Definitions) -> dg.Definitions:
-    """What a folder declares. A broken declaration is shown, and stops no other forecast.
+    """What a folder declares. A broken declaration becomes an asset that says so, and stops no other forecast.
 
     Args:
         shared: what all forecasts use; with it the definitions have to be complete.
@@ -42,7 +42,7 @@ def component_tree(folder: Path) -> dg.ComponentTree:
 
 
 def refused(folder: Path, message: str) -> dg.Definitions:
-    """In place of a forecast: an asset that says what is wrong with its declaration, as a failed check.
+    """Instead of a forecast: an asset that says what is wrong with its declaration, as a failed check.
 
     A declaration has no run that could fail, so a sensor reports the check; once, because Dagster keeps it.
     """

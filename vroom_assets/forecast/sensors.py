@@ -2,7 +2,7 @@
 
 The sensor compares contents, not times. Its cursor holds what it last saw of each source and the
 versions it last asked a run for, so a change that happened while everything was down is found at the
-next start. One run is under way at a time; what changes meanwhile is taken up when it ends. A change runs
+next start. One run is under way at a time; what changes meanwhile is noticed when it ends. A change runs
 no more than it has to: a training, the contest, or the publication alone.
 """
 
@@ -50,7 +50,7 @@ class Cursor(msgspec.Struct, frozen=True):
     seen: dict[str, Observation] = {}
     wanted: str = ""  # the training last asked for, or found to be there already
     judging: str = ""  # the rules of the contest then
-    serving: str = ""  # what the bundle said then
+    serving: str = ""  # the texts of the bundle then
     contents: dict[str, str] = {}  # source -> SHA-256 behind that training
     generation: int = 0  # runs asked for so far; part of the run key, so that A, B, A are three runs
     noted: str = ""  # the last decision in the ledger, which is entered once and not at every tick
@@ -59,7 +59,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Tick:
-    """What one look at the sources leads to."""
+    """What one observation of the sources leads to."""
 
     cursor: Cursor
     reason: str
@@ -79,7 +79,7 @@ def decide(
     recorded: Callable[[dict[str, str]], Versions],
     run_under_way: Callable[[], str | None],
 ) -> Tick:
-    """Decide on one look at the sources.
+    """Decide on one observation of the sources.
 
     Args:
         declared: the versions that should be there for these content hashes.
@@ -88,29 +88,31 @@ def decide(
 
     Dagster is asked for the last two only when it matters: opening its instance is most of what a tick costs.
     """
-    looked = msgspec.structs.replace(cursor, seen=dict(seen))
-    missing = [look.path for look in seen.values() if look.missing]
+    updated = msgspec.structs.replace(cursor, seen=dict(seen))
+    missing = [observation.path for observation in seen.values() if observation.missing]
     if missing:
-        return Tick(looked, f"waits for {', '.join(missing)}, which is not there", decision=Decision.WAITING)
-    moving = [name for name, look in seen.items() if not look.settled]
+        return Tick(updated, f"waits for {', '.join(missing)}, which is not there", decision=Decision.WAITING)
+    moving = [name for name, observation in seen.items() if not observation.settled]
     if moving:
-        return Tick(looked, f"waits: {', '.join(moving)} is being written", decision=Decision.WAITING)
+        return Tick(updated, f"waits: {', '.join(moving)} is being written", decision=Decision.WAITING)
 
-    contents = {name: look.sha256 for name, look in seen.items()}
+    contents = {name: observation.sha256 for name, observation in seen.items()}
     now = declared(contents)
     if (now.trained, now.judged, now.served) == (cursor.wanted, cursor.judging, cursor.serving):
-        return Tick(looked, f"no change: version {short(now.trained)} is the one last asked for")
+        return Tick(updated, f"no change: version {short(now.trained)} is the one that was requested last")
     changed = tuple(name for name, sha256 in contents.items() if cursor.contents.get(name) != sha256)
     unsettled = [
-        n for n, look in seen.items() if n not in cursor.seen or not look.same_file_as(cursor.seen[n])
+        n
+        for n, observation in seen.items()
+        if n not in cursor.seen or not observation.same_file_as(cursor.seen[n])
     ]
     if unsettled:
         return Tick(
-            looked, f"waits one more look: {', '.join(unsettled)} just changed", decision=Decision.WAITING
+            updated, f"waits one more tick: {', '.join(unsettled)} just changed", decision=Decision.WAITING
         )
     if run := run_under_way():
         return Tick(
-            looked, f"waits: there is a change, and run {run} is still under way", decision=Decision.WAITING
+            updated, f"waits: there is a change, and run {run} is still under way", decision=Decision.WAITING
         )
     done = recorded(contents)
     step = next_step(now, done, asked=cursor.wanted)
@@ -118,7 +120,7 @@ def decide(
     if step is Step.RETRAIN and not cursor.wanted:
         reason = f"nothing was trained from these sources yet: version {short(now.trained)}"
     after = msgspec.structs.replace(
-        looked,
+        updated,
         wanted=now.trained or "",
         judging=now.judged or "",
         serving=now.served or "",
@@ -165,8 +167,8 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
         minimum_interval_seconds=max(spec.automation.interval_seconds - DAEMON_LATE_SECONDS, 1),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Retrains when a CSV's content or what models are made from changed; judges or publishes again when only "
-            "the rules or the words did; says at each tick why it did not."
+            "Retrains when the content of a CSV or the definition of the models changed. Holds the contest or "
+            "publishes again when only the rules or the texts changed. Each tick that starts no run says why."
         ),
     )
     def sources(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -214,7 +216,7 @@ def _enter(spec: ForecastSpec, tick: Tick, before: Cursor, seen: Mapping[str, Ob
             decision=tick.decision,
             reason=tick.reason,
             evidence=SourcesSeen(
-                sources={name: look.sha256 for name, look in seen.items()},
+                sources={name: observation.sha256 for name, observation in seen.items()},
                 changed=list(tick.changed),
                 generation=tick.cursor.generation,
             ),
@@ -222,11 +224,11 @@ def _enter(spec: ForecastSpec, tick: Tick, before: Cursor, seen: Mapping[str, Ob
     return msgspec.structs.replace(tick.cursor, noted=remark)
 
 
-def _observation(spec: ForecastSpec, source: str, look: Observation) -> dg.AssetObservation:
+def _observation(spec: ForecastSpec, source: str, observation: Observation) -> dg.AssetObservation:
     return dg.AssetObservation(
         dg.AssetKey([spec.name, f"{source}_csv"]),
-        metadata={"sha256": look.sha256, "size": look.size},
-        tags={"dagster/data_version": look.sha256},
+        metadata={"sha256": observation.sha256, "size": observation.size},
+        tags={"dagster/data_version": observation.sha256},
     )
 
 
@@ -238,13 +240,13 @@ def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
         job=job,
         cron_schedule=spec.automation.schedule,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Safety net: does what the sensor should have done when something differs from what was made last.",
+        description="Safety net: starts the run that the sensor should have started, when something differs from what was made last.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         seen = {name: observe(path, None) for name, path in source_paths(spec).items()}
-        contents = {name: look.sha256 for name, look in seen.items()}
+        contents = {name: observation.sha256 for name, observation in seen.items()}
         step = Step.NOTHING
-        missing = [look.path for look in seen.values() if look.missing]
+        missing = [observation.path for observation in seen.values() if observation.missing]
         if missing:
             reason = f"{', '.join(missing)} is not there"
         else:

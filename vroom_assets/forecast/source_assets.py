@@ -30,13 +30,13 @@ def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
     def raw(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
         from vroom_assets.sources import observe
 
-        look = observe(resources.data_folder() / source.path, None)
-        if look.missing:
+        observed = observe(resources.data_folder() / source.path, None)
+        if observed.missing:
             raise dg.Failure(description=f"{source.path} is not there", allow_retries=False)
         yield dg.ObserveResult(
             asset_key=own,
-            data_version=dg.DataVersion(look.sha256),
-            metadata={"sha256": look.sha256, "size": look.size},
+            data_version=dg.DataVersion(observed.sha256),
+            metadata={"sha256": observed.sha256, "size": observed.size},
         )
 
     return raw

@@ -98,16 +98,20 @@ def next_step(now: Versions, done: Versions, asked: str = "") -> Step:
 
 
 def reason_of(step: Step, now: Versions, done: Versions, changed: Sequence[str] = ()) -> str:
-    """Why a step is taken, in words.
+    """Why a step is taken, as a sentence.
 
     Args:
         changed: the sources that did.
     """
     match step:
         case Step.REJUDGE:
-            return "the gates or the rules of the contest changed: judged again, nothing is trained"
+            return (
+                "the gates or the rules of the contest changed: the contest is held again, nothing is trained"
+            )
         case Step.REPUBLISH:
-            return "what the bundle says changed: published again in the new words, nothing is trained"
+            return (
+                "texts of the bundle changed: the same model is published again with them, nothing is trained"
+            )
         case Step.RETRAIN:
             what = f"{' and '.join(changed)} changed" if changed else "the declaration changed"
             return f"{what}: version {short(now.trained)}"

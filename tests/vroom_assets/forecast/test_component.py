@@ -165,7 +165,7 @@ def test_a_model_of_other_data_keeps_its_words(run, fast, trained):
     assert run(spec=other, asset_selection=assets("champion")).success
     assert served() == 1
     assert entries("champion")[-1].decision == "kept"
-    assert "keeps its words" in entries("champion")[-1].reason
+    assert "keeps its texts" in entries("champion")[-1].reason
 
 
 def test_roll_back_passes_over_other_words_of_the_same_training(run, fast, data, trained):

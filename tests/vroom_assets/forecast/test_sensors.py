@@ -314,7 +314,7 @@ def test_the_schedule_does_no_more_than_the_change_asks_for(renewed, instance, f
     judged = schedule(instance, with_field(fast, "gates.bias", 0.04))
     assert isinstance(judged, dg.RunRequest)
     assert [key.path[-1] for key in judged.asset_selection or []] == ["contest", "champion"]
-    assert "judged again" in judged.tags["vroom/reason"]
+    assert "the contest is held again" in judged.tags["vroom/reason"]
     assert entries("retrain")[-1].decision == "rejudge"
     assert isinstance(schedule(instance, with_field(fast, "owner", "team:other")), dg.SkipReason)
 
@@ -424,7 +424,7 @@ def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run,
     whole.resolve_sensor_def("report_failures")(context)
     last = entries("run")[-1]
     assert last.decision == "failed"
-    assert "version 1 serves on" in last.reason
+    assert "version 1 keeps serving" in last.reason
     assert last.run_id == failed.run_id
 
 

@@ -28,16 +28,16 @@ Served = dict[str, Champion | None]  # by forecast, the flagship first
 REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
     "400": "the body or a parameter cannot be read",
-    "404": "nothing is stored of the entity that is named, so its inputs have to be sent",
+    "404": "nothing is stored for the entity_id, so its inputs have to be sent",
     "413": "the body is too large",
     "422": "a field is unknown, missing or outside its range, or there is no finite prediction",
     "503": "no champion serves yet, it has expired and its forecast refuses such answers, or the record is not written",
 }
 # What the shield answers before any route does.
 SHIELDED = {
-    "400": "the request or its host cannot be taken",
+    "400": "the request or its host is not accepted",
     "408": "the body did not come in time",
-    "429": "this key asks more often than it may; `Retry-After` says when to ask again",
+    "429": "this key sends more requests than allowed; `Retry-After` says when to ask again",
     "503": "not now; `Retry-After` says when to ask again",
 }
 GUARDED = {
@@ -107,11 +107,11 @@ def document(generated: Schema, served: Served, largest_batch: int, *, guarded: 
     return merged
 
 
-def _name_forecasts(operation: Schema, known: list[str]) -> None:
+def _name_forecasts(operation: Schema, names: list[str]) -> None:
     """Which names a path may have: those of now, for the document is made anew with every forecast."""
     for parameter in operation.get("parameters", []):
         if (parameter["in"], parameter["name"]) == ("path", "name"):
-            parameter["schema"] = {"type": "string", "enum": known}
+            parameter["schema"] = {"type": "string", "enum": names}
 
 
 def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int, name: str = "") -> None:
@@ -141,7 +141,7 @@ def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int,
 
 
 def camel(name: str) -> str:
-    """lap_times is LapTimes. No two names share one: an underscore goes only where a capital takes its place."""
+    """lap_times is LapTimes. No two names share one: an underscore goes only where a capital replaces it."""
     joined = re.sub(r"(?!^)_([a-z])", lambda found: found[1].upper(), name)
     return joined[:1].upper() + joined[1:]
 
@@ -219,7 +219,7 @@ PROBLEM: Schema = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "what, where, rule and remedy"},
         "field": {"type": "string", "description": "the first field that is wrong"},
-        "allowed": {"type": "string", "description": "what that field may be"},
+        "allowed": {"type": "string", "description": "the allowed values of that field"},
         "errors": {
             "type": "array",
             "description": "everything that is wrong",
@@ -229,7 +229,7 @@ PROBLEM: Schema = {
                     "field": {"type": "string"},
                     "detail": {"type": "string"},
                     "allowed": {"type": "string"},
-                    "row": {"type": "integer", "description": "of a batch, from 0"},
+                    "row": {"type": "integer", "description": "index of the row in the batch, from 0"},
                 },
                 "required": ["field", "detail"],
             },

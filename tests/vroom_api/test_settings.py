@@ -61,6 +61,6 @@ def test_a_wrong_value_is_named_with_what_is_allowed(variable: str, value: str, 
 
 def test_a_wrong_database_url_is_named_and_its_password_is_not() -> None:
     with pytest.raises(BadSetting) as caught:
-        Settings.read({"VROOM_DATABASE_URL": "hunter2 is no url"})
+        Settings.read({"VROOM_DATABASE_URL": "hunter2 is not a url"})
     assert "VROOM_DATABASE_URL" in str(caught.value)
     assert "hunter2" not in str(caught.value)

@@ -1,7 +1,7 @@
-"""A request's values as a row of numbers: the one place where texts and missing values are encoded.
+"""A request's values as a row of numbers: the only code that encodes texts and missing values.
 
 An `InputField` knows how to encode, decode and format one value. Here its codes are listed once per champion,
-so that a request costs one look-up for each text and no search.
+so that a request costs one lookup for each text and no search.
 """
 
 from collections.abc import Sequence

@@ -56,11 +56,11 @@ class Forecasts:
         """
         watch = self._watches.get(name)
         if watch is None:
-            known = ", ".join(watch.forecast for watch in self)
+            names = ", ".join(watch.forecast for watch in self)
             raise Problem(
                 404,
                 "no-such-forecast",
-                f"there is no forecast {name[:64]!r}; known are {known}; `make run FORECAST=<name>` publishes one "
+                f"there is no forecast {name[:64]!r}; the forecasts are {names}; `make run FORECAST=<name>` publishes one "
                 "that is declared",
             )
         return watch

@@ -9,7 +9,7 @@ from vroom_api.champion.freshness import Verdict
 from vroom_api.contract import BundleError, InputField, Manifest
 from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL
 from vroom_api.explanation.reasons import Explanation
-from vroom_api.explanation.support import Outside
+from vroom_api.explanation.support import OutOfRange
 from vroom_api.record.prediction import EntityId, Interval, Tags
 
 OPTIONS = ("level", "explain", "entity_id", "tags")  # of a request, beside its inputs
@@ -24,7 +24,7 @@ class FilledInputs(msgspec.Struct, frozen=True, gc=False):
 
 
 def request_type(manifest: Manifest) -> type[msgspec.Struct]:
-    """The type of one request: inputs bounded as declared, then the options; nothing else is taken.
+    """The type of one request: inputs bounded as declared, then the options; nothing else is accepted.
 
     Raises:
         BundleError: the manifest's inputs make no request.
@@ -53,15 +53,15 @@ def request_type(manifest: Manifest) -> type[msgspec.Struct]:
     entity = Annotated[
         EntityId,
         msgspec.Meta(
-            description="which one it is; recorded with the prediction. Inputs that are left out are taken from "
-            "what is stored of it"
+            description="its id; recorded with the prediction. Inputs that are left out are filled with "
+            "what is stored for it"
         ),
     ]
     examples = f", e.g. {' and '.join(manifest.tags)}" if manifest.tags else ""
     tags = Annotated[
         Tags,
         msgspec.Meta(
-            description=f"words to sort predictions by{examples}; recorded, and no part of the prediction"
+            description=f"labels to group predictions by{examples}; recorded, without effect on the prediction"
         ),
     ]
     # Attributes are numbered, so that an input may have any name.
@@ -87,11 +87,11 @@ def _check_names(manifest: Manifest) -> None:
     unfit = {name for name in names if names.count(name) > 1 or name in OPTIONS}
     if unfit or not names:
         raise BundleError(
-            f"inputs have no names of their own: {', '.join(sorted(unfit)) or 'there are none'}"
+            f"input names are missing, repeated or reserved: {', '.join(sorted(unfit)) or 'there are no inputs'}"
         )
     for question, lever in manifest.advice.items():
         if lever.input not in names:
-            raise BundleError(f"advice about {question}: its lever {lever.input} is none of the inputs")
+            raise BundleError(f"advice about {question}: its lever {lever.input} is not one of the inputs")
 
 
 def answer_type(manifest: Manifest) -> type[msgspec.Struct]:
@@ -103,7 +103,7 @@ def answer_type(manifest: Manifest) -> type[msgspec.Struct]:
             ("value", Annotated[float, msgspec.Meta(description=_expected(manifest))]),
             ("interval", Annotated[Interval, interval]),
             ("in_support", Annotated[bool, _IN_SUPPORT]),
-            ("outside", Annotated[list[Outside], _OUTSIDE]),
+            ("outside", Annotated[list[OutOfRange], _OUTSIDE]),
             ("freshness", Annotated[Verdict, _FRESHNESS]),
             ("data_age_s", Annotated[int | None, _DATA_AGE]),
             ("model_age_s", Annotated[int, _MODEL_AGE]),
@@ -148,7 +148,7 @@ def bounds_of(field: InputField) -> Bounds:
 
 
 def describe(manifest: Manifest) -> str:
-    """What the number is, in words."""
+    """What the number is, in a sentence."""
     if manifest.kind == "binary":
         return f"{_expected(manifest)}, from 0 to 1, of a {manifest.entity}: {manifest.horizon}"
     return f"{manifest.unit} of a {manifest.entity} in {manifest.horizon}"
@@ -172,15 +172,15 @@ _FRESHNESS = msgspec.Meta(description="the worse of the verdicts on the ages of 
 _DATA_AGE = msgspec.Meta(description="seconds since the latest event in the training data")
 _MODEL_AGE = msgspec.Meta(description="seconds since the training")
 _REASONS = msgspec.Meta(description="what each input adds to the prediction, where reasons were asked for")
-_VERSION = msgspec.Meta(description="of the champion that answered")
+_VERSION = msgspec.Meta(description="version of the champion that answered")
 _HORIZON = msgspec.Meta(description="the period that the number covers")
-_PREDICTION_ID = msgspec.Meta(description="of the record; not there where none is kept")
+_PREDICTION_ID = msgspec.Meta(description="id of the recorded prediction; absent where no record is kept")
 
 _STORED = msgspec.Meta(
-    description="what the request left out and was taken from what is stored of the entity"
+    description="inputs that the request left out, filled with what is stored for the entity"
 )
 
-_FALLBACK = msgspec.Meta(description="why another recipe than the usual one answered")
+_FALLBACK = msgspec.Meta(description="why the fallback answered instead of the usual model")
 _DATA_AS_OF = msgspec.Meta(description="time of the latest event in the training data")
 
 

@@ -1,4 +1,4 @@
-"""Stored inputs: what is known of each entity now, looked up by the id that callers know it by."""
+"""Stored inputs: what is known of each entity now, looked up by the id that callers use."""
 
 import logging
 import sqlite3
@@ -70,7 +70,7 @@ class Entities:
             return None
         if self._state != (state.st_ino, state.st_mtime_ns):
             self._close()
-            # What has been renamed into place never changes again.
+            # A renamed file never changes again.
             location = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
             self._connection = sqlite3.connect(location, uri=True, check_same_thread=False)
             rows = self._connection.execute("select name from field order by place").fetchall()

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Reload(msgspec.Struct, frozen=True):
-    """What came of one look at the pointer."""
+    """The result of one reload."""
 
     status: Literal["reloaded", "unchanged", "failed"]
     previous_version: int | None
@@ -50,14 +50,14 @@ class ChampionWatch:
         self._one_at_a_time = asyncio.Lock()
 
     async def watch(self) -> None:
-        """Look at the pointer again and again; try to load whenever it or the files behind it have changed."""
+        """Check the pointer at intervals; try to load whenever it or the files behind it have changed."""
         while True:
             await asyncio.sleep(self._seconds)
             try:
-                if await asyncio.to_thread(self._look) != self._seen:
+                if await asyncio.to_thread(self._observe) != self._seen:
                     await self.reload()
             except Exception:  # a watch that ends would leave an old champion in service
-                log.exception("%s: cannot look at the pointer", self.forecast)
+                log.exception("%s: the pointer cannot be checked", self.forecast)
 
     async def reload(self) -> Reload:
         """Load what the pointer names, now. Never raises: the champion stays as it was."""
@@ -66,7 +66,7 @@ class ChampionWatch:
             self.loading = True
             try:
                 # Seen before it is read: what changes meanwhile is tried again.
-                self._seen = await asyncio.to_thread(self._look)
+                self._seen = await asyncio.to_thread(self._observe)
                 found = await asyncio.to_thread(load, self.forecast, self.root)
             except BundleError as error:
                 return self._failed(previous, str(error))
@@ -78,9 +78,9 @@ class ChampionWatch:
             if found is None:
                 pointer = forecast_folder(self.forecast, self.root) / POINTER
                 if previous is not None:
-                    return self._failed(previous, f"{pointer}: it is gone")
+                    return self._failed(previous, f"{pointer}: the file is gone")
                 self.failure = self.failed_at = None
-                nothing = self._without_home(f"{pointer}: there is none, nothing was published yet")
+                nothing = self._without_home(f"{pointer}: there is no such file, nothing was published yet")
                 return Reload("failed", None, None, nothing)
             self.failure = self.failed_at = None
             if previous is not None and (previous.generation, previous.manifest_sha256) == (
@@ -88,7 +88,10 @@ class ChampionWatch:
                 found.manifest_sha256,
             ):
                 return Reload(
-                    "unchanged", previous.version, previous.version, "the pointer names what serves"
+                    "unchanged",
+                    previous.version,
+                    previous.version,
+                    "the pointer names the version that serves",
                 )
             self.champion = found
             self.reloads += 1
@@ -98,7 +101,7 @@ class ChampionWatch:
 
     def _failed(self, previous: Champion | None, reason: str) -> Reload:
         version = previous.version if previous else None
-        stays = f"version {version} serves on" if version is not None else "nothing serves"
+        stays = f"version {version} keeps serving" if version is not None else "nothing serves"
         log.warning("%s: champion not loaded, %s: %s", self.forecast, stays, reason)
         reason = self._without_home(reason)
         self.failure, self.failed_at = reason, datetime.now(UTC).isoformat(timespec="seconds")
@@ -109,7 +112,7 @@ class ChampionWatch:
         """A reason for callers, who need not know where the home is."""
         return reason.replace(f"{self.root}{os.sep}", "")
 
-    def _look(self) -> object:
+    def _observe(self) -> object:
         """The pointer's bytes and the state of all files it leads to; equal as long as nothing changes."""
         try:
             content = (forecast_folder(self.forecast, self.root) / POINTER).read_bytes()

@@ -54,7 +54,7 @@ def read_pointer(forecast: str, root: Path | None = None) -> Pointer | None:
     """The pointer, or None where nothing was ever published.
 
     Raises:
-        BundleError: the file is there and is no pointer.
+        BundleError: the file exists and is not a pointer.
     """
     path = forecast_folder(forecast, root) / POINTER
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A path beside to write to; what is there at the end of the block takes the place of `path`.
+    """A path beside to write to; what is there at the end of the block replaces `path`.
 
     Readers see the old file or the new one. Where the block fails, the old one stays and nothing is left.
     """

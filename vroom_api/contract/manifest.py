@@ -50,12 +50,12 @@ class InputField(ContractStruct, frozen=True):
     seen_maximum: float
     example: float
     levels: list[float] = []  # every value seen in training, ascending; empty for a continuous input
-    values: list[str] = []  # of a text: what it may be; a row holds its place among them
+    values: list[str] = []  # allowed values of a text; a row holds the index among them
     nullable: bool = False  # whether it may be left out; a row holds NaN then
     seen_missing: bool = False  # whether rows without it were seen in training
 
     def decoded(self, value: float) -> float | str | None:
-        """What a caller sends for a value in a row: a text for its place, nothing for NaN."""
+        """What a caller sends for a value in a row: a text for its index, nothing for NaN."""
         if value != value:
             return None
         return self.values[round(value)] if self.values else value
@@ -124,7 +124,7 @@ class Fallback(ContractStruct, frozen=True):
     """What answers a row that leaves out any of some inputs: another recipe, in the same graph."""
 
     without: list[str]  # the inputs
-    description: str  # what such an answer says of itself
+    description: str  # the text that goes with such an answer
     recipe: Recipe
     calibration: Calibration
     error: float  # out of fold, in the measure of the target's kind
@@ -176,7 +176,7 @@ class Manifest(ContractStruct, frozen=True):
         }
 
     def fallback_of(self, row: Sequence[float]) -> Fallback | None:
-        """What answers a row of inputs in place of the champion's own recipe, if that cannot."""
+        """What answers a row of inputs instead of the champion's own recipe, if that cannot."""
         rule = self.fallback
         if rule is None:
             return None

@@ -19,13 +19,13 @@ def open_model(content: bytes) -> onnxruntime.InferenceSession:
     """A session on one thread: a row is too little work to share.
 
     Raises:
-        BundleError: it is no model that loads.
+        BundleError: the model does not load.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # what fails is told by the exception
+    options.log_severity_level = 4  # the exception says what failed
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base of their own

@@ -42,7 +42,7 @@ class BundleStore(ABC):
         """Which version serves, None where nothing was ever published.
 
         Raises:
-            BundleError: what is there is no pointer.
+            BundleError: the file is not a pointer.
         """
 
     @abstractmethod

@@ -8,5 +8,5 @@ class ContractStruct(msgspec.Struct, frozen=True, kw_only=True):
 
     Readers pass over fields that they do not know, so a service of yesterday reads what the training of today
     has added. What an older reader must not pass over, because it would answer wrongly without it, raises
-    `FORMAT` instead. That a file is undamaged is told by its digest, not by its fields.
+    `FORMAT` instead. Whether a file is undamaged is checked by its digest, not by its fields.
     """

@@ -101,7 +101,7 @@ outcomes = sa.Table(
 keys = sa.Table(
     "api_keys",
     metadata,
-    sa.Column("id", sa.String(16), primary_key=True, doc="the part of the key that may be shown"),
+    sa.Column("id", sa.String(16), primary_key=True, doc="the public part of the key"),
     sa.Column("name", sa.String(64), nullable=False, unique=True, doc="who holds it"),
     sa.Column("role", sa.String(16), nullable=False, doc="viewer, operator or admin"),
     sa.Column("sha256", sa.String(64), nullable=False, doc="of the whole key, which nobody keeps"),
@@ -158,8 +158,8 @@ def connect(url: str | None = None) -> sa.Engine:
         return engine
     # A server that does not answer is an error within seconds, not when the kernel gives up.
     limits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
-    known = address.get_driver_name().startswith("psycopg")
-    return sa.create_engine(address, pool_pre_ping=True, connect_args=limits if known else {})
+    postgres = address.get_driver_name().startswith("psycopg")
+    return sa.create_engine(address, pool_pre_ping=True, connect_args=limits if postgres else {})
 
 
 def version_of(connection: sa.Connection) -> str | None:

@@ -78,7 +78,7 @@ class Overview(msgspec.Struct, frozen=True):
     forecasts: list[ListedRow]
     champion: ChampionView | None
     decisions: list[Decision]
-    without_decisions: str  # said where there are none
+    without_decisions: str  # displayed where there are none
 
 
 def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None) -> str:
@@ -92,7 +92,7 @@ def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None)
     """
     displayed = forecasts.flagship if chosen is None else forecasts.named(chosen)
     health, champion = health_of(displayed), displayed.champion
-    without = f"Nothing was decided yet; make run FORECAST={displayed.forecast} begins."
+    without = f"Nothing was decided yet; make run FORECAST={displayed.forecast} trains a champion."
     entries: list[Entry] = []
     try:
         entries = read_ledger(database, ENTRIES_ON_PAGE, forecast=chosen).entries
@@ -126,7 +126,7 @@ def _status_text(health: Health) -> str:
     if health.status == "ok":
         return f"Version {health.model_version} serves."
     if health.status == "degraded":
-        return f"Version {health.model_version} serves on. What was to follow it failed: {health.last_error}"
+        return f"Version {health.model_version} keeps serving. A newer version could not be loaded: {health.last_error}"
     if health.status == "loading":
         return "The champion is being loaded."
     why = f" {health.last_error}" if health.last_error else ""

@@ -28,7 +28,7 @@ class Part(msgspec.Struct, frozen=True):
 
     heading: str
     properties: list[Property]
-    empty: str = ""  # said where there are none
+    empty: str = ""  # displayed where there are none
 
 
 class OperationView(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import numpy as np
 
 from vroom_api.contract import Calibration, InputField, Lever, Manifest
 from vroom_api.explanation.reasons import Score
-from vroom_api.explanation.support import outside, supported
+from vroom_api.explanation.support import out_of_range, supported
 
 MIN_POINTS, MAX_POINTS, DEFAULT_POINTS = 2, 200, 41  # of a curve
 NEAR = 0.95  # a worth of at least this share of the best is as good, for all that is known
@@ -73,7 +73,7 @@ def advise(
     Args:
         row: shape (inputs,), in the manifest's order.
         points: of the curve, 2 to 200; fewer where the range holds fewer.
-        between: the part of the lever's range to look at; all of it when not given.
+        between: the part of the lever's range that the curve covers; all of it when not given.
         extrapolate: show points outside support as well, flagged; without `between`, over all values of
             the lever seen in training.
 
@@ -195,8 +195,8 @@ def notes(
         found.append(f"This {manifest.entity} as sent is outside the range seen in training.")
     if best and span and best.value in (sound[0].value, sound[-1].value) and len(sound) > 1:
         found.append(
-            f"The best value lies at the end of what is shown; whether {lever.worth} would go on rising beyond "
-            "it is not known from here."
+            f"The best value lies at the end of the curve; whether {lever.worth} keeps rising beyond "
+            "it is not known."
         )
     return found
 
@@ -216,7 +216,7 @@ def _range(
         features = score(row[None])[1][0]
         causes = [
             found.sentence
-            for found in outside(manifest, row.tolist(), features.tolist())
+            for found in out_of_range(manifest, row.tolist(), features.tolist())
             if found.field != field.name
         ]
         raise NoAdvice(
@@ -229,7 +229,7 @@ def _range(
     if low > high:
         raise NoAdvice(
             f"{field.name}: training supports {span[0]:.6g} to {span[1]:.6g} for this {manifest.entity}, which "
-            "shares nothing with the range asked for; ask with extrapolate: true to see it all the same"
+            "does not overlap the range asked for; ask with extrapolate: true to see it anyway"
         )
     return low, high
 
@@ -243,7 +243,9 @@ def _refuse_undeclared(field: InputField, between: tuple[float, float]) -> None:
         or (field.above is not None and low <= field.above)
         or (field.maximum is not None and high > field.maximum)
     ):
-        raise NoAdvice(f"{field.name}: the range from {low:g} to {high:g} leaves what the input may be")
+        raise NoAdvice(
+            f"{field.name}: the range from {low:g} to {high:g} goes beyond the allowed values of the input"
+        )
 
 
 def _along(row: np.ndarray, index: int, values: np.ndarray) -> np.ndarray:

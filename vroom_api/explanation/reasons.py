@@ -74,7 +74,7 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
     """
     if not manifest.background:
         raise NotExplainable(
-            f"version {manifest.version} of {manifest.forecast} carries no background rows to compare with; "
+            f"version {manifest.version} of {manifest.forecast} has no background rows to compare with; "
             "train it again"
         )
     players = read_inputs(manifest)
@@ -89,7 +89,7 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
         if not np.isfinite(worths).all():
             raise NotExplainable(
                 f"a mixture of this {manifest.entity} and typical ones has no finite prediction, "
-                "so its inputs cannot be told apart"
+                "so the effects of its inputs cannot be separated"
             )
         return worths
 
@@ -175,7 +175,7 @@ def coalitions(players: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sentence(manifest: Manifest, field: InputField, value: float, amount: float) -> str:
-    """A reason in words, from the declaration's."""
+    """A reason as a sentence, from the texts of the declaration."""
     unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
     meaning = f" ({field.description})" if field.description else ""
     effect = _effect(manifest, amount) if abs(amount) > 1e-9 else "no difference"

@@ -16,7 +16,7 @@ from vroom_api.contract import FeatureField, InputField, Manifest
 SLACK = 1e-9  # as far as features in the served graph may be from those of training
 
 
-class Outside(msgspec.Struct, frozen=True):
+class OutOfRange(msgspec.Struct, frozen=True):
     """An input or feature outside the range seen in training."""
 
     field: str
@@ -48,9 +48,9 @@ def limits_of(manifest: Manifest) -> Limits:
 
 
 def within(limits: Limits, values: Sequence[float]) -> bool:
-    """Whether all of one row is within limits: inputs, then features. A tenth of the time of `outside`.
+    """Whether all of one row is within limits: inputs, then features. A tenth of the time of `out_of_range`.
 
-    What was left out is not; `outside` knows whether that was seen in training.
+    What was left out is not; `out_of_range` knows whether that was seen in training.
     """
     for value, (low, high, levels) in zip(values, limits, strict=True):
         if not low <= value <= high or (levels and value not in levels):  # stands so that NaN is out
@@ -58,15 +58,15 @@ def within(limits: Limits, values: Sequence[float]) -> bool:
     return True
 
 
-def outside(manifest: Manifest, row: Sequence[float], features: Sequence[float]) -> list[Outside]:
-    """What of one row training has not seen the like of; empty if it is in support.
+def out_of_range(manifest: Manifest, row: Sequence[float], features: Sequence[float]) -> list[OutOfRange]:
+    """The inputs and features of one row outside the range seen in training; empty if it is in support.
 
     A feature with the name of an input that is listed already is left out: it says the same.
 
     Args:
         row, features: in the manifest's order. Plain floats are faster than an array here.
     """
-    found: list[Outside] = []
+    found: list[OutOfRange] = []
     # Comparisons stand as they do so that NaN is out.
     for field, value in zip(manifest.inputs, row, strict=True):
         if field.seen_missing and math.isnan(value):
@@ -74,19 +74,19 @@ def outside(manifest: Manifest, row: Sequence[float], features: Sequence[float])
         if not field.seen_minimum - SLACK <= value <= field.seen_maximum + SLACK or (
             field.levels and value not in field.levels
         ):
-            found.append(_outside(field, "input", value))
+            found.append(_out_of_range(field, "input", value))
     for feature, value in zip(manifest.features, features, strict=True):
         low, high = feature.seen_minimum, feature.seen_maximum
-        # A feature of inputs that were left out is nothing; what else is no number is refused before.
+        # A feature of inputs that were left out is nothing; what else is not a number is refused before.
         if low is None or high is None or math.isnan(value) or low - SLACK <= value <= high + SLACK:
             continue
         if all(feature.name != other.field for other in found):
-            found.append(_outside(feature, "feature", value))
+            found.append(_out_of_range(feature, "feature", value))
     return found
 
 
 def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """For many rows at once, whether `outside` would find nothing.
+    """For many rows at once, whether `out_of_range` would find nothing.
 
     Args:
         rows, features: shape (n, inputs) and (n, features).
@@ -115,7 +115,9 @@ def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.
     return inside
 
 
-def _outside(field: InputField | FeatureField, kind: Literal["input", "feature"], value: float) -> Outside:
+def _out_of_range(
+    field: InputField | FeatureField, kind: Literal["input", "feature"], value: float
+) -> OutOfRange:
     assert field.seen_minimum is not None
     assert field.seen_maximum is not None
     if isinstance(field, InputField):
@@ -128,7 +130,7 @@ def _outside(field: InputField | FeatureField, kind: Literal["input", "feature"]
         formatted = f"{field.name} = {field.expression}, {value:.6g}"
     if not levels:
         seen = f"{field.seen_minimum:.6g} to {field.seen_maximum:.6g}"
-    return Outside(
+    return OutOfRange(
         field=field.name,
         kind=kind,
         value=decoded,

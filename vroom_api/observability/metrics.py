@@ -85,7 +85,7 @@ class _Own(Collector):
         yield from _of_forecasts(self._forecasts)
         if (recorder := self._recorder) is not None:
             yield self._one("vroom_record_waiting", "Predictions that wait for the disk", recorder.waiting)
-            yield self._one("vroom_record_capacity", "Of the queue", recorder.capacity)
+            yield self._one("vroom_record_capacity", "Predictions that the queue can hold", recorder.capacity)
             yield self._one(
                 "vroom_record_commit_seconds", "Duration of the latest commit", recorder.last_commit_seconds
             )
@@ -108,19 +108,19 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
         "vroom_predictions", "Predictions that were answered", labels=("forecast", "version")
     )
     failures = CounterMetricFamily(
-        "vroom_reload_failures", "Champions that were not taken", labels=("forecast",)
+        "vroom_reload_failures", "Champions that could not be loaded", labels=("forecast",)
     )
     freshness = GaugeMetricFamily(
-        "vroom_freshness", "1 for the verdict that holds", labels=("forecast", "verdict")
+        "vroom_freshness", "1 for the current verdict, else 0", labels=("forecast", "verdict")
     )
     gauges = {
         name: GaugeMetricFamily(f"vroom_{name}", what, labels=("forecast",))
         for name, what in (
             ("champion_loaded", "1 where a champion serves"),
             ("champion_version", "Version that serves"),
-            ("champion_generation", "Of the pointer"),
-            ("model_age_seconds", "Since the champion was trained"),
-            ("data_age_seconds", "Since the latest event in its data"),
+            ("champion_generation", "Generation of the pointer"),
+            ("model_age_seconds", "Seconds since the champion was trained"),
+            ("data_age_seconds", "Seconds since the latest event in its data"),
         )
     }
     for watch in forecasts:

@@ -50,7 +50,7 @@ def answer_question(champion: Champion, question: str, body: bytes, folder: str 
     """Answer a JSON object of inputs and options; `folder` is the path that questions are asked under.
 
     Raises:
-        Problem: 404 for a question that is not declared, 400 for what is no JSON, 422 for what has no
+        Problem: 404 for a question that is not declared, 400 for a body that is not JSON, 422 for what has no
             curve, 503 for an expired champion.
     """
     manifest = champion.manifest

@@ -12,7 +12,7 @@ from vroom_api.champion.freshness import Ages, Expired, admit
 from vroom_api.champion.loading import Champion, score
 from vroom_api.contract import Fallback, Manifest
 from vroom_api.explanation.reasons import Explanation, NotExplainable, explain
-from vroom_api.explanation.support import outside, supported, within
+from vroom_api.explanation.support import out_of_range, supported, within
 from vroom_api.predictions.asked import Asked, decode, decode_batch
 from vroom_api.predictions.refusals import not_finite
 from vroom_api.problems import Fault, Problem
@@ -25,7 +25,7 @@ def predict_one(champion: Champion, body: bytes, log: PredictionLog | None = Non
     """Answer a JSON object of inputs.
 
     Raises:
-        Problem: 400 for what is no JSON, 422 for what the champion cannot answer, 503 if it has expired.
+        Problem: 400 for a body that is not JSON, 422 for what the champion cannot answer, 503 if it has expired.
     """
     asked = decode(champion, body)
     predictions, features = score(champion, np.array([asked.row], dtype=np.float64))
@@ -94,12 +94,12 @@ def _answer(
     read = features if fallback is None else _read_by(fallback, manifest, features)
     if not (math.isfinite(prediction) and all(map(math.isfinite, read))):
         raise not_finite(manifest, asked.row, features, asked.number)
-    out_of_range = [] if inside else outside(manifest, asked.row, features)
+    unsupported = [] if inside else out_of_range(manifest, asked.row, features)
     answer = champion.answer(
         prediction,
         Interval.of((fallback or manifest).calibration, prediction, asked.level),
-        not out_of_range,
-        out_of_range,
+        not unsupported,
+        unsupported,
         ages.freshness,
         ages.data_age_s,
         ages.model_age_s,

@@ -29,7 +29,7 @@ def decode(champion: Champion, body: bytes) -> Asked:
     """Read one request.
 
     Raises:
-        Problem: 400 for what is no JSON, 422 for what is no request, or is outside its range.
+        Problem: 400 for a body that is not JSON, 422 for one that is not a request or is outside its range.
     """
     try:
         request = champion.decoder.decode(body)

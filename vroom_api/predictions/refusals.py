@@ -18,7 +18,7 @@ MAX_FAULTS = 20  # reported of one request
 
 
 def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = False) -> Problem:
-    """Why a body was not taken, in words of the manifest.
+    """Why a body was refused, in the terms of the manifest.
 
     The decoder stops at the first fault and speaks of types; here the body is read again without them, so
     that all faults are reported at once.
@@ -54,7 +54,7 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
     fields = ", ".join((*names, *OPTIONS))
     unknown = (name for name in content if name not in names and name not in OPTIONS)
     found = [
-        Fault(name[:64], f"{where}{name[:64]}: unknown field; known are {fields}", fields, row)
+        Fault(name[:64], f"{where}{name[:64]}: unknown field; the fields are {fields}", fields, row)
         for name in islice(unknown, MAX_FAULTS)
     ]
     for field in manifest.inputs:
@@ -104,9 +104,9 @@ def incomplete(
     manifest = champion.manifest
     names = ", ".join(field.name for field in missing)
     why = (
-        f"nothing is stored of {manifest.entity} {entity_id!r}"
+        f"nothing is stored for {manifest.entity} {entity_id!r}"
         if champion.entities.any_stored()
-        else f"nothing is stored of any {manifest.entity} yet: materialize {manifest.forecast}/online_features"
+        else f"nothing is stored for any {manifest.entity} yet: materialize {manifest.forecast}/online_features"
     )
     return Problem(
         404,
@@ -119,12 +119,12 @@ def incomplete(
 def stored_wrongly(field: InputField, value: Any, why: str, number: int | None) -> Problem:
     """What is stored is of another declaration than the champion's: it was changed, and not yet trained."""
     where, allowed = "" if number is None else f"row {number}: ", allowed_of(field)
-    detail = f"{where}{field.name}: {_quoted(value)}, which is stored, {why} {allowed}; send another"
+    detail = f"{where}{field.name}: the stored value {_quoted(value)} {why} {allowed}; send another"
     return Problem(422, "invalid-input", detail, faults=[Fault(field.name, detail, allowed, number)])
 
 
 def allowed_of(field: InputField) -> str:
-    """What an input may be, in words, e.g. ``0..100 photos``."""
+    """The allowed values of an input, e.g. ``0..100 photos``."""
     or_nothing = ", or left out" if field.nullable else ""
     return f"{_range_of(field)}{or_nothing}"
 

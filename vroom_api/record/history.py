@@ -22,7 +22,7 @@ class UnknownPrediction(Exception):
 
 
 class ParquetUnavailable(Exception):
-    """The library that writes Parquet is no dependency of the service and is not installed here."""
+    """The library that writes Parquet is not a dependency of the service, and it is not installed."""
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ def parquet_file(engine: sa.Engine, wanted: Filter) -> BinaryIO:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ParquetUnavailable(
-            "Parquet needs pyarrow, which this service runs without; ask for CSV, or install pyarrow beside it"
+            "Parquet needs pyarrow, which is not installed beside this service; ask for CSV, or install pyarrow"
         ) from error
     types = {
         datetime: pa.timestamp("us", tz="UTC"),

@@ -202,10 +202,10 @@ def _check_pointer(
 
 
 def _training(manifest: Manifest) -> list[Step]:
-    known = "named by the manifest; look there for the rest"
+    named = "named by the manifest; see there for the rest"
     return [
-        Step("mlflow_run", manifest.mlflow_run_id, None, known),
-        Step("dagster_run", manifest.dagster_run_id, None, known),
+        Step("mlflow_run", manifest.mlflow_run_id, None, named),
+        Step("dagster_run", manifest.dagster_run_id, None, named),
         Step(
             "data_version",
             manifest.data_version,

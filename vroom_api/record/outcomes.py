@@ -54,7 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         given = [part is not UNSET for part in (self.prediction_id, self.entity_id, self.period)]
         if given not in ([True, False, False], [False, True, True]):
-            raise BadOutcome("say either prediction_id, or entity_id and period")
+            raise BadOutcome("give either prediction_id, or entity_id and period")
         if self.observed_at is not UNSET:
             try:
                 self.observed_at.astimezone(UTC)
@@ -82,7 +82,7 @@ def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Rece
 
     Raises:
         UnknownSubject: a prediction is not in the record, or is of another forecast.
-        OtherValue: the recorded value is another one and this is no correction.
+        OtherValue: another value is recorded and this one is not a correction.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -90,7 +90,7 @@ def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Rece
                 return _receive(connection, reported, caller)
         except (
             sa.exc.IntegrityError
-        ):  # another writer reported the same subject at the same moment: look again
+        ):  # another writer reported the same subject at the same moment: read again
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
@@ -98,22 +98,22 @@ def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Rece
 
 def _receive(connection: sa.Connection, reported: Sequence[Outcome], caller: str) -> Received:
     _check_predictions(connection, reported)
-    known = _latest(connection, {(outcome.forecast, outcome.subject) for outcome in reported})
+    recorded = _latest(connection, {(outcome.forecast, outcome.subject) for outcome in reported})
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
     corrected = 0
     for outcome in reported:
         key = outcome.forecast, outcome.subject
-        revision, value = known.get(key, (0, None))
+        revision, value = recorded.get(key, (0, None))
         if value == outcome.value:
             continue
         if revision and not outcome.correction:
             raise OtherValue(
-                f"{outcome.forecast}, {outcome.subject}: {value:g} is recorded and {outcome.value:g} was told; "
+                f"{outcome.forecast}, {outcome.subject}: {value:g} is recorded and {outcome.value:g} was reported; "
                 "send it with correction: true if the new value is right"
             )
         corrected += revision > 0
-        known[key] = revision + 1, outcome.value
+        recorded[key] = revision + 1, outcome.value
         rows.append(
             {
                 "id": new_id(),

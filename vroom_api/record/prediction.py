@@ -14,7 +14,7 @@ import msgspec
 from vroom_api.contract import Calibration, InputField, Manifest
 
 MAX_TEXT_LENGTH = 128  # of caller and entity id, as the table declares
-# The look-ahead is for Python, whose `$` would let a newline follow.
+# The lookahead is for Python, whose `$` would let a newline follow.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$(?!\n)"
 MAX_TAGS = 8
 TagName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]

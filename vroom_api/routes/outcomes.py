@@ -63,16 +63,16 @@ class _OutcomesOperation(Operation):
     operation_id="outcomes",
     summary="What really happened",
     description=(
-        "One outcome or a list, recorded all or none. Telling the same twice changes nothing; telling another "
+        "One outcome or a list, recorded all or none. Reporting the same twice changes nothing; another "
         "value is refused with 409 unless it says `correction: true`, which adds it and keeps the earlier one."
     ),
     status_code=200,
     guards=[needs(Role.OPERATOR)],
     operation_class=_OutcomesOperation,
     responses={
-        400: documented("the body is no JSON"),
+        400: documented("the body is not JSON"),
         404: documented("a prediction that is not in the record"),
-        409: documented("another value is recorded and this is no correction"),
+        409: documented("another value is recorded and this one is not marked as a correction"),
         422: documented("not an outcome"),
         503: RECORD_UNAVAILABLE,
     },
@@ -97,9 +97,9 @@ async def receive_outcomes(
 @get(
     "/performance",
     operation_id="performance",
-    summary="How good a forecast's predictions turned out, as outcomes tell it",
+    summary="How good a forecast's predictions were, by the reported outcomes",
     description=(
-        "Of recorded predictions whose outcomes were told by `prediction_id`: mean absolute error, root mean "
+        "Of recorded predictions whose outcomes were reported by `prediction_id`: mean absolute error, root mean "
         "squared error, bias, and the share of outcomes inside the interval; all together and, with `by`, for each "
         "text of a tag."
     ),
@@ -128,7 +128,7 @@ def _outcomes(body: bytes) -> list[Outcome]:
     """The outcomes of a body.
 
     Raises:
-        Problem: 400 for what is no JSON, 422 for what is no outcome or too many.
+        Problem: 400 for a body that is not JSON, 422 for what is not an outcome, or too many.
     """
     try:
         reported = _decoder.decode(body)

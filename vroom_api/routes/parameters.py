@@ -10,7 +10,7 @@ from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import MAX_TEXT_LENGTH, NO_CONTROL_CHARACTERS
 
 Version = Annotated[
-    int | None, QueryParameter(ge=1, le=2**31 - 1, description="of the champion that answered")
+    int | None, QueryParameter(ge=1, le=2**31 - 1, description="version of the champion that answered")
 ]
 
 Forecast = Annotated[
@@ -30,35 +30,35 @@ Caller = Annotated[
 
 EntityId = Annotated[
     str | None,
-    QueryParameter(
-        pattern=NO_CONTROL_CHARACTERS, max_length=MAX_TEXT_LENGTH, description="what was asked about"
-    ),
+    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=MAX_TEXT_LENGTH, description="id of the entity"),
 ]
 
 # Texts, because as times the framework would take bare numbers too.
 Since = Annotated[
     str | None,
     QueryParameter(
-        schema_extra={"format": "date-time"}, description="not earlier; UTC where no offset is given"
+        schema_extra={"format": "date-time"}, description="from this time on; UTC where no offset is given"
     ),
 ]
 
 Until = Annotated[
     str | None,
-    QueryParameter(schema_extra={"format": "date-time"}, description="earlier; UTC where no offset is given"),
+    QueryParameter(
+        schema_extra={"format": "date-time"}, description="before this time; UTC where no offset is given"
+    ),
 ]
 
 Tag = Annotated[
     str | None,
     QueryParameter(
         pattern=r"^[a-z][a-z0-9_]{0,63}:[^\x00-\x1f\x7f]{1,128}$(?!\n)",
-        description="recorded with it, as name:text",
+        description="recorded with the prediction, as name:text",
     ),
 ]
 
 TagName = Annotated[
     str | None,
-    QueryParameter(pattern=r"^[a-z][a-z0-9_]{0,63}$(?!\n)", description="name of a tag to sort by"),
+    QueryParameter(pattern=r"^[a-z][a-z0-9_]{0,63}$(?!\n)", description="name of a tag to group by"),
 ]
 
 

@@ -39,7 +39,7 @@ class Predictor:
         self.largest_body = largest_body
         self._largest_batch = largest_batch
         self._recorder = recorder
-        # By forecast: rows of several share no call of a model.
+        # By forecast: rows of different forecasts cannot share a call of a model.
         self._scorers: defaultdict[str, Scorer] = defaultdict(Scorer)
 
     async def predict(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:

@@ -11,7 +11,7 @@ from vroom_api.record.recorder import Recorder
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """Whether this process should be sent requests; what is false says what to look at."""
+    """Whether this process should be sent requests; what is false says what is missing."""
 
     ready: bool
     champion: bool  # whether any forecast has one
@@ -39,7 +39,7 @@ async def ready(
 @get(
     "/metrics",
     operation_id="MetricsShowMeasures",  # as clients know it
-    summary="Measures for Prometheus",
+    summary="Metrics for Prometheus",
     media_type="text/plain",
     sync_to_thread=False,
 )

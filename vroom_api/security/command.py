@@ -17,13 +17,13 @@ def keys_group() -> None:
 
 
 @keys_group.command("create")
-@click.option("--name", required=True, help="who holds the key; records of predictions say it")
+@click.option("--name", required=True, help="who holds the key; recorded with each prediction")
 @click.option(
     "--role",
     type=click.Choice([role.name.lower() for role in Role]),
     default="viewer",
     show_default=True,
-    help="viewer: predict and read; operator: and tell outcomes, reload; admin: and revoke keys",
+    help="viewer: predict and read; operator: also report outcomes and reload; admin: also revoke keys",
 )
 @click.option("--days", type=float, default=None, help="until it expires; never, if not given")
 def create(name: str, role: str, days: float | None) -> None:

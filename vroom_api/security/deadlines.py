@@ -9,20 +9,20 @@ from vroom_api.problems import Problem
 class Deadlines:
     """Cancels requests whose answer has not begun in time.
 
-    One look at all of them, eight times in the time they have, costs a request a tenth of a timer of its own.
+    One check of all of them, eight times within the limit, costs a request a tenth of a timer of its own.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._under_way: dict[asyncio.Task[None], float] = {}
         self._pass_through: set[asyncio.Task[None]] = set()
-        self._looking = False
+        self._checking = False
 
     def begin(self, task: "asyncio.Task[None]") -> None:
         self._under_way[task] = time.monotonic() + self.seconds
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_later(self.seconds / 8, self._look)
+        if not self._checking:
+            self._checking = True
+            asyncio.get_running_loop().call_later(self.seconds / 8, self._check)
 
     def end(self, task: "asyncio.Task[None]") -> None:
         self._under_way.pop(task, None)
@@ -34,15 +34,15 @@ class Deadlines:
             return True
         return False
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = time.monotonic()
         for task in [task for task, deadline in self._under_way.items() if deadline <= now]:
             del self._under_way[task]
             self._pass_through.add(task)
             task.cancel()
-        self._looking = bool(self._under_way)
-        if self._looking:
-            asyncio.get_running_loop().call_later(self.seconds / 8, self._look)
+        self._checking = bool(self._under_way)
+        if self._checking:
+            asyncio.get_running_loop().call_later(self.seconds / 8, self._check)
 
 
 def _too_slow(seconds: float, complete: bool) -> Problem:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 LONGEST_NAME = 64
 FIRST_ADMIN = "first admin"
 _UNKNOWN_LOOKUPS_PER_SECOND = 10.0  # a second
-_USE_WRITTEN_EVERY = 30.0  # seconds; when a key was last used is no reason to write at every request
+_USE_WRITTEN_EVERY = 30.0  # seconds; the time of last use is not worth a write at every request
 
 
 class Role(enum.IntEnum):
@@ -176,24 +176,24 @@ class Grant:
 
 
 class Keyring:
-    """The keys that this process knows. It looks at the table again every `every` seconds.
+    """The keys that this process knows. It reads the table again every `every` seconds.
 
-    While the database does not answer, the keys of the last look stay valid.
+    While the database does not answer, the keys read last stay valid.
     """
 
     def __init__(self, database: Callable[[], sa.Engine], every: float = 2.0) -> None:
         self._database = database
         self._every = every
         self._grants: dict[str, Grant] = {}
-        self._unknown_lookups = Grant("", "strangers", Role.VIEWER, None)
+        self._unknown_lookups = Grant("", "unknown keys", Role.VIEWER, None)
         self._written = time.monotonic()
-        self._looking = asyncio.Lock()
-        self.known = False  # whether the table was ever read
+        self._refreshing = asyncio.Lock()
+        self.loaded = False  # whether the table was ever read
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Look at the table in the background."""
-        await self.look()
+        """Refresh the keys in the background."""
+        await self.refresh()
         task = asyncio.create_task(self._keep(), name="keys")
         try:
             yield
@@ -201,16 +201,16 @@ class Keyring:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            await self.look(write_use=True)
+            await self.refresh(write_use=True)
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            await self.look()
+            await self.refresh()
 
-    async def look(self, *, write_use: bool = False) -> None:
+    async def refresh(self, *, write_use: bool = False) -> None:
         """Read the table; a failure is logged and leaves all as it was."""
-        async with self._looking:
+        async with self._refreshing:
             now = time.monotonic()
             write_use = write_use or now - self._written > _USE_WRITTEN_EVERY
             used = (
@@ -228,7 +228,7 @@ class Keyring:
             self._grants = {
                 digest: _merged(self._grants.get(digest), grant) for digest, grant in found.items()
             }
-            self.known = True
+            self.loaded = True
 
     def find(self, key: str) -> Grant | None:
         """The grant of a key, None for one that is not known, revoked or expired."""
@@ -242,9 +242,9 @@ class Keyring:
         return grant
 
     async def find_new(self, key: str) -> Grant | None:
-        """As `find`, for a key made since the last look; few looks a second, whatever strangers send."""
+        """As `find`, for a key made since the last refresh; few refreshes a second, however many unknown keys come."""
         if self._unknown_lookups.take(_UNKNOWN_LOOKUPS_PER_SECOND) == 0.0:
-            await self.look()
+            await self.refresh()
         return self.find(key)
 
 

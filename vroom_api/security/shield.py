@@ -178,7 +178,7 @@ class Shield:
         given = key.decode("latin-1")
         grant = ring.find(given) or await ring.find_new(given)
         if grant is None:
-            if not ring.known:
+            if not ring.loaded:
                 raise Problem(
                     503,
                     "no-database",

@@ -70,7 +70,7 @@ def test_what_is_wrong_is_told_in_the_forecasts_own_words(both: TestClient[Any])
     assert answer.status_code == 422
     detail = answer.json()["detail"]
     assert 'category: "weather" is not one of politics, economy, sports' in detail
-    assert "technology: unknown field; known are category, price, volume, mood" in detail
+    assert "technology: unknown field; the fields are category, price, volume, mood" in detail
     assert both.post(f"{PATH}/predict", json=EXAMPLE).status_code == 422
     assert both.post(f"{PATH}/predict", content=b"{").status_code == 400
     assert both.get(f"{PATH}/predict").status_code == 405
@@ -143,7 +143,7 @@ def test_an_unknown_name_is_not_found_and_the_known_ones_are_told(
     assert answer.headers["content-type"] == "application/problem+json"
     if name == "horses":
         assert answer.json()["type"] == "urn:vroom:no-such-forecast"
-        assert "known are reservations, market_resolution" in answer.json()["detail"]
+        assert "the forecasts are reservations, market_resolution" in answer.json()["detail"]
     assert len(answer.content) < 10_000
 
 

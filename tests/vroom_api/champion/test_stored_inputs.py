@@ -95,7 +95,7 @@ def test_an_unknown_entity_is_refused_with_what_to_send(client):
     assert refused.status_code == 404
     problem = refused.json()
     assert problem["type"] == "urn:vroom:unknown-entity"
-    assert "nothing is stored of vehicle '9'" in problem["detail"]
+    assert "nothing is stored for vehicle '9'" in problem["detail"]
     assert [fault["field"] for fault in problem["errors"]] == [n for n in NAMES if n not in PRICES]
     refused = client.post("/predict/batch", json=[EXAMPLE, {"entity_id": "9"}])
     assert refused.status_code == 404
@@ -135,7 +135,7 @@ def test_what_is_stored_under_another_declaration_is_not_used(client, state):
     keep(state, {"7": [-5, *list(EXAMPLE.values())[1:]]})  # technology is 0 or 1
     refused = client.post("/predict", json={"entity_id": "7"})
     assert refused.status_code == 422
-    assert "technology: -5, which is stored, is not within 0..1" in refused.json()["detail"]
+    assert "technology: the stored value -5 is not within 0..1" in refused.json()["detail"]
     keep(state, {"7": [45.0, 50.0]}, ["actual_price", "recommended_price"])
     refused = client.post("/predict", json={"entity_id": "7"})
     assert refused.status_code == 404

@@ -25,7 +25,7 @@ def version_of(client: TestClient[Any]) -> int:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait for the watch; it looks twenty times a second, so a minute is never reached by a working one."""
+    """Wait for the watch; it checks twenty times a second, so a minute is never reached by a working one."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "the watch did not notice"
@@ -80,9 +80,9 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
         {"inputs": [*inputs()[:5], msgspec.structs.replace(inputs()[5], name="level")]},
         "no names of their own: level",
     ),
-    "advice about what is no input": (
+    "advice about what is not an input": (
         {"advice": {"paint": Lever(input="colour", worth="revenue", unit="USD", description="")}},
-        "advice about paint: its lever colour is none of the inputs",
+        "advice about paint: its lever colour is not one of the inputs",
     ),
     "a manifest of more inputs than the model": ({"inputs": [*inputs(), *inputs()]}, "no names of their own"),
 }
@@ -147,7 +147,7 @@ def test_a_refused_version_leaves_the_last_good_one_and_is_told(
     assert health["model_version"] == 1
     assert "predictions differ from the golden rows" in health["last_error"]
     assert health["last_error_at"]
-    assert "version 1 serves on" in caplog.text
+    assert "version 1 keeps serving" in caplog.text
     publish(state, 3)
     wait_for(lambda: version_of(client) == 3)
     assert client.get("/health").json() | {"last_error_at": None} == {
@@ -184,7 +184,7 @@ def test_a_broken_bundle_is_tried_again_when_it_changes_and_only_then(state: Pat
         while watch.failures == 0:
             await asyncio.sleep(0.01)
         tried = watch.failures
-        await asyncio.sleep(0.3)  # thirty looks
+        await asyncio.sleep(0.3)  # thirty checks
         assert watch.failures == tried
         assert watch.champion is not None
         assert watch.champion.version == 1
@@ -234,5 +234,5 @@ def test_reload_says_what_came_of_it(state: Path, serve: Callable[..., TestClien
     publish(state, 3, model=graph(9.0))
     third = reload()
     assert (third["status"], third["previous_version"], third["current_version"]) == ("failed", 2, 2)
-    assert "version 2 serves on" in third["detail"]
+    assert "version 2 keeps serving" in third["detail"]
     assert version_of(client) == 2

@@ -65,11 +65,11 @@ def test_the_best_is_the_supported_point_worth_most_and_its_neighbours_are_named
     assert not any("lies at the end" in note for note in found.notes)
 
 
-def test_a_best_at_the_end_of_the_range_is_said_to_be_there():
+def test_a_best_at_the_end_of_the_range_is_noted():
     found = curve(between=(48.0, 60.0))
     assert found.best is not None
     assert found.best.value == found.points[-1].value == 60
-    assert any("whether revenue would go on rising beyond it is not known" in note for note in found.notes)
+    assert any("whether revenue keeps rising beyond it is not known" in note for note in found.notes)
 
 
 def test_the_value_that_was_sent_stands_beside_the_curve():
@@ -123,8 +123,8 @@ def test_a_range_that_holds_nothing_supported_is_refused():
     ("between", "message"),
     [
         ((80.0, 70.0), "from 80 to 70 is empty"),
-        ((0.0, 50.0), "from 0 to 50 leaves what the input may be"),
-        ((50.0, 1001.0), "from 50 to 1001 leaves what the input may be"),
+        ((0.0, 50.0), "from 0 to 50 goes beyond the allowed values of the input"),
+        ((50.0, 1001.0), "from 50 to 1001 goes beyond the allowed values of the input"),
         ((float("nan"), 50.0), "is empty"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Shapley values: their axioms, their definition, and what is said about them."""
+"""Shapley values: their axioms, their definition, and the sentences about them."""
 
 from itertools import permutations
 

@@ -107,7 +107,7 @@ def test_errors_are_told_for_each_session_while_outcomes_come_in(client):
     for answer, error in zip(first, (1, 2, 3), strict=True):
         tell(client, answer, value - error)
     tell(client, second, value + 1000)
-    tell(client, second, value + 2, correction=True)  # what was told first counts no more
+    tell(client, second, value + 2, correction=True)  # what was reported first counts no more
     tell(client, untagged, value)
     found = client.get("/performance", params={"forecast": FORECAST, "by": "session"}).json()
     groups = {group["value"]: group for group in found["groups"]}

@@ -387,7 +387,7 @@ def test_another_value_is_refused_with_all_that_came_with_it(engine: sa.Engine) 
     outcomes.receive(engine, [known], "shop")
     new = Outcome(forecast="reservations", entity_id="8", period="2026", value=1)
     other = msgspec.structs.replace(known, value=6)
-    with pytest.raises(OtherValue, match="5 is recorded and 6 was told; send it with correction: true"):
+    with pytest.raises(OtherValue, match="5 is recorded and 6 was reported; send it with correction: true"):
         outcomes.receive(engine, [new, other], "shop")
     assert values(engine) == [(1, 5.0)]
 

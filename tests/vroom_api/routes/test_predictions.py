@@ -49,7 +49,7 @@ WRONG = [
     ({"level": "0.9"}, 'level: "0.9" is not within 0.5..0.99', "0.5..0.99"),
     (
         {"colour": 1},
-        f"colour: unknown field; known are {', '.join(NAMES)}, level, explain, entity_id, tags",
+        f"colour: unknown field; the fields are {', '.join(NAMES)}, level, explain, entity_id, tags",
         f"{', '.join(NAMES)}, level, explain, entity_id, tags",
     ),
 ]

@@ -33,12 +33,12 @@ def database(tmp_path: Path) -> sa.Engine:
 
 
 def found(database: sa.Engine, key: str) -> Grant | None:
-    async def look() -> Grant | None:
+    async def lookup() -> Grant | None:
         ring = Keyring(lambda: database)
-        await ring.look()
+        await ring.refresh()
         return ring.find(key)
 
-    return asyncio.run(look())
+    return asyncio.run(lookup())
 
 
 def test_a_key_is_found_with_its_name_and_role(database: sa.Engine) -> None:
@@ -115,9 +115,9 @@ def test_known_keys_stay_valid_while_the_database_does_not_answer(database: sa.E
     async def scenario() -> None:
         nonlocal answers
         ring = Keyring(answering)
-        await ring.look()
+        await ring.refresh()
         answers = False
-        await ring.look()
+        await ring.refresh()
         assert ring.find(key)
 
     asyncio.run(scenario())

@@ -23,13 +23,13 @@ def upgrade(engine: sa.Engine) -> None:
     """
     with exclusive(engine) as connection:
         config = config_of(connection)
-        known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+        revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
         version = version_of(connection)
-        if version is not None and version not in known:
+        if version is not None and version not in revisions:
             raise UnusableDatabase(
-                f"the tables of {engine.url!r} have version {version!r}, and this Vroom knows them up to "
-                f"{known[0]!r}: a newer one was here, and nothing was changed. Start that one, or let it go "
-                f"back with `alembic downgrade {known[0]}` before this one starts"
+                f"the tables of {engine.url!r} have version {version!r}, and this version of Vroom supports "
+                f"them up to {revisions[0]!r}: a newer version upgraded them, and nothing was changed. Start the newer "
+                f"version, or run its `alembic downgrade {revisions[0]}` before starting this one"
             )
         command.upgrade(config, "head")
 

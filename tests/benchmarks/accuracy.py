@@ -3,7 +3,7 @@
     python tests/benchmarks/accuracy.py [forecast] [folder with its CSVs]
 
 Without a folder on the shipped, generated data, and on real data where they are there (real.py says where they
-are looked for; they are no part of the project). The way is the product's own: the checked tables, the examples,
+are looked for; they are not part of the project). The way is the product's own: the checked tables, the examples,
 the features and the declared folds (with seed 0 instead of the declared one), on which every candidate, the
 simple forecasts of yardsticks.py and `vroom (nested)` are scored; the latter is the candidate that inner folds of
 a fold's training rows chose. Exits with 1 when a promise is not kept.

@@ -5,7 +5,7 @@
 Starts what `make run` starts, from a fresh home, on free ports and a copy of the data, and waits until every
 forecast serves and no run is under way. Then, for so many seconds, memory (PSS: what is shared by several
 processes is shared out among them) and processor time of every process. Then the reservations are generated
-anew from another seed, half as many again, and the time is told until a run is requested, starts, ends, and
+anew from another seed, half as many again, and the time is printed until a run is requested, starts, ends, and
 what it published serves. With --home the state is kept there: a second time nothing has to be trained first.
 Linux only.
 """
@@ -212,7 +212,7 @@ def reaction(system: System, data: Path) -> None:
         print(f"{when - last:8.1f}{when - changed:8.1f}  {what}")
         last = when
     if published == served:
-        print(f"{'':16}  version {served} serves on: the contest held")
+        print(f"{'':16}  version {served} keeps serving: the contest held")
 
 
 def retrainings(system: System) -> list[dict[str, Any]]:

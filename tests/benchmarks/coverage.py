@@ -99,7 +99,7 @@ def main() -> int:
     spec = declared(given.forecast)
     if spec.validation.group or spec.validation.order:
         arguments.error(
-            f"{given.forecast}: rows hang together or follow each other; these folds are of independent ones"
+            f"{given.forecast}: rows are grouped or ordered in time; these folds are of independent ones"
         )
     data = read_folder(spec, given.folder or ROOT / "data" / given.forecast)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Everybody's predictions of rows that they have not seen, on the same folds, and what is told from them."""
+"""Everybody's predictions of rows that they have not seen, on the same folds, and what follows from them."""
 
 from __future__ import annotations
 

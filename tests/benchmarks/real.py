@@ -2,7 +2,7 @@
 
 They are looked for in the folder that VROOM_REAL_DATA names, `../shared/data` beside the repository if it names none.
 What the declared tables ask for and the real ones do not have is filled with one value for all rows, which can
-tell a model nothing, and said in the notes.
+tell a model nothing, and are named in the notes.
 """
 
 from __future__ import annotations

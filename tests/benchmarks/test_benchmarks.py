@@ -37,4 +37,4 @@ def test_the_coverage_benchmark_refuses_rows_that_hang_together(monkeypatch, cap
     monkeypatch.setattr(sys, "argv", ["coverage.py", "lap_times"])
     with pytest.raises(SystemExit):
         coverage.main()
-    assert "lap_times: rows hang together" in capsys.readouterr().err
+    assert "lap_times: rows are grouped" in capsys.readouterr().err

@@ -31,7 +31,7 @@ class Yardsticks:
     features: SQL of what they read and the declared ones do not. derived: forecasts made of others' predictions
     on the test rows of a split. metrics: beside those of the kind of target. protocols: by title, how the
     declaration's validation is changed. subsets: by title, the SQL of the keys of some rows. remarks: figures
-    that are no forecast. promises: by sentence, from the tables of all protocols and subsets.
+    that are not forecasts. promises: by sentence, from the tables of all protocols and subsets.
     """
 
     versus: str
@@ -103,7 +103,7 @@ def poisson_floor(found: Measured, connection: Any) -> list[str]:
     whole = np.floor(rate)
     floor = float(np.mean(2 * rate * poisson.pmf(whole, rate)))  # mean deviation (Crow 1958)
     return [
-        f"Poisson floor, with a rate that is taken from the future as well and so is no forecast: MAE {floor:.3f}"
+        f"Poisson floor, with a rate that is taken from the future as well and so is not a forecast: MAE {floor:.3f}"
     ]
 
 

@@ -18,7 +18,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     if program is None or driver is None:
-        skip_or_fail("no Chromium and chromedriver on the PATH, so no page can be looked at")
+        skip_or_fail("no Chromium and chromedriver on the PATH, so no page can be tested")
     profile: Path = tmp_path_factory.mktemp("browser")
     options = ChromeOptions()
     options.binary_location = program

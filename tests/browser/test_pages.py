@@ -49,7 +49,7 @@ def look_at(browser: Chrome, address: str, width: int) -> None:
     """Open a page in a window of this width."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get_log("browser")  # what an earlier page said
+    browser.get_log("browser")  # what an earlier page logged
     browser.get(address)
 
 

@@ -159,7 +159,7 @@ def test_what_breaks_one_stops_no_other(system, api):
     def states() -> dict[str, str]:
         return {one["name"]: one["status"] for one in api.get("/forecasts").json()}
 
-    wait("the damage is told", lambda: states()["market_resolution"] == "degraded", 30)
+    wait("the damage is reported", lambda: states()["market_resolution"] == "degraded", 30)
     failed = lambda: [e for e in system.ledger("run") if e["forecast"] == "lap_times"]  # noqa: E731
     wait("the refusal is in the ledger", failed, 120)
     assert states() == dict.fromkeys(FORECASTS, "ok") | {"market_resolution": "degraded"}

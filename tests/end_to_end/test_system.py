@@ -255,7 +255,7 @@ def test_other_csvs_are_one_retraining_and_no_failed_request(system):
         thread.start()
     GENERATE(system.folder / "data" / NAME, seed=4, demand=1.1)
     seconds = wait("the new champion serves", lambda: system.served() != before, 120)
-    time.sleep(12)  # the sensor looked again: a second retraining would have been asked for by now
+    time.sleep(12)  # the sensor ticked again: a second retraining would have been asked for by now
     stop.set()
     for thread in asking:
         thread.join()
@@ -274,7 +274,7 @@ def test_a_bad_file_fails_the_run_says_why_and_the_champion_serves_on(system):
     path.write_bytes(good.replace(b"num_images", b"photos", 1))
     wait("the failure is in the ledger", lambda: system.ledger("run"), 90)
     entry = system.ledger("run")[-1]
-    assert f"version {before} serves on" in entry["reason"]
+    assert f"version {before} keeps serving" in entry["reason"]
     assert system.served() == before
     path.write_bytes(good)
     wait(
@@ -313,7 +313,7 @@ def test_a_killed_run_is_noticed_reported_and_tried_again(system):
             child.kill()
     assert system.finish(run_id, 90) == "FAILURE"
     wait("MLflow agrees", lambda: (run_id, "FAILED") in system.mlflow_runs(), 60)
-    assert f"version {serving} serves on" in system.ledger("run")[-1]["reason"]
+    assert f"version {serving} keeps serving" in system.ledger("run")[-1]["reason"]
     again = lambda: [  # noqa: E731
         run["runId"]
         for run in system.runs()

@@ -1,4 +1,4 @@
-"""Damage to a bundle or a pointer, wherever it strikes: refused, told, and the last good champion serves on."""
+"""Damage to a bundle or a pointer, wherever it strikes: refused, reported, and the last good champion keeps serving."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(home: Path) -> Iterator[TestClient[Any]]:
-    """The service over it, which looks at the pointer only when it is told to."""
+    """The service over it, which reads the pointer only when it is asked to."""
     with TestClient(create_app(settings_of(home, watch_seconds=3_600))) as client:
         yield client
 

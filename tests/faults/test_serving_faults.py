@@ -21,7 +21,7 @@ CLIENTS = 32
 
 
 class Load:
-    """Clients that ask until their connections break, and what they were told."""
+    """Clients that ask until their connections break, and what they were answered."""
 
     def __init__(self, address: str) -> None:
         self.address = address

@@ -263,7 +263,7 @@ def feed() -> dict[str, bytes]:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Answers with the feed, or with 503 where the server is told to."""
+    """Answers with the feed, or with 503 where the server is asked to."""
 
     server: "Server"
 

@@ -37,7 +37,7 @@ class Settings:
     port: int = 8000
     largest_body: int = 1_000_000  # bytes of a request
     largest_batch: int = 1_000  # rows of a request
-    watch_seconds: float = 0.5  # between two looks at the pointer
+    watch_seconds: float = 0.5  # between two checks of the pointer
     record: bool = True  # whether predictions are recorded before they are answered
     record_days: float = 0.0  # that predictions and outcomes are kept; 0 for ever
     record_waiting: int = 10_000  # predictions that may wait for the disk

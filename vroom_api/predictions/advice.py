@@ -27,7 +27,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = DEFAULT_POINTS
     between: Annotated[
         tuple[Bound, Bound] | None,
-        msgspec.Meta(description="part of the lever's range to look at; all of it when not given"),
+        msgspec.Meta(description="part of the lever's range that the curve covers; all of it when not given"),
     ] = None
     extrapolate: Annotated[
         bool, msgspec.Meta(description="show points outside the range seen in training as well, flagged")

@@ -99,7 +99,8 @@ def _blocks(times: np.ndarray, count: int) -> list[tuple[np.datetime64, np.datet
     begins = np.unique(cuts[cuts > ordered[0]])
     if not len(begins):
         raise TooFewRows(
-            "all rows have the same time, so none comes before another: leave `order` out of validation, or bring data of more times"
+            "all rows have the same time, so none comes before another: leave `order` out of validation, "
+            "or bring data of more times"
         )
     ends = [*begins[1:], ordered[-1] + np.timedelta64(1, "s")]
     return list(zip(begins, ends, strict=True))

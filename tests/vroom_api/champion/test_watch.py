@@ -75,16 +75,22 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another forecast": ({"forecast": "lap_times"}, "holds version 1 of lap_times"),
     "another format": ({"format": 2}, "format 2, this service reads format 1"),
-    "an input twice": ({"inputs": [*inputs()[:5], inputs()[0]]}, "no names of their own: technology"),
+    "an input twice": (
+        {"inputs": [*inputs()[:5], inputs()[0]]},
+        "input names are missing, repeated or reserved: technology",
+    ),
     "an input named as an option": (
         {"inputs": [*inputs()[:5], msgspec.structs.replace(inputs()[5], name="level")]},
-        "no names of their own: level",
+        "input names are missing, repeated or reserved: level",
     ),
     "advice about what is not an input": (
         {"advice": {"paint": Lever(input="colour", worth="revenue", unit="USD", description="")}},
         "advice about paint: its lever colour is not one of the inputs",
     ),
-    "a manifest of more inputs than the model": ({"inputs": [*inputs(), *inputs()]}, "no names of their own"),
+    "a manifest of more inputs than the model": (
+        {"inputs": [*inputs(), *inputs()]},
+        "input names are missing, repeated or reserved",
+    ),
 }
 
 
@@ -166,7 +172,7 @@ def test_a_pointer_that_is_gone_leaves_the_champion(state: Path, client: TestCli
     pointer.unlink()
     wait_for(lambda: client.get("/health").json()["status"] == "degraded")
     assert version_of(client) == 1
-    assert "it is gone" in client.get("/health").json()["last_error"]
+    assert "the file is gone" in client.get("/health").json()["last_error"]
     pointer.write_bytes(content)
     wait_for(lambda: client.get("/health").json()["status"] == "ok")
 

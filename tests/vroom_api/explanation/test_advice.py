@@ -115,7 +115,7 @@ def test_a_price_as_sent_may_be_outside_while_others_are_not():
 
 
 def test_a_range_that_holds_nothing_supported_is_refused():
-    with pytest.raises(NoAdvice, match=r"training supports 48 to 120 for this van, which shares nothing"):
+    with pytest.raises(NoAdvice, match=r"training supports 48 to 120 for this van, which does not overlap"):
         curve(between=(130.0, 150.0))
 
 

@@ -188,7 +188,7 @@ def test_more_inputs_than_can_be_sampled_well_are_refused():
 
 def test_a_bundle_without_background_says_that_it_cannot_explain():
     score, manifest = van()
-    with pytest.raises(NotExplainable, match=r"version 3 of bookings carries no background.*train it again"):
+    with pytest.raises(NotExplainable, match=r"version 3 of bookings has no background.*train it again"):
         explain(score, changed(manifest, background=[]), np.array([80.0, 50.0, 2.0]))
 
 

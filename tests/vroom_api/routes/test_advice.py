@@ -65,7 +65,7 @@ def test_a_champion_that_cannot_explain_says_so(state: Path, serve: Serve) -> No
     publish(state, 1, background=[])
     status, detail = refused(serve(), "/predict", EXAMPLE | {"explain": True})
     assert status == 422
-    assert "carries no background rows" in detail
+    assert "has no background rows" in detail
 
 
 def test_what_training_has_not_seen_is_told_with_the_number(client: TestClient[Any]) -> None:

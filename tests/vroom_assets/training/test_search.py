@@ -164,7 +164,7 @@ def test_a_history_too_short_to_learn_from_says_what_to_do():
     with pytest.raises(TooFewRows, match="declare fewer `blocks`"):
         splits(late, 3, 1, 0, blocks=3)
     together = RowStructure(60, None, np.repeat(row_structure.times[:1], 60), row_structure.known)
-    with pytest.raises(TooFewRows, match="nothing comes before anything"):
+    with pytest.raises(TooFewRows, match="all rows have the same time"):
         splits(together, 3, 1, 0, blocks=3)
 
 

@@ -129,7 +129,7 @@ USELESS = [
     Hostile(
         "every row bad",
         vehicles(*[cell(2, "free")] * 5),
-        "vehicles.csv: 5 of 5 rows are bad (100.000%; at most 1.000% is tolerated); most of all: "
+        "vehicles.csv: 5 of 5 rows are bad (100.000%; at most 1.000% is tolerated); the most frequent fault: "
         "data/reservations/vehicles.csv line 2, column actual_price: 'free' is not a finite number",
     ),
     Hostile(

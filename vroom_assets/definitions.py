@@ -1,11 +1,13 @@
 """The Dagster code location: every forecast declared under ``defs/`` (or the folder VROOM_DEFS), and the ingestions."""
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
 
 from vroom_assets import declaration, ingestion, ledger, resources, tracking
 from vroom_assets.forecast import failures, loading
+from vroom_assets.ingestion import WRITES
 
 INGESTIONS = Path(ingestion.__file__).parent
 
@@ -22,7 +24,7 @@ def defs() -> dg.Definitions:
         },
         sensors=[failures.report_failures],
     )
-    return dg.Definitions.merge(
+    loaded = dg.Definitions.merge(
         *(loading.declared(folder, shared) for folder in declaration.folders()),
         *(
             loading.component_tree(file.parent).build_defs(file.parent)
@@ -30,3 +32,21 @@ def defs() -> dg.Definitions:
         ),
         shared,
     )
+    return with_writers(loaded)
+
+
+def with_writers(loaded: dg.Definitions) -> dg.Definitions:
+    """The raw CSVs made to depend on the assets of ingestions that write them, by the path that both declare.
+
+    A raw CSV is observed and never made, so nothing of the forecast runs an ingestion.
+    """
+    specs = list(loaded.resolve_all_asset_specs())
+    writers = {spec.metadata[WRITES]: spec.key for spec in specs if WRITES in spec.metadata}
+
+    def with_writer(spec: dg.AssetSpec) -> dg.AssetSpec:
+        writer = writers.get(spec.metadata.get("path"))
+        return spec.merge_attributes(deps=[writer]) if writer else spec
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return loaded.map_asset_specs(func=with_writer)

@@ -8,13 +8,13 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 import yaml
+from dagster.components.core.defs_module import ComponentPath
 
 from tests.support.project import ROOT
 from vroom_api.contract.tables import ledger, serving_database
 from vroom_assets import resources, tracking
 from vroom_assets.declaration.rules import contradictions
-from vroom_assets.forecast import failures
-from vroom_assets.forecast.component import definitions_of
+from vroom_assets.forecast import Forecast, failures
 from vroom_assets.ledger import Ledger
 from vroom_assets.spec import ForecastSpec
 
@@ -22,9 +22,9 @@ FOLDER = ROOT / "vroom_assets" / "defs" / "reservations"
 
 
 @pytest.fixture(scope="session")
-def spec() -> ForecastSpec:
+def spec() -> Forecast:
     """`reservations` as it is shipped."""
-    return ForecastSpec(
+    return Forecast(
         **yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"],
         features_sql=(FOLDER / "features.sql").read_text(),
         target_sql=(FOLDER / "target.sql").read_text(),
@@ -32,7 +32,7 @@ def spec() -> ForecastSpec:
 
 
 @pytest.fixture(scope="session")
-def fast(spec: ForecastSpec) -> ForecastSpec:
+def fast(spec: Forecast) -> Forecast:
     """The same with two quick candidates and few folds."""
     lean = spec.candidates["lean_forest"]
     return spec.model_copy(
@@ -51,10 +51,11 @@ def contradictions_of(spec: ForecastSpec) -> str:
     return "\n".join(f"{field}: {message}" for field, message in contradictions(spec, spec.name))
 
 
-def definitions(spec: ForecastSpec) -> dg.Definitions:
+def definitions(spec: Forecast) -> dg.Definitions:
     """One forecast with the resources of the code location."""
+    context = dg.ComponentTree.for_test().load_context.for_component_loc(ComponentPath.from_path(FOLDER))
     return dg.Definitions.merge(
-        definitions_of(spec),
+        spec.build_defs(context),
         dg.Definitions(
             executor=dg.in_process_executor,
             resources={
@@ -77,7 +78,7 @@ def instance(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture(scope="session")
-def first_champion(tmp_path_factory: pytest.TempPathFactory, fast: ForecastSpec) -> Path:
+def first_champion(tmp_path_factory: pytest.TempPathFactory, fast: Forecast) -> Path:
     """A home in which the fast forecast was trained once; tests take copies of it."""
     folder = tmp_path_factory.mktemp("trained") / "home"
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as one:
@@ -101,11 +102,11 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 
 
 @pytest.fixture
-def run(instance: dg.DagsterInstance, fast: ForecastSpec) -> Run:
+def run(instance: dg.DagsterInstance, fast: Forecast) -> Run:
     """Execute a job of the fast forecast by the name of its stage."""
 
     def execute(
-        stage: str = "retrain", spec: ForecastSpec = fast, **options: object
+        stage: str = "retrain", spec: Forecast = fast, **options: object
     ) -> dg.ExecuteInProcessResult:
         job = definitions(spec).resolve_job_def(f"{spec.name}_{stage}")
         return job.execute_in_process(instance=instance, raise_on_error=False, **options)  # type: ignore[arg-type]

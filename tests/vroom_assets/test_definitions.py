@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -22,8 +23,9 @@ SOURCES: dict[str, dict[str, set[str]]] = {
     "lap_times": {"laps": set()},
     "market_resolution": {"markets": set(), "prices": {"markets"}},
 }
-# Assets that write a forecast's CSVs when they are asked to; nothing of the forecast waits for them.
-INGESTIONS = {dg.AssetKey(["lap_times", "sessions"])}
+# Assets that write a forecast's CSVs when they are asked to, and the CSVs; nothing of the forecast waits for them.
+WRITTEN = {("lap_times", "laps_csv"): "sessions"}
+INGESTIONS = {dg.AssetKey([forecast, writer]) for (forecast, _), writer in WRITTEN.items()}
 FORECASTS = list(TEAMS)
 LATER: dict[str, set[str]] = {
     "online_features": {"features"},
@@ -38,7 +40,10 @@ def parents_of(forecast: str) -> dict[str, set[str]]:
     """What each asset of a forecast is made from."""
     sources = SOURCES[forecast]
     return (
-        {f"{name}_csv": set() for name in sources}
+        {
+            f"{name}_csv": {WRITTEN[key]} if (key := (forecast, f"{name}_csv")) in WRITTEN else set()
+            for name in sources
+        }
         | {name: {f"{name}_csv"} | others for name, others in sources.items()}
         | {"features": set(sources)}
         | LATER
@@ -78,6 +83,42 @@ def test_the_lineage_runs_from_the_csvs_to_the_champion(specs, forecast):
     assert parents == parents_of(forecast)
 
 
+# What each asset's page opens in an editor, before the declaration as a whole.
+CODE = {
+    "laps_csv": ["laps.csv", "  sources:\n    laps:"],
+    "laps": ["  sources:\n    laps:"],
+    "features": ["features.sql", "target.sql", "driven_laps.sql"],
+    "online_features": ["  entity:", "driven_laps.sql"],
+    "cv_metrics": ["  candidates:", "  validation:"],
+    "challenger": ["  candidates:", "  gates:"],
+    "contest": ["  gates:"],
+    "champion": [],
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_every_asset_links_to_what_defines_it(specs, name):
+    spec = next(spec for spec in specs if spec.key.path == ["lap_times", name])
+    *own, whole = spec.metadata["dagster/code_references"].code_references
+    assert Path(whole.file_path).name == "defs.yaml"
+    text = Path(whole.file_path).read_text()
+    assert [Path(one.file_path).name for one in own if not one.line_number] == [
+        file for file in CODE[name] if file[0] != " "
+    ]
+    lines = [
+        text[: text.index(field) + len(field)].count("\n") + 1 for field in CODE[name] if field[0] == " "
+    ]
+    assert [one.line_number for one in own if one.line_number] == lines
+    assert all(one.label and Path(one.file_path).is_file() for one in own)
+
+
+def test_what_a_column_holds_is_said_with_its_range_and_unit(specs):
+    schema = next(s for s in specs if s.key.path == ["lap_times", "laps"]).metadata["dagster/column_schema"]
+    descriptions = {column.name: column.description for column in schema.columns}
+    assert descriptions["pit_in"] == "1 if it ended in the pits (≥ 0 and ≤ 1, flag)"
+    assert descriptions["driver"] == "who drove it"
+
+
 def test_the_checks_are_these_and_source_checks_block(loaded):
     graph = loaded.resolve_asset_graph()
     checks = {key.to_user_string() for key in graph.asset_check_keys}
@@ -108,6 +149,11 @@ def test_ingestions_are_in_no_job_and_run_only_when_asked_for(loaded, specs):
         if not name.startswith("__"):
             assert not INGESTIONS & repository.get_job(name).asset_layer.executable_asset_keys, name
     assert all(spec.automation_condition is None for spec in specs if spec.key in INGESTIONS)
+    graph = loaded.resolve_asset_graph()
+    for key in WRITTEN:
+        node = graph.get(dg.AssetKey(key))
+        assert node.is_observable
+        assert not node.is_materializable
 
 
 def test_the_workspace_validates(tmp_path):

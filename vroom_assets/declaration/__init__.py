@@ -14,7 +14,6 @@ from vroom_assets.declaration.reading import (
     folders,
     read,
     schema,
-    with_statements,
 )
 from vroom_assets.declaration.rules import OWN_FOLDERS
 
@@ -31,5 +30,4 @@ __all__ = [
     "folders",
     "read",
     "schema",
-    "with_statements",
 ]

@@ -3,30 +3,65 @@
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import dagster as dg
 import yaml
 from dagster_shared.yaml_utils import parse_yamls_with_source_position
 from dagster_shared.yaml_utils.source_position import SourcePositionTree, ValueAndSourcePositionTree
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model, field_validator
 
 from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
 from vroom_assets.spec import Declared, ForecastSpec
 
 FILE = "defs.yaml"
 FROM_FILES = ("features_sql", "target_sql", "examples_sql")
+FORECAST = "vroom_assets.forecast.Forecast"
 Key = str | int
 
 
 class DeclarationFile(Declared):
     """A forecast, declared: what stands in defs.yaml."""
 
-    type: Literal["vroom_assets.forecast.Forecast"]
+    type: str = Field(
+        description=f"`{FORECAST}`, or a class made from it",
+        json_schema_extra={"examples": [FORECAST], "pattern": r"^\w+(\.\w+)+$"},
+    )
     attributes: ForecastSpec
     post_processing: dict[str, Any] | None = Field(
         None, description="changes to the assets made from this, by Dagster's own rules"
     )
+
+    @field_validator("type")
+    @classmethod
+    def _a_forecast(cls, value: str) -> str:
+        component_class(value)
+        return value
+
+
+def component_class(name: str) -> type[ForecastSpec]:
+    """The class that `type` names: Forecast, or one made from it.
+
+    Raises:
+        ValueError: it is no such class.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except Exception as error:  # a module of somebody's own may raise what it likes
+        raise ValueError(f"it should be '{FORECAST}', or a class made from it; {name!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, ForecastSpec) and issubclass(found, dg.Component)):
+        raise ValueError(f"it should be '{FORECAST}', or a class made from it, which {name!r} is not")
+    return found
+
+
+@cache
+def _file_of(kind: type[ForecastSpec]) -> type[DeclarationFile]:
+    """The file whose attributes are those of a class."""
+    return create_model("DeclarationFile", __base__=DeclarationFile, attributes=(kind, ...))
 
 
 class _Document:
@@ -35,10 +70,14 @@ class _Document:
     def __init__(self, path: Path):
         self.path = path
         self._parsed = self._parse()
+        try:
+            self._model = _file_of(component_class(str(self._parsed.value.get("type"))))
+        except ValueError:
+            self._model = DeclarationFile  # whose validation says it
 
     def spec(self) -> ForecastSpec:
         try:
-            spec = DeclarationFile.model_validate(self._parsed.value).attributes
+            spec = self._model.model_validate(self._parsed.value).attributes
         except ValidationError as error:
             _refuse(self._invalid(one) for one in error.errors())
             raise
@@ -71,10 +110,10 @@ class _Document:
             path = path[:-2]
         match error["type"]:
             case "missing":
-                about = _fields_at(path[:-1]).get(path[-1], {}).get("description")
+                about = _fields_at(self._model, path[:-1]).get(path[-1], {}).get("description")
                 return self.finding(path, f"is missing; add it{f': {about}' if about else ''}")
             case "extra_forbidden":
-                names = [name for name in _fields_at(path[:-1]) if name not in FROM_FILES]
+                names = [name for name in _fields_at(self._model, path[:-1]) if name not in FROM_FILES]
                 like = get_close_matches(str(path[-1]), names, n=1)
                 meant = f"did you mean {like[0]}? The fields are" if like else "use one of"
                 return self.finding(path, f"there is no such field; {meant} {', '.join(names)}")
@@ -154,9 +193,9 @@ def _child_that_begins(message: str, tree: SourcePositionTree, value: Any) -> So
     return tree.children.get(first[1], tree) if isinstance(value, dict) else tree
 
 
-def _fields_at(path: Sequence[Key]) -> dict[str, Any]:
+def _fields_at(model: type[DeclarationFile], path: Sequence[Key]) -> dict[str, Any]:
     """The fields that a declaration may have at a path, with their descriptions."""
-    whole = DeclarationFile.model_json_schema()
+    whole = model.model_json_schema()
 
     def resolved(node: dict[str, Any]) -> dict[str, Any]:
         node = next((one for one in node.get("anyOf", []) if one.get("type") != "null"), node)

@@ -34,7 +34,7 @@ def folders() -> list[Path]:
 
 
 def read(folder: Path) -> ForecastSpec:
-    """The forecast that a folder declares, with its statements.
+    """The forecast that a folder declares, with its statements, as an instance of the class that `type` names.
 
     Raises:
         DeclarationError: it cannot be used.
@@ -78,20 +78,8 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made
 
 
-def with_statements(spec: ForecastSpec, folder: Path) -> ForecastSpec:
-    """The declaration together with the SQL that stands beside it."""
-    return spec.model_copy(
-        update={
-            "features_sql": (folder / "features.sql").read_text(encoding="utf-8"),
-            "target_sql": (folder / "target.sql").read_text(encoding="utf-8"),
-            "examples_sql": {
-                name: (folder / f"{name}.sql").read_text(encoding="utf-8") for name in spec.examples
-            },
-        }
-    )
-
-
 def _with_statements(document: _Document, spec: ForecastSpec, folder: Path) -> ForecastSpec:
+    """The declaration together with the SQL that stands beside it."""
     needed = {"features": "inputs", "target": "target"} | {name: f"examples.{name}" for name in spec.examples}
     _refuse(
         document.finding(f"attributes.{field}", f"there is no {name}.sql; write it beside {FILE}")
@@ -99,7 +87,15 @@ def _with_statements(document: _Document, spec: ForecastSpec, folder: Path) -> F
         if not (folder / f"{name}.sql").is_file()
     )
     try:
-        return with_statements(spec, folder)
+        return spec.model_copy(
+            update={
+                "features_sql": (folder / "features.sql").read_text(encoding="utf-8"),
+                "target_sql": (folder / "target.sql").read_text(encoding="utf-8"),
+                "examples_sql": {
+                    name: (folder / f"{name}.sql").read_text(encoding="utf-8") for name in spec.examples
+                },
+            }
+        )
     except UnicodeDecodeError as error:
         raise DeclarationError(
             [Finding(folder, 1, "", f"a .sql file is not UTF-8: {error}; save it as UTF-8")]

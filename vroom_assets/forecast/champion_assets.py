@@ -28,7 +28,7 @@ from vroom_api.contract.events import (
 from vroom_api.contract.tables import ledger as ledger_table
 from vroom_api.contract.tables import serving_database
 from vroom_assets import ledger, resources, tracking
-from vroom_assets.forecast.names import CHALLENGER, CHAMPION, common, key
+from vroom_assets.forecast.names import CHALLENGER, CHAMPION, key
 from vroom_assets.ledger import latest_entries
 from vroom_assets.spec import ForecastSpec, Purpose
 
@@ -46,7 +46,6 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         ),
         code_version=spec.fingerprint(Purpose.JUDGING)[:12],
         pool=f"{spec.name}_warehouse",
-        **common(spec, "scikitlearn", "duckdb"),
     )
     def contest(
         context: dg.AssetExecutionContext,
@@ -120,7 +119,6 @@ def champion_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
             "with them, as a new version. The service loads it by itself."
         ),
         code_version=spec.fingerprint(Purpose.SERVING)[:12],
-        **common(spec, "onnx", "mlflow"),
     )
     def champion(
         context: dg.AssetExecutionContext, registry: tracking.Registry, ledger: ledger.Ledger

@@ -7,7 +7,7 @@ from vroom_api.contract import forecast_folder
 from vroom_api.contract.entities import ENTITIES
 from vroom_assets import resources
 from vroom_assets.features.expressions import parse
-from vroom_assets.forecast.names import common, key
+from vroom_assets.forecast.names import key
 from vroom_assets.spec import ForecastSpec, Purpose
 
 
@@ -18,7 +18,11 @@ def features_schema(spec: ForecastSpec) -> dg.TableSchema:
             dg.TableColumn(
                 f"feature_{feature.name}",
                 "number",
-                description=f"{spec.described(feature.name, feature.description)} `{feature.expression}`".strip(),
+                description=": ".join(
+                    filter(
+                        None, (spec.described(feature.name, feature.description), f"`{feature.expression}`")
+                    )
+                ),
             )
             for feature in parse(spec.features_sql, spec.input_columns)
         ]
@@ -40,48 +44,52 @@ def features_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         code_version=spec.fingerprint(Purpose.DATA)[:12],
         pool=f"{spec.name}_warehouse",
         metadata={"dagster/column_schema": features_schema(spec)},
-        **common(spec, "duckdb", "sql", "parquet"),
     )
-    def features(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> dg.MaterializeResult:
-        from vroom_assets import plots
-        from vroom_assets.features import table as feature_table
-
-        with warehouse.connect(spec.name) as connection:
-            try:
-                feature_table.build(connection, spec)
-            except feature_table.DatasetError as error:
-                raise dg.Failure(description=str(error), allow_retries=False) from error
-            data = feature_table.read(connection, spec)
-            path = feature_table.write_parquet(connection, spec.name, data.data_version)
-            sample = connection.execute("from features limit 5").df()
-        table = data.features.assign(**{spec.target.name: data.target})
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(data.data_version),
-            metadata={
-                "dagster/row_count": len(table),
-                "target_mean": float(data.target.mean()),
-                "target_median": float(np.median(data.target)),
-                "target_sd": float(data.target.std()),
-                "zero_share": float((data.target == 0).mean()),
-                "data_as_of": data.data_as_of,
-                "data_version": data.data_version,
-                "parquet": dg.MetadataValue.path(str(path)),
-                "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
-                "statistics": dg.MetadataValue.md(table.describe().T.round(3).to_markdown()),
-                "correlations": dg.MetadataValue.md(table.corr().round(2).to_markdown()),
-                "target_distribution": dg.MetadataValue.md(
-                    plots.markdown(plots.target_distribution(data.target, spec.target.name), "target")
-                ),
-                "target_by_feature": dg.MetadataValue.md(
-                    plots.markdown(
-                        plots.target_by_feature(data.features, data.target, spec.target.name),
-                        "target by feature",
-                    )
-                ),
-            },
-        )
+    def features(warehouse: resources.Warehouse) -> dg.MaterializeResult:
+        return compute(spec, warehouse)
 
     return features
+
+
+def compute(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.MaterializeResult:
+    """Compute features and targets from the checked tables: the body of the asset `features`."""
+    from vroom_assets import plots
+    from vroom_assets.features import table as feature_table
+
+    with warehouse.connect(spec.name) as connection:
+        try:
+            feature_table.build(connection, spec)
+        except feature_table.DatasetError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        data = feature_table.read(connection, spec)
+        path = feature_table.write_parquet(connection, spec.name, data.data_version)
+        sample = connection.execute("from features limit 5").df()
+    table = data.features.assign(**{spec.target.name: data.target})
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(data.data_version),
+        metadata={
+            "dagster/row_count": len(table),
+            "target_mean": float(data.target.mean()),
+            "target_median": float(np.median(data.target)),
+            "target_sd": float(data.target.std()),
+            "zero_share": float((data.target == 0).mean()),
+            "data_as_of": data.data_as_of,
+            "data_version": data.data_version,
+            "parquet": dg.MetadataValue.path(str(path)),
+            "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
+            "statistics": dg.MetadataValue.md(table.describe().T.round(3).to_markdown()),
+            "correlations": dg.MetadataValue.md(table.corr().round(2).to_markdown()),
+            "target_distribution": dg.MetadataValue.md(
+                plots.markdown(plots.target_distribution(data.target, spec.target.name), "target")
+            ),
+            "target_by_feature": dg.MetadataValue.md(
+                plots.markdown(
+                    plots.target_by_feature(data.features, data.target, spec.target.name),
+                    "target by feature",
+                )
+            ),
+        },
+    )
 
 
 def online_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
@@ -94,27 +102,29 @@ def online_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         ),
         code_version=spec.fingerprint(Purpose.DATA, "entity", "inputs", "examples", "examples_sql")[:12],
         pool=f"{spec.name}_warehouse",
-        **common(spec, "sqlite"),
     )
-    def online_features(
-        context: dg.AssetExecutionContext, warehouse: resources.Warehouse
-    ) -> dg.MaterializeResult:
-        from vroom_assets.features import online
-        from vroom_assets.features import table as feature_table
-
-        with warehouse.connect(spec.name) as connection:
-            try:
-                count = online.store(connection, spec)
-                made_from = feature_table.origin(connection, "features")
-            except feature_table.DatasetError as error:
-                raise dg.Failure(description=str(error), allow_retries=False) from error
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(made_from["data_version"]),
-            metadata={
-                "dagster/row_count": count,
-                "data_as_of": made_from["data_as_of"],
-                "file": dg.MetadataValue.path(str(forecast_folder(spec.name) / ENTITIES)),
-            },
-        )
+    def online_features(warehouse: resources.Warehouse) -> dg.MaterializeResult:
+        return store(spec, warehouse)
 
     return online_features
+
+
+def store(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.MaterializeResult:
+    """Store the latest inputs of every entity for the service: the body of the asset `online_features`."""
+    from vroom_assets.features import online
+    from vroom_assets.features import table as feature_table
+
+    with warehouse.connect(spec.name) as connection:
+        try:
+            count = online.store(connection, spec)
+            made_from = feature_table.origin(connection, "features")
+        except feature_table.DatasetError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(made_from["data_version"]),
+        metadata={
+            "dagster/row_count": count,
+            "data_as_of": made_from["data_as_of"],
+            "file": dg.MetadataValue.path(str(forecast_folder(spec.name) / ENTITIES)),
+        },
+    )

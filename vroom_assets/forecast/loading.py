@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from vroom_assets import declaration
+from vroom_assets.forecast.component import Forecast
 
 log = logging.getLogger("vroom")
 
@@ -22,16 +23,29 @@ def declared(folder: Path, shared: dg.Definitions) -> dg.Definitions:
         shared: what all forecasts use; with it the definitions have to be complete.
     """
     try:
-        declaration.read(folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.BetaWarning)
-            loaded = component_tree(folder).build_defs(folder)
+            tree = component_tree(folder)
+            if not tree.get_all_components(Forecast):
+                raise LookupError("it declares no forecast")
+            loaded = tree.build_defs(folder)
             dg.Definitions.validate_loadable(dg.Definitions.merge(loaded, shared))
-    except declaration.DeclarationError as error:
-        return refused(folder, str(error))
     except Exception as error:  # whatever it is, it is this forecast's alone
-        return refused(folder, f"{folder / declaration.FILE}: {error.__cause__ or error}")
+        return refused(folder, what_is_wrong(folder, error))
     return loaded
+
+
+def what_is_wrong(folder: Path, error: Exception) -> str:
+    """Why a folder did not load: what we say of its declaration, else what was raised.
+
+    Dagster wraps what a component raises, and stops by itself at a file that is no YAML or names no class. So
+    a broken declaration, and no other, is read once more, for its findings.
+    """
+    try:
+        declaration.read(folder)
+    except declaration.DeclarationError as findings:
+        return str(findings)
+    return f"{folder / declaration.FILE}: {error.__cause__ or error}"
 
 
 def component_tree(folder: Path) -> dg.ComponentTree:

@@ -1,6 +1,4 @@
-"""Keys, groups and tags that the assets and jobs of a forecast share."""
-
-from typing import Any
+"""Keys and tags that the assets and jobs of a forecast share."""
 
 import dagster as dg
 
@@ -9,15 +7,6 @@ from vroom_assets.spec import ForecastSpec
 
 def key(spec: ForecastSpec, name: str) -> dg.AssetKey:
     return dg.AssetKey([spec.name, name])
-
-
-def common(spec: ForecastSpec, *kinds: str) -> dict[str, Any]:
-    """What every asset of a forecast carries."""
-    return {
-        "group_name": spec.name,
-        "owners": [spec.owner],
-        "kinds": set(kinds),
-    }
 
 
 FORECAST_TAG = "vroom/forecast"

@@ -1,6 +1,7 @@
 """Roll-back: an earlier version serves again."""
 
 import dagster as dg
+from pydantic import Field
 
 from vroom_api.contract.events import Decision, RollbackRefused, RolledBack
 from vroom_assets.champion import publication
@@ -11,8 +12,10 @@ from vroom_assets.spec import ForecastSpec
 class RollBack(dg.Config):
     """What to go back to, and why."""
 
-    version: int = 0  # 0: the version published before the one that serves
-    reason: str = "asked for by an operator"
+    version: int = Field(
+        0, ge=0, description="the version to serve again; 0 is the one published before the one that serves"
+    )
+    reason: str = Field("asked for by an operator", description="why, for the ledger")
 
 
 def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:

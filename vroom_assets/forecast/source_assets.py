@@ -1,14 +1,14 @@
 """The raw CSVs and the checked tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
 from vroom_api.contract import forecast_folder
 from vroom_assets import resources
-from vroom_assets.forecast.names import common, key
-from vroom_assets.spec import ForecastSpec, Purpose
+from vroom_assets.forecast.names import key
+from vroom_assets.spec import Column, ForecastSpec, Purpose
 
 
 def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
@@ -23,7 +23,6 @@ def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
                 own,
                 description=f"{source.description} Raw CSV at `{source.path}` in the data folder.",
                 metadata={"path": source.path, "dagster/column_schema": column_schema(source.columns)},
-                **common(spec, "csv", "file"),
             )
         ],
     )
@@ -65,7 +64,6 @@ def checked_table(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
         ],
         pool=f"{spec.name}_warehouse",
         metadata={"dagster/column_schema": column_schema(source.columns)},
-        **common(spec, "duckdb", "csv"),
     )
     def table(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> Iterator[Any]:
         yield from check(spec, name, warehouse)
@@ -132,14 +130,20 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
     )
 
 
-def column_schema(columns: Any) -> dg.TableSchema:
+def in_words(column: Column) -> str:
+    """What a column holds: its description, then its range and its unit in brackets."""
+    limits = ", ".join(filter(None, (column.range, column.unit)))
+    return " ".join(filter(None, (column.description, limits and f"({limits})")))
+
+
+def column_schema(columns: Mapping[str, Column]) -> dg.TableSchema:
     """The declared columns as Dagster shows them on an asset's page."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 name,
                 column.type.value,
-                description=" ".join(filter(None, (column.description, column.range, column.unit))),
+                description=in_words(column),
                 constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.unique),
             )
             for name, column in columns.items()

@@ -8,7 +8,7 @@ import dagster as dg
 from vroom_api.contract import Manifest
 from vroom_api.contract.events import Decision, Registered
 from vroom_assets.forecast.champion_assets import RETRY
-from vroom_assets.forecast.names import CHALLENGER, common, key
+from vroom_assets.forecast.names import CHALLENGER, key
 from vroom_assets.spec import ForecastSpec, Purpose
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vroom_assets.features.table import Dataset
 
 
-def training_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
+def training_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
     """The search: one operation, one MLflow run, two assets (the table of scores and the model)."""
     code_version = spec.fingerprint(Purpose.MODEL)[:12]
     challenger = key(spec, CHALLENGER)
@@ -34,7 +34,6 @@ def training_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
                     "tables `cv_metrics` and `out_of_fold` of the warehouse."
                 ),
                 code_version=code_version,
-                **common(spec, "duckdb", "scikitlearn"),
             ),
             dg.AssetSpec(
                 challenger,
@@ -44,7 +43,6 @@ def training_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
                     f"model `{spec.name}` in MLflow."
                 ),
                 code_version=code_version,
-                **common(spec, "mlflow", "onnx", "scikitlearn"),
             ),
         ],
         check_specs=[

@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import ConfigDict, Field
 
 from vroom_assets import resources
+from vroom_assets.ingestion import WRITES
 
 if TYPE_CHECKING:
     from vroom_assets.ingestion.fastf1.laps import Session
@@ -65,7 +66,7 @@ def sessions_asset(declared: Sessions) -> dg.AssetsDefinition:
         group_name=GROUP,
         owners=[declared.owner],
         kinds={"fastf1", "csv"},
-        metadata={"path": declared.path},
+        metadata={WRITES: declared.path},
         retry_policy=dg.RetryPolicy(
             max_retries=declared.retries, delay=declared.retry_seconds, backoff=dg.Backoff.EXPONENTIAL
         ),

@@ -1,13 +1,9 @@
 """The service: wiring only. Settings in, an ASGI application out."""
 
-import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator
-from functools import lru_cache
 from typing import Any
 
-import sqlalchemy as sa
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
@@ -16,22 +12,19 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.contract.tables import Database, UnusableDatabase, open_database
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
 from vroom_api.problems import Problem
+from vroom_api.record.database import FollowedDatabase
 from vroom_api.record.recorder import Recorder
 from vroom_api.routes import advice, dashboard, keys, ledger, outcomes, predictions, probes, record
 from vroom_api.routes import forecasts as forecast_routes
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
-from vroom_api.security.keys import Keyring, create_first_admin
+from vroom_api.security.keys import Keyring
 from vroom_api.security.shield import Shield
 from vroom_api.settings import Settings
-
-log = logging.getLogger(__name__)
-
 
 ROUTERS = [
     predictions.router,
@@ -53,7 +46,7 @@ def create_app(settings: Settings) -> Litestar:
     Raises:
         BadSetting: telemetry is asked for and not installed.
     """
-    database = _opened_when_needed(settings.database_url)
+    database = FollowedDatabase(settings.database_url)
     forecasts = Forecasts(settings.forecast, settings.home, settings.watch_seconds)
     capacity = max(settings.record_waiting, settings.largest_batch)
     recorder = Recorder(database, capacity=capacity) if settings.record else None
@@ -64,7 +57,7 @@ def create_app(settings: Settings) -> Litestar:
         largest_batch=settings.largest_batch,
         recorder=recorder,
     )
-    keyring = Keyring(database) if settings.auth else None
+    keyring = Keyring(database, settings.home / "admin.key") if settings.auth else None
     plugins, traced = tracing() if settings.telemetry else ([], [])
     app = Litestar(
         route_handlers=[*ROUTERS, keys.router] if keyring else ROUTERS,
@@ -78,7 +71,7 @@ def create_app(settings: Settings) -> Litestar:
             "recorder": _constant(recorder),
         },
         plugins=plugins,
-        lifespan=[lambda _: _running(settings, database, keyring, recorder, forecasts), *traced],
+        lifespan=[lambda _: _running(settings, keyring, recorder, forecasts), *traced],
         cors_config=_cors(settings),
         exception_handlers={
             Problem: respond,
@@ -101,18 +94,9 @@ def create_app(settings: Settings) -> Litestar:
     return app
 
 
-def _opened_when_needed(url: str) -> Database:
-    @lru_cache(1)  # an exception is not kept: the next request tries again
-    def database() -> sa.Engine:
-        return open_database(url)
-
-    return database
-
-
 @contextlib.asynccontextmanager
 async def _running(
     settings: Settings,
-    database: Database,
     keyring: Keyring | None,
     recorder: Recorder | None,
     forecasts: Forecasts,
@@ -120,7 +104,6 @@ async def _running(
     """Keys, record and champions, followed and written as long as this is open."""
     async with contextlib.AsyncExitStack() as stack:
         if keyring is not None:
-            await asyncio.to_thread(_first_admin, database, settings)
             await stack.enter_async_context(keyring.kept())
         if recorder is not None:
             await stack.enter_async_context(recorder)
@@ -154,15 +137,3 @@ def _openapi(settings: Settings, forecasts: Forecasts) -> OpenAPIConfig:
 def _constant(value: Any) -> Provide:
     """The same value for every request."""
     return Provide(lambda: value, sync_to_thread=False)
-
-
-def _first_admin(database: Database, settings: Settings) -> None:
-    """A database that does not answer yet keeps nobody from starting; `litestar keys` makes keys as well."""
-    try:
-        create_first_admin(database(), settings.home / "admin.key")
-    except UnusableDatabase as error:
-        log.error("no first admin's key was made: %s", error)
-    except (sa.exc.DBAPIError, OSError) as error:
-        log.warning(
-            "no first admin's key was made, the serving database does not answer: %s", type(error).__name__
-        )

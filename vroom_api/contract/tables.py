@@ -131,7 +131,7 @@ def open_database(url: str | None = None) -> sa.Engine:
     """Open the serving database and bring its tables to the newest version.
 
     Raises:
-        UnusableDatabase: a newer Vroom made the tables, or they are not Vroom's.
+        UnusableDatabase: a newer Vroom made the tables, or they are not Vroom's, or the file is no database.
     """
     engine = connect(url)
     try:
@@ -141,18 +141,32 @@ def open_database(url: str | None = None) -> sa.Engine:
             from vroom_api.contract.migrations import upgrade  # Alembic: a start without work is to be quick
 
             upgrade(engine)
-    except BaseException:
+    except BaseException as error:
         engine.dispose()
+        if isinstance(error, sa.exc.DatabaseError) and "not a database" in str(error.orig):
+            raise UnusableDatabase(
+                f"{engine.url.database} is not a SQLite database, or damaged; put a backup in its place while "
+                "everything is stopped, or move it away to begin with an empty one"
+            ) from error
         raise
     return engine
 
 
 def connect(url: str | None = None) -> sa.Engine:
-    """The serving database as it is."""
+    """The serving database as it is.
+
+    Raises:
+        UnusableDatabase: its name is not that of a regular file.
+    """
     address = sa.make_url(url or database_url())
     if address.get_backend_name() == "sqlite":
         if address.database and address.database != ":memory:":
-            os.makedirs(os.path.dirname(os.path.abspath(address.database)), exist_ok=True)
+            path = Path(address.database).absolute()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise UnusableDatabase(
+                    f"{path} is not a regular file; move it away, and a new database is made"
+                )
         engine = sa.create_engine(address, connect_args={"timeout": 30})
         sa.event.listen(engine, "connect", _make_durable)
         return engine

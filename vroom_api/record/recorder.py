@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vroom_api.contract.tables import outcomes, predictions
+from vroom_api.record.database import Replaced
 from vroom_api.record.prediction import Prediction, check, first_id
 from vroom_api.record.stores import SqliteStore, Store, store_of
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 RETRY_AFTER = 1  # seconds, for the header of a 503
 MIN_SOLO_STREAK = 8  # callers in a row, each alone in its turn of the loop
 MAX_COMMIT_ON_LOOP = 0.002  # seconds that the latest commit took
+PROBE_SECONDS = 1.0  # that the latest commit or probe counts for
+MAX_PROBE_WAIT = 0.05  # seconds that whoever asks waits for a probe
+MAX_SILENCE = 10.0  # seconds under way without a result, after which what was known counts no more
 
 
 class NotRecorded(Exception):
@@ -74,12 +78,13 @@ class Recorder:
         self._largest_commit = largest_commit
         self._database = database
         self._patience = patience
-        self._store: Store | None = None  # only in the writer's thread
+        self._store: Store | None = None  # used in the writer's thread only
         self._queue: deque[tuple[Sequence[Prediction], asyncio.Future[None]]] = deque()
         self._thread: ThreadPoolExecutor | None = None
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
-        self._probed = 0.0
+        self._probe: asyncio.Task[None] | None = None
+        self._heard: float | None = None  # when a commit or probe last came to an end, succeeded or not
         self._loop_store: Store | None = None  # the event loop's own, for uncontended callers
         self._callers = 0  # in this turn of the loop
         self._solo_streak = 0  # callers in a row that were alone in their turn
@@ -98,9 +103,10 @@ class Recorder:
         self._work.set()
         if self._writer is not None:
             await self._writer
+        if self._probe is not None:
+            await asyncio.wait({self._probe})
         await self._off_loop(self._disconnect)
-        if self._loop_store is not None:
-            self._loop_store.disconnect()
+        self._disconnect_loop()
         if self._thread is not None:
             self._thread.shutdown()
         self._thread = self._writer = None
@@ -149,16 +155,15 @@ class Recorder:
         started = time.perf_counter()
         try:
             if self._loop_store is None:
-                store = store_of(self._database(), 0.0)
-                if not isinstance(store, SqliteStore):
-                    self._solo_streak = -1_000_000  # asked again after so many
+                writer = self._store  # what it has opened needs no opening here
+                if not isinstance(writer, SqliteStore):
+                    self._solo_streak = 0 if writer is None else -1_000_000  # asked again after so many
                     return False
-                self._loop_store = store
+                self._loop_store = SqliteStore(writer.engine, 0.0)
             self._loop_store.insert_once(made)
         except Exception:  # whatever the database driver raises; the writer reports it if it stays so
             self._solo_streak = 0
-            if self._loop_store is not None:
-                self._loop_store.disconnect()
+            self._disconnect_loop()
             return False
         self._count(len(made), time.perf_counter() - started)
         return True
@@ -167,22 +172,39 @@ class Recorder:
         self.commits += 1
         self.rows += rows
         self.last_failure = None
-        self._probed = time.monotonic()
+        self._heard = time.monotonic()
         self.last_commit_seconds = seconds
 
+    @property
+    def checked_seconds(self) -> float | None:
+        """How long ago a commit or probe came to an end; None before the first."""
+        return None if self._heard is None else time.monotonic() - self._heard
+
     async def writable(self) -> bool:
-        """Whether the record takes predictions now; tries a write when none succeeded within a second."""
+        """Whether the record takes predictions, by the latest commit or probe.
+
+        Where that was more than a second ago, a write is tried. It is waited for only for a moment: whoever watches
+        the service is not to wait for a lock.
+        """
         if self._stopping or self._writer is None:
             return False
-        if time.monotonic() - self._probed > 1.0:
-            self._probed = time.monotonic()
-            try:
-                await self._run(Store.probe)
-            except Exception as error:  # whatever the database driver raises
-                self.last_failure = _reason(error)
-            else:
-                self.last_failure = None
-        return self.last_failure is None
+        age = self.checked_seconds
+        if (age is None or age > PROBE_SECONDS) and (self._probe is None or self._probe.done()):
+            self._probe = asyncio.create_task(self._try(), name="record probe")
+        if self._probe is not None and not self._probe.done():
+            await asyncio.wait({self._probe}, timeout=MAX_PROBE_WAIT)
+        age = self.checked_seconds
+        return self.last_failure is None and age is not None and age < MAX_SILENCE
+
+    async def _try(self) -> None:
+        """Write and delete a row, and remember how it went."""
+        try:
+            await self._run(Store.probe)
+        except Exception as error:  # whatever the database driver raises
+            self.last_failure = _reason(error)
+        else:
+            self.last_failure = None
+        self._heard = time.monotonic()
 
     async def forget(self, days: float, *, batch: int = 500, pause: float = 0.05) -> int:
         """Delete predictions and outcomes older than `days`, a small batch at a time between commits.
@@ -246,7 +268,9 @@ class Recorder:
             await self._run(Store.insert, made)
         except Exception as error:  # whatever the database driver raises
             # The driver's own words may name hosts and users: they are for the log, not for callers.
-            failure = RecordUnavailable("the record could not be written, so nothing is answered; ask again")
+            failure = RecordUnavailable(
+                "the record could not be written, so nothing is answered; the service's log says why; ask again"
+            )
             failure.__cause__ = error
             self.failures += 1
             self.last_failure = _reason(error)
@@ -264,8 +288,12 @@ class Recorder:
                 done.set_exception(failure)
 
     async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method of the store in the writer's thread."""
-        return await self._off_loop(self._with_store, work, *arguments)
+        """Call a method of the store in the writer's thread; once more where another file has its name."""
+        try:
+            return await self._off_loop(self._with_store, work, *arguments)
+        except Replaced:
+            self._disconnect_loop()  # connections to two files of one name must not meet in their log
+            return await self._off_loop(self._with_store, work, *arguments)
 
     async def _off_loop(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -280,11 +308,21 @@ class Recorder:
     def _with_store(self, work: Callable[..., Any], *arguments: Any) -> Any:
         if self._store is None:
             self._store = store_of(self._database(), self._patience)
-        return work(self._store, *arguments)
+        try:
+            return work(self._store, *arguments)
+        except Exception:  # whatever the database driver raises; the next one begins with a new connection
+            self._disconnect()
+            raise
 
     def _disconnect(self) -> None:
-        if self._store is not None:
-            self._store.disconnect()
+        store, self._store = self._store, None
+        if store is not None:
+            store.disconnect()
+
+    def _disconnect_loop(self) -> None:
+        store, self._loop_store = self._loop_store, None
+        if store is not None:
+            store.disconnect()
 
 
 def _reason(error: BaseException) -> str:

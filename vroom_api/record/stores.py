@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.record.database import Files, Replaced, check, connect
 from vroom_api.record.prediction import Origin, Prediction, first_id, time_of
 
 _COLUMNS = (
@@ -21,6 +22,8 @@ _COLUMNS = (
 class Store(ABC):
     """The writer's own connection; every method runs in the writer's thread.
 
+    After an error its connection may be broken: whoever meets one disconnects.
+
     Rows go in by statements of many rows: each call into the driver gives up the interpreter's lock, and
     taking it back from a busy event loop costs more than the row.
     """
@@ -28,25 +31,29 @@ class Store(ABC):
     mark: str  # how the driver marks a parameter
 
     def __init__(self, engine: sa.Engine, patience: float) -> None:
-        self._engine = engine
+        self.engine = engine
         self._milliseconds = int(patience * 1000)
         self._connection: sa.Connection | None = None
+        self._files: Files | None = None  # that the connection works on
 
     def insert(self, made: Sequence[Prediction]) -> None:
-        """Commit predictions in one transaction, at the second attempt with a new connection."""
+        """Commit predictions in one transaction, at the second attempt with a new connection.
+
+        Raises:
+            Replaced: another file has the name of the database, and this one may have none.
+        """
         try:
-            self._insert(self._cursor(), made)
+            self.insert_once(made)
+        except Replaced:
+            raise
         except Exception:  # whatever the driver raises; the ids make a repetition harmless
             self.disconnect()
-            try:
-                self._insert(self._cursor(), made)
-            except Exception:
-                self.disconnect()
-                raise
+            self.insert_once(made)
 
     def insert_once(self, made: Sequence[Prediction]) -> None:
         """Commit predictions in one transaction, or raise."""
         self._insert(self._cursor(), made)
+        check(self.engine, self._files)  # what was committed is in the file that has the name
 
     def probe(self) -> None:
         """Write a row and delete it in one transaction, so that the disk is asked too."""
@@ -54,29 +61,21 @@ class Store(ABC):
         nothing = Prediction(
             identifier, Origin("", 0, 0, "", "", (), ()), "", None, (), (), 0.0, 0.0, 0.0, 0.0, 0
         )
-        try:
-            cursor = self._cursor()
-            cursor.execute("BEGIN")
-            self._insert_few(cursor, [nothing])
-            cursor.execute(f"DELETE FROM predictions WHERE id = {self.mark}", (identifier,))
-            cursor.execute("COMMIT")
-        except Exception:
-            self.disconnect()
-            raise
+        cursor = self._cursor()
+        cursor.execute("BEGIN")
+        self._insert_few(cursor, [nothing])
+        cursor.execute(f"DELETE FROM predictions WHERE id = {self.mark}", (identifier,))
+        cursor.execute("COMMIT")
 
     def delete(self, table: sa.Table, before: str, limit: int) -> int:
         """Delete at most so many of the oldest rows with ids below `before`; how many it were."""
-        try:
-            cursor = self._cursor()
-            cursor.execute(
-                f"DELETE FROM {table.name} WHERE id IN "
-                f"(SELECT id FROM {table.name} WHERE id < {self.mark} ORDER BY id LIMIT {limit:d})",
-                (before,),
-            )
-            return int(cursor.rowcount)
-        except Exception:
-            self.disconnect()
-            raise
+        cursor = self._cursor()
+        cursor.execute(
+            f"DELETE FROM {table.name} WHERE id IN "
+            f"(SELECT id FROM {table.name} WHERE id < {self.mark} ORDER BY id LIMIT {limit:d})",
+            (before,),
+        )
+        return int(cursor.rowcount)
 
     def disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -86,10 +85,10 @@ class Store(ABC):
 
     def _cursor(self) -> Any:
         if self._connection is None:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            connection.detach()  # a broken one must not go back to the pool
-            self._prepare(connection)
-            self._connection = connection
+            self._connection, self._files = connect(self.engine)
+            self._prepare(self._connection)
+        else:
+            check(self.engine, self._files)
         return self._connection.connection.cursor()
 
     @abstractmethod

@@ -16,6 +16,7 @@ class Ready(msgspec.Struct, frozen=True):
     ready: bool
     champion: bool  # whether any forecast has one
     record: bool | None  # None where nothing is recorded
+    record_checked_s: float | None  # since a write to the record succeeded or failed; None before the first
     detail: str
 
 
@@ -31,8 +32,11 @@ async def ready(
     record = None if recorder is None else await recorder.writable()
     champion = any(watch.champion is not None for watch in forecasts)
     missing = [] if champion else ["no champion serves"]
-    missing += ["the record cannot be written"] if record is False else []
-    found = Ready(not missing, champion, record, "; ".join(missing) or "ready")
+    age = None if recorder is None else recorder.checked_seconds
+    if record is False:
+        missing.append("the record is not open yet" if age is None else "the record cannot be written")
+    checked = None if age is None else round(age, 1)
+    found = Ready(not missing, champion, record, checked, "; ".join(missing) or "ready")
     return Response(found, status_code=503 if missing else 200)
 
 

@@ -21,7 +21,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import durable
-from vroom_api.contract.tables import exclusive, keys
+from vroom_api.contract.tables import UnusableDatabase, exclusive, keys
 
 log = logging.getLogger(__name__)
 
@@ -178,11 +178,15 @@ class Grant:
 class Keyring:
     """The keys that this process knows. It reads the table again every `every` seconds.
 
-    While the database does not answer, the keys read last stay valid.
+    While the database does not answer, the keys read last stay valid. One that holds no key at all, because it
+    is new, gets a first admin's.
     """
 
-    def __init__(self, database: Callable[[], sa.Engine], every: float = 2.0) -> None:
+    def __init__(
+        self, database: Callable[[], sa.Engine], first_admin: Path | None = None, every: float = 2.0
+    ) -> None:
         self._database = database
+        self._first_admin = first_admin  # the file of its key
         self._every = every
         self._grants: dict[str, Grant] = {}
         self._unknown_lookups = Grant("", "unknown keys", Role.VIEWER, None)
@@ -218,8 +222,12 @@ class Keyring:
             )
             try:
                 found = await asyncio.to_thread(_read, self._database, used)
+                if not found and self._first_admin is not None:
+                    await asyncio.to_thread(create_first_admin, self._database(), self._first_admin)
+                    found = await asyncio.to_thread(_read, self._database, {})
             except Exception as error:  # whatever the database driver raises
-                log.warning("keys: the table cannot be read: %s", type(error).__name__)
+                reason = str(error) if isinstance(error, UnusableDatabase) else type(error).__name__
+                log.warning("keys: the table cannot be read: %s", reason)
                 return
             if write_use:
                 self._written = now

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -37,12 +38,14 @@ def one(found: dict[Any, float], name: str, **labels: str) -> float:
 def test_a_process_lives_before_it_is_ready(state: Path, serve: Serve) -> None:
     client = serve(record=True)
     assert client.get("/livez").json() == {"alive": True}
+    wait_for(lambda: client.get("/readyz").json()["record"])  # to make a new database takes a moment
     waiting = client.get("/readyz")
     assert waiting.status_code == 503
-    assert waiting.json() == {
+    assert waiting.json() | {"record_checked_s": None} == {
         "ready": False,
         "champion": False,
         "record": True,
+        "record_checked_s": None,
         "detail": "no champion serves",
     }
     publish(state, 1)
@@ -52,12 +55,30 @@ def test_a_process_lives_before_it_is_ready(state: Path, serve: Serve) -> None:
 def test_a_record_that_cannot_be_written_is_not_ready_until_it_can(state: Path, serve: Serve) -> None:
     publish(state, 1)
     client = serve(record=True)
-    assert client.get("/readyz").status_code == 200
+    wait_for(lambda: client.get("/readyz").status_code == 200)
     lock = sqlite3.connect(state / "serving.db", isolation_level=None)
     lock.execute("alter table predictions rename to elsewhere")
     wait_for(lambda: client.get("/readyz").status_code == 503)
     assert client.get("/readyz").json()["detail"] == "the record cannot be written"
     lock.execute("alter table elsewhere rename to predictions")
+    lock.close()
+    wait_for(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_probes_do_not_wait_for_a_locked_table(state: Path, serve: Serve) -> None:
+    publish(state, 1)
+    client = serve(record=True)
+    wait_for(lambda: client.get("/readyz").status_code == 200)
+    lock = sqlite3.connect(state / "serving.db", isolation_level=None)
+    lock.execute("begin immediate")
+    time.sleep(1.1)  # a probe counts for a second
+    started = time.monotonic()
+    answer = client.get("/readyz")
+    assert time.monotonic() - started < 0.5  # 4.7 s where it waits for the lock
+    assert (answer.status_code, answer.json()["record"]) == (200, True)
+    assert answer.json()["record_checked_s"] > 1.0
+    wait_for(lambda: client.get("/readyz").status_code == 503)
+    lock.execute("commit")
     lock.close()
     wait_for(lambda: client.get("/readyz").status_code == 200)
 

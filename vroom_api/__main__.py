@@ -1,18 +1,51 @@
-"""`python -m vroom_api`: the service on uvicorn, one worker. SIGTERM finishes what is under way."""
+"""`python -m vroom_api`: the service on uvicorn, one worker. SIGTERM finishes what is under way.
+
+python -m vroom_api                  the service
+python -m vroom_api backup <file>    a whole copy of the serving database, also while the service writes
+"""
 
 import sys
+from pathlib import Path
 
 import uvicorn
 
 from vroom_api.app import create_app
+from vroom_api.contract.private import keep_private
 from vroom_api.observability.logs import configure_logs
+from vroom_api.record.backup import CannotBackUp, back_up
 from vroom_api.settings import BadSetting, Settings
 
 
+def backup(target: str) -> int:
+    """Copy the serving database into a file and say what is in it."""
+    try:
+        settings = Settings.read()
+        keep_private(settings.home, settings.umask)
+        made = back_up(settings.database_url, Path(target))
+    except (BadSetting, CannotBackUp) as error:
+        print(f"Nothing was backed up: {error}", file=sys.stderr)
+        return 2
+    rows = ", ".join(f"{count} {table}" for table, count in made.rows.items())
+    print(f"{made.path}: {rows}; read back and whole")
+    return 0
+
+
 def main() -> int:
+    match sys.argv[1:]:
+        case []:
+            return serve()
+        case ["backup", target]:
+            return backup(target)
+    print("use no command for the service, or `backup <file>`", file=sys.stderr)
+    return 2
+
+
+def serve() -> int:
+    """Serve until a signal comes."""
     try:
         settings = Settings.read()
         configure_logs(settings.log_level, settings.log_format)
+        keep_private(settings.home, settings.umask)
         app = create_app(settings)
     except BadSetting as error:
         print(f"Vroom's service cannot start: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from vroom_api.contract import FORECAST_NAME
+from vroom_api.contract.private import DEFAULT_UMASK, umask_of
 from vroom_api.contract.tables import sqlite_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -38,6 +39,8 @@ class Settings:
     largest_body: int = 1_000_000  # bytes of a request
     largest_batch: int = 1_000  # rows of a request
     watch_seconds: float = 0.5  # between two checks of the pointer
+    umask: int = DEFAULT_UMASK  # what is taken from the rights of files and folders in the home
+    automated: bool = True  # whether sensors are meant to look after the forecasts
     record: bool = True  # whether predictions are recorded before they are answered
     record_days: float = 0.0  # that predictions and outcomes are kept; 0 for ever
     record_waiting: int = 10_000  # predictions that may wait for the disk
@@ -76,6 +79,8 @@ class Settings:
             largest_body=int(found.number("LARGEST_BODY", cls.largest_body, 1_000, 100_000_000, whole=True)),
             largest_batch=int(found.number("LARGEST_BATCH", cls.largest_batch, 1, 100_000, whole=True)),
             watch_seconds=found.number("WATCH_SECONDS", cls.watch_seconds, 0.05, 3_600),
+            umask=found.umask("UMASK"),
+            automated=found.switch("AUTOMATED", cls.automated),
             record=found.switch("RECORD", cls.record),
             record_days=found.number("RECORD_DAYS", cls.record_days, 0, 36_500),
             record_waiting=int(found.number("RECORD_WAITING", cls.record_waiting, 1, 1_000_000, whole=True)),
@@ -116,6 +121,12 @@ class _Environment:
             kind = "a whole number" if whole else "a number"
             raise BadSetting(f"VROOM_{name}={text!r}: use {kind} from {low:g} to {high:g}")
         return value
+
+    def umask(self, name: str) -> int:
+        try:
+            return umask_of(self.text(name, ""))
+        except ValueError as error:
+            raise BadSetting(str(error)) from None
 
     def switch(self, name: str, default: bool) -> bool:
         text = self.text(name, "on" if default else "off").lower()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
+from vroom_api.contract.private import keep_private, umask_of
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN_SECONDS = 180
@@ -147,8 +148,16 @@ def free_port() -> int:
 
 
 def prepare_home() -> Path:
-    """Create the home, point Dagster and MLflow at it, and return it."""
+    """Create the home, for its owner alone, point Dagster and MLflow at it, and return it.
+
+    Raises:
+        CannotStart: VROOM_UMASK is none.
+    """
     folder = home()
+    try:
+        keep_private(folder, umask_of(os.environ.get("VROOM_UMASK")))
+    except ValueError as error:
+        raise CannotStart(str(error)) from None
     dagster_home = folder / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True)
     (folder / "mlflow").mkdir(exist_ok=True)
@@ -258,7 +267,8 @@ def start() -> int:
     """Train the first champion if there is none, then run everything until it is stopped."""
     folder = prepare_home()
     running = services()
-    if read_pointer(forecast()) is None:
+    pointer = read_pointer(forecast())
+    if pointer is None or pointer.retired is not None:
         print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
         if subprocess.run([sys.executable, "-m", "vroom_assets", "materialize"], check=False).returncode:
             print("The first training failed; the messages above say why. Dagster starts anyway.")

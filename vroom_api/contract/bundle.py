@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from vroom_api.contract import durable
 from vroom_api.contract.manifest import FORMAT, Golden, Manifest
 from vroom_api.contract.struct import ContractStruct
 
@@ -25,6 +26,7 @@ class Pointer(ContractStruct, frozen=True):
     version: int
     manifest_sha256: str
     published_at: str
+    retired: str | None = None  # why no version serves any more
 
 
 class _Format(msgspec.Struct):
@@ -58,7 +60,7 @@ def read_pointer(forecast: str, root: Path | None = None) -> Pointer | None:
     """
     path = forecast_folder(forecast, root) / POINTER
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Pointer)
+        return msgspec.json.decode(durable.read(path), type=Pointer)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -99,7 +101,7 @@ def read_bundle(folder: Path, manifest_sha256: str) -> Bundle:
     def read(name: str, expected: str) -> bytes:
         path = folder / name
         try:
-            content = path.read_bytes()
+            content = durable.read(path)
         except OSError as error:
             raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
         if sha256_of(content) != expected:

@@ -26,6 +26,7 @@ from vroom_api.contract import (
     Golden,
     Manifest,
     bundle_folder,
+    durable,
     forecast_folder,
     home,
     read_manifest,
@@ -219,7 +220,7 @@ def _check_snapshot(forecast: str, root: Path, source: str, digest: str) -> Step
     path = forecast_folder(forecast, root) / "snapshots" / f"{digest}.csv"
     problem = None
     try:
-        with open(path, "rb") as file:
+        with durable.opened(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         problem = f"snapshot of {source}, {_relative(path, root)}: cannot be read: {error.strerror}"
@@ -283,7 +284,7 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
 def _read(path: Path, root: Path, digest: str, whose: str, problems: list[str]) -> bytes | None:
     """The content of a file if its SHA-256 is the expected one; else None and one more problem."""
     try:
-        content = path.read_bytes()
+        content = durable.read(path)
     except OSError as error:
         problems.append(f"{_relative(path, root)}: cannot be read: {error.strerror}")
         return None

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import click
 import sqlalchemy as sa
 
+from vroom_api.contract.private import keep_private
 from vroom_api.contract.tables import UnusableDatabase, open_database
 from vroom_api.security.keys import BadKey, Role, create_key, list_keys, revoke_key
 from vroom_api.settings import BadSetting, Settings
@@ -62,7 +63,9 @@ def revoke(name_or_id: str) -> None:
 @contextmanager
 def _database() -> Iterator[sa.Engine]:
     try:
-        engine = open_database(Settings.read().database_url)
+        settings = Settings.read()
+        keep_private(settings.home, settings.umask)
+        engine = open_database(settings.database_url)
         try:
             yield engine
         finally:

@@ -46,7 +46,7 @@ def read_result(forecast: str) -> ContestResult:
     """
     path = forecast_folder(forecast) / RESULT
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ContestResult)
+        return msgspec.json.decode(durable.read(path), type=ContestResult)
     except FileNotFoundError:
         raise NoContest(f"{forecast}: no contest was held yet; materialize `contest` first") from None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dagster_shared.yaml_utils import parse_yamls_with_source_position
 from dagster_shared.yaml_utils.source_position import SourcePositionTree, ValueAndSourcePositionTree
 from pydantic import Field, ValidationError, create_model, field_validator
 
+from vroom_api.contract import durable
 from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
 from vroom_assets.spec import Declared, ForecastSpec
 
@@ -137,9 +139,12 @@ class _Document:
             return DeclarationError([Finding(self.path, line, "", message)])
 
         try:
-            text = self.path.read_text(encoding="utf-8")
+            with TextIOWrapper(durable.opened(self.path), encoding="utf-8") as file:
+                text = file.read()
             documents = parse_yamls_with_source_position(text, str(self.path))
             repeated = list(_repeated(yaml.compose(text, yaml.SafeLoader))) if len(documents) == 1 else []
+        except durable.NotRegular as error:
+            raise refused(1, error.strerror or "not a regular file") from None
         except OSError:
             raise refused(
                 1,

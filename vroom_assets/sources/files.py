@@ -86,7 +86,7 @@ def _identity(path: Path) -> Identity:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with durable.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -120,7 +120,7 @@ def snapshot(path: Path, folder: Path) -> Snapshot:
                 )
             target = folder / f"{digest}.csv"
             if not (target.exists() and _sha256(target) == digest):
-                beside.chmod(0o444)
+                beside.chmod(beside.stat().st_mode & 0o444)
                 os.replace(beside, target)
                 durable.sync(folder)
         finally:
@@ -134,7 +134,7 @@ def snapshot(path: Path, folder: Path) -> Snapshot:
 def _copy(path: Path, target: Path) -> str:
     """Copy, hashing what is copied: the name is true even of a file that changes meanwhile."""
     digest = hashlib.sha256()
-    with open(path, "rb") as source, open(target, "xb") as copy:
+    with durable.opened(path) as source, open(target, "xb") as copy:
         while chunk := source.read(CHUNK):
             digest.update(chunk)
             copy.write(chunk)

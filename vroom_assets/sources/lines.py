@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vroom_api.contract import durable
 from vroom_assets.sources.files import CHUNK
 
 LONGEST_LINE = 1 << 16  # bytes
@@ -57,7 +58,7 @@ def readable(path: Path) -> Iterator[Text]:
         yield Text(path, header, ends)
         return
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".copy") as copy:
-        with open(path, "rb") as source:
+        with durable.opened(path) as source:
             for block in _blocks(source):
                 copy.write(_mended(block))
         copy.flush()
@@ -69,7 +70,7 @@ def _survey(path: Path) -> tuple[list[str], bool, bool]:
     header: list[str] | None = None
     clean, last = True, b""
     line_ends: set[float] = set()
-    with open(path, "rb") as source:
+    with durable.opened(path) as source:
         for block in _blocks(source):
             if header is None:
                 header = _header(block.partition(b"\n")[0])

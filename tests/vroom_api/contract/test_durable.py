@@ -1,5 +1,8 @@
 """A file is the old one or the new one, and nothing is left beside it."""
 
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,36 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert not durable.put_folder(folder, {"a": b"other"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"1", "b": b"2"}
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+# What may lie under the name of a file that is read again and again.
+IRREGULAR: dict[str, Callable[[Path], None]] = {
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "socket": listening,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "terminal": lambda path: path.symlink_to("/dev/tty"),
+    "link to itself": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "f"
+    IRREGULAR[kind](path)
+    with pytest.raises(OSError, match=r"not a regular file|levels of symbolic links|No such device"):
+        durable.read(path)
+
+
+def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert durable.read(tmp_path / "link") == b"content"
+    with pytest.raises(FileNotFoundError):
+        durable.read(tmp_path / "nothing")

@@ -1,0 +1,78 @@
+"""Who may read what Vroom keeps: its owner alone, unless VROOM_UMASK says otherwise.
+
+The home holds the record, ids of entities and digests of keys.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from vroom_api.contract.bundle import FORECAST_NAME
+
+log = logging.getLogger(__name__)
+
+DEFAULT_UMASK = 0o077
+# What else stands in a home, beside a folder for each forecast. Its other entries are none of ours.
+OURS = ("dagster", "mlflow", "fastf1", "admin.key", "serving.db", "serving.db-wal", "serving.db-shm")
+
+OF_A_FORECAST = ("champions", "snapshots", "warehouse.duckdb")
+
+
+def umask_of(text: str | None) -> int:
+    """A umask as VROOM_UMASK gives it, octal.
+
+    Raises:
+        ValueError: it is none, or takes rights from the owner.
+    """
+    if not text:
+        return DEFAULT_UMASK
+    if not (set(text) <= set("01234567")) or (mask := int(text, 8)) & ~0o077:
+        raise ValueError(
+            f"VROOM_UMASK={text!r}: use 077 (the owner alone), 027 (the group reads) or another from 000 to 077"
+        )
+    return mask
+
+
+def keep_private(home: Path, mask: int) -> int:
+    """Let this process and its children write by the mask, and bring an existing home to it.
+
+    Returns:
+        the number of files and folders whose rights were taken back.
+    """
+    os.umask(mask)
+    changed = sum(_restrict(path, mask) for path in _paths(home))
+    if changed:
+        log.warning(
+            "%s: %d files and folders were open to other users and are no longer; VROOM_UMASK=%03o is what applies",
+            home,
+            changed,
+            mask,
+        )
+    return changed
+
+
+def _paths(home: Path) -> Iterator[Path]:
+    if not home.is_dir():
+        return
+    yield home
+    for entry in home.iterdir():
+        forecast = FORECAST_NAME.fullmatch(entry.name) and any(
+            (entry / part).exists() for part in OF_A_FORECAST
+        )
+        if forecast or entry.name in OURS:
+            yield entry
+            if entry.is_dir() and not entry.is_symlink():
+                yield from entry.rglob("*")
+
+
+def _restrict(path: Path, mask: int) -> bool:
+    try:
+        state = path.lstat()
+        if stat.S_ISLNK(state.st_mode) or not state.st_mode & mask:
+            return False
+        path.chmod(stat.S_IMODE(state.st_mode) & ~mask)
+    except OSError:  # gone meanwhile, or another user's
+        return False
+    return True

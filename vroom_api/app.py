@@ -47,7 +47,9 @@ def create_app(settings: Settings) -> Litestar:
         BadSetting: telemetry is asked for and not installed.
     """
     database = FollowedDatabase(settings.database_url)
-    forecasts = Forecasts(settings.forecast, settings.home, settings.watch_seconds)
+    forecasts = Forecasts(
+        settings.forecast, settings.home, settings.watch_seconds, automated=settings.automated
+    )
     capacity = max(settings.record_waiting, settings.largest_batch)
     recorder = Recorder(database, capacity=capacity) if settings.record else None
     metrics = ServiceMetrics(forecasts, recorder)

@@ -4,6 +4,7 @@
     python -m vroom_assets materialize   everything from the sources to the champion, once, and stop
     python -m vroom_assets new <name>    a new forecast: a small working example under defs/ and data/
     python -m vroom_assets check [name]  whether the declarations are valid, before anything runs
+    python -m vroom_assets retire <name> <reason>   ends the champion of a forecast whose declaration was taken away
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
 
 State is under VROOM_HOME (default ``var``); everything listens on 127.0.0.1. Ports are VROOM_DAGSTER_PORT,
@@ -17,6 +18,7 @@ import shlex
 import sys
 import textwrap
 
+from vroom_api.contract import FORECAST_NAME
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, forecast, prepare_home, start
 
 
@@ -103,6 +105,29 @@ def new(name: str) -> int:
     return 0
 
 
+def retire(name: str, reason: str) -> int:
+    """End the champion of a forecast that is declared no more."""
+    from vroom_api.contract import BundleError
+    from vroom_api.contract.store import NothingServes
+    from vroom_assets import declaration
+    from vroom_assets.champion import publication
+
+    if declaration.defs_folder() / name in declaration.folders():
+        print(
+            f"{name} is still declared in {declaration.defs_folder() / name}, and its sensor would publish it again: "
+            "take the folder away and press *Reload definitions* first",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        pointer = publication.retire(name, reason)
+    except (NothingServes, BundleError) as error:
+        print(f"Nothing was retired: {error}", file=sys.stderr)
+        return 2
+    print(f"{name}: version {pointer.version} serves no more; its record, bundles and history stay.")
+    return 0
+
+
 def main() -> int:
     try:
         match sys.argv[1:]:
@@ -118,8 +143,11 @@ def main() -> int:
                 return schema()
             case ["new", name]:
                 return new(name)
+            case ["retire", name, *words] if words and FORECAST_NAME.fullmatch(name):
+                prepare_home()
+                return retire(name, " ".join(words))
         raise CannotStart(
-            f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name>, check [name] or schema"
+            f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name>, check [name], retire <name> <reason> or schema"
         )
     except CannotStart as error:
         print(f"Vroom cannot start: {error}", file=sys.stderr)

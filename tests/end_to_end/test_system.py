@@ -217,6 +217,21 @@ def test_a_page_whose_port_is_taken_opens_on_the_next_and_the_printed_addresses_
         assert httpx.get(system.url(name) + path, timeout=10).status_code == 200
 
 
+def test_what_the_system_keeps_is_its_owners_alone(system):
+    home = system.folder / "home"
+    found = [
+        path for path in (home, *home.rglob("*")) if not path.is_symlink() and path.lstat().st_mode & 0o077
+    ]
+    assert found == []
+
+
+def test_the_service_knows_that_the_sensor_looks_after_the_champion(system):
+    def attended() -> bool:
+        return httpx.get(system.url("api") + "/health").json()["attended_at"] is not None
+
+    wait("a tick", attended, 60)
+
+
 def test_a_changed_declaration_is_trained_when_it_was_reloaded(system):
     """From here on without the two candidates that take nearly all the time, so that the rest is quick."""
     settled = lambda: [e for e in system.ledger("retrain") if e["decision"] == "current"]  # noqa: E731

@@ -11,7 +11,7 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import FeatureField, InputField, Recipe
 
-Status = Literal["ok", "loading", "no_champion", "degraded"]
+Status = Literal["ok", "loading", "no_champion", "degraded", "retired"]
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -55,6 +55,9 @@ class Health(msgspec.Struct, frozen=True):
     generation: int | None
     last_error: str | None
     last_error_at: str | None
+    looked_s: float | None  # seconds since the pointer was looked at; None before the first time
+    attended_at: str | None  # when its sensor last looked at its sources; None where none ever did
+    unattended_since: str | None  # the same, where the next look is overdue
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -72,6 +75,7 @@ class Listed(msgspec.Struct, frozen=True):
     model_version: int | None
     data_as_of: str | None
     freshness: Verdict | None
+    unattended_since: str | None  # when its sources were last looked at, where the next look is overdue
     last_error: str | None
     links: dict[str, str]  # paths, by what they are for
 
@@ -96,7 +100,8 @@ def parts_of(forecasts: Forecasts, watch: ChampionWatch) -> dict[str, Any]:
         **{name: getattr(manifest, name, None) for name in declared},
         "model_version": manifest.version if manifest else None,
         "freshness": ages(manifest, datetime.now(UTC)).freshness if manifest else None,
-        "last_error": watch.failure,
+        "unattended_since": watch.attendance.unattended_since,
+        "last_error": watch.retired or watch.trouble,
         "links": {
             "self": path,
             "health": f"{path}/health",
@@ -131,17 +136,23 @@ def model_of(champion: Champion) -> Model:
 
 
 def health_of(watch: ChampionWatch) -> Health:
-    champion = watch.champion
+    champion, trouble = watch.champion, watch.trouble
     status: Status
-    if champion is None:
+    if watch.retired is not None:
+        status = "retired"
+    elif champion is None:
         status = "loading" if watch.loading else "no_champion"
     else:
-        status = "degraded" if watch.failure else "ok"
+        status = "degraded" if trouble else "ok"
+    looked = watch.looked_seconds
     return Health(
         status=status,
         forecast=watch.forecast,
         model_version=champion.version if champion else None,
         generation=champion.generation if champion else None,
-        last_error=watch.failure,
+        last_error=watch.retired or trouble,
         last_error_at=watch.failed_at,
+        looked_s=None if looked is None else round(looked, 1),
+        attended_at=watch.attendance.attended_at,
+        unattended_since=watch.attendance.unattended_since,
     )

@@ -34,10 +34,12 @@ class Forecasts:
         flagship: the forecast that the short routes are about.
         root: the home.
         seconds: between two scans, for changed pointers and for new forecasts.
+        automated: whether sensors are meant to look after them.
     """
 
-    def __init__(self, flagship: str, root: Path, seconds: float) -> None:
-        self.flagship = ChampionWatch(flagship, root, seconds)
+    def __init__(self, flagship: str, root: Path, seconds: float, *, automated: bool = True) -> None:
+        self._automated = automated
+        self.flagship = ChampionWatch(flagship, root, seconds, automated=automated)
         self._root = root
         self._seconds = seconds
         self._watches = {flagship: self.flagship}
@@ -68,7 +70,11 @@ class Forecasts:
     async def scan(self) -> None:
         """Take up what was published since the last scan, and load it."""
         found = await asyncio.to_thread(published, self._root)
-        new = [ChampionWatch(name, self._root, self._seconds) for name in found if name not in self._watches]
+        new = [
+            ChampionWatch(name, self._root, self._seconds, automated=self._automated)
+            for name in found
+            if name not in self._watches
+        ]
         # Replaced and not changed: pages are made in threads, which may be going through it.
         self._watches = self._watches | {watch.forecast: watch for watch in new}
         await self._follow(new)

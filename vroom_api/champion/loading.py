@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import onnxruntime
 
+from vroom_api.champion.attendance import Attendance
 from vroom_api.champion.encoding import RowEncoder
 from vroom_api.champion.freshness import ages
 from vroom_api.champion.schemas import answer_type, request_type
@@ -45,10 +46,15 @@ class Champion:
     batch_decoder: msgspec.json.Decoder[Any]  # a list of them
     encoder: RowEncoder  # of the values of a request
     entities: Entities  # their latest inputs
+    attendance: Attendance  # whether anything looks after it
 
     @property
     def version(self) -> int:
         return self.manifest.version
+
+
+class Retired(Exception):
+    """The forecast was retired: no version is to serve. The message says since when and why."""
 
 
 def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,15 +62,18 @@ def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return model.score(champion.session, rows)
 
 
-def load(forecast: str, root: Path | None = None) -> Champion | None:
+def load(forecast: str, root: Path | None = None, attendance: Attendance | None = None) -> Champion | None:
     """The champion that the pointer names, None where nothing was ever published.
 
     Raises:
         BundleError: pointer or bundle must not be served.
+        Retired: none is to serve any more.
     """
     pointer = read_pointer(forecast, root)
     if pointer is None:
         return None
+    if pointer.retired is not None:
+        raise Retired(f"{forecast} was retired at {pointer.published_at}: {pointer.retired}")
     folder = bundle_folder(forecast, pointer.version, root)
     bundle = read_bundle(folder, pointer.manifest_sha256)
     if (bundle.manifest.forecast, bundle.manifest.version) != (forecast, pointer.version):
@@ -73,12 +82,14 @@ def load(forecast: str, root: Path | None = None) -> Champion | None:
             f"the pointer names version {pointer.version} of {forecast}"
         )
     try:
-        return prepare(bundle, pointer, root)
+        return prepare(bundle, pointer, root, attendance)
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
 
 
-def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champion:
+def prepare(
+    bundle: Bundle, pointer: Pointer, root: Path | None = None, attendance: Attendance | None = None
+) -> Champion:
     """Session, decoders and answer of a bundle whose model was proved.
 
     Raises:
@@ -106,4 +117,5 @@ def prepare(bundle: Bundle, pointer: Pointer, root: Path | None = None) -> Champ
         batch_decoder=msgspec.json.Decoder(list[request]),  # type: ignore[valid-type]
         encoder=RowEncoder(bundle.manifest.inputs),
         entities=Entities(bundle.manifest.forecast, root),
+        attendance=attendance or Attendance(bundle.manifest.forecast, root),
     )

@@ -113,6 +113,7 @@ def answer_type(manifest: Manifest) -> type[msgspec.Struct]:
             ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
             ("prediction_id", Annotated[str, _PREDICTION_ID] | msgspec.UnsetType, msgspec.UNSET),
             ("stored", Annotated[FilledInputs, _STORED] | msgspec.UnsetType, msgspec.UNSET),
+            ("unattended_since", Annotated[str, _UNATTENDED] | msgspec.UnsetType, msgspec.UNSET),
             *(
                 [("fallback", Annotated[str, _FALLBACK] | msgspec.UnsetType, msgspec.UNSET)]
                 if manifest.fallback
@@ -178,6 +179,10 @@ _PREDICTION_ID = msgspec.Meta(description="id of the recorded prediction; absent
 
 _STORED = msgspec.Meta(
     description="inputs that the request left out, filled with what is stored for the entity"
+)
+
+_UNATTENDED = msgspec.Meta(
+    description="when the sources were last looked at, where the next look is overdue: no newer model is on its way"
 )
 
 _FALLBACK = msgspec.Meta(description="why the fallback answered instead of the usual model")

@@ -2,13 +2,14 @@
 
 import logging
 import sqlite3
+import stat
 import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from vroom_api.contract import forecast_folder
+from vroom_api.contract import durable, forecast_folder
 from vroom_api.contract.entities import ENTITIES
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Entities:
                 return found and Stored(
                     found[0], dict(zip(self._names, msgspec.json.decode(found[1]), strict=True))
                 )
-            except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+            except (sqlite3.Error, msgspec.MsgspecError, ValueError, OSError) as error:
                 self._close()
                 log.warning("%s cannot be read: %s", self._path, error)
                 raise NotReadable(f"{ENTITIES} cannot be read: {error}") from error
@@ -65,6 +66,8 @@ class Entities:
         """A connection to the file that has the name now."""
         try:
             state = self._path.stat()
+            if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+                raise durable.NotRegular(self._path)
         except FileNotFoundError:
             self._close()
             return None

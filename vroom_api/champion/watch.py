@@ -7,6 +7,7 @@ it may serve. Whatever fails, the last good one stays.
 import asyncio
 import logging
 import os
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Literal
 
 import msgspec
 
-from vroom_api.champion.loading import Champion, load
-from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, forecast_folder
+from vroom_api.champion.attendance import Attendance
+from vroom_api.champion.loading import Champion, Retired, load
+from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, durable, forecast_folder
 
 log = logging.getLogger(__name__)
+
+MIN_STALL = 10.0  # seconds without a look at the pointer
+MISSED_LOOKS = 10  # of a watch that looks seldom
 
 
 class Reload(msgspec.Struct, frozen=True):
@@ -35,19 +40,43 @@ class ChampionWatch:
     `champion` is replaced as a whole; who answers a request takes it once.
     """
 
-    def __init__(self, forecast: str, root: Path, seconds: float) -> None:
+    def __init__(self, forecast: str, root: Path, seconds: float, *, automated: bool = True) -> None:
         self.forecast = forecast
         self.root = root
         self.champion: Champion | None = None
         self.failure: str | None = None  # why the latest attempt left the champion as it was
         self.failed_at: str | None = None
+        self.retired: str | None = None  # since when and why no version is to serve
+        self.attendance = Attendance(forecast, root, expected=automated)
         self.loading = False
         self.answered: Counter[int] = Counter()  # predictions, by version
         self.reloads = 0
         self.failures = 0
         self._seconds = seconds
+        self._looked: float | None = None  # when the latest look at the pointer came to an end
         self._seen: object = None  # what the latest attempt was made on
         self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def looked_seconds(self) -> float | None:
+        """How long ago the pointer was looked at; None before the first time."""
+        return None if self._looked is None else time.monotonic() - self._looked
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the champion from being followed by the next one; None where all is well."""
+        if self.failure is not None:
+            return self.failure
+        age = self.looked_seconds
+        if age is not None and age > max(MIN_STALL, MISSED_LOOKS * self._seconds):
+            return f"the pointer was not looked at for {age:.0f} s: its disk, or a file beside it, does not answer"
+        if (since := self.attendance.unattended_since) is not None:
+            return (
+                f"unattended since {since}: nothing looks at its sources. Dagster's daemon or code server stands "
+                f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
+                f"retire {self.forecast}` ends it"
+            )
+        return None
 
     async def watch(self) -> None:
         """Check the pointer at intervals; try to load whenever it or the files behind it have changed."""
@@ -67,7 +96,9 @@ class ChampionWatch:
             try:
                 # Seen before it is read: what changes meanwhile is tried again.
                 self._seen = await asyncio.to_thread(self._observe)
-                found = await asyncio.to_thread(load, self.forecast, self.root)
+                found = await asyncio.to_thread(load, self.forecast, self.root, self.attendance)
+            except Retired as retirement:
+                return self._retire(previous, str(retirement))
             except BundleError as error:
                 return self._failed(previous, str(error))
             except Exception as error:  # a defect here must not end the watch
@@ -82,7 +113,7 @@ class ChampionWatch:
                 self.failure = self.failed_at = None
                 nothing = self._without_home(f"{pointer}: there is no such file, nothing was published yet")
                 return Reload("failed", None, None, nothing)
-            self.failure = self.failed_at = None
+            self.failure = self.failed_at = self.retired = None
             if previous is not None and (previous.generation, previous.manifest_sha256) == (
                 found.generation,
                 found.manifest_sha256,
@@ -99,6 +130,13 @@ class ChampionWatch:
             log.info("%s: %s", self.forecast, detail)
             return Reload("reloaded", previous.version if previous else None, found.version, detail)
 
+    def _retire(self, previous: Champion | None, reason: str) -> Reload:
+        log.info("%s; its champion serves no more", reason)
+        self.champion = self.failure = self.failed_at = None
+        self.retired = reason
+        version = previous.version if previous else None
+        return Reload("reloaded" if previous else "unchanged", version, None, reason)
+
     def _failed(self, previous: Champion | None, reason: str) -> Reload:
         version = previous.version if previous else None
         stays = f"version {version} keeps serving" if version is not None else "nothing serves"
@@ -114,8 +152,14 @@ class ChampionWatch:
 
     def _observe(self) -> object:
         """The pointer's bytes and the state of all files it leads to; equal as long as nothing changes."""
+        found = self._state_of_files()
+        self.attendance.look()
+        self._looked = time.monotonic()
+        return found
+
+    def _state_of_files(self) -> object:
         try:
-            content = (forecast_folder(self.forecast, self.root) / POINTER).read_bytes()
+            content = durable.read(forecast_folder(self.forecast, self.root) / POINTER)
         except OSError as error:
             return type(error).__name__
         try:

@@ -18,6 +18,7 @@ class Event(StrEnum):
     CONTEST = "contest"
     CHAMPION = "champion"
     ROLLBACK = "rollback"
+    RETIREMENT = "retirement"
     RUN = "run"
 
 
@@ -43,6 +44,7 @@ class Decision(StrEnum):
     RESTATED = "restated"
     RESTORED = "restored"
     REFUSED = "refused"
+    RETIRED = "retired"
     # run
     FAILED = "failed"
 
@@ -123,6 +125,14 @@ class RolledBack(Evidence, frozen=True, rename={"before": "from", "after": "to"}
 class RollbackRefused(Evidence, frozen=True):
     event = Event.ROLLBACK
     asked: int  # 0 for the version before
+
+
+class Retirement(Evidence, frozen=True):
+    """No version serves any more."""
+
+    event = Event.RETIREMENT
+    version: int  # that served last
+    generation: int
 
 
 class RunFailed(Evidence, frozen=True):

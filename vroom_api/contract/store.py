@@ -30,6 +30,10 @@ class PointerMoved(Exception):
     """Another version was published meanwhile; the pointer is as that publication left it."""
 
 
+class NothingServes(Exception):
+    """The forecast was never published."""
+
+
 class BundleStore(ABC):
     """The versions and the pointer of every forecast."""
 
@@ -68,6 +72,17 @@ class BundleStore(ABC):
             PointerMoved: it has another generation.
         """
 
+    @abstractmethod
+    def retire(self, forecast: str, reason: str) -> Pointer:
+        """Let no version serve any more; what was published stays. The next publication ends it.
+
+        Returns:
+            the pointer, unchanged where the forecast is retired already.
+
+        Raises:
+            NothingServes: nothing was ever published.
+        """
+
 
 class LocalStore(BundleStore):
     """Bundles in folders below a home, which all who publish and serve share."""
@@ -103,16 +118,34 @@ class LocalStore(BundleStore):
                     f"{forecast}: another version was published meanwhile (generation {present}, "
                     f"this one was decided against {generation}); run the contest again"
                 )
-            if current and (current.version, current.manifest_sha256) == (version, manifest_sha256):
+            serves = current and current.retired is None and (current.version, current.manifest_sha256)
+            if current and serves == (version, manifest_sha256):
                 return current
             pointer = Pointer(
                 generation=generation + 1,
                 version=version,
                 manifest_sha256=manifest_sha256,
-                published_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                published_at=_now(),
             )
-            durable.replace(forecast_folder(forecast, self._home) / POINTER, msgspec.json.encode(pointer))
+            self._move(forecast, pointer)
             return pointer
+
+    def retire(self, forecast: str, reason: str) -> Pointer:
+        if not (forecast_folder(forecast, self._home) / POINTER).exists():
+            raise NothingServes(f"{forecast}: nothing was ever published, so there is nothing to retire")
+        with self._locked(forecast):
+            current = self.pointer(forecast)
+            assert current is not None
+            if current.retired is not None:
+                return current
+            pointer = msgspec.structs.replace(
+                current, generation=current.generation + 1, published_at=_now(), retired=reason
+            )
+            self._move(forecast, pointer)
+            return pointer
+
+    def _move(self, forecast: str, pointer: Pointer) -> None:
+        durable.replace(forecast_folder(forecast, self._home) / POINTER, msgspec.json.encode(pointer))
 
     @contextmanager
     def _locked(self, forecast: str) -> Iterator[None]:
@@ -122,3 +155,7 @@ class LocalStore(BundleStore):
         with open(folder / ".publish.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -126,7 +126,9 @@ def _status_text(health: Health) -> str:
     if health.status == "ok":
         return f"Version {health.model_version} serves."
     if health.status == "degraded":
-        return f"Version {health.model_version} keeps serving. A newer version could not be loaded: {health.last_error}"
+        return f"Version {health.model_version} keeps serving. A newer version is not on its way: {health.last_error}"
+    if health.status == "retired":
+        return f"No version serves any more: {health.last_error}"
     if health.status == "loading":
         return "The champion is being loaded."
     why = f" {health.last_error}" if health.last_error else ""

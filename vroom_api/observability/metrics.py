@@ -117,6 +117,7 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
         name: GaugeMetricFamily(f"vroom_{name}", what, labels=("forecast",))
         for name, what in (
             ("champion_loaded", "1 where a champion serves"),
+            ("unattended", "1 where a look at the sources is overdue"),
             ("champion_version", "Version that serves"),
             ("champion_generation", "Generation of the pointer"),
             ("model_age_seconds", "Seconds since the champion was trained"),
@@ -129,6 +130,8 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
             answered.add_metric((watch.forecast, str(version)), count)
         failures.add_metric((watch.forecast,), watch.failures)
         gauges["champion_loaded"].add_metric((watch.forecast,), float(champion is not None))
+        unattended = watch.attendance.unattended_since is not None
+        gauges["unattended"].add_metric((watch.forecast,), float(unattended))
         if champion is None:
             continue
         found = ages(champion.manifest, datetime.now(UTC))

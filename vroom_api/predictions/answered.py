@@ -104,6 +104,7 @@ def _answer(
         ages.data_age_s,
         ages.model_age_s,
         stored=asked.filled,
+        unattended_since=champion.attendance.unattended_since or msgspec.UNSET,
     )
     return answer if fallback is None else replace(answer, fallback=fallback.description)
 

@@ -129,9 +129,15 @@ def serving(watch: ChampionWatch) -> Champion:
     """The champion.
 
     Raises:
-        Problem: there is none, 503.
+        Problem: there is none, 503, or none any more, 410.
     """
     champion = watch.champion
+    if champion is None and watch.retired is not None:
+        raise Problem(
+            410,
+            "retired",
+            f"{watch.retired}. Its predictions stay in the record; declare and publish it again, and it serves again",
+        )
     if champion is None:
         why = f" ({watch.failure})" if watch.failure else ""
         raise Problem(

@@ -25,7 +25,9 @@ from vroom_api.contract import (
     read_manifest,
     sha256_of,
 )
+from vroom_api.contract.events import Decision, Retirement
 from vroom_api.contract.store import BundleStore, LocalStore, PointerMoved
+from vroom_api.contract.tables import enter_ledger, serving_database
 
 
 class NotPublished(Exception):
@@ -118,6 +120,25 @@ def restore(
     return current, _point(store, forecast, version, digest, current.generation)
 
 
+def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Pointer:
+    """Let no version of a forecast serve any more, and enter it in the ledger; all that was published stays.
+
+    Raises:
+        NothingServes: nothing was ever published.
+    """
+    pointer = (store or LocalStore()).retire(forecast, reason)
+    with serving_database() as engine:
+        enter_ledger(
+            engine,
+            forecast=forecast,
+            actor="command retire",
+            decision=Decision.RETIRED,
+            reason=f"version {pointer.version} serves no more: {pointer.retired}",
+            evidence=Retirement(version=pointer.version, generation=pointer.generation),
+        )
+    return pointer
+
+
 def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
     """For each published version the first one of the same training: later ones only say it in other words."""
     first: dict[str, int] = {}
@@ -125,7 +146,7 @@ def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
     for version in published:
         path = bundle_folder(forecast, version) / MANIFEST
         try:
-            training = read_manifest(path.read_bytes(), str(path)).mlflow_run_id
+            training = read_manifest(durable.read(path), str(path)).mlflow_run_id
         except (OSError, BundleError):  # damaged; it is refused when it is chosen
             training = f"version {version}"
         versions[version] = first.setdefault(training, version)

@@ -12,6 +12,7 @@ from vroom_api.contract import (
     Manifest,
     Pointer,
     bundle_folder,
+    durable,
     read_bundle,
     read_manifest,
     read_pointer,
@@ -202,7 +203,7 @@ def serve(
             decision, reason = Decision.PUBLISHED, result.reason
             folder = stack.enter_context(registry.bundle(spec.name, result.challenger))
             digest = registry.manifest_sha256(spec.name, result.challenger)
-        elif before is not None:
+        elif before is not None and before.retired is None:
             decision, reason = Decision.KEPT, result.reason
             if result.generation != before.generation and result.challenger != before.version:
                 reason = "it was published after the latest contest, whose verdict does not count any more"
@@ -231,8 +232,8 @@ def current_champion(
 ) -> tuple[Pointer | None, Bundle | None]:
     """What serves now; a champion whose files are damaged competes no more."""
     pointer = read_pointer(spec.name)
-    if pointer is None:
-        return None, None
+    if pointer is None or pointer.retired is not None:
+        return pointer, None
     try:
         return pointer, read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256)
     except BundleError as error:
@@ -252,4 +253,4 @@ def suspended_versions(forecast: str) -> list[Manifest]:
         ).fetchall()
     versions = {evidence_of(RolledBack, row.evidence).before for row in rows}
     folders = [bundle_folder(forecast, version) / MANIFEST for version in sorted(versions)]
-    return [read_manifest(path.read_bytes(), str(path)) for path in folders if path.exists()]
+    return [read_manifest(durable.read(path), str(path)) for path in folders if path.exists()]

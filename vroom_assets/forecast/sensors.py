@@ -6,6 +6,7 @@ next start. One run is under way at a time; what changes meanwhile is noticed wh
 no more than it has to: a training, the contest, or the publication alone.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import dagster as dg
 import msgspec
 
 from vroom_api.contract.events import Decision, SourcesSeen
+from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import resources
 from vroom_assets.forecast.names import FORECAST_TAG, QUIET, key
@@ -188,6 +190,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             lambda contents: recorded(context.instance, spec, contents),
             run_under_way,
         )
+        beat(spec.name, Heartbeat(looked_at=time.time(), every_s=spec.automation.interval_seconds))
         after = _enter(spec, tick, cursor, seen)
         events: list[dg.AssetObservation] = [_observation(spec, name, seen[name]) for name in tick.changed]
         if after.judging and not after.adopted:

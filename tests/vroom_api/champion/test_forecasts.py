@@ -102,6 +102,7 @@ def test_forecasts_are_listed_with_what_they_say_and_where(both: TestClient[Any]
         "model_version": 1,
         "data_as_of": "2025-03-01T12:00:00",
         "freshness": "fresh",
+        "unattended_since": None,
         "last_error": None,
         "links": {},
     }

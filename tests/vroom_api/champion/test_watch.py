@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.vroom_api.conftest import EXAMPLE, FORECAST, golden_of, graph, inputs, point, predicted, publish
+from tests.vroom_api.contract.test_durable import IRREGULAR
 from vroom_api.champion.loading import load, score
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import POINTER, BundleError, Lever, bundle_folder, forecast_folder
+from vroom_api.contract.entities import ENTITIES
 
 
 def version_of(client: TestClient[Any]) -> int:
@@ -156,13 +159,16 @@ def test_a_refused_version_leaves_the_last_good_one_and_is_told(
     assert "version 1 keeps serving" in caplog.text
     publish(state, 3)
     wait_for(lambda: version_of(client) == 3)
-    assert client.get("/health").json() | {"last_error_at": None} == {
+    assert client.get("/health").json() | {"last_error_at": None, "looked_s": 0.0} == {
         "status": "ok",
         "forecast": FORECAST,
         "model_version": 3,
         "generation": 3,
         "last_error": None,
         "last_error_at": None,
+        "looked_s": 0.0,
+        "attended_at": None,
+        "unattended_since": None,
     }
 
 
@@ -174,6 +180,55 @@ def test_a_pointer_that_is_gone_leaves_the_champion(state: Path, client: TestCli
     assert version_of(client) == 1
     assert "the file is gone" in client.get("/health").json()["last_error"]
     pointer.write_bytes(content)
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", IRREGULAR)
+@pytest.mark.parametrize("name", [POINTER, "champions/1/manifest.json", "champions/1/model.onnx", ENTITIES])
+def test_what_is_no_file_is_a_fault_and_passes_when_it_is_put_right(
+    state: Path, client: TestClient[Any], name: str, kind: str
+) -> None:
+    path = forecast_folder(FORECAST, state) / name
+    kept = path.with_name("kept")
+    if name != ENTITIES:
+        path.rename(kept)
+    IRREGULAR[kind](path)
+    if name == ENTITIES:
+        assert client.post("/predict", json={"entity_id": "7"}).status_code in (404, 503)
+    else:
+        wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+    assert version_of(client) == 1
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink()
+    if name != ENTITIES:
+        kept.rename(path)
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+    publish(state, 2)
+    wait_for(lambda: version_of(client) == 2)
+
+
+def test_a_watch_that_does_not_look_any_more_is_told(
+    state: Path, client: TestClient[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for(lambda: client.get("/health").json()["looked_s"] < 1)
+    released = threading.Event()
+
+    def hang(_: ChampionWatch) -> object:
+        released.wait(60)
+        return None
+
+    monkeypatch.setattr("vroom_api.champion.watch.MIN_STALL", 0.6)
+    monkeypatch.setattr(ChampionWatch, "_state_of_files", hang)  # as a disk that does not answer
+    wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+    health = client.get("/health").json()
+    assert health["looked_s"] >= 0.6
+    assert "was not looked at for" in health["last_error"]
+    assert version_of(client) == 1
+    monkeypatch.undo()
+    released.set()
     wait_for(lambda: client.get("/health").json()["status"] == "ok")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.vroom_api.conftest import FORECAST, publish
 from vroom_api.contract import MANIFEST, BundleError, Pointer, bundle_folder, sha256_of
-from vroom_api.contract.store import LocalStore, PointerMoved
+from vroom_api.contract.store import LocalStore, NothingServes, PointerMoved
 
 
 @pytest.fixture
@@ -93,3 +93,22 @@ def test_of_many_publishers_against_one_generation_one_wins(store):
         thread.join()
     assert (len(won), len(lost)) == (1, 7)
     assert store.pointer(FORECAST) == won[0]
+
+
+def test_a_retired_forecast_keeps_its_bundles_and_serves_again_when_it_is_published(store, files):
+    digest = sha256_of(files[MANIFEST])
+    store.put(FORECAST, 1, files)
+    store.point(FORECAST, 1, digest, generation=0)
+    retired = store.retire(FORECAST, "no longer asked for")
+    assert (retired.generation, retired.retired) == (2, "no longer asked for")
+    assert store.retire(FORECAST, "again") == retired
+    assert store.versions(FORECAST) == [1]
+    with pytest.raises(PointerMoved):  # a contest that was under way
+        store.point(FORECAST, 1, digest, generation=1)
+    again = store.point(FORECAST, 1, digest, generation=2)
+    assert (again.generation, again.version, again.retired) == (3, 1, None)
+
+
+def test_what_was_never_published_cannot_be_retired(store):
+    with pytest.raises(NothingServes, match="nothing was ever published"):
+        store.retire(FORECAST, "no longer asked for")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import dagster as dg
 import pytest
 
 from tests.vroom_assets.conftest import definitions, entries
+from vroom_api.contract.heartbeat import latest_beat
 from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.forecast.versions import RECORDS, declared
-from vroom_assets.sources import observe
+from vroom_assets.sources import SourceError, observe
 from vroom_assets.spec import Automation, ForecastSpec
 
 NAME = "reservations"
@@ -93,6 +95,24 @@ def test_a_tick_without_a_change_asks_dagster_for_nothing(sensor, data, monkeypa
 
     monkeypatch.setattr(dg.SensorEvaluationContext, "instance", property(opened))
     assert sensor.tick().startswith("no change")
+
+
+def test_every_tick_leaves_a_heartbeat(sensor, data, fast):
+    assert latest_beat(NAME) is None
+    for _ in range(2):
+        began = time.time()
+        sensor.tick()
+        found = latest_beat(NAME)
+        assert found.looked_at >= began
+        assert found.every_s == fast.automation.interval_seconds
+
+
+def test_a_tick_that_cannot_look_leaves_none(sensor, data):
+    (data / "vehicles.csv").unlink()
+    os.mkfifo(data / "vehicles.csv")
+    with pytest.raises(SourceError, match="no regular file"):
+        sensor.tick()
+    assert latest_beat(NAME) is None
 
 
 @pytest.mark.parametrize(("declared", "given"), [(1, 1), (5, 4), (15, 14)])

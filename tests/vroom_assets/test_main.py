@@ -1,0 +1,74 @@
+"""The commands of `python -m vroom_assets`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from tests.vroom_api.champion.test_watch import wait_for
+from tests.vroom_api.conftest import EXAMPLE, publish, settings_of
+from tests.vroom_assets.conftest import entries
+from vroom_api.app import create_app
+from vroom_assets.__main__ import main
+
+LAPS = "lap_times"
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["vroom_assets", *arguments])
+        return main()
+
+    return run
+
+
+def test_a_retired_forecast_is_gone_with_its_reason_and_its_history_stays(
+    home: Path, command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(home, 1)
+    (tmp_path / "defs").mkdir()
+    monkeypatch.setenv("VROOM_DEFS", str(tmp_path / "defs"))  # the declaration was taken away
+    with TestClient(create_app(settings_of(home, record=True))) as client:
+        identifier = client.post("/predict", json=EXAMPLE).json()["prediction_id"]
+        assert command("retire", "reservations", "asked", "for", "no", "longer") == 0
+        wait_for(lambda: client.get("/health").json()["status"] == "retired")
+        for path in ("/predict", "/forecasts/reservations/predict"):
+            gone = client.post(path, json=EXAMPLE)
+            assert (gone.status_code, gone.json()["type"]) == (410, "urn:vroom:retired")
+            assert "asked for no longer" in gone.json()["detail"]
+        assert client.get("/forecasts").json()[0]["status"] == "retired"
+        assert "asked for no longer" in client.get("/").text
+        assert client.get(f"/predictions/{identifier}").json()["prediction"]["id"] == identifier
+        publish(home, 2)
+        wait_for(lambda: client.get("/health").json()["status"] == "ok")
+        assert client.post("/predict", json=EXAMPLE).status_code == 200
+    (entry,) = entries("retirement")
+    assert (entry.decision, entry.actor) == ("retired", "command retire")
+    assert "asked for no longer" in entry.reason
+
+
+def test_a_forecast_that_is_still_declared_is_not_retired(
+    home: Path, command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(home, 1)
+    assert command("retire", "reservations", "for fun") == 2
+    assert "still declared" in capsys.readouterr().err
+    assert entries() == []
+
+
+@pytest.mark.parametrize("arguments", [("retire",), ("retire", "reservations"), ("retire", "../x", "why")])
+def test_retiring_asks_for_a_name_and_a_reason(
+    home: Path, command: Any, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert command(*arguments) == 2
+    assert "retire <name> <reason>" in capsys.readouterr().err
+
+
+def test_what_was_never_published_is_not_retired(
+    home: Path, command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("retire", "nothing_here", "why") == 2
+    assert "nothing was ever published" in capsys.readouterr().err

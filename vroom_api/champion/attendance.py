@@ -1,0 +1,51 @@
+"""Attendance: whether something still looks after a forecast."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vroom_api.contract.heartbeat import Heartbeat, latest_beat
+
+MIN_PATIENCE = 60.0  # seconds without a look at the sources
+MISSED_LOOKS = 3  # of a sensor that looks seldom
+
+
+class Attendance:
+    """What the heartbeat of a forecast's sensor says.
+
+    A forecast without any heartbeat, e.g. one trained by hand, is not meant to renew itself. A service that has just
+    started waits as long as one that runs: everything else starts with it.
+
+    Args:
+        expected: whether the automation is meant to run at all.
+    """
+
+    def __init__(self, forecast: str, root: Path | None = None, *, expected: bool = True) -> None:
+        self._forecast = forecast
+        self._root = root
+        self._expected = expected
+        self._began = time.time()
+        self._latest: Heartbeat | None = None
+
+    def look(self) -> None:
+        """Read the heartbeat."""
+        self._latest = latest_beat(self._forecast, self._root)
+
+    @property
+    def attended_at(self) -> str | None:
+        """When the sources were last looked at, ISO 8601; None where they never were."""
+        return None if self._latest is None else _iso(self._latest.looked_at)
+
+    @property
+    def unattended_since(self) -> str | None:
+        """The latest look, where the next one is overdue; else None."""
+        latest = self._latest
+        if latest is None or not self._expected:
+            return None
+        patience = max(MIN_PATIENCE, MISSED_LOOKS * latest.every_s)
+        overdue = time.time() - max(latest.looked_at, self._began) > patience
+        return _iso(latest.looked_at) if overdue else None
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

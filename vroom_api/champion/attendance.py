@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vroom_api.contract.heartbeat import Heartbeat, latest_beat
 
-MIN_PATIENCE = 60.0  # seconds without a look at the sources
-MISSED_LOOKS = 3  # of a sensor that looks seldom
+MIN_PATIENCE = 60.0  # seconds without a check of the sources
+MISSED_CHECKS = 3  # of a sensor that checks seldom
 
 
 class Attendance:
@@ -33,18 +33,18 @@ class Attendance:
 
     @property
     def attended_at(self) -> str | None:
-        """When the sources were last looked at, ISO 8601; None where they never were."""
-        return None if self._latest is None else _iso(self._latest.looked_at)
+        """When the sources were last checked, ISO 8601; None where they never were."""
+        return None if self._latest is None else _iso(self._latest.checked_at)
 
     @property
     def unattended_since(self) -> str | None:
-        """The latest look, where the next one is overdue; else None."""
+        """The latest check, where the next one is overdue; else None."""
         latest = self._latest
         if latest is None or not self._expected:
             return None
-        patience = max(MIN_PATIENCE, MISSED_LOOKS * latest.every_s)
-        overdue = time.time() - max(latest.looked_at, self._began) > patience
-        return _iso(latest.looked_at) if overdue else None
+        patience = max(MIN_PATIENCE, MISSED_CHECKS * latest.every_s)
+        overdue = time.time() - max(latest.checked_at, self._began) > patience
+        return _iso(latest.checked_at) if overdue else None
 
 
 def _iso(moment: float) -> str:

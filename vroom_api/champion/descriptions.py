@@ -55,9 +55,9 @@ class Health(msgspec.Struct, frozen=True):
     generation: int | None
     last_error: str | None
     last_error_at: str | None
-    looked_s: float | None  # seconds since the pointer was looked at; None before the first time
-    attended_at: str | None  # when its sensor last looked at its sources; None where none ever did
-    unattended_since: str | None  # the same, where the next look is overdue
+    checked_s: float | None  # seconds since the pointer was checked; None before the first time
+    attended_at: str | None  # when its sensor last checked its sources; None where none ever did
+    unattended_since: str | None  # the same, where the next check is overdue
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Listed(msgspec.Struct, frozen=True):
     model_version: int | None
     data_as_of: str | None
     freshness: Verdict | None
-    unattended_since: str | None  # when its sources were last looked at, where the next look is overdue
+    unattended_since: str | None  # when its sources were last checked, where the next check is overdue
     last_error: str | None
     links: dict[str, str]  # paths, by what they are for
 
@@ -144,7 +144,7 @@ def health_of(watch: ChampionWatch) -> Health:
         status = "loading" if watch.loading else "no_champion"
     else:
         status = "degraded" if trouble else "ok"
-    looked = watch.looked_seconds
+    checked = watch.checked_seconds
     return Health(
         status=status,
         forecast=watch.forecast,
@@ -152,7 +152,7 @@ def health_of(watch: ChampionWatch) -> Health:
         generation=champion.generation if champion else None,
         last_error=watch.retired or trouble,
         last_error_at=watch.failed_at,
-        looked_s=None if looked is None else round(looked, 1),
+        checked_s=None if checked is None else round(checked, 1),
         attended_at=watch.attendance.attended_at,
         unattended_since=watch.attendance.unattended_since,
     )

@@ -182,7 +182,7 @@ _STORED = msgspec.Meta(
 )
 
 _UNATTENDED = msgspec.Meta(
-    description="when the sources were last looked at, where the next look is overdue: no newer model is on its way"
+    description="when the sources were last checked, where the next check is overdue: no newer model is on its way"
 )
 
 _FALLBACK = msgspec.Meta(description="why the fallback answered instead of the usual model")

@@ -21,8 +21,8 @@ from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, dur
 
 log = logging.getLogger(__name__)
 
-MIN_STALL = 10.0  # seconds without a look at the pointer
-MISSED_LOOKS = 10  # of a watch that looks seldom
+MIN_STALL = 10.0  # seconds without a check of the pointer
+MISSED_CHECKS = 10  # of a watch that checks seldom
 
 
 class Reload(msgspec.Struct, frozen=True):
@@ -53,26 +53,28 @@ class ChampionWatch:
         self.reloads = 0
         self.failures = 0
         self._seconds = seconds
-        self._looked: float | None = None  # when the latest look at the pointer came to an end
+        self._checked: float | None = None  # when the latest check of the pointer came to an end
         self._seen: object = None  # what the latest attempt was made on
         self._one_at_a_time = asyncio.Lock()
 
     @property
-    def looked_seconds(self) -> float | None:
-        """How long ago the pointer was looked at; None before the first time."""
-        return None if self._looked is None else time.monotonic() - self._looked
+    def checked_seconds(self) -> float | None:
+        """How long ago the pointer was checked; None before the first time."""
+        return None if self._checked is None else time.monotonic() - self._checked
 
     @property
     def trouble(self) -> str | None:
         """What keeps the champion from being followed by the next one; None where all is well."""
         if self.failure is not None:
             return self.failure
-        age = self.looked_seconds
-        if age is not None and age > max(MIN_STALL, MISSED_LOOKS * self._seconds):
-            return f"the pointer was not looked at for {age:.0f} s: its disk, or a file beside it, does not answer"
+        age = self.checked_seconds
+        if age is not None and age > max(MIN_STALL, MISSED_CHECKS * self._seconds):
+            return (
+                f"the pointer was not checked for {age:.0f} s: its disk, or a file beside it, does not answer"
+            )
         if (since := self.attendance.unattended_since) is not None:
             return (
-                f"unattended since {since}: nothing looks at its sources. Dagster's daemon or code server stands "
+                f"unattended since {since}: nothing checks its sources. Dagster's daemon or code server stands "
                 f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
                 f"retire {self.forecast}` ends it"
             )
@@ -154,7 +156,7 @@ class ChampionWatch:
         """The pointer's bytes and the state of all files it leads to; equal as long as nothing changes."""
         found = self._state_of_files()
         self.attendance.look()
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         return found
 
     def _state_of_files(self) -> object:

@@ -18,7 +18,7 @@ class NotRegular(OSError):
     """A name that is not that of a regular file: a pipe, a folder, a socket or a device."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(errno.EINVAL, "not a regular file; put the file itself in its place", str(path))
+        super().__init__(errno.EINVAL, "not a regular file; replace it by the file itself", str(path))
 
 
 def opened(path: Path) -> BufferedReader:

@@ -1,4 +1,4 @@
-"""The heartbeat of a forecast's automation: when its sensor last looked at the sources.
+"""The heartbeat of a forecast's automation: when its sensor last checked the sources.
 
 ``<home>/<forecast>/automation.json`` is written at every tick. The service tells by it that nothing looks after a
 champion any more: Dagster's daemon or code server stands still, or the declaration was taken away.
@@ -17,9 +17,9 @@ HEARTBEAT = "automation.json"
 
 
 class Heartbeat(ContractStruct, frozen=True):
-    """The latest look at the sources, in seconds since the epoch, and the seconds until the next one."""
+    """The latest check of the sources, in seconds since the epoch, and the seconds until the next one."""
 
-    looked_at: float
+    checked_at: float
     every_s: float
 
 

@@ -131,7 +131,7 @@ def open_database(url: str | None = None) -> sa.Engine:
     """Open the serving database and bring its tables to the newest version.
 
     Raises:
-        UnusableDatabase: a newer Vroom made the tables, or they are not Vroom's, or the file is no database.
+        UnusableDatabase: a newer Vroom made the tables, or they are not Vroom's, or the file is not a database.
     """
     engine = connect(url)
     try:
@@ -145,7 +145,7 @@ def open_database(url: str | None = None) -> sa.Engine:
         engine.dispose()
         if isinstance(error, sa.exc.DatabaseError) and "not a database" in str(error.orig):
             raise UnusableDatabase(
-                f"{engine.url.database} is not a SQLite database, or damaged; put a backup in its place while "
+                f"{engine.url.database} is not a SQLite database, or damaged; replace it by a backup while "
                 "everything is stopped, or move it away to begin with an empty one"
             ) from error
         raise

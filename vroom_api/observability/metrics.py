@@ -117,7 +117,7 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
         name: GaugeMetricFamily(f"vroom_{name}", what, labels=("forecast",))
         for name, what in (
             ("champion_loaded", "1 where a champion serves"),
-            ("unattended", "1 where a look at the sources is overdue"),
+            ("unattended", "1 where a check of the sources is overdue"),
             ("champion_version", "Version that serves"),
             ("champion_generation", "Generation of the pointer"),
             ("model_age_seconds", "Seconds since the champion was trained"),

@@ -96,7 +96,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Opened:
-    """An engine, and one connection that keeps its log in place and knows its files."""
+    """An engine, and one connection that keeps its log and knows its files."""
 
     engine: sa.Engine
     own: sa.Connection | None  # of a server there is none

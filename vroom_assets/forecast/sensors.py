@@ -190,7 +190,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             lambda contents: recorded(context.instance, spec, contents),
             run_under_way,
         )
-        beat(spec.name, Heartbeat(looked_at=time.time(), every_s=spec.automation.interval_seconds))
+        beat(spec.name, Heartbeat(checked_at=time.time(), every_s=spec.automation.interval_seconds))
         after = _enter(spec, tick, cursor, seen)
         events: list[dg.AssetObservation] = [_observation(spec, name, seen[name]) for name in tick.changed]
         if after.judging and not after.adopted:

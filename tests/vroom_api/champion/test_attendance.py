@@ -18,7 +18,7 @@ Serve = Callable[..., TestClient[Any]]
 
 
 def seen(home: Path, seconds_ago: float, every: float = 5.0) -> None:
-    beat(FORECAST, Heartbeat(looked_at=time.time() - seconds_ago, every_s=every), home)
+    beat(FORECAST, Heartbeat(checked_at=time.time() - seconds_ago, every_s=every), home)
 
 
 @pytest.fixture

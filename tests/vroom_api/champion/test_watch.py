@@ -159,14 +159,14 @@ def test_a_refused_version_leaves_the_last_good_one_and_is_told(
     assert "version 1 keeps serving" in caplog.text
     publish(state, 3)
     wait_for(lambda: version_of(client) == 3)
-    assert client.get("/health").json() | {"last_error_at": None, "looked_s": 0.0} == {
+    assert client.get("/health").json() | {"last_error_at": None, "checked_s": 0.0} == {
         "status": "ok",
         "forecast": FORECAST,
         "model_version": 3,
         "generation": 3,
         "last_error": None,
         "last_error_at": None,
-        "looked_s": 0.0,
+        "checked_s": 0.0,
         "attended_at": None,
         "unattended_since": None,
     }
@@ -213,7 +213,7 @@ def test_what_is_no_file_is_a_fault_and_passes_when_it_is_put_right(
 def test_a_watch_that_does_not_look_any_more_is_told(
     state: Path, client: TestClient[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_for(lambda: client.get("/health").json()["looked_s"] < 1)
+    wait_for(lambda: client.get("/health").json()["checked_s"] < 1)
     released = threading.Event()
 
     def hang(_: ChampionWatch) -> object:
@@ -224,8 +224,8 @@ def test_a_watch_that_does_not_look_any_more_is_told(
     monkeypatch.setattr(ChampionWatch, "_state_of_files", hang)  # as a disk that does not answer
     wait_for(lambda: client.get("/health").json()["status"] == "degraded")
     health = client.get("/health").json()
-    assert health["looked_s"] >= 0.6
-    assert "was not looked at for" in health["last_error"]
+    assert health["checked_s"] >= 0.6
+    assert "was not checked for" in health["last_error"]
     assert version_of(client) == 1
     monkeypatch.undo()
     released.set()

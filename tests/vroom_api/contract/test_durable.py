@@ -1,7 +1,7 @@
 """A file is the old one or the new one, and nothing is left beside it."""
 
 import os
-import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,16 +42,11 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 
-def listening(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(path))
-
-
 # What may lie under the name of a file that is read again and again.
 IRREGULAR: dict[str, Callable[[Path], None]] = {
     "pipe": os.mkfifo,
     "folder": Path.mkdir,
-    "socket": listening,
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
     "device": lambda path: path.symlink_to("/dev/zero"),
     "terminal": lambda path: path.symlink_to("/dev/tty"),
     "link to itself": lambda path: path.symlink_to(path),

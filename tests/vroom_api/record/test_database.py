@@ -156,7 +156,7 @@ def test_a_name_that_holds_no_database_is_a_503_until_it_does(state: Path, serve
 def test_a_file_that_is_no_database_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "serving.db"
     path.write_bytes(content)
-    with pytest.raises(UnusableDatabase, match="put a backup in its place"):
+    with pytest.raises(UnusableDatabase, match="replace it by a backup"):
         open_database(f"sqlite:///{path}")
 
 

@@ -103,7 +103,7 @@ def test_every_tick_leaves_a_heartbeat(sensor, data, fast):
         began = time.time()
         sensor.tick()
         found = latest_beat(NAME)
-        assert found.looked_at >= began
+        assert found.checked_at >= began
         assert found.every_s == fast.automation.interval_seconds
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from vroom_api.app import create_app
-from vroom_api.contract.private import keep_private
+from vroom_api.contract.permissions import keep_private
 from vroom_api.observability.logs import configure_logs
 from vroom_api.record.backup import CannotBackUp, back_up
 from vroom_api.settings import BadSetting, Settings

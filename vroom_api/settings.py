@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from vroom_api.contract import FORECAST_NAME
-from vroom_api.contract.private import DEFAULT_UMASK, umask_of
+from vroom_api.contract.permissions import DEFAULT_UMASK, umask_of
 from vroom_api.contract.tables import sqlite_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
-from vroom_api.contract.private import keep_private, umask_of
+from vroom_api.contract.permissions import keep_private, umask_of
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN_SECONDS = 180

@@ -110,7 +110,7 @@ def test_every_tick_leaves_a_heartbeat(sensor, data, fast):
 def test_a_tick_that_cannot_look_leaves_none(sensor, data):
     (data / "vehicles.csv").unlink()
     os.mkfifo(data / "vehicles.csv")
-    with pytest.raises(SourceError, match="no regular file"):
+    with pytest.raises(SourceError, match="not a regular file"):
         sensor.tick()
     assert latest_beat(NAME) is None
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.markets import publish_markets
 from tests.vroom_api.conftest import EXAMPLE, publish
 from tests.vroom_api.test_main import running
-from vroom_api.contract.private import DEFAULT_UMASK, keep_private, umask_of
+from vroom_api.contract.permissions import DEFAULT_UMASK, keep_private, umask_of
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def main() -> None:
     def guarded(*arguments: Any, **named: Any) -> Any:
         return Guard(made(*arguments, **named), hosts)
 
-    # The one place where the command makes the application that it hands to uvicorn.
+    # Here alone the command makes the application that it hands to uvicorn.
     cli.create_app_from_workspace_process_context = guarded
     with contextlib.suppress(KeyboardInterrupt):
         cli.main()

@@ -39,7 +39,7 @@ _HEAD, _TAKE, _CLOSE = "head", "take", "close"  # what is waited for
 class Connections:
     """The connections of one server: how many of whom, which are idle, and how long each is waited for.
 
-    One look at all of them a second costs a request less than timers of its own.
+    Checking all of them once a second costs a request less than timers of its own.
 
     Args:
         limit: of open connections; fewer where the process may not open as many files. One client may have half
@@ -56,7 +56,7 @@ class Connections:
         self.waited_for: dict[tuple[BoundedProtocol, str], float] = {}  # until when, and for what
         self._clients: Counter[str | None] = Counter()
         self._open = 0
-        self._looking = False
+        self._checking = False
 
     def admit(self, client: str | None) -> bool:
         """Whether there is room for one more connection; idle ones are closed to make it."""
@@ -68,9 +68,9 @@ class Connections:
         self._open += 1
         self._clients[client] += 1
         self.idle[connection] = time.monotonic()
-        if not self._looking:
-            self._looking = True
-            self._look_again()
+        if not self._checking:
+            self._checking = True
+            self._check_again()
 
     def closed(self, connection: "BoundedProtocol", client: str | None) -> None:
         self._open -= 1
@@ -97,7 +97,7 @@ class Connections:
 
     def _end_drain(self) -> None:
         self._drained = True
-        self._look()
+        self._check()
 
     def _close_idle(self, client: str | None = None) -> bool:
         """Close the connection, of a client if one is given, that was idle longest."""
@@ -106,13 +106,13 @@ class Connections:
                 return True
         return False
 
-    def _look_again(self) -> None:
-        if self._looking:
-            self._look()
-            self._looking = bool(self._open)
-            get_running_loop().call_later(min(1.0, self.head_seconds / 4), self._look_again)
+    def _check_again(self) -> None:
+        if self._checking:
+            self._check()
+            self._checking = bool(self._open)
+            get_running_loop().call_later(min(1.0, self.head_seconds / 4), self._check_again)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = time.monotonic()
         oldest = now if self._drained else now - KEEP_ALIVE
         for connection, since in list(self.idle.items()):
@@ -128,7 +128,7 @@ class Connections:
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol on httptools, with bounds. An HTTP/1.1 request is all that it serves.
 
-    The parser calls `on_…` while it is fed. It keeps for itself what is no complete header or piece of a body;
+    The parser calls `on_…` while it is fed. It keeps for itself what is not yet a complete header or a piece of a body;
     how much that is, is counted in what came without any of them (`_held`).
     """
 
@@ -316,7 +316,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._all.idle[self] = time.monotonic()
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for its timer for each connection: whoever is idle too long is found by a look."""
+        """As uvicorn's, but for its timer for each connection: whoever is idle too long is found by a check of all."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             if self._counted:

@@ -4,8 +4,10 @@ python -m vroom_api                  the service
 python -m vroom_api backup <file>    a whole copy of the serving database, also while the service writes
 """
 
+import signal
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import uvicorn
 
@@ -13,6 +15,7 @@ from vroom_api.app import create_app
 from vroom_api.contract.permissions import keep_private
 from vroom_api.observability.logs import configure_logs
 from vroom_api.record.backup import CannotBackUp, back_up
+from vroom_api.security.connections import Connections, bounded
 from vroom_api.settings import BadSetting, Settings
 
 
@@ -42,6 +45,9 @@ def main() -> int:
 
 def serve() -> int:
     """Serve until a signal comes."""
+    # uvicorn sends itself the signal again once it has stopped, for whoever had a handler before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         settings = Settings.read()
         configure_logs(settings.log_level, settings.log_format)
@@ -55,17 +61,21 @@ def serve() -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=bounded(Connections(settings.connections, settings.head_seconds)),
         ws="none",
         proxy_headers=False,
         access_log=False,
         server_header=False,
         log_config=None,
         log_level="warning",
-        timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close first
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     return 0
+
+
+def _stop(*_: Any) -> NoReturn:
+    """To be asked to stop is not a failure."""
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ def create_app(settings: Settings) -> Litestar:
         app.asgi_handler,
         keyring=keyring,
         hosts=settings.allowed_hosts,
+        origins=settings.cors_origins,
         seconds=settings.request_seconds,
         rate=settings.rate,
         metrics=metrics,

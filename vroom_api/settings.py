@@ -9,10 +9,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from vroom_api.contract import FORECAST_NAME
+from vroom_api.contract.origins import LOOPBACK
 from vroom_api.contract.permissions import DEFAULT_UMASK, umask_of
 from vroom_api.contract.tables import sqlite_url
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def is_loopback(host: str) -> bool:
@@ -49,6 +48,8 @@ class Settings:
     allowed_hosts: tuple[str, ...] = LOOPBACK  # names that requests may be addressed to; * is any
     cors_origins: tuple[str, ...] = ()  # whose pages may ask from a browser
     request_seconds: float = 30.0  # until an answer begins
+    head_seconds: float = 10.0  # until the head of a request has come
+    connections: int = 1_000  # that are open at once
     rate: float = 0.0  # requests a second of one key; 0 any
     log_level: str = "info"
     log_format: str = "json"
@@ -89,6 +90,8 @@ class Settings:
             allowed_hosts=found.names("ALLOWED_HOSTS", LOOPBACK),
             cors_origins=found.names("CORS_ORIGINS", ()),
             request_seconds=found.number("REQUEST_SECONDS", cls.request_seconds, 0.1, 3_600),
+            head_seconds=found.number("HEAD_SECONDS", cls.head_seconds, 0.1, 3_600),
+            connections=int(found.number("CONNECTIONS", cls.connections, 10, 100_000, whole=True)),
             rate=found.number("RATE", cls.rate, 0, 1_000_000),
             log_level=found.choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
             log_format=found.choice("LOG_FORMAT", ("json", "console")),

@@ -20,9 +20,12 @@ def main() -> None:
     from mlflow.cli import cli
 
     mlflow.server._exec_cmd = become  # type: ignore[assignment]
-    position = ("--host", "127.0.0.1", "--port", os.environ["VROOM_MLFLOW_PORT"], "--workers", "1")
+    port = os.environ["VROOM_MLFLOW_PORT"]
+    position = ("--host", "127.0.0.1", "--port", port, "--workers", "1")
+    # By default it also answers for `10.*` and the like, and 10.example.org is one of them.
+    hosts = ("--allowed-hosts", ",".join(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")))
     stores = ("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri())
-    cli(["server", *position, *stores])
+    cli(["server", *position, *hosts, *stores])
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def services() -> list[Service]:
             [
                 python,
                 "-m",
-                "dagster_webserver",
+                "vroom_assets.dagster_server",
                 "-w",
                 str(workspace),
                 "-h",

@@ -47,6 +47,8 @@ def test_it_is_one_process_that_serves_and_keeps_what_clients_send(home: Path):
                 headers={"origin": "http://elsewhere.example"},
             )
             assert foreign.status_code == 403
+            for host in ("elsewhere.example", "10.elsewhere.example", f"192.168.elsewhere.example:{port}"):
+                assert client.get("/", headers={"host": host}).status_code == 403
     finally:
         process.terminate()
         process.wait(20)

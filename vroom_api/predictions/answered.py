@@ -13,7 +13,7 @@ from vroom_api.champion.loading import Champion, score
 from vroom_api.contract import Fallback, Manifest
 from vroom_api.explanation.reasons import Explanation, NotExplainable, explain
 from vroom_api.explanation.support import out_of_range, supported, within
-from vroom_api.predictions.asked import Asked, decode, decode_batch
+from vroom_api.predictions.asked import Asked, Steps, decode, decode_in_steps, finish, slices
 from vroom_api.predictions.refusals import not_finite
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import Interval, PredictionLog
@@ -57,25 +57,48 @@ def predict_many(
     Raises:
         Problem: as for one.
     """
-    asked = decode_batch(champion, body, largest)
+    return finish(predict_in_steps(champion, body, largest, log))
+
+
+def predict_in_steps(
+    champion: Champion, body: bytes, largest: int, log: PredictionLog | None = None
+) -> Steps[tuple[bytes, int]]:
+    """As `predict_many`, with rests.
+
+    Raises:
+        Problem: as for one.
+    """
+    asked = yield from decode_in_steps(champion, body, largest)
     ages = admitted(champion)
     rows = np.array([one.row for one in asked], dtype=np.float64)
     predictions, features = score(champion, rows)
+    yield
     inside = supported(champion.manifest, rows, features).tolist()
     listed = features.tolist()
     # All rows are answered before the first is explained, and all are explained before the first is logged:
     # a row without an answer is refused at once, and a latency holds the whole batch.
-    answers = [
-        _answer(champion, ages, *parts)
-        for parts in zip(asked, predictions.tolist(), listed, inside, strict=True)
-    ]
+    answers: list[Any] = []
+    for part in slices(len(asked)):
+        answers += [
+            _answer(champion, ages, *parts)
+            for parts in zip(asked[part], predictions[part].tolist(), listed[part], inside[part], strict=True)
+        ]
+        yield
     answers = [
         _with_reasons(champion, one, answer) if one.explain else answer
         for one, answer in zip(asked, answers, strict=True)
     ]
-    if log is not None:
-        answers = [_with_id(champion, log, *parts) for parts in zip(asked, listed, answers, strict=True)]
-    return _encode(answers), len(answers)
+    encoded: list[bytes] = []
+    for part in slices(len(asked)):
+        group = answers[part]
+        if log is not None:
+            group = [
+                _with_id(champion, log, *parts)
+                for parts in zip(asked[part], listed[part], group, strict=True)
+            ]
+        encoded.append(_encode(group)[1:-1])
+        yield
+    return b"[" + b",".join(encoded) + b"]", len(answers)
 
 
 def _answer(

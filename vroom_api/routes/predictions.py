@@ -15,8 +15,8 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
-from vroom_api.predictions.answered import answer_one, predict_many, predict_one
-from vroom_api.predictions.asked import decode
+from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
+from vroom_api.predictions.asked import Steps, decode
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
@@ -41,6 +41,7 @@ class Predictor:
         self._recorder = recorder
         # By forecast: rows of different forecasts cannot share a call of a model.
         self._scorers: defaultdict[str, Scorer] = defaultdict(Scorer)
+        self._batches = asyncio.Lock()
 
     async def predict(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
         """The answer to one object of inputs."""
@@ -62,10 +63,13 @@ class Predictor:
         body = await read_body(scope, receive, self.largest_body)
         champion = serving(watch)
         log = self._log(scope)
-        if EXPLAIN in body:
-            answer, rows = await asyncio.to_thread(predict_many, champion, body, self._largest_batch, log)
-        else:
-            answer, rows = predict_many(champion, body, self._largest_batch, log)
+        # One batch after the other, each in steps: a probe or a single prediction waits for a step of one batch,
+        # and not for all batches. Not in threads: they would hold the interpreter for longer than a step takes.
+        async with self._batches:
+            if EXPLAIN in body:
+                answer, rows = await asyncio.to_thread(predict_many, champion, body, self._largest_batch, log)
+            else:
+                answer, rows = await _run(predict_in_steps(champion, body, self._largest_batch, log))
         await self._wait_until_durable(log)
         watch.answered[champion.version] += rows
         return answer
@@ -86,6 +90,17 @@ class Predictor:
         except NotRecorded as error:
             retry = {"retry-after": str(error.retry_after)}
             raise Problem(503, "not-recorded", str(error), headers=retry) from error
+
+
+async def _run(steps: Steps[tuple[bytes, int]]) -> tuple[bytes, int]:
+    """Run to the end, with a turn for everybody else between two steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            answered: tuple[bytes, int] = done.value
+            return answered
+        await asyncio.sleep(0)
 
 
 # The two that are asked most are plain ASGI: they need nothing that Litestar would parse or inject.

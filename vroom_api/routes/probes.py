@@ -48,7 +48,10 @@ async def ready(
     sync_to_thread=False,
 )
 def show_metrics(metrics: NamedDependency[ServiceMetrics]) -> Response[bytes]:
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    # Litestar adds the charset to whatever is text.
+    return Response(
+        generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST.replace("; charset=utf-8", "")
+    )
 
 
 router = Router("/", route_handlers=[alive, ready, show_metrics], tags=["operation"])

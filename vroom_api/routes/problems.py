@@ -34,7 +34,10 @@ def respond_to_framework(request: Request[Any, Any, Any], error: HTTPException) 
     """What Litestar refuses by itself: unknown paths and methods, parameters, oversized bodies."""
     causes = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
     given = {name.lower(): value for name, value in (error.headers or {}).items()}
-    allowed = ", ".join(sorted(given["allow"].split(", "))) if "allow" in given else ""
+    methods = set(given["allow"].split(", ")) if "allow" in given else set()
+    allowed = ", ".join(
+        sorted(methods | {"HEAD"} if "GET" in methods else methods)
+    )  # the shield answers HEAD
     headers = {"allow": allowed} if allowed else {}
     if error.status_code >= 500:
         return respond_to_defect(request, error)

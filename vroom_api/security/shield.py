@@ -13,20 +13,27 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from vroom_api.contract.origins import is_foreign, parse_authority
 from vroom_api.observability.logs import request_id
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.problems import MEDIA_TYPE, Problem
+from vroom_api.security.bodies import check_body
 from vroom_api.security.deadlines import Deadlines, _too_slow
 from vroom_api.security.guards import no_key
 from vroom_api.security.keys import Grant, Keyring, Role
 
 PROBES = ("/livez", "/readyz")
+_READING = ("GET", "HEAD", "OPTIONS")
+# What decides something is sent once: of two, a proxy may believe the one and this service the other.
+_SENT_ONCE = (
+    b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type", b"content-encoding",
+)  # fmt: skip
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 _HEADERS_OF_PAGES = (
@@ -51,6 +58,7 @@ class Shield:
     Args:
         keyring: None admits everybody, in development on loopback.
         hosts: names that requests may be addressed to, without ports; `*` is any.
+        origins: whose pages may ask from a browser, besides the service's own; `*` is any.
         seconds: that a request may take until its answer begins.
         rate: requests a second of one key, 0 for any.
     """
@@ -61,6 +69,7 @@ class Shield:
         *,
         keyring: Keyring | None,
         hosts: Collection[str],
+        origins: Collection[str] = (),
         seconds: float,
         rate: float,
         metrics: ServiceMetrics,
@@ -68,6 +77,7 @@ class Shield:
         self._app = app
         self._keyring = keyring
         self._hosts = None if "*" in hosts else frozenset(name.lower() for name in hosts)
+        self._origins = frozenset(origin.encode() for origin in origins)
         self._deadlines = Deadlines(seconds)
         self._rate = rate
         self._metrics = metrics
@@ -82,7 +92,10 @@ class Shield:
         identifier = _identifier(scope)
         request_id.set(identifier)
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        status, complete = 0, False
+        status, complete, ended = 0, False, False
+        # What GET answers, without the body (RFC 9110 section 9.3.2); of the routes none knows HEAD.
+        head = scope["method"] == "HEAD"
+        asked = cast(HTTPScope, {**scope, "method": "GET"}) if head else scope
 
         async def take() -> Any:
             nonlocal complete
@@ -91,7 +104,7 @@ class Shield:
             return message
 
         async def tell(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._deadlines.end(task)
@@ -99,12 +112,17 @@ class Shield:
                 if (b"content-type", b"application/json") not in headers:
                     headers += _HEADERS_OF_PAGES
                 message["headers"] = headers
+            elif head:
+                if ended:  # of a stream the first piece ended the answer
+                    return
+                ended = True
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
         self._deadlines.begin(task)
         try:
-            await self._admit(scope)
-            await self._app(scope, take, tell)
+            await self._admit(asked)
+            await self._app(asked, take, tell)
         except Problem as problem:  # Litestar answers those of its routes
             await _refuse(tell, problem)
         except asyncio.CancelledError:
@@ -115,39 +133,30 @@ class Shield:
                 await _refuse(tell, _too_slow(self._deadlines.seconds, complete))
         finally:
             self._deadlines.end(task)
-            self._metrics.request(scope, status, time.perf_counter() - started)
+            asked["method"] = scope["method"]
+            self._metrics.request(asked, status, time.perf_counter() - started)
 
     async def _admit(self, scope: HTTPScope) -> None:
         """Who asks, put into the scope.
 
         Raises:
-            Problem: 400 for another host, 401 without a good key, 429 above the rate, 503 when keys cannot be
-                read.
+            Problem: 400 for another host, 401 without a good key, 403 for a page of another site, 415 for a body
+                that is not JSON, 429 above the rate, 503 when keys cannot be read.
         """
-        host = key = basic = None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"authorization":
-                scheme, _, given = value.partition(b" ")
-                scheme = scheme.lower()
-                if scheme == b"bearer":
-                    key = given.strip()
-                elif scheme == b"basic":
-                    basic = given.strip()
-            elif name == b"x-api-key":
-                key = value
+        sent = cast("list[tuple[bytes, bytes]]", scope["headers"])
+        headers = dict(sent)
+        if len(headers) != len(sent):
+            _refuse_repeated(sent)
+        host = headers.get(b"host")
         if host not in self._known_hosts:
             self._check_host(host, scope["path"])
         if self._keyring is None:
             grant: Grant | None = self._everybody
         else:
-            if basic is not None and scope["method"] in ("GET", "HEAD"):
-                key = _password(basic)
+            key = _key_of(headers, scope["method"])
             grant = await self._grant(key, scope) if key is not None else None
         if grant is None:
-            # A browser asks whether it may ask before it shows a key.
-            if scope["path"] not in PROBES and scope["method"] != "OPTIONS":
+            if scope["path"] not in PROBES and not self._is_preflight(scope, headers):
                 raise no_key("this needs an API key: send it as `Authorization: Bearer vroom_...`", scope)
         else:
             scope["auth"] = grant
@@ -159,19 +168,48 @@ class Shield:
                     f"{grant.name!r} may ask {self._rate:g} times a second",
                     headers={"retry-after": str(int(wait) + 1)},
                 )
+        if scope["method"] not in _READING:
+            self._check_site(headers)
+            check_body(headers)
+
+    def _is_preflight(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a browser asks if it may ask, before it shows a key; the answer is the same for every path."""
+        return (
+            scope["method"] == "OPTIONS"
+            and bool(self._origins)
+            and b"origin" in headers
+            and b"access-control-request-method" in headers
+        )
+
+    def _check_site(self, headers: Mapping[bytes, bytes]) -> None:
+        if b"*" not in self._origins and is_foreign(headers, self._origins):
+            origin = headers.get(b"origin", b"another site").decode("latin-1")[:100]
+            raise Problem(
+                403,
+                "foreign-origin",
+                f"a page of {origin} may not ask here from a browser; VROOM_CORS_ORIGINS names whose pages may",
+            )
 
     def _check_host(self, host: bytes | None, path: str) -> None:
-        if self._hosts is not None and path not in PROBES:
-            name = _host_name(host or b"")
-            if name not in self._hosts:
-                raise Problem(
-                    400,
-                    "unknown-host",
-                    f"this service does not answer for the host {name[:64]!r}; VROOM_ALLOWED_HOSTS names those it "
-                    "answers for",
-                )
-            if host is not None and len(self._known_hosts) < 100:
-                self._known_hosts.add(host)
+        """Probes come by whatever address, and from balancers without any."""
+        if host is None and path in PROBES:
+            return
+        found = parse_authority(host or b"")
+        if host and found is None:
+            raise Problem(
+                400, "bad-host", "the header Host is not a name or an address with an optional port"
+            )
+        if self._hosts is None or path in PROBES:
+            return
+        if found is None or found.name not in self._hosts:
+            name = found.name[:64] if found else ""
+            raise Problem(
+                400,
+                "unknown-host",
+                f"this service does not answer for the host {name!r}; VROOM_ALLOWED_HOSTS names those it answers for",
+            )
+        if host is not None and len(self._known_hosts) < 100:
+            self._known_hosts.add(host)
 
     async def _grant(self, key: bytes, scope: HTTPScope) -> Grant:
         ring = cast(Keyring, self._keyring)
@@ -197,12 +235,23 @@ def _identifier(scope: HTTPScope) -> str:
     return f"{_PROCESS}-{next(_requests):x}"
 
 
-def _host_name(host: bytes) -> str:
-    """The name in a Host header, without port; of an IPv6 address without brackets."""
-    text = host.decode("latin-1").lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0]
+def _refuse_repeated(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    seen = set()
+    for name, _ in headers:
+        if name in seen and name in _SENT_ONCE:
+            raise Problem(400, "repeated-header", f"the header {name.decode()} was sent twice; send it once")
+        seen.add(name)
+
+
+def _key_of(headers: Mapping[bytes, bytes], method: str) -> bytes | None:
+    """The key that a request shows; as a password of Basic only where it reads."""
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    scheme = scheme.lower()
+    if scheme == b"bearer":
+        return given.strip()
+    if scheme == b"basic" and method in _READING:
+        return _password(given.strip())
+    return headers.get(b"x-api-key")
 
 
 def _password(basic: bytes) -> bytes:

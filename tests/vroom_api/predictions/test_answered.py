@@ -9,8 +9,8 @@ import pytest
 
 from tests.vroom_api.conftest import EXAMPLE, FORECAST, publish
 from vroom_api.champion.loading import Champion, load
-from vroom_api.predictions.answered import predict_many, predict_one
-from vroom_api.predictions.asked import decode, decode_batch
+from vroom_api.predictions.answered import predict_in_steps, predict_many, predict_one
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, decode, decode_in_steps, finish
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog
 
@@ -46,9 +46,22 @@ def test_a_row_is_answered_alone_as_in_a_batch(champion: Champion, asked: dict[s
 
 def test_a_row_is_read_alone_as_in_a_batch_but_for_its_number(champion: Champion) -> None:
     asked = decode(champion, json.dumps(EXAMPLE).encode())
-    batch = decode_batch(champion, json.dumps([EXAMPLE, EXAMPLE]).encode(), 2)
+    batch = finish(decode_in_steps(champion, json.dumps([EXAMPLE, EXAMPLE]).encode(), 2))
     assert [one.row for one in batch] == [asked.row, asked.row]
     assert [asked.number, *(one.number for one in batch)] == [None, 0, 1]
+
+
+def test_a_large_batch_rests_and_is_answered_in_its_order(champion: Champion) -> None:
+    rows = 3 * ROWS_AT_A_TIME + 1
+    body = json.dumps([EXAMPLE | {"num_images": row % 90} for row in range(rows)]).encode()
+    log = PredictionLog("shop", time.perf_counter_ns())
+    assert sum(1 for _ in predict_in_steps(champion, body, rows, log)) >= 3 * 4  # read, answered and encoded
+    answer, count = predict_many(champion, body, rows)
+    assert count == rows
+    alone = [json.loads(predict_one(champion, json.dumps(one).encode())) for one in json.loads(body)]
+    values = pytest.approx([one["predicted_reservations"] for one in alone], rel=1e-12)
+    assert [one["predicted_reservations"] for one in json.loads(answer)] == values
+    assert [made.value for made in log.predictions] == values
 
 
 def test_every_answer_has_the_id_of_its_entry_in_the_log(champion: Champion) -> None:

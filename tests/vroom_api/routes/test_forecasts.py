@@ -159,7 +159,7 @@ def test_a_database_that_does_not_answer_stops_only_the_ledger(
     ("method", "path", "status", "detail"),
     [
         ("GET", "/nothing", 404, "/nothing: there is nothing here; /schema lists what there is"),
-        ("POST", "/model", 405, "/model does not take POST; it takes GET, OPTIONS"),
+        ("POST", "/model", 405, "/model does not take POST; it takes GET, HEAD, OPTIONS"),
         ("GET", "/reload", 405, "/reload does not take GET; it takes OPTIONS, POST"),
     ],
 )

@@ -101,6 +101,17 @@ def test_tests_mirror_the_package(package):
         assert name in names, f"{test.relative_to(ROOT)}: there is no module {name}"
 
 
+def test_what_tests_share_stands_in_support():
+    """A test module is not imported, and a conftest has fixtures, which are not imported either."""
+    found = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in imports(path)
+        if name.startswith("tests.") and name.rpartition(".")[2].startswith(("test_", "conftest"))
+    ]
+    assert found == []
+
+
 # A private dialect, and what the field says instead. Names are forbidden as parts of identifiers of the packages.
 NAMES = {
     "arrangement": "row structure",

@@ -1,7 +1,6 @@
 """What the record promises when things break: an acknowledged prediction is never lost."""
 
 import asyncio
-import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.record import stored
 from vroom_api.contract.tables import open_database
 from vroom_api.record.prediction import Origin, Prediction, new_id
 from vroom_api.record.recorder import Recorder, RecordUnavailable
@@ -44,12 +44,6 @@ def made(padding: int = 0) -> Prediction:
         "reservations", 3, 7, "a" * 64, "d" * 64, tuple(f"i{n}" for n in range(len(inputs))), ("ratio",)
     )
     return Prediction(new_id(), origin, "shop", None, inputs, (1.0,), 6.4, 0.0, 15.0, 0.9, 180)
-
-
-def stored(path: Path) -> set[str]:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return {identifier for (identifier,) in connection.execute("SELECT id FROM predictions")}
 
 
 def test_nothing_acknowledged_is_lost_when_the_process_is_killed_under_load(tmp_path: Path) -> None:

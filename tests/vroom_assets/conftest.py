@@ -6,29 +6,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
-import yaml
-from dagster.components.core.defs_module import ComponentPath
 
+from tests.support.forecasts import definitions, shipped
 from tests.support.project import ROOT
-from vroom_api.contract.tables import ledger, serving_database
-from vroom_assets import resources, tracking
-from vroom_assets.declaration.rules import contradictions
-from vroom_assets.forecast import Forecast, failures
-from vroom_assets.ledger import Ledger
-from vroom_assets.spec import ForecastSpec
-
-FOLDER = ROOT / "vroom_assets" / "defs" / "reservations"
+from vroom_assets.forecast import Forecast
 
 
 @pytest.fixture(scope="session")
 def spec() -> Forecast:
     """`reservations` as it is shipped."""
-    return Forecast(
-        **yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"],
-        features_sql=(FOLDER / "features.sql").read_text(),
-        target_sql=(FOLDER / "target.sql").read_text(),
-    )
+    return shipped("reservations")
 
 
 @pytest.fixture(scope="session")
@@ -43,29 +30,6 @@ def fast(spec: Forecast) -> Forecast:
             },
             "validation": spec.validation.model_copy(update={"folds": 3, "repeats": 1, "inner_folds": 2}),
         }
-    )
-
-
-def contradictions_of(spec: ForecastSpec) -> str:
-    """What the fields of a declaration say against each other, a line each."""
-    return "\n".join(f"{field}: {message}" for field, message in contradictions(spec, spec.name))
-
-
-def definitions(spec: Forecast) -> dg.Definitions:
-    """One forecast with the resources of the code location."""
-    context = dg.ComponentTree.for_test().load_context.for_component_loc(ComponentPath.from_path(FOLDER))
-    return dg.Definitions.merge(
-        spec.build_defs(context),
-        dg.Definitions(
-            executor=dg.in_process_executor,
-            resources={
-                "warehouse": resources.Warehouse(),
-                "registry": tracking.Registry(),
-                "ledger": Ledger(),
-                "mlflow": tracking.tracked_training,
-            },
-            sensors=[failures.report_failures],
-        ),
     )
 
 
@@ -112,10 +76,3 @@ def run(instance: dg.DagsterInstance, fast: Forecast) -> Run:
         return job.execute_in_process(instance=instance, raise_on_error=False, **options)  # type: ignore[arg-type]
 
     return execute
-
-
-def entries(event: str | None = None) -> list[sa.Row]:
-    """The ledger, oldest first."""
-    with serving_database() as engine, engine.connect() as connection:
-        query = sa.select(ledger).order_by(ledger.c.id)
-        return list(connection.execute(query.where(ledger.c.event == event) if event else query))

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,28 +9,9 @@ from typing import Any
 import httpx
 import pytest
 from litestar.testing import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.vroom_api.champion.test_watch import wait_for
-from tests.vroom_api.conftest import EXAMPLE, graph, publish
-from tests.vroom_api.test_main import running
-
-Serve = Callable[..., TestClient[Any]]
-
-
-def metric_set(client: TestClient[Any]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    answer = client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-
-
-def one(found: dict[Any, float], name: str, **labels: str) -> float:
-    return found[name, frozenset(labels.items())]
+from tests.support.bundles import EXAMPLE, graph, publish
+from tests.support.service import Serve, metric_set, one, running, wait_for
 
 
 def test_a_process_lives_before_it_is_ready(state: Path, serve: Serve) -> None:

@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, settings_of
-from tests.vroom_api.conftest import publish as publish_bundle
-from tests.vroom_api.record.test_lineage import CSVS, FORECAST, flip, predicted, publish, store
+from tests.support.bundles import EXAMPLE
+from tests.support.bundles import publish as publish_bundle
+from tests.support.record import CSVS, FORECAST, flip, predicted, publish, store
+from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.tables import VERSION, open_database

@@ -5,8 +5,8 @@ import duckdb
 import pytest
 from mlflow import MlflowClient
 
-from tests.faults.test_hostile_csvs import USELESS
-from tests.vroom_assets.conftest import definitions, entries
+from tests.support.forecasts import definitions, entries
+from tests.support.hostile import USELESS
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_assets import tracking
 from vroom_assets.champion.publication import prove

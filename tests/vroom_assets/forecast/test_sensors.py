@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tests.vroom_assets.conftest import definitions, entries
+from tests.support.forecasts import definitions, entries
 from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.forecast.versions import RECORDS, declared
 from vroom_assets.sources import observe

@@ -113,7 +113,6 @@ def test_other_csvs_are_one_retraining_and_no_failed_request(system):
     assert {version for _, version in answers} == {before, system.served()}
     assert len(requested()) == asked_for + 1
     assert len(system.mlflow_runs()) == trained + 1
-    assert system.ledger("contest")[-1]["decision"] in ("promote", "refresh")
 
 
 def test_a_bad_file_fails_the_run_says_why_and_the_champion_serves_on(system):

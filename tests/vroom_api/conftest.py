@@ -5,17 +5,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from litestar.testing import TestClient
 
 from tests.support.bundles import publish
 from tests.support.service import Serve, settings_of
 from vroom_api.app import create_app
+from vroom_api.contract.tables import open_database
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """An empty home without a champion."""
     return tmp_path / "var"
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+    """The database of a record, and VROOM_HOME set to a home beside it."""
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
+    engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Lineage verifies on an untouched store and names what was touched."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,18 +12,10 @@ from vroom_api.contract import (
     bundle_folder,
     forecast_folder,
 )
-from vroom_api.contract.tables import open_database, predictions
+from vroom_api.contract.tables import predictions
 from vroom_api.record import lineage
 from vroom_api.record.history import Filter, UnknownPrediction
 from vroom_api.record.prediction import new_id
-
-
-@pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
-    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
-    engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
-    yield engine
-    engine.dispose()
 
 
 def test_the_whole_chain_verifies_on_an_untouched_store(engine: sa.Engine) -> None:

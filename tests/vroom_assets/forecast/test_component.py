@@ -41,9 +41,7 @@ def change(data, column: str = "actual_price", factor: float = 1.1) -> None:
     frame.to_csv(path, index=False)
 
 
-def test_the_first_run_publishes_a_champion_that_reproduces_its_model(run):
-    result = run()
-    assert result.success
+def test_the_first_run_publishes_a_champion_that_reproduces_its_model(trained):
     pointer = read_pointer(NAME)
     assert pointer is not None
     assert (pointer.version, pointer.generation) == (1, 1)
@@ -59,11 +57,10 @@ def test_the_first_run_publishes_a_champion_that_reproduces_its_model(run):
     ]
 
 
-def test_one_training_is_one_finished_mlflow_run_with_everything_about_it(run):
-    result = run()
+def test_one_training_is_one_finished_mlflow_run_with_everything_about_it(trained):
     (logged,) = mlflow_runs()
     assert logged.info.status == "FINISHED"
-    assert logged.data.tags["dagster_run_id"] == result.run_id
+    assert logged.data.tags["dagster_run_id"] == entries("training")[-1].run_id
     assert {"nested_mae", "cv_mae_mean", "cv_mae_std", "cv_mae_fold_0", "train_mae", "train_r2"} <= set(
         logged.data.metrics
     )
@@ -101,14 +98,8 @@ def test_newer_data_refresh_the_champion(run, data, trained):
     change(data)
     assert run().success
     assert served() == 2
-    assert entries("contest")[-1].decision in ("refresh", "promote")
+    assert entries("contest")[-1].decision == "refresh"  # the best recipe is the same: nobody can be better
     assert entries("contest")[-1].evidence["comparison"]["rows"] == 1000
-
-
-def test_a_changed_declaration_reaches_the_champion_though_the_data_did_not_change(run, fast, trained):
-    run(spec=fast.model_copy(update={"title": "Bookings per listing"}))
-    assert served() == 2
-    assert "changed declaration" in entries("contest")[-1].reason
 
 
 def assets(*names: str) -> list[dg.AssetKey]:
@@ -213,13 +204,6 @@ def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(
     assert [run.info.status for run in mlflow_runs()].count("FAILED") >= 1
     assert "RUNNING" not in [run.info.status for run in mlflow_runs()]
     assert served() == 1
-
-
-def test_a_failed_gate_holds_whatever_the_verdict(run, fast, trained):
-    strict = fast.model_copy(update={"gates": fast.gates.model_copy(update={"coverage": (0.99, 1.0)})})
-    run(spec=strict)
-    assert served() == 1
-    assert "a gate is not passed" in entries("contest")[-1].reason
 
 
 def test_a_useless_file_stops_everything_behind_it_and_changes_nothing(run, data, trained):

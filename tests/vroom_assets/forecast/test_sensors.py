@@ -426,11 +426,3 @@ def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run,
     assert last.decision == "failed"
     assert "version 1 keeps serving" in last.reason
     assert last.run_id == failed.run_id
-
-
-def test_observing_an_unchanged_file_reads_it_once(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a\n1\n")
-    os.utime(path, (1, 1))
-    first = observe(path, None)
-    assert observe(path, first).sha256 == first.sha256

@@ -12,6 +12,7 @@ from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, graph, publish
 from tests.support.service import Serve, metric_set, one, running, wait_for
+from vroom_api.contract import AgeLimits, FreshnessPolicy
 
 
 def test_a_process_lives_before_it_is_ready(state: Path, serve: Serve) -> None:
@@ -86,13 +87,24 @@ def test_measures_are_there_without_a_champion(serve: Serve) -> None:
     assert one(metric_set(serve()), "vroom_champion_loaded", forecast="reservations") == 0
 
 
-def test_freshness_is_measured(state: Path, serve: Serve) -> None:
-    publish(state, 1)
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [
+        (None, "fresh"),
+        (AgeLimits(stale_after_s=DAY, expired_after_s=1e6 * DAY), "stale"),
+        (AgeLimits(stale_after_s=DAY, expired_after_s=2 * DAY), "expired"),
+    ],
+)
+def test_freshness_is_measured(state: Path, serve: Serve, limits: AgeLimits | None, verdict: str) -> None:
+    publish(state, 1, freshness=FreshnessPolicy(model=limits))
     found = metric_set(serve())
     verdicts = {
         dict(labels)["verdict"]: value for (name, labels), value in found.items() if name == "vroom_freshness"
     }
-    assert sorted(verdicts.values()) == [0, 0, 1]
+    assert verdicts == {"fresh": 0, "stale": 0, "expired": 0} | {verdict: 1}
 
 
 def test_traces_go_to_the_collector_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,7 @@ TESTED_BY = {
     ),
     "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
     "vroom_api/security/test_shield": ("vroom_api.security.guards", "vroom_api.observability.logs"),
+    "vroom_assets/test_definitions": ("vroom_assets.forecast.attributes",),
     "vroom_assets/test_supervisor": ("vroom_assets.__main__", "vroom_assets.resources"),
     "vroom_assets/challenger/test_onnx_graph": ("vroom_assets.challenger.parity",),
     "vroom_assets/declaration/test_reading": (
@@ -125,7 +126,6 @@ TESTED_BY = {
         *(
             "vroom_assets.declaration.findings",
             "vroom_assets.declaration.rules",
-            "vroom_assets.forecast.loading",
         ),
     ),
     "vroom_assets/features/test_examples": ("vroom_assets.features.table",),

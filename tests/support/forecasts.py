@@ -1,6 +1,9 @@
 """Declarations as they are shipped, their graphs on Dagster, and the ledger of what these did."""
 
+from pathlib import Path
+
 import dagster as dg
+import pytest
 import sqlalchemy as sa
 import yaml
 from dagster.components.core.defs_module import ComponentPath
@@ -53,6 +56,17 @@ def definitions(spec: Forecast) -> dg.Definitions:
             sensors=[failures.report_failures],
         ),
     )
+
+
+def train(spec: Forecast, home: Path, data: Path) -> None:
+    """Run everything from the CSVs to the champion, once, in a home that tests take copies of."""
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as one:
+        patch.setenv("VROOM_HOME", str(home))
+        patch.setenv("VROOM_DATA", str(data))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        job = definitions(spec).resolve_job_def(f"{spec.name}_retrain")
+        assert job.execute_in_process(instance=one).success
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def entries(event: str | None = None) -> list[sa.Row]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.support.forecasts import definitions, shipped
+from tests.support.forecasts import definitions, shipped, train
 from tests.support.project import ROOT
 from vroom_assets.forecast import Forecast
 
@@ -45,13 +45,7 @@ def instance(home: Path) -> Iterator[dg.DagsterInstance]:
 def first_champion(tmp_path_factory: pytest.TempPathFactory, fast: Forecast) -> Path:
     """A home in which the fast forecast was trained once; tests take copies of it."""
     folder = tmp_path_factory.mktemp("trained") / "home"
-    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as one:
-        patch.setenv("VROOM_HOME", str(folder))
-        patch.setenv("VROOM_DATA", str(ROOT / "data"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        job = definitions(fast).resolve_job_def("reservations_retrain")
-        assert job.execute_in_process(instance=one).success
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    train(fast, folder, ROOT / "data")
     return folder
 
 

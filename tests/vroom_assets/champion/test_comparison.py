@@ -57,7 +57,7 @@ def test_the_verdict_follows_gain_confidence_and_news(gain, z, same_recipe, new_
     [
         (True, False, Decision.REFRESH, "on the same data, under a changed declaration"),
         (False, False, Decision.HOLD, "not proved better"),
-        (True, True, Decision.REFRESH, "trained on newer data"),
+        (True, True, Decision.REFRESH, "the champion's own recipe, trained on newer data"),
     ],
 )
 def test_a_changed_declaration_refreshes_its_own_recipe_alone(same_recipe, new_data, verdict, reason):
@@ -66,6 +66,11 @@ def test_a_changed_declaration_refreshes_its_own_recipe_alone(same_recipe, new_d
     )
     assert found_verdict is verdict
     assert reason in found_reason
+
+
+def test_the_same_recipe_on_the_same_data_is_nothing_new():
+    verdict, reason = judge(found(0.0, 0.0), RULES, same_recipe=True, new_data=False)
+    assert (verdict, reason) == (Decision.HOLD, "the same recipe on the same data: nothing new")
 
 
 def test_the_limits_of_gain_and_loss_are_themselves_allowed():
@@ -135,6 +140,16 @@ def test_rows_of_one_group_tell_less_than_as_many_rows_alone():
     assert standard_error(values, groups) == pytest.approx(
         np.sqrt(((25 * (np.array([1.0, -1.0, 2.0, 0.0]) - 0.5)) ** 2).sum() * 4 / 3) / 100
     )
+
+
+def test_a_comparison_of_grouped_rows_is_as_sure_as_its_groups():
+    """Four rows of a group that say the same are one: a fourth of the evidence, half of the z."""
+    target = np.repeat(np.random.default_rng(1).poisson(5, 40), 4).astype(float)
+    mean, median = constant("mean", Family.MEAN, 160), constant("median", Family.MEDIAN, 160)
+    rows = RowStructure(160, groups=np.repeat(np.arange(40), 4))
+    comparison = compare(mean, median, target, VALIDATION, METRIC_SETS[Kind.COUNT], rows)
+    gains = compare(mean, median, target, VALIDATION, METRIC_SETS[Kind.COUNT])
+    assert abs(comparison.gain / comparison.row_z) > 1.5 * abs(gains.gain / gains.row_z)
 
 
 def test_differences_without_spread_are_sure_or_nothing():

@@ -52,6 +52,15 @@ def test_a_damaged_source_is_not_published(made):
     assert not bundle_folder(FORECAST, 2).exists()
 
 
+def test_a_bundle_whose_manifest_is_not_the_registered_one_is_not_published(made):
+    publish(made, 1, 0)
+    source = written(made, 2)
+    with pytest.raises(BundleError, match="SHA-256"):
+        publication.publish(source, DIGESTS[1], generation=1)
+    assert served() == 1
+    assert not bundle_folder(FORECAST, 2).exists()
+
+
 def test_a_model_of_other_numbers_is_not_published(made):
     publish(made, 1, 0)
     with pytest.raises(NotPublished, match="version 2: the model's predictions differ"):

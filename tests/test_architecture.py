@@ -90,6 +90,88 @@ def test_no_module_is_imported_by_what_it_imports():
     assert sorted(set(needs) - free) == []
 
 
+# Modules without a test file of their own, by the file whose tests go through them: there they are seen working,
+# behind the door that others use. A new module has a file, or a line here.
+TESTED_BY = {
+    "vroom_api/test_main": ("vroom_api.app", "vroom_api.security.deadlines"),
+    "vroom_api/test_openapi": ("vroom_api.problems", "vroom_api.dashboard.reference"),
+    "vroom_api/champion/test_watch": ("vroom_api.champion.loading", "vroom_api.champion.scoring"),
+    "vroom_api/champion/test_forecasts": ("vroom_api.champion.descriptions", "vroom_api.champion.schemas"),
+    "vroom_api/contract/test_bundle": ("vroom_api.contract.manifest", "vroom_api.contract.model"),
+    "vroom_api/champion/test_stored_inputs": ("vroom_api.contract.entities",),
+    "vroom_api/predictions/test_answered": ("vroom_api.contract.intervals", "vroom_api.predictions.asked"),
+    "vroom_assets/champion/test_gates": ("vroom_api.contract.scores",),
+    "vroom_api/contract/test_events": ("vroom_api.contract.struct", "vroom_assets.ledger"),
+    "vroom_api/contract/test_tables": (
+        "vroom_api.contract.migrations.env",
+        "vroom_api.contract.migrations.versions.v0001_first_tables",
+    ),
+    "vroom_api/dashboard/test_pages": ("vroom_api.dashboard.overview", "vroom_api.routes.dashboard"),
+    "vroom_api/routes/test_probes": ("vroom_api.observability.metrics", "vroom_api.observability.tracing"),
+    "vroom_api/routes/test_advice": ("vroom_api.predictions.advice",),
+    "vroom_api/routes/test_predictions": ("vroom_api.predictions.refusals", "vroom_api.routes.problems"),
+    "vroom_api/record/test_recorder": ("vroom_api.record.prediction", "vroom_api.record.stores"),
+    "vroom_api/record/test_lineage": ("vroom_api.record.history",),
+    "vroom_api/routes/test_outcomes": ("vroom_api.record.outcomes",),
+    "vroom_api/routes/test_record": (
+        *("vroom_api.record.ledger", "vroom_api.routes.ledger", "vroom_api.routes.parameters"),
+    ),
+    "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
+    "vroom_api/security/test_shield": ("vroom_api.security.guards", "vroom_api.observability.logs"),
+    "vroom_assets/test_definitions": ("vroom_assets.forecast.attributes",),
+    "vroom_assets/test_supervisor": ("vroom_assets.__main__", "vroom_assets.resources"),
+    "vroom_assets/challenger/test_onnx_graph": ("vroom_assets.challenger.parity",),
+    "vroom_assets/declaration/test_reading": (
+        *("vroom_assets.declaration.document", "vroom_assets.declaration.dry_run"),
+        *(
+            "vroom_assets.declaration.findings",
+            "vroom_assets.declaration.rules",
+        ),
+    ),
+    "vroom_assets/features/test_examples": ("vroom_assets.features.table",),
+    "vroom_assets/forecast/test_component": (
+        *("vroom_assets.challenger.experiment", "vroom_assets.challenger.registration"),
+        *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
+        *("vroom_assets.tracking", "vroom_assets.training.summary"),
+        *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
+        *("vroom_assets.forecast.names", "vroom_assets.forecast.rollback"),
+    ),
+    "vroom_assets/forecast/test_sensors": (
+        "vroom_assets.forecast.failures",
+        "vroom_assets.forecast.versions",
+    ),
+    "vroom_assets/ingestion/fastf1/test_sessions": (
+        *(f"vroom_assets.ingestion.fastf1.{part}" for part in ("client", "laps", "merge")),
+    ),
+    "vroom_assets/sources/test_table": (
+        *(f"vroom_assets.sources.{part}" for part in ("files", "lines", "report")),
+    ),
+    "vroom_assets/training/test_search": (
+        *(f"vroom_assets.training.{part}" for part in ("folds", "intervals", "metrics", "fitting")),
+    ),
+    "vroom_assets/training/test_models": ("vroom_assets.training.families",),
+}
+
+
+def test_every_module_has_its_tests_or_says_where_they_are():
+    elsewhere = [module for through in TESTED_BY.values() for module in through]
+    assert [test for test in TESTED_BY if not (ROOT / "tests" / f"{test}.py").is_file()] == []
+    assert len(elsewhere) == len(set(elsewhere))
+    without = {
+        name
+        for name, path in ALL.items()
+        if path.name != "__init__.py"
+        and not belongs(name, "vroom_assets.defs")
+        and not own_test(path).is_file()
+    }
+    assert sorted(without ^ set(elsewhere)) == []
+
+
+def own_test(path: Path) -> Path:
+    inside = path.relative_to(ROOT)
+    return ROOT / "tests" / inside.parent / f"test_{path.stem.strip('_')}.py"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_tests_mirror_the_package(package):
     """A test stands where the module that it is about stands, under the name of that module or of its folder."""
@@ -99,6 +181,17 @@ def test_tests_mirror_the_package(package):
         assert beside.is_dir(), f"{test.relative_to(ROOT)}: there is no folder {beside.relative_to(ROOT)}"
         names = {path.stem.strip("_") for path in beside.glob("*.py")} | {"init"}
         assert name in names, f"{test.relative_to(ROOT)}: there is no module {name}"
+
+
+def test_what_tests_share_stands_in_support():
+    """A test module is not imported, and a conftest has fixtures, which are not imported either."""
+    found = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in imports(path)
+        if name.startswith("tests.") and name.rpartition(".")[2].startswith(("test_", "conftest"))
+    ]
+    assert found == []
 
 
 # A private dialect, and what the field says instead. Names are forbidden as parts of identifiers of the packages.

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from selenium.webdriver import Chrome
 
+from tests.support.bundles import EXAMPLE, publish
 from tests.support.markets import publish_markets
-from tests.vroom_api.conftest import EXAMPLE, publish
-from tests.vroom_api.test_main import running
+from tests.support.service import running
 
 pytestmark = pytest.mark.browser
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.test_system import System, wait
 from tests.support.project import copy
+from tests.support.system import System, wait
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import bundle_folder, read_pointer
 from vroom_api.contract.entities import ENTITIES

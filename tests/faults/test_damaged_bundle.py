@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, FORECAST, point, predicted, publish, settings_of
+from tests.support.bundles import EXAMPLE, FORECAST, point, predicted, publish
+from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import GOLDEN, MANIFEST, MODEL, POINTER, bundle_folder, forecast_folder
 

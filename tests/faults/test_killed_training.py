@@ -12,10 +12,11 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from tests.vroom_assets.conftest import definitions, entries
+from tests.support.forecasts import definitions, entries, shipped
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets import tracking
 from vroom_assets.champion.publication import prove
+from vroom_assets.spec import ForecastSpec
 
 NAME = "reservations"
 
@@ -34,18 +35,14 @@ STAGES = {
 }
 
 
-def fast_declaration():
+def fast_declaration() -> ForecastSpec:
     """The fast flagship, for a process that has no fixtures."""
-    import yaml
-
-    from tests.vroom_assets.conftest import FOLDER
-    from vroom_assets.spec import ForecastSpec
-
-    declared = yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"]
-    declared["candidates"] = {"glm": declared["candidates"]["glm"]}
-    declared["validation"] = {"folds": 3, "repeats": 1, "inner_folds": 2}
-    sql = {name: (FOLDER / f"{name}.sql").read_text() for name in ("features", "target")}
-    return ForecastSpec(**declared, features_sql=sql["features"], target_sql=sql["target"])
+    whole = shipped(NAME)
+    return shipped(
+        NAME,
+        candidates={"glm": whole.candidates["glm"]},
+        validation={"folds": 3, "repeats": 1, "inner_folds": 2},
+    )
 
 
 PRELOADED = [

@@ -1,7 +1,6 @@
 """What the record promises when things break: an acknowledged prediction is never lost."""
 
 import asyncio
-import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -11,45 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.record import LOAD, stored
 from vroom_api.contract.tables import open_database
 from vroom_api.record.prediction import Origin, Prediction, new_id
 from vroom_api.record.recorder import Recorder, RecordUnavailable
 
+
 # Records as fast as it can from many callers and says every id only after it was acknowledged.
-LOAD = """
-import asyncio, os, sys
-from vroom_api.record.prediction import Origin, Prediction, new_id
-from vroom_api.record.recorder import Recorder
-from vroom_api.contract.tables import open_database
-
-origin = Origin("reservations", 3, 7, "a" * 64, "d" * 64, ("price",), ("ratio",))
-
-async def caller(recorder):
-    while True:
-        one = Prediction(new_id(), origin, "shop", None, (50.0,), (1.0,), 6.4, 0.0, 15.0, 0.9, 180)
-        await recorder.record(one)
-        os.write(1, one.id.encode() + b"\\n")
-
-async def run():
-    async with Recorder(lambda: open_database(sys.argv[1])) as recorder:
-        await asyncio.gather(*(caller(recorder) for _ in range(32)))
-
-asyncio.run(run())
-"""
-
-
 def made(padding: int = 0) -> Prediction:
     inputs = tuple(float(number) for number in range(padding)) or (50.0,)
     origin = Origin(
         "reservations", 3, 7, "a" * 64, "d" * 64, tuple(f"i{n}" for n in range(len(inputs))), ("ratio",)
     )
     return Prediction(new_id(), origin, "shop", None, inputs, (1.0,), 6.4, 0.0, 15.0, 0.9, 180)
-
-
-def stored(path: Path) -> set[str]:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return {identifier for (identifier,) in connection.execute("SELECT id FROM predictions")}
 
 
 def test_nothing_acknowledged_is_lost_when_the_process_is_killed_under_load(tmp_path: Path) -> None:

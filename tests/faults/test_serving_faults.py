@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.faults.test_record_faults import stored
-from tests.vroom_api.conftest import EXAMPLE, publish
-from tests.vroom_api.test_main import running
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.record import stored
+from tests.support.service import running
 
 CLIENTS = 32
 

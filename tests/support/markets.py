@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from tests.support.bundles import write
 from tests.support.tiny import Step, feature_field, input_field, manifest_of, model_of
-from tests.vroom_api.conftest import write
 from vroom_api.contract import Calibration, Golden, Kind, Lever, Manifest, Pointer, Reliability
 
 MARKETS = "market_resolution"

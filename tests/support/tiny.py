@@ -30,7 +30,8 @@ def score_of(inputs: Sequence[str], steps: Sequence[Step], features: Sequence[st
 
 def model_of(inputs: Sequence[str], steps: Sequence[Step], features: Sequence[str]) -> bytes:
     """A graph over named inputs; the last step gives the prediction."""
-    nodes, constants = [], []
+    nodes: list[Any] = []
+    constants: list[Any] = []
 
     def name_of(operand: str | float) -> str:
         if isinstance(operand, str):

@@ -2,67 +2,24 @@
 
 import asyncio
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.bundles import EXAMPLE, manifest, point, predicted, publish
 from tests.support.markets import publish_markets
-from tests.vroom_api.conftest import EXAMPLE, manifest, point, predicted, publish
+from tests.support.service import environment, running
 
 TRAINING_STACK = (
     "vroom_assets", "dagster", "dagster_mlflow", "mlflow", "sklearn", "scipy", "pandas", "duckdb",
     "interpret", "onnx", "sqlglot", "matplotlib",
 )  # fmt: skip
-
-
-def environment(home: Path, **given: object) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("VROOM_")}
-    return plain | {"VROOM_HOME": str(home)} | {f"VROOM_{name}": str(value) for name, value in given.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def running(home: Path, **given: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`python -m vroom_api` on a free port, ready; its address and process. What it logs is in `log`."""
-    port = free_port()
-    home.mkdir(parents=True, exist_ok=True)
-    with open(home / "log", "a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vroom_api"],
-            env=environment(home, API_PORT=port, WATCH_SECONDS=0.05, **given),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, (home / "log").read_text()
-            try:
-                urllib.request.urlopen(f"{address}/livez", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_the_service_imports_nothing_of_the_training_stack() -> None:

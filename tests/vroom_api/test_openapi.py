@@ -11,7 +11,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, NAMES, inputs, point, publish
+from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
 from vroom_api.contract import Lever
 
 ADVICE = {"image": Lever(input="pictures", worth="shown", unit="", description="photos × reservations")}

@@ -6,29 +6,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
-import yaml
-from dagster.components.core.defs_module import ComponentPath
 
+from tests.support.forecasts import definitions, shipped, train
 from tests.support.project import ROOT
-from vroom_api.contract.tables import ledger, serving_database
-from vroom_assets import resources, tracking
-from vroom_assets.declaration.rules import contradictions
-from vroom_assets.forecast import Forecast, failures
-from vroom_assets.ledger import Ledger
-from vroom_assets.spec import ForecastSpec
-
-FOLDER = ROOT / "vroom_assets" / "defs" / "reservations"
+from vroom_assets.forecast import Forecast
 
 
 @pytest.fixture(scope="session")
 def spec() -> Forecast:
     """`reservations` as it is shipped."""
-    return Forecast(
-        **yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"],
-        features_sql=(FOLDER / "features.sql").read_text(),
-        target_sql=(FOLDER / "target.sql").read_text(),
-    )
+    return shipped("reservations")
 
 
 @pytest.fixture(scope="session")
@@ -46,29 +33,6 @@ def fast(spec: Forecast) -> Forecast:
     )
 
 
-def contradictions_of(spec: ForecastSpec) -> str:
-    """What the fields of a declaration say against each other, a line each."""
-    return "\n".join(f"{field}: {message}" for field, message in contradictions(spec, spec.name))
-
-
-def definitions(spec: Forecast) -> dg.Definitions:
-    """One forecast with the resources of the code location."""
-    context = dg.ComponentTree.for_test().load_context.for_component_loc(ComponentPath.from_path(FOLDER))
-    return dg.Definitions.merge(
-        spec.build_defs(context),
-        dg.Definitions(
-            executor=dg.in_process_executor,
-            resources={
-                "warehouse": resources.Warehouse(),
-                "registry": tracking.Registry(),
-                "ledger": Ledger(),
-                "mlflow": tracking.tracked_training,
-            },
-            sensors=[failures.report_failures],
-        ),
-    )
-
-
 @pytest.fixture
 def instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """A Dagster instance of the test's own, on disk."""
@@ -81,13 +45,7 @@ def instance(home: Path) -> Iterator[dg.DagsterInstance]:
 def first_champion(tmp_path_factory: pytest.TempPathFactory, fast: Forecast) -> Path:
     """A home in which the fast forecast was trained once; tests take copies of it."""
     folder = tmp_path_factory.mktemp("trained") / "home"
-    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as one:
-        patch.setenv("VROOM_HOME", str(folder))
-        patch.setenv("VROOM_DATA", str(ROOT / "data"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        job = definitions(fast).resolve_job_def("reservations_retrain")
-        assert job.execute_in_process(instance=one).success
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    train(fast, folder, ROOT / "data")
     return folder
 
 
@@ -112,10 +70,3 @@ def run(instance: dg.DagsterInstance, fast: Forecast) -> Run:
         return job.execute_in_process(instance=instance, raise_on_error=False, **options)  # type: ignore[arg-type]
 
     return execute
-
-
-def entries(event: str | None = None) -> list[sa.Row]:
-    """The ledger, oldest first."""
-    with serving_database() as engine, engine.connect() as connection:
-        query = sa.select(ledger).order_by(ledger.c.id)
-        return list(connection.execute(query.where(ledger.c.event == event) if event else query))

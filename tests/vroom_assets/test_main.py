@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.champion.test_watch import wait_for
-from tests.vroom_api.conftest import EXAMPLE, publish, settings_of
-from tests.vroom_assets.conftest import entries
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.forecasts import entries
+from tests.support.service import settings_of, wait_for
 from vroom_api.app import create_app
 from vroom_assets.__main__ import main
 

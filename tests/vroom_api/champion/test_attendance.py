@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.champion.test_watch import wait_for
-from tests.vroom_api.conftest import EXAMPLE, FORECAST, publish
+from tests.support.bundles import EXAMPLE, FORECAST, publish
+from tests.support.service import wait_for
 from vroom_api.champion import attendance
 from vroom_api.champion.attendance import Attendance
 from vroom_api.contract.heartbeat import HEARTBEAT, Heartbeat, beat

@@ -12,17 +12,15 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
+from tests.support.bundles import EXAMPLE, publish
 from tests.support.markets import CATEGORIES, MARKET, MARKETS, probability, publish_markets
-from tests.vroom_api.champion.test_watch import wait_for
-from tests.vroom_api.conftest import EXAMPLE, publish, settings_of
-from tests.vroom_api.routes.test_probes import metric_set, one
+from tests.support.service import Serve, metric_set, one, settings_of, wait_for
 from vroom_api.app import create_app
 from vroom_api.contract import POINTER, AgeLimits, FreshnessPolicy, bundle_folder, forecast_folder
 from vroom_api.contract.tables import open_database
 from vroom_api.openapi import camel
 from vroom_api.security.keys import Role, create_key
 
-Serve = Callable[..., TestClient[Any]]
 PATH = f"/forecasts/{MARKETS}"
 
 

@@ -2,9 +2,6 @@
 
 import math
 import os
-import sqlite3
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +9,16 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, FORECAST, NAMES, inputs, publish
+from tests.support.bundles import EXAMPLE, FORECAST, NAMES, inputs, publish
+from tests.support.entities import AS_OF, keep
+from tests.support.service import Serve
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import Calibration, Fallback, Golden, Recipe, forecast_folder
-from vroom_api.contract.entities import ENTITIES, SCHEMA
 from vroom_assets.challenger.onnx_graph import FallbackModel, build
 from vroom_assets.features.expressions import Feature
 from vroom_assets.training.models import PassThrough
 
-Serve = Callable[..., TestClient[Any]]
-AS_OF = "2025-03-01T12:00:00"
 PRICES = {"actual_price": 45.0, "recommended_price": 50.0}
-
-
-def keep(home: Path, entities: dict[str, list[Any]], names: list[str] = NAMES) -> Path:
-    """Replace what is stored, as training does."""
-    path = forecast_folder(FORECAST, home) / ENTITIES
-    beside = path.with_name("beside.db")
-    with closing(sqlite3.connect(beside)) as file:
-        file.executescript(SCHEMA)
-        file.executemany("insert into field values (?, ?)", list(enumerate(names)))
-        file.executemany(
-            "insert into entity values (?, ?, ?)",
-            [(key, AS_OF, msgspec.json.encode(values)) for key, values in entities.items()],
-        )
-        file.commit()
-    os.replace(beside, path)
-    return path
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, FORECAST, golden_of, graph, inputs, point, predicted, publish
-from tests.vroom_api.contract.test_durable import IRREGULAR
+from tests.support.bundles import EXAMPLE, FORECAST, golden_of, graph, inputs, point, predicted, publish
+from tests.support.irregular import IRREGULAR
+from tests.support.service import wait_for
 from vroom_api.champion.loading import load, score
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import POINTER, BundleError, Lever, bundle_folder, forecast_folder
@@ -25,14 +25,6 @@ from vroom_api.contract.entities import ENTITIES
 def version_of(client: TestClient[Any]) -> int:
     found: int = client.post("/predict", json=EXAMPLE).json()["model_version"]
     return found
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait for the watch; it checks twenty times a second, so a minute is never reached by a working one."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "the watch did not notice"
-        time.sleep(0.02)
 
 
 def test_a_published_bundle_loads_and_gives_the_models_numbers(state: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.vroom_api.conftest import FORECAST, publish
+from tests.support.bundles import FORECAST, publish
 from vroom_api.contract import (
     FORMAT,
     MANIFEST,

@@ -1,12 +1,10 @@
 """A file is the old one or the new one, and nothing is left beside it."""
 
-import os
-import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.irregular import IRREGULAR
 from vroom_api.contract import durable
 
 
@@ -40,17 +38,6 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert not durable.put_folder(folder, {"a": b"other"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"1", "b": b"2"}
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
-
-
-# What may lie under the name of a file that is read again and again.
-IRREGULAR: dict[str, Callable[[Path], None]] = {
-    "pipe": os.mkfifo,
-    "folder": Path.mkdir,
-    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
-    "device": lambda path: path.symlink_to("/dev/zero"),
-    "terminal": lambda path: path.symlink_to("/dev/tty"),
-    "link to itself": lambda path: path.symlink_to(path),
-}
 
 
 @pytest.mark.timeout(20)

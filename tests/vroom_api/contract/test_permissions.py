@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.bundles import EXAMPLE, publish
 from tests.support.markets import publish_markets
-from tests.vroom_api.conftest import EXAMPLE, publish
-from tests.vroom_api.test_main import running
+from tests.support.service import running
 from vroom_api.contract.permissions import DEFAULT_UMASK, keep_private, umask_of
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vroom_api.conftest import FORECAST, publish
+from tests.support.bundles import FORECAST, publish
 from vroom_api.contract import MANIFEST, BundleError, Pointer, bundle_folder, sha256_of
 from vroom_api.contract.store import LocalStore, NothingServes, PointerMoved
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.vroom_api.conftest import EXAMPLE, FORECAST, publish
+from tests.support.bundles import EXAMPLE, FORECAST, publish
 from vroom_api.champion.loading import Champion, load
 from vroom_api.predictions.answered import predict_in_steps, predict_many, predict_one
 from vroom_api.predictions.asked import ROWS_AT_A_TIME, decode, decode_in_steps, finish

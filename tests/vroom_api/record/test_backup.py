@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from tests.faults.test_record_faults import LOAD, stored
-from tests.vroom_api.conftest import EXAMPLE, publish
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.record import LOAD, stored
 from vroom_api.__main__ import main
 from vroom_api.contract.tables import open_database
 from vroom_api.record.backup import CannotBackUp, back_up

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, publish
-from tests.vroom_api.test_main import running
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.service import running
 from vroom_api.contract.tables import UnusableDatabase, open_database
 from vroom_api.record.database import FollowedDatabase
 

@@ -1,16 +1,14 @@
 """Tags of predictions, and how good they turned out, tag by tag."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.champion.test_stored_inputs import keep
-from tests.vroom_api.conftest import EXAMPLE, FORECAST, publish
-
-Serve = Callable[..., TestClient[Any]]
+from tests.support.bundles import EXAMPLE, FORECAST, publish
+from tests.support.entities import keep
+from tests.support.service import Serve
 
 
 @pytest.fixture

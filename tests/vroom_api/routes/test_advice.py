@@ -1,7 +1,6 @@
 """What predictions tell beside the number, and advice, over HTTP."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, publish
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.service import Serve
 from vroom_api.contract import AgeLimits, FreshnessPolicy, Lever, Recipe
 
 PRICE = Lever(input="actual_price", worth="revenue", unit="USD", description="price × reservations")
 ALL_INPUTS = Recipe(name="small", family="small", features=[], definition={})  # of which the graph reads any
 TYPICAL = [[0.0, 60.0, 60.0, 4.0, 0.0, 100.0], [0.0, 90.0, 60.0, 2.0, 1.0, 30.0]]
-Serve = Callable[..., TestClient[Any]]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, manifest, publish
+from tests.support.bundles import EXAMPLE, manifest, publish
 from vroom_api.contract.events import ContestResult, Decision, SourcesSeen
 from vroom_api.contract.tables import enter_ledger, open_database
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from tests.support.bundles import EXAMPLE, NAMES, inputs, manifest, predicted, publish
 from tests.support.tiny import input_field
-from tests.vroom_api.conftest import EXAMPLE, NAMES, inputs, manifest, predicted, publish
 from vroom_api.predictions.refusals import allowed_of
 
 MALFORMED = {

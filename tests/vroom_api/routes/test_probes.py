@@ -3,7 +3,6 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,10 @@ from typing import Any
 import httpx
 import pytest
 from litestar.testing import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.vroom_api.champion.test_watch import wait_for
-from tests.vroom_api.conftest import EXAMPLE, graph, publish
-from tests.vroom_api.test_main import running
-
-Serve = Callable[..., TestClient[Any]]
-
-
-def metric_set(client: TestClient[Any]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    answer = client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-
-
-def one(found: dict[Any, float], name: str, **labels: str) -> float:
-    return found[name, frozenset(labels.items())]
+from tests.support.bundles import EXAMPLE, graph, publish
+from tests.support.service import Serve, metric_set, one, running, wait_for
+from vroom_api.contract import AgeLimits, FreshnessPolicy
 
 
 def test_a_process_lives_before_it_is_ready(state: Path, serve: Serve) -> None:
@@ -127,13 +108,24 @@ def test_measures_are_there_without_a_champion(serve: Serve) -> None:
     assert one(metric_set(serve()), "vroom_champion_loaded", forecast="reservations") == 0
 
 
-def test_freshness_is_measured(state: Path, serve: Serve) -> None:
-    publish(state, 1)
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [
+        (None, "fresh"),
+        (AgeLimits(stale_after_s=DAY, expired_after_s=1e6 * DAY), "stale"),
+        (AgeLimits(stale_after_s=DAY, expired_after_s=2 * DAY), "expired"),
+    ],
+)
+def test_freshness_is_measured(state: Path, serve: Serve, limits: AgeLimits | None, verdict: str) -> None:
+    publish(state, 1, freshness=FreshnessPolicy(model=limits))
     found = metric_set(serve())
     verdicts = {
         dict(labels)["verdict"]: value for (name, labels), value in found.items() if name == "vroom_freshness"
     }
-    assert sorted(verdicts.values()) == [0, 0, 1]
+    assert verdicts == {"fresh": 0, "stale": 0, "expired": 0} | {verdict: 1}
 
 
 def test_traces_go_to_the_collector_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

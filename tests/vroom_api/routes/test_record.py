@@ -12,21 +12,14 @@ import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, settings_of
-from tests.vroom_api.conftest import publish as publish_bundle
-from tests.vroom_api.record.test_lineage import CSVS, FORECAST, flip, predicted, publish, store
+from tests.support.bundles import EXAMPLE
+from tests.support.bundles import publish as publish_bundle
+from tests.support.record import CSVS, FORECAST, flip, predicted, publish, store
+from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.tables import VERSION, open_database
 from vroom_api.record.prediction import new_id, time_of
-
-
-@pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
-    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
-    engine = open_database(f"sqlite:///{tmp_path / 'serving.db'}")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -148,62 +141,6 @@ def test_the_export_says_that_parquet_is_missing(
     assert (response.status_code, response.json()["type"]) == (501, "urn:vroom:parquet-unavailable")
 
 
-def test_outcomes_are_told_once_contradicted_and_corrected(
-    engine: sa.Engine, client: TestClient[Any]
-) -> None:
-    one = predicted(publish(1, -3.0), -3.0)
-    store(engine, one)
-    reported = {"forecast": FORECAST, "prediction_id": one.id, "value": 4}
-    other = reported | {"value": 5}
-    assert client.post("/outcomes", json=reported).json() == {"recorded": 1, "corrected": 0, "unchanged": 0}
-    assert client.post("/outcomes", json=[reported, reported]).json() == {
-        "recorded": 0,
-        "corrected": 0,
-        "unchanged": 2,
-    }
-    refused = client.post("/outcomes", json=other)
-    assert (refused.status_code, refused.json()["type"]) == (409, "urn:vroom:other-value")
-    corrected = client.post("/outcomes", json=other | {"correction": True})
-    assert corrected.json() == {"recorded": 0, "corrected": 1, "unchanged": 0}
-
-
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b"", 400),
-        (b"{", 400),
-        (b"\xff", 400),
-        (b"[]", 422),
-        (b"{}", 422),
-        (b'{"forecast": "reservations", "value": 1}', 422),
-        (b'{"forecast": "reservations", "value": "1", "entity_id": "7", "period": "2026"}', 422),
-        (b'{"forecast": "reservations", "value": 1e400, "entity_id": "7", "period": "2026"}', 422),
-        (b'{"forecast": "reservations", "value": NaN, "entity_id": "7", "period": "2026"}', 400),
-        (b'{"forecast": "reservations", "value": 1, "entity_id": "7", "period": "2026", "more": 1}', 422),
-        (b'{"forecast": "reservations", "value": 1, "entity_id": "", "period": "2026"}', 422),
-        (b'{"forecast": "reservations", "value": 1, "prediction_id": "12"}', 422),
-        (b"[" * 10_000, 422),
-        (
-            b'{"forecast": "reservations", "value": 1, "prediction_id": null, "entity_id": "7", "period": "1"}',
-            422,
-        ),
-        (
-            b'{"forecast":"f","value":1,"entity_id":"7","period":"1","observed_at":"0001-01-01T00:00:00+14:00"}',
-            422,
-        ),
-    ],
-)
-def test_a_body_that_is_no_outcome_is_refused(client: TestClient[Any], body: bytes, status: int) -> None:
-    response = client.post("/outcomes", content=body)
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-
-
-def test_an_outcome_of_an_unknown_prediction_is_404(client: TestClient[Any]) -> None:
-    response = client.post("/outcomes", json={"forecast": FORECAST, "prediction_id": new_id(), "value": 1})
-    assert response.status_code == 404
-
-
 def test_a_database_that_does_not_answer_is_503(engine: sa.Engine, client: TestClient[Any]) -> None:
     assert client.get("/predictions").status_code == 200
     with engine.begin() as connection:
@@ -217,15 +154,6 @@ def test_a_database_that_does_not_answer_is_503(engine: sa.Engine, client: TestC
     ):
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) >= 1
-
-
-def test_the_document_says_what_an_outcome_is(client: TestClient[Any]) -> None:
-    document = client.get("/schema/openapi.json").json()
-    body = document["paths"]["/outcomes"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    one, several = body["anyOf"]
-    assert set(one["required"]) == {"forecast", "value"}
-    assert one["additionalProperties"] is False
-    assert several["items"] == one
 
 
 # The service as a whole

@@ -18,8 +18,8 @@ import psutil
 import pytest
 import uvicorn
 
-from tests.vroom_api.conftest import EXAMPLE, publish
-from tests.vroom_api.test_main import free_port, running
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.service import free_port, running
 from vroom_api.security import connections
 from vroom_api.security.connections import MAX_HEAD, MAX_HEADERS, MAX_URL, Connections, bounded
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.conftest import EXAMPLE, publish, settings_of
-from tests.vroom_api.security.test_shield import Serve, bearer
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.service import Serve, bearer, settings_of
 from vroom_api.app import create_app
 from vroom_api.contract.tables import open_database
 from vroom_api.security.keys import Role, create_key

@@ -12,19 +12,13 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
-from tests.vroom_api.champion.test_watch import wait_for
-from tests.vroom_api.conftest import EXAMPLE, publish
-from tests.vroom_api.test_main import running
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.service import Serve, bearer, running, wait_for
 from vroom_api.contract.tables import open_database
 from vroom_api.security.keys import Role, create_key, revoke_key
 from vroom_api.settings import BadSetting, Settings
 
-Serve = Callable[..., TestClient[Any]]
 READING = ["/model", "/health", "/ledger", "/predictions", "/metrics", "/", "/schema", "/schema/openapi.json"]
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
 
 
 @pytest.fixture

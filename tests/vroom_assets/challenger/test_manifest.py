@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.vroom_assets.conftest import contradictions_of
+from tests.support.forecasts import contradictions_of
 from vroom_api.contract import AgeLimits, FreshnessPolicy, Kind, Lever
 from vroom_assets.challenger.manifest import (
     BACKGROUND_ROWS,

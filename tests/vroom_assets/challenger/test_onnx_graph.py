@@ -1,7 +1,6 @@
 """The served graph says what DuckDB and the fitted model say, for every declared candidate."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
@@ -10,11 +9,11 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import vroom_assets
+from tests.support.forecasts import shipped
+from tests.support.project import ROOT
 from vroom_assets.challenger.onnx_graph import build
 from vroom_assets.challenger.parity import parity
 from vroom_assets.features.expressions import Feature, parse, select_sql
@@ -23,7 +22,7 @@ from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.metrics import BASELINES
 from vroom_assets.training.models import Calibrated, Constant, Fitted, PassThrough, WithOffset
 
-PACKAGE = Path(vroom_assets.__file__).parent
+DECLARED = shipped("reservations")
 FEATURE_TOLERANCE, PREDICTION_TOLERANCE = 1e-9, 1e-6
 
 
@@ -48,19 +47,9 @@ def computed(spec: ForecastSpec, features: list[Feature], inputs: np.ndarray) ->
 
 
 @lru_cache
-def declared() -> ForecastSpec:
-    folder = PACKAGE / "defs" / "reservations"
-    return ForecastSpec(
-        **yaml.safe_load((folder / "defs.yaml").read_text())["attributes"],
-        features_sql=(folder / "features.sql").read_text(),
-        target_sql=(folder / "target.sql").read_text(),
-    )
-
-
-@lru_cache
 def world() -> World:
-    spec = declared()
-    data = PACKAGE.parent / "data"
+    spec = DECLARED
+    data = ROOT / "data"
     entities = pd.read_csv(data / spec.sources[spec.entity.source].path)
     with duckdb.connect() as connection:
         for name, source in spec.sources.items():
@@ -76,14 +65,14 @@ def world() -> World:
 
 
 def refitted(table: pd.DataFrame, target: np.ndarray) -> dict[str, Fitted]:
-    return fit_all(declared().candidates | BASELINES, table, target, declared().validation.seed)
+    return fit_all(DECLARED.candidates | BASELINES, table, target, DECLARED.validation.seed)
 
 
 def exported(spec: ForecastSpec, features: list[Feature], model: Fitted) -> bytes:
     return build(spec.inputs, features, model).SerializeToString(deterministic=True)
 
 
-CANDIDATES = [*declared().candidates, *BASELINES]
+CANDIDATES = [*DECLARED.candidates, *BASELINES]
 
 
 def value_of(column: Column) -> st.SearchStrategy[float]:
@@ -97,7 +86,7 @@ def value_of(column: Column) -> st.SearchStrategy[float]:
 
 
 ROWS = st.lists(
-    st.tuples(*(value_of(column) for column in declared().input_columns.values())), min_size=1, max_size=50
+    st.tuples(*(value_of(column) for column in DECLARED.input_columns.values())), min_size=1, max_size=50
 )
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vroom_api.contract.events import Decision
-from vroom_assets.champion.comparison import Comparison, Entrant, compare, corrected_t, judge
+from vroom_assets.champion.comparison import Comparison, Entrant, compare, corrected_t, judge, standard_error
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
+from vroom_assets.training.folds import RowStructure, outer_splits
 from vroom_assets.training.metrics import METRIC_SETS
 
 RULES = Contest()
@@ -51,6 +52,32 @@ def test_the_verdict_follows_gain_confidence_and_news(gain, z, same_recipe, new_
     assert judge(found(gain, z), RULES, same_recipe=same_recipe, new_data=new_data)[0] is verdict
 
 
+@pytest.mark.parametrize(
+    ("same_recipe", "new_data", "verdict", "reason"),
+    [
+        (True, False, Decision.REFRESH, "on the same data, under a changed declaration"),
+        (False, False, Decision.HOLD, "not proved better"),
+        (True, True, Decision.REFRESH, "the champion's own recipe, trained on newer data"),
+    ],
+)
+def test_a_changed_declaration_refreshes_its_own_recipe_alone(same_recipe, new_data, verdict, reason):
+    found_verdict, found_reason = judge(
+        found(0.0, 0.0), RULES, same_recipe=same_recipe, new_data=new_data, new_declaration=True
+    )
+    assert found_verdict is verdict
+    assert reason in found_reason
+
+
+def test_the_same_recipe_on_the_same_data_is_nothing_new():
+    verdict, reason = judge(found(0.0, 0.0), RULES, same_recipe=True, new_data=False)
+    assert (verdict, reason) == (Decision.HOLD, "the same recipe on the same data: nothing new")
+
+
+def test_the_limits_of_gain_and_loss_are_themselves_allowed():
+    assert judge(found(0.005, 3.0), RULES, same_recipe=False, new_data=False)[0] is Decision.PROMOTE
+    assert judge(found(-0.01, -1.0), RULES, same_recipe=False, new_data=True)[0] is Decision.REFRESH
+
+
 def test_every_verdict_gives_its_numbers_as_reason():
     _, reason = judge(found(0.02, 3.0), RULES, same_recipe=False, new_data=False)
     assert "+2.00%" in reason
@@ -78,6 +105,60 @@ def test_a_comparison_is_the_mirror_image_of_its_reverse():
     assert there.gain == pytest.approx(-back.gain)
     assert there.row_z == pytest.approx(-back.row_z)
     assert there.champion_error == pytest.approx(back.challenger_error)
+
+
+def test_rows_that_are_never_tested_do_not_count():
+    """Forward in time the first part is only learned from; what was known too late is in no fold."""
+    days = np.datetime64("2025-01-01") + np.arange(80)
+    rows = RowStructure(80, times=days, known=days + 1)
+    validation = Validation(folds=2, repeats=1, seed=3, order="day", blocks=3)
+    target = np.random.default_rng(1).poisson(5, 80).astype(float)
+    mean, median = constant("mean", Family.MEAN, 80), constant("median", Family.MEDIAN, 80)
+    found = compare(mean, median, target, validation, METRIC_SETS[Kind.COUNT], rows)
+    tested = np.unique(np.concatenate([split.test for split in outer_splits(rows, validation)]))
+    assert found.rows == len(tested) < 80
+
+
+def test_members_and_features_are_part_of_a_recipe():
+    frame = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]})
+    forest = Candidate(family=Family.FOREST, features=["x"])
+    average = Candidate(family=Family.AVERAGE, members=["one"])
+    one = Entrant("both", {"both": average, "one": forest}, frame)
+    renamed = Entrant("all", {"all": average.model_copy(update={"members": ["a"]}), "a": forest}, frame)
+    assert one.same_recipe(renamed)
+    deeper = forest.model_copy(update={"parameters": {"max_depth": 9}})
+    assert not one.same_recipe(Entrant("both", {"both": average, "one": deeper}, frame))
+    assert not one.same_recipe(Entrant("one", {"one": forest}, frame))
+    assert not one.same_recipe(Entrant("both", one.candidates, frame.assign(x=[1.0, 2.5])))
+    assert one.same_recipe(Entrant("both", one.candidates, frame.assign(y=0.0)))  # which it does not read
+
+
+def test_rows_of_one_group_tell_less_than_as_many_rows_alone():
+    values = np.repeat([1.0, -1.0, 2.0, 0.0], 25)
+    groups = np.repeat(np.arange(4), 25)
+    assert standard_error(values, None) == pytest.approx(values.std(ddof=1) / 10)
+    assert standard_error(values, groups) == pytest.approx(
+        np.sqrt(((25 * (np.array([1.0, -1.0, 2.0, 0.0]) - 0.5)) ** 2).sum() * 4 / 3) / 100
+    )
+
+
+def test_rows_of_a_group_that_say_the_same_count_as_one():
+    once = np.random.default_rng(1).poisson(5, 40).astype(float)
+
+    def compared(times: int) -> Comparison:
+        count = 40 * times
+        rows = RowStructure(count, groups=np.repeat(np.arange(40), times))
+        mean, median = constant("mean", Family.MEAN, count), constant("median", Family.MEDIAN, count)
+        return compare(mean, median, np.repeat(once, times), VALIDATION, METRIC_SETS[Kind.COUNT], rows)
+
+    assert compared(4).gain == pytest.approx(compared(1).gain)
+    assert compared(4).row_z == pytest.approx(compared(1).row_z)
+    assert compared(1).row_z > 0
+
+
+def test_differences_without_spread_are_sure_or_nothing():
+    assert corrected_t(np.full(4, 0.2), 0.5) == (0.0, 0.0)
+    assert corrected_t(np.zeros(4), 0.5) == (0.0, 1.0)
 
 
 def test_corrected_t_agrees_with_the_published_formula():

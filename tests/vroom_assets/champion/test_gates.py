@@ -59,6 +59,36 @@ def test_each_gate_stops_a_challenger_and_says_why(scores, failure):
     assert failure in message
 
 
+@pytest.mark.parametrize(
+    "scores",
+    [
+        with_(coverage={"overall": 0.88, "lower_tercile": 0.84}),
+        with_(coverage={"overall": 0.94}),
+        msgspec.structs.replace(GOOD, coverage={}),  # of a probability there is none
+        with_(nested={"bias": -0.0499 * TARGET_MEAN, "calibration_error": 0.04}),
+        with_(loss_over_reference=0.01),
+        with_(fallback_coverage={"overall": 0.88}),
+    ],
+)
+def test_a_limit_itself_is_passed(scores):
+    assert failed_gates(scores, TARGET_MEAN, Gates(reference="plain")) == []
+
+
+def test_what_only_equals_a_baseline_is_stopped():
+    (message,) = failed_gates(with_(baselines={"median": {"mae": 0.9}}), TARGET_MEAN, Gates())
+    assert "no better than that baseline (+0.000)" in message
+
+
+def test_a_mean_target_of_nothing_has_no_share_of_it():
+    assert failed_gates(with_(nested={"bias": 3.0}), 0.0, Gates()) == []
+
+
+def test_too_high_a_mean_is_as_wrong_as_too_low_a_one():
+    for bias in (0.5, -0.5):
+        assert len(failed_gates(with_(nested={"bias": bias}), TARGET_MEAN, Gates())) == 1
+        assert len(failed_gates(with_(nested={"bias": bias}), -TARGET_MEAN, Gates())) == 1
+
+
 def test_all_that_is_wrong_is_said_at_once():
     wrong = with_(nested={"bias": -0.5}, coverage={"overall": 0.5, "lower_tercile": 0.5})
     assert len(failed_gates(wrong, TARGET_MEAN, Gates())) == 3

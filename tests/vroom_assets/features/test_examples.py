@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 import duckdb
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.forecasts import contradictions_of, definitions, shipped
 from tests.support.project import ROOT
-from tests.vroom_assets.conftest import contradictions_of, definitions
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets.champion.comparison import standard_error
 from vroom_assets.champion.publication import prove
@@ -21,39 +21,17 @@ from vroom_assets.features.table import DatasetError, build, note_origin
 from vroom_assets.spec import ColumnType, ForecastSpec
 from vroom_assets.training.folds import RowStructure, splits
 
-FOLDER = ROOT / "vroom_assets" / "defs" / "upcoming_reservations"
 START = datetime(2023, 1, 1)
 RESERVATIONS = "create table reservations (vehicle_id bigint, created_at timestamp, loaded_at timestamp)"
 
-
-def shipped(name: str) -> ForecastSpec:
-    folder = FOLDER.parent / name
-    attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
-    return ForecastSpec(
-        **attributes,
-        features_sql=(folder / "features.sql").read_text(),
-        target_sql=(folder / "target.sql").read_text(),
-        examples_sql={
-            table: (folder / f"{table}.sql").read_text() for table in attributes.get("examples", {})
-        },
-    )
-
-
-def declared(**changes: object) -> ForecastSpec:
-    """`upcoming_reservations` as it is shipped."""
-    return ForecastSpec(
-        **yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"] | changes,
-        features_sql=(FOLDER / "features.sql").read_text(),
-        target_sql=(FOLDER / "target.sql").read_text(),
-        examples_sql={"histories": (FOLDER / "histories.sql").read_text()},
-    )
+declared = partial(shipped, "upcoming_reservations")
 
 
 def with_sql(sql: str) -> ForecastSpec:
     return declared().model_copy(update={"examples_sql": {"histories": sql}})
 
 
-SQL = (FOLDER / "histories.sql").read_text()
+SQL = declared().examples_sql["histories"]
 
 
 @pytest.fixture

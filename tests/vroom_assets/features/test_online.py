@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -11,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.support.forecasts import contradictions_of, shipped
 from tests.support.project import ROOT
-from tests.vroom_assets.conftest import contradictions_of
-from tests.vroom_assets.features.test_examples import START, declared, shipped
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import forecast_folder
 from vroom_assets.challenger.manifest import golden_rows, input_fields
 from vroom_assets.challenger.parity import exportable
 from vroom_assets.features import online
 from vroom_assets.features.table import DatasetError, build, definitions, note_origin, read
+
+START = datetime(2023, 1, 1)
+declared = partial(shipped, "upcoming_reservations")
 
 
 @pytest.fixture

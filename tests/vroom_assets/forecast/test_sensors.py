@@ -10,12 +10,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tests.vroom_assets.conftest import definitions, entries
+from tests.support.forecasts import definitions, entries
 from vroom_api.contract.heartbeat import latest_beat
+from vroom_assets.forecast import Forecast
 from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.forecast.versions import RECORDS, declared
 from vroom_assets.sources import SourceError, observe
-from vroom_assets.spec import Automation, ForecastSpec
+from vroom_assets.spec import Automation
 
 NAME = "reservations"
 
@@ -23,7 +24,7 @@ NAME = "reservations"
 class Sensor:
     """The real sensor on a real instance, with the daemon's bookkeeping of cursors and run keys."""
 
-    def __init__(self, instance: dg.DagsterInstance, spec: ForecastSpec):
+    def __init__(self, instance: dg.DagsterInstance, spec: Forecast):
         self.instance = instance
         self.definitions = definitions(spec)
         self.sensor = self.definitions.resolve_sensor_def(f"{NAME}_sources")
@@ -52,7 +53,7 @@ class Sensor:
         """Ticks until nothing more happens."""
         return [self.tick() for _ in range(4)]
 
-    def under(self, spec: ForecastSpec) -> "Sensor":
+    def under(self, spec: Forecast) -> "Sensor":
         """The same sensor after the definitions were loaded again from another declaration."""
         later = Sensor(self.instance, spec)
         later.cursor, later.run_keys = self.cursor, self.run_keys
@@ -64,7 +65,7 @@ class Sensor:
 
 
 @pytest.fixture
-def sensor(instance: dg.DagsterInstance, fast: ForecastSpec) -> Sensor:
+def sensor(instance: dg.DagsterInstance, fast: Forecast) -> Sensor:
     return Sensor(instance, fast)
 
 
@@ -226,17 +227,17 @@ def test_a_changed_declaration_is_a_change(sensor, data, instance, fast):
     assert entries("retrain")[-1].reason.startswith("the declaration changed")
 
 
-def with_field(spec: ForecastSpec, field: str, value: Any) -> ForecastSpec:
+def with_field(spec: Forecast, field: str, value: Any) -> Forecast:
     """The declaration with another value of one field, by its path."""
     whole = part = spec.model_dump(mode="json")
     *way, last = field.split(".")
     for name in way:
         part = part[name]
     part[last] = value
-    return ForecastSpec(**whole)
+    return Forecast(**whole)
 
 
-def contents(spec: ForecastSpec, data: Path) -> dict[str, str]:
+def contents(spec: Forecast, data: Path) -> dict[str, str]:
     return {name: observe(data / Path(one.path).name, None).sha256 for name, one in spec.sources.items()}
 
 
@@ -249,7 +250,7 @@ def record(instance: dg.DagsterInstance, **versions: str | None) -> None:
 
 
 @pytest.fixture
-def renewed(sensor: Sensor, instance: dg.DagsterInstance, fast: ForecastSpec, data: Path) -> Sensor:
+def renewed(sensor: Sensor, instance: dg.DagsterInstance, fast: Forecast, data: Path) -> Sensor:
     """The sensor after a training that it asked for and that published a champion."""
     sensor.settle()
     now = declared(fast, contents(fast, data))
@@ -340,7 +341,7 @@ def test_the_schedule_does_no_more_than_the_change_asks_for(renewed, instance, f
 
 
 @pytest.fixture
-def of_before(sensor: Sensor, instance: dg.DagsterInstance, fast: ForecastSpec, data: Path) -> Sensor:
+def of_before(sensor: Sensor, instance: dg.DagsterInstance, fast: Forecast, data: Path) -> Sensor:
     """The sensor in a home whose versions were made from the whole declaration."""
     sensor.settle()
     now = contents(fast, data)
@@ -391,10 +392,9 @@ def test_a_declaration_that_changed_together_with_how_versions_are_made_is_train
     assert of_before.under(with_field(fast, "title", "Bookings")).settle().count("run") == 1
 
 
-def test_a_cursor_that_nobody_can_read_starts_anew_and_does_not_stop_the_sensor(sensor, data, run):
-    run()
-    sensor.cursor = '{"seen": 3}'
-    assert "run" not in sensor.settle()
+def test_a_cursor_that_nobody_can_read_starts_anew_and_does_not_stop_the_sensor(renewed):
+    renewed.cursor = '{"seen": 3}'
+    assert "run" not in renewed.settle()
 
 
 def test_a_failed_run_is_not_asked_for_again_by_the_same_content(sensor, data, run):
@@ -405,22 +405,20 @@ def test_a_failed_run_is_not_asked_for_again_by_the_same_content(sensor, data, r
     assert "run" not in sensor.settle()
 
 
-def schedule(instance: dg.DagsterInstance, spec: ForecastSpec) -> dg.RunRequest | dg.SkipReason:
+def schedule(instance: dg.DagsterInstance, spec: Forecast) -> dg.RunRequest | dg.SkipReason:
     daily = definitions(spec).resolve_schedule_def(f"{NAME}_daily")
     with dg.build_schedule_context(instance=instance) as context:
         return daily(context)
 
 
-def test_the_schedule_skips_what_is_trained_and_says_so(instance, fast, run):
-    run()
+def test_the_schedule_skips_what_is_trained_and_says_so(renewed, instance, fast):
     skipped = schedule(instance, fast)
     assert isinstance(skipped, dg.SkipReason)
     assert "trained already" in skipped.skip_message
     assert entries("retrain")[-1].decision == "skipped"
 
 
-def test_the_schedule_retrains_what_differs_and_says_so(instance, fast, run, data):
-    run()
+def test_the_schedule_retrains_what_differs_and_says_so(renewed, instance, fast, data):
     edit(data / "vehicles.csv", ",", ", ")
     request = schedule(instance, fast)
     assert isinstance(request, dg.RunRequest)
@@ -428,8 +426,7 @@ def test_the_schedule_retrains_what_differs_and_says_so(instance, fast, run, dat
     assert entries("retrain")[-1].decision == "requested"
 
 
-def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run, data):
-    run()
+def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run, data, trained):
     (data / "vehicles.csv").write_text("nonsense\n")
     failed = run()
     event = instance.get_run_record_by_id(failed.run_id)
@@ -446,11 +443,3 @@ def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run,
     assert last.decision == "failed"
     assert "version 1 keeps serving" in last.reason
     assert last.run_id == failed.run_id
-
-
-def test_observing_an_unchanged_file_reads_it_once(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a\n1\n")
-    os.utime(path, (1, 1))
-    first = observe(path, None)
-    assert observe(path, first).sha256 == first.sha256

@@ -1,0 +1,96 @@
+"""The service over a home: in this process or in one of its own, and what is asked of it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from litestar.testing import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from vroom_api.settings import LOOPBACK, Settings
+
+Serve = Callable[..., TestClient[Any]]
+
+
+def settings_of(home: Path, **given: Any) -> Settings:
+    plain: dict[str, Any] = {
+        "database_url": f"sqlite:///{home / 'serving.db'}",
+        "watch_seconds": 0.05,
+        "allowed_hosts": (*LOOPBACK, "testserver.local"),
+    }
+    plain["record"] = False  # answers are the same every time; the record has its own tests
+    return Settings(home=home, **plain | given)
+
+
+def environment(home: Path, **given: object) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("VROOM_")}
+    return plain | {"VROOM_HOME": str(home)} | {f"VROOM_{name}": str(value) for name, value in given.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(home: Path, **given: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`python -m vroom_api` on a free port, ready; its address and process. What it logs is in `log`."""
+    port = free_port()
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "log", "a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vroom_api"],
+            env=environment(home, API_PORT=port, WATCH_SECONDS=0.05, **given),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (home / "log").read_text()
+            try:
+                urllib.request.urlopen(f"{address}/livez", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for the watch; it checks twenty times a second, so a minute is never reached by a working one."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "the watch did not notice"
+        time.sleep(0.02)
+
+
+def metric_set(client: TestClient[Any]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def one(found: dict[Any, float], name: str, **labels: str) -> float:
+    return found[name, frozenset(labels.items())]
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}

@@ -100,6 +100,7 @@ TESTED_BY = {
     "vroom_api/contract/test_bundle": ("vroom_api.contract.manifest", "vroom_api.contract.model"),
     "vroom_api/champion/test_stored_inputs": ("vroom_api.contract.entities",),
     "vroom_api/predictions/test_answered": ("vroom_api.contract.intervals", "vroom_api.predictions.asked"),
+    "vroom_api/champion/test_attendance": ("vroom_api.contract.heartbeat",),
     "vroom_assets/champion/test_gates": ("vroom_api.contract.scores",),
     "vroom_api/contract/test_events": ("vroom_api.contract.struct", "vroom_assets.ledger"),
     "vroom_api/contract/test_tables": (
@@ -117,9 +118,9 @@ TESTED_BY = {
         *("vroom_api.record.ledger", "vroom_api.routes.ledger", "vroom_api.routes.parameters"),
     ),
     "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
-    "vroom_api/security/test_shield": ("vroom_api.security.guards", "vroom_api.observability.logs"),
+    "vroom_api/security/test_shield": ("vroom_api.security.bodies", "vroom_api.observability.logs"),
     "vroom_assets/test_definitions": ("vroom_assets.forecast.attributes",),
-    "vroom_assets/test_supervisor": ("vroom_assets.__main__", "vroom_assets.resources"),
+    "vroom_assets/test_supervisor": ("vroom_assets.resources",),
     "vroom_assets/challenger/test_onnx_graph": ("vroom_assets.challenger.parity",),
     "vroom_assets/declaration/test_reading": (
         *("vroom_assets.declaration.document", "vroom_assets.declaration.dry_run"),

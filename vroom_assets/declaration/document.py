@@ -48,7 +48,7 @@ def component_class(name: str) -> type[ForecastSpec]:
     """The class that `type` names: Forecast, or one made from it.
 
     Raises:
-        ValueError: it is no such class.
+        ValueError: it does not name such a class.
     """
     module, _, attribute = name.rpartition(".")
     try:

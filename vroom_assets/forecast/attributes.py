@@ -1,4 +1,4 @@
-"""What every asset of a forecast carries, put on all of them in one place: owner, group, kinds, links to its code.
+"""What every asset of a forecast carries, put on all of them together: owner, group, kinds, links to its code.
 
 No freshness policy is among them. Dagster's measure the time since an asset was made; how old a forecast may be
 is declared under `freshness`, measured from its data and its training, and judged by the service at each answer. A

@@ -38,7 +38,7 @@ def declared(folder: Path, shared: dg.Definitions) -> dg.Definitions:
 def what_is_wrong(folder: Path, error: Exception) -> str:
     """Why a folder did not load: what we say of its declaration, else what was raised.
 
-    Dagster wraps what a component raises, and stops by itself at a file that is no YAML or names no class. So
+    Dagster wraps what a component raises, and stops by itself at a file that is not YAML or names no class. So
     a broken declaration, and no other, is read once more, for its findings.
     """
     try:

@@ -8,11 +8,19 @@ contradicts itself is refused before anything runs, with the field and the remed
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import dagster as dg
 import sqlglot
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from vroom_api.contract import Kind
 
@@ -23,6 +31,17 @@ class Declared(dg.Model, dg.Resolvable):
     """Base of all parts of a declaration: unknown fields are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Fields that came later. At their defaults nothing says that they exist, so that fingerprints stay as they were.
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_added_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        defaults = {name: type(self).model_fields[name].default for name in self.added}
+        return {
+            name: value
+            for name, value in serialize(self).items()
+            if name not in defaults or getattr(self, name) != defaults[name]
+        }
 
 
 class ColumnType(StrEnum):
@@ -35,12 +54,16 @@ class ColumnType(StrEnum):
 class Column(Declared):
     """One column of a source: what a cell may hold. Bounds are inclusive unless they say `above`."""
 
+    added = frozenset({"earliest", "latest"})
+
     type: ColumnType
     description: str = ""
     unit: str | None = None
     minimum: float | None = None
     above: float | None = Field(None, description="exclusive lower bound")
     maximum: float | None = None
+    earliest: NaiveDatetime | None = Field(None, description="of a timestamp: no cell may lie before")
+    latest: NaiveDatetime | None = Field(None, description="of a timestamp: no cell may lie after")
     unique: bool = False
     nullable: bool = Field(False, description="whether a cell may be empty, and an input left out")
     values: list[str] = Field([], description="allowed values of a text column; required for an input")
@@ -53,6 +76,13 @@ class Column(Declared):
         low = f"> {self.above:g}" if self.above is not None else low
         high = f"≤ {self.maximum:g}" if self.maximum is not None else ""
         return " and ".join(part for part in (low, high) if part) or ", ".join(self.values)
+
+    @property
+    def period(self) -> str:
+        """The earliest and latest time in words."""
+        begin = f"at or after {self.earliest}" if self.earliest is not None else ""
+        end = f"at or before {self.latest}" if self.latest is not None else ""
+        return " and ".join(filter(None, (begin, end)))
 
     @model_validator(mode="after")
     def _values_of_texts(self) -> Self:
@@ -133,10 +163,18 @@ class Entity(Declared):
 class Target(Declared):
     """What is forecast. `target.sql` yields one row per entity: its key and the target."""
 
+    added = frozenset({"window_days"})
+
     name: str = Field(pattern=NAME)
     kind: Kind
     unit: str
     horizon: str = Field(description="the period that the number covers, as text")
+    window_days: float | None = Field(
+        None,
+        gt=0,
+        description="length of that period: target.sql counts what lies after `opens` and up to `closes` of the "
+        "table target_window, which ends with the data",
+    )
     as_of: str = Field(description="<source>.<column> whose latest value dates the data")
     known_at: str | None = Field(
         None,
@@ -241,7 +279,9 @@ class Contest(Declared):
 
 
 class Gates(Declared):
-    """What no verdict overrides, each measured out of fold."""
+    """What no verdict overrides, each measured out of fold, or against the data of the champion."""
+
+    added = frozenset({"target_shift", "rows_factor"})
 
     coverage: tuple[float, float] = Field(
         (0.88, 0.94), description="lowest and highest share of outcomes inside the 90 % interval"
@@ -256,6 +296,17 @@ class Gates(Declared):
         description="a candidate; what is published may be worse than it by at most `reference_margin`",
     )
     reference_margin: float = Field(0.01, ge=0, description="as a share of the reference's error")
+    target_shift: float = Field(
+        0.5,
+        gt=0,
+        description="largest change of the mean target since the champion's data, as a share of that mean, or of "
+        "the target's standard deviation where that is larger",
+    )
+    rows_factor: float = Field(
+        3.0,
+        gt=1,
+        description="largest factor by which the number of examples may differ from that of the champion's data",
+    )
     parity: float = Field(1e-6, description="largest relative difference of bundle and model")
 
 
@@ -363,6 +414,13 @@ class ForecastSpec(Declared):
         columns = self.entity_columns
         return {name: columns[name] for name in self.inputs}
 
+    def past_columns(self, source: str) -> set[str]:
+        """The columns of a source that say when something happened or became known, which is in the past."""
+        declared = self.sources[source]
+        events = [self.target.as_of, *(one.as_of.events for one in self.examples.values())]
+        named = {column for table, _, column in (event.partition(".") for event in events) if table == source}
+        return named | {column for column in (declared.event_time, declared.load_time) if column is not None}
+
     def described(self, feature: str, comment: str) -> str:
         """The description of a feature: its comment, or the description of the input that has its name."""
         column = self.input_columns.get(feature)
@@ -419,6 +477,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Column: {
         Purpose.DATA: {
             *("type", "minimum", "above", "maximum", "unique", "nullable", "values", "references"),
+            *("earliest", "latest"),
         },
         Purpose.SERVING: {"description", "unit"},
     },
@@ -430,7 +489,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Examples: {Purpose.OPERATION: {"description"}},
     Entity: {Purpose.DATA: {"source", "key", "id", "tags"}, Purpose.SERVING: {"name"}},
     Target: {
-        Purpose.DATA: {"name", "kind", "as_of", "known_at"},
+        Purpose.DATA: {"name", "kind", "as_of", "known_at", "window_days"},
         Purpose.SERVING: {"unit", "horizon"},
     },
     Candidate: {
@@ -447,6 +506,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Gates: {
         Purpose.JUDGING: {
             *("coverage", "tercile_coverage", "bias", "calibration_error", "reference_margin"),
+            *("target_shift", "rows_factor"),
         },
         Purpose.MODEL: {"reference", "parity"},  # measured in the training alone
     },

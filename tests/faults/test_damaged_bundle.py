@@ -100,7 +100,7 @@ def test_a_file_that_is_a_folder_is_refused(home: Path, client: TestClient[Any])
     point(home, 2)
     path.unlink()
     path.mkdir()
-    assert_refused(client, f"{MODEL}: cannot be read: Is a directory")
+    assert_refused(client, f"{MODEL}: cannot be read: not a regular file")
 
 
 def test_a_half_copied_folder_is_refused_until_it_is_whole(home: Path, client: TestClient[Any]) -> None:

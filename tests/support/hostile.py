@@ -152,7 +152,7 @@ BAD_LINES = [
     Hostile("too few cells", b"900,1,69.50\n", "line 202: has 3 cells, the header has 7"),
     Hostile("too many cells", cell(2, "69,50"), "line 202: has 8 cells, the header has 7"),
     Hostile("truncated last line", b"900,1,69.50,5", "line 202: has 4 cells, the header has 7"),
-    Hostile("open quote", cell(4, '"4'), "line 202: has a quote that is not closed"),
+    Hostile("open quote", cell(4, '"4'), "50,\"4,1,57' has a quote that is not closed"),
     Hostile(
         "quote inside a cell",
         cell(4, '4"4'),

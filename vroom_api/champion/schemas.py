@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from vroom_api.champion.freshness import Verdict
-from vroom_api.contract import BundleError, InputField, Manifest
+from vroom_api.contract import BundleError, InputField, Manifest, unfit_inputs
 from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL
 from vroom_api.explanation.reasons import Explanation
 from vroom_api.explanation.support import OutOfRange
 from vroom_api.record.prediction import EntityId, Interval, Tags
 
-OPTIONS = ("level", "explain", "entity_id", "tags")  # of a request, beside its inputs
 EXACT_INTEGER = 2**53  # beyond it float64 skips integers
 
 
@@ -84,10 +83,10 @@ def request_type(manifest: Manifest) -> type[msgspec.Struct]:
 
 def _check_names(manifest: Manifest) -> None:
     names = [field.name for field in manifest.inputs]
-    unfit = {name for name in names if names.count(name) > 1 or name in OPTIONS}
+    unfit = unfit_inputs(names)
     if unfit or not names:
         raise BundleError(
-            f"input names are missing, repeated or reserved: {', '.join(sorted(unfit)) or 'there are no inputs'}"
+            f"input names are missing, repeated or reserved: {', '.join(unfit) or 'there are no inputs'}"
         )
     for question, lever in manifest.advice.items():
         if lever.input not in names:

@@ -37,6 +37,7 @@ from vroom_api.contract.intervals import Calibration, Reliability
 from vroom_api.contract.manifest import (
     FORMAT,
     MINOR,
+    OPTIONS,
     AgeLimits,
     Fallback,
     FeatureField,
@@ -48,6 +49,7 @@ from vroom_api.contract.manifest import (
     Manifest,
     Recipe,
     scales,
+    unfit_inputs,
 )
 from vroom_api.contract.scores import Scores
 
@@ -58,6 +60,7 @@ __all__ = [
     "MANIFEST",
     "MINOR",
     "MODEL",
+    "OPTIONS",
     "POINTER",
     "AgeLimits",
     "Bundle",
@@ -83,4 +86,5 @@ __all__ = [
     "read_pointer",
     "scales",
     "sha256_of",
+    "unfit_inputs",
 ]

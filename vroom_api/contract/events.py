@@ -90,6 +90,9 @@ class ContestResult(Evidence, frozen=True):
     comparison: dict[str, float]
     unseen: dict[str, float]  # the champion as it serves, on rows it has never seen
     data_version: str
+    serving: dict[
+        str, float
+    ] = {}  # the champion as it serves, on all current rows; `comparison` has its recipe refitted
 
     def publishes(self, generation: int) -> bool:
         """Whether the challenger is to serve, while the pointer has this generation."""

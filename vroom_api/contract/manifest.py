@@ -130,6 +130,15 @@ class Fallback(ContractStruct, frozen=True):
     error: float  # out of fold, in the measure of the target's kind
 
 
+# Of a request, beside its inputs.
+OPTIONS = ("level", "explain", "entity_id", "tags")
+
+
+def unfit_inputs(names: Sequence[str]) -> list[str]:
+    """Those names of inputs that a request cannot have, because it has them already."""
+    return sorted({name for name in names if names.count(name) > 1 or name in OPTIONS})
+
+
 class Manifest(ContractStruct, frozen=True):
     """What a version of a forecast is, what it means and where it comes from."""
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.schemas import OPTIONS, bounds_of
-from vroom_api.contract import InputField, Manifest
+from vroom_api.champion.schemas import bounds_of
+from vroom_api.contract import OPTIONS, InputField, Manifest
 from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import MAX_TAGS, MAX_TEXT_LENGTH, Tags, fits

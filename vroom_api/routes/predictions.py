@@ -16,7 +16,7 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
-from vroom_api.predictions.asked import Steps, decode
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, decode
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
@@ -65,12 +65,17 @@ class Predictor:
         log = self._log(scope)
         # One batch after the other, each in steps: a probe or a single prediction waits for a step of one batch,
         # and not for all batches. Not in threads: they would hold the interpreter for longer than a step takes.
+        # So would the record's own, so a large batch is in the record before the next one begins; small ones
+        # share a commit.
         async with self._batches:
             if EXPLAIN in body:
                 answer, rows = await asyncio.to_thread(predict_many, champion, body, self._largest_batch, log)
             else:
                 answer, rows = await _run(predict_in_steps(champion, body, self._largest_batch, log))
-        await self._wait_until_durable(log)
+            if large := rows > ROWS_AT_A_TIME:
+                await self._wait_until_durable(log)
+        if not large:
+            await self._wait_until_durable(log)
         watch.answered[champion.version] += rows
         return answer
 

@@ -279,11 +279,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_while_parsing(_LONG_URL)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """As uvicorn's, and counted; not called through, because it is called most."""
         self._size += len(name) + len(value) + 4  # a colon, a space and the end of the line
         if self._size > MAX_HEAD or len(self.headers) >= MAX_HEADERS:
             self._refuse_while_parsing(_LONG_HEAD)
-        if self._in_head:  # trailers come behind the body, where nobody looks any more
-            super().on_header(name, value)
+        if self._in_body:  # trailers, where nobody reads headers any more
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._progress = True

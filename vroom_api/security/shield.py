@@ -169,7 +169,8 @@ class Shield:
                     headers={"retry-after": str(int(wait) + 1)},
                 )
         if scope["method"] not in _READING:
-            self._check_site(headers)
+            if b"origin" in headers or b"sec-fetch-site" in headers:
+                self._check_site(headers)
             check_body(headers)
 
     def _is_preflight(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:

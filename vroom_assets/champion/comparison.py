@@ -149,8 +149,14 @@ def judge(
     same_recipe: bool,
     new_data: bool,
     new_declaration: bool = False,
+    went_back: tuple[str, str] | None = None,
 ) -> tuple[Decision, str]:
-    """The verdict on a comparison and its reason in a sentence."""
+    """The verdict on a comparison and its reason in a sentence.
+
+    Args:
+        new_data: the challenger was trained on other data than the champion.
+        went_back: where these end earlier than the champion's: when, and when those did.
+    """
     from scipy.stats import norm
 
     needed_z = float(norm.ppf(rules.confidence))
@@ -159,11 +165,16 @@ def judge(
         return Decision.PROMOTE, (
             f"better by {share} (at least {rules.effect:.2%} is asked for), z {comparison.row_z:.2f} > {needed_z:.2f}"
         )
+    trained = "trained on newer data"
+    if went_back:
+        trained = (
+            f"trained on the data as they are now, which end at {went_back[0]} and not at {went_back[1]}"
+        )
     if new_data and same_recipe:
-        return Decision.REFRESH, "the champion's own recipe, trained on newer data"
+        return Decision.REFRESH, f"the champion's own recipe, {trained}"
     if new_data and comparison.relative_gain >= -rules.margin:
         return Decision.REFRESH, (
-            f"trained on newer data and not worse: {share}, a loss up to {rules.margin:.2%} is allowed"
+            f"{trained} and not worse: {share}, a loss up to {rules.margin:.2%} is allowed"
         )
     if new_declaration and same_recipe:
         return Decision.REFRESH, "the champion's own recipe on the same data, under a changed declaration"

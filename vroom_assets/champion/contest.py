@@ -16,7 +16,7 @@ import numpy as np
 from vroom_api.contract import Bundle, Manifest, Recipe, durable, forecast_folder
 from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion.comparison import Entrant, compare, judge
-from vroom_assets.champion.gates import failed_gates
+from vroom_assets.champion.gates import failed_gates, failed_shifts
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
 from vroom_assets.features.table import Dataset
@@ -67,6 +67,8 @@ def run_contest(
         suspended: versions that were rolled back; neither they nor their equals return by themselves.
     """
     gates = failed_gates(challenger.scores, challenger.target_mean, spec.gates)
+    if champion is not None:
+        gates += failed_shifts(champion.manifest, challenger, float(data.target.std()), spec.gates)
     rolled_back = [
         other.version
         for other in suspended
@@ -74,23 +76,22 @@ def run_contest(
         or (other.data_version == challenger.data_version and other.recipe == challenger.recipe)
     ]
     comparison: dict[str, float] = {}
-    unseen: dict[str, float] = {}
-    if champion is None:
+    verdict = Decision.HOLD  # what is held anyway is not fitted again
+    if gates:
+        reason = f"a gate is not passed: {'; '.join(gates)}"
+    elif challenger.data_version != data.data_version:
+        reason = "the features changed since it was trained: train again"
+    elif rolled_back:
+        reason = f"it equals version {rolled_back[0]}, which was rolled back"
+    elif champion is None:
         verdict, reason = Decision.PROMOTE, "there is no champion yet"
     elif champion.manifest.mlflow_run_id == challenger.mlflow_run_id:
-        verdict, reason = Decision.HOLD, "it serves already"
+        reason = "it serves already"
     else:
         verdict, reason, comparison = _compared(
             connection, spec, data, metric_set, challenger, champion.manifest
         )
-        if comparison:
-            unseen = on_unseen_rows(connection, spec, champion, data, metric_set)
-    if rolled_back:
-        verdict, reason = Decision.HOLD, f"it equals version {rolled_back[0]}, which was rolled back"
-    if challenger.data_version != data.data_version:
-        verdict, reason = Decision.HOLD, "the features changed since it was trained: train again"
-    if gates:
-        verdict, reason = Decision.HOLD, f"a gate is not passed: {'; '.join(gates)}"
+    serving, unseen = as_it_serves(connection, spec, champion, data, metric_set) if champion else ({}, {})
     return ContestResult(
         forecast=spec.name,
         challenger=challenger.version,
@@ -100,6 +101,7 @@ def run_contest(
         reason=reason,
         failed_gates=gates,
         comparison=comparison,
+        serving=serving,
         unseen=unseen,
         data_version=data.data_version,
     )
@@ -127,6 +129,9 @@ def _compared(
         same_recipe=ours.same_recipe(theirs),
         new_data=challenger.data_version != champion.data_version,
         new_declaration=challenger.code_version != champion.code_version,
+        went_back=(challenger.data_as_of, champion.data_as_of)
+        if challenger.data_as_of < champion.data_as_of
+        else None,
     )
     return verdict, reason, found.as_evidence()
 
@@ -153,26 +158,32 @@ def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
     return {name: Candidate(**definition) for name, definition in recipe.definition.items()}
 
 
-def on_unseen_rows(
+def as_it_serves(
     connection: DuckDBPyConnection, spec: ForecastSpec, champion: Bundle, data: Dataset, metric_set: MetricSet
-) -> dict[str, float]:
-    """The champion exactly as it serves, scored on entities that its training did not have.
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The champion exactly as it serves, scored on all current rows, and on those its training did not have.
 
-    Nothing where its texts have other indices than in the current data.
+    Nothing where the data no longer have its inputs, or its texts have other indices in them.
     """
     from vroom_api.contract.model import open_model, score
 
-    if any(field.values != spec.input_columns[field.name].values for field in champion.manifest.inputs):
-        return {}
-    seen = feature_table.keys_of(connection, data.forecast, champion.manifest.data_version)
-    if seen is None:
-        return {}
-    rows = ~np.isin(data.keys, seen)
-    if not rows.any():
-        return {}
     names = [field.name for field in champion.manifest.inputs]
-    inputs = np.ascontiguousarray(data.inputs.loc[rows, names].to_numpy(), dtype=np.float64)
+    declared = spec.input_columns
+    if not set(names) <= set(data.inputs.columns) or any(
+        field.values != declared[field.name].values for field in champion.manifest.inputs
+    ):
+        return {}, {}
+    inputs = np.ascontiguousarray(data.inputs[names].to_numpy(), dtype=np.float64)
     prediction, _ = score(open_model(champion.model), inputs)
-    return {"rows": float(rows.sum())} | {
-        name: metric(data.target[rows], prediction) for name, metric in metric_set.metrics.items()
-    }
+
+    def figures(rows: np.ndarray) -> dict[str, float]:
+        if not rows.any():
+            return {}
+        observed, predicted = data.target[rows], prediction[rows]
+        means = {"mean_target": float(observed.mean()), "mean_prediction": float(predicted.mean())}
+        scores = {name: metric(observed, predicted) for name, metric in metric_set.metrics.items()}
+        return {"rows": float(rows.sum())} | means | scores
+
+    seen = feature_table.keys_of(connection, data.forecast, champion.manifest.data_version)
+    new = np.zeros(len(data.keys), dtype=bool) if seen is None else ~np.isin(data.keys, seen)
+    return figures(np.ones(len(data.keys), dtype=bool)), figures(new)

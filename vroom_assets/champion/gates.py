@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vroom_api.contract import Scores
+from vroom_api.contract import Manifest, Scores
 from vroom_assets.spec import Gates
 
 
@@ -44,4 +44,32 @@ def failed_gates(scores: Scores | None, target_mean: float, gates: Gates) -> lis
     share = abs(scores.nested["bias"]) / abs(target_mean) if target_mean else 0.0
     if share > gates.bias:
         failures.append(f"mean error is {share:.1%} of the mean target, more than {gates.bias:.0%}")
+    return failures
+
+
+def failed_shifts(champion: Manifest, challenger: Manifest, target_sd: float, gates: Gates) -> list[str]:
+    """What is so unlike the champion's data that somebody has to check it first, each as a sentence.
+
+    A file loaded twice, a history that grew by a year and is counted as one, a column in another unit: models
+    fitted to such data pass all other gates.
+
+    Args:
+        target_sd: standard deviation of the target that the challenger was trained on.
+    """
+    failures = []
+    before, now = champion.target_mean, challenger.target_mean
+    shift = abs(now - before) / (max(abs(before), target_sd) or 1.0)
+    remedy = "check the sources and target.sql, and where they are right raise"
+    if shift > gates.target_shift:
+        failures.append(
+            f"the mean target is {now:.4g}, and was {before:.4g} in the champion's data, a change of {shift:.0%} where "
+            f"{gates.target_shift:.0%} is allowed; {remedy} gates.target_shift"
+        )
+    factor = max(challenger.rows, champion.rows) / max(1, min(challenger.rows, champion.rows))
+    if factor > gates.rows_factor:
+        failures.append(
+            f"there are {challenger.rows} examples, and were {champion.rows} in the champion's data, "
+            f"{factor:.3g} times as {'many' if challenger.rows > champion.rows else 'few'} where "
+            f"{gates.rows_factor:g} is allowed; {remedy} gates.rows_factor"
+        )
     return failures

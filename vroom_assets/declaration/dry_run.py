@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature, select_sql
 from vroom_assets.sources.table import SQL_TYPES
 from vroom_assets.spec import Column, ColumnType, ForecastSpec
@@ -66,6 +67,15 @@ def faults(spec: ForecastSpec, features: Sequence[Feature]) -> Iterator[Fault]:
         if spec.target.known_at:
             needed[spec.target.known_at] = Needed("target.known_at", ColumnType.TIMESTAMP)
         tables = [*spec.sources, *spec.examples]
+        if spec.target.window_days is not None:
+            tables.append(TARGET_WINDOW)
+            connection.execute(f"create table {TARGET_WINDOW} (opens timestamp, closes timestamp)")
+            if TARGET_WINDOW not in spec.target_sql:
+                text = (
+                    f"it does not read {TARGET_WINDOW}, so target.window_days has no effect; "
+                    "count what lies after its `opens` and up to its `closes`"
+                )
+                found.append(Fault("target", 1, text))
         made = _made(connection, "target", spec.target_sql, tables, found)
         found += _unfit("target", made, needed)
         connection.execute(f"create table inputs ({_typed(spec.input_columns, plain=True)})")

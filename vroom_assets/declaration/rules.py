@@ -5,13 +5,15 @@ from collections.abc import Collection, Iterator
 
 import dagster as dg
 
+from vroom_api.contract import OPTIONS, unfit_inputs
+from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature, inputs_of
 from vroom_assets.spec import FACTOR, FAMILIES, Candidate, Column, ColumnType, Family, ForecastSpec
 
 # Names of assets and tables that every forecast has, and of folders in the home.
 OWN_TABLES = (
     *("as_of", "challenger", "champion", "computed", "contest", "cv_metrics", "declaration", "features"),
-    *("inputs", "online_features", "origin", "out_of_fold", "quarantine", "target"),
+    *("inputs", "online_features", "origin", "out_of_fold", "quarantine", "target", TARGET_WINDOW),
 )
 
 OWN_FOLDERS = ("dagster", "mlflow")
@@ -127,6 +129,15 @@ def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
     for name in spec.entity.tags:
         if table[name].type is not ColumnType.TEXT:
             yield "entity.tags", f"{name} is not of type text; name a column of type text"
+    for name in unfit_inputs(spec.inputs):
+        if name in OPTIONS:
+            taken = ", ".join(OPTIONS)
+            yield (
+                "inputs",
+                f"{name} is a field of every request, as are {taken}; give the column another name",
+            )
+        else:
+            yield "inputs", f"{name} is there twice; name it once"
     for name, column in spec.input_columns.items():
         if column.type is ColumnType.TEXT and not column.values:
             yield "inputs", f"{name} is a text; declare its allowed `values`"
@@ -165,8 +176,20 @@ def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
                 f"{field}.{name}",
                 f"no value is {column.range}; the lower bound has to be below the upper one",
             )
-        if column.type in (ColumnType.TEXT, ColumnType.TIMESTAMP) and (bounds or column.maximum is not None):
-            yield f"{field}.{name}", f"a {column.type} has no range; leave minimum, above and maximum out"
+        times = [time for time in (column.earliest, column.latest) if time is not None]
+        if column.type is ColumnType.TIMESTAMP:
+            if bounds or column.maximum is not None:
+                yield (
+                    f"{field}.{name}",
+                    "a timestamp has a period and no range; write earliest and latest "
+                    "instead of minimum, above and maximum",
+                )
+            if len(times) == 2 and times[0] > times[1]:
+                yield f"{field}.{name}.earliest", f"{times[0]} comes after latest, {times[1]}"
+        elif times:
+            yield f"{field}.{name}", f"a {column.type} has no period; leave earliest and latest out"
+        elif column.type is ColumnType.TEXT and (bounds or column.maximum is not None):
+            yield f"{field}.{name}", "a text has no range; leave minimum, above and maximum out"
 
 
 def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
@@ -183,6 +206,8 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
         source, _, column = reference.partition(".")
         if (message := spec.sources[source].columns[column].type) is not ColumnType.TIMESTAMP:
             yield field, f"{reference} is of type {message}; name a column of type timestamp"
+    if spec.target.window_days is not None and spec.entity.source in spec.examples:
+        yield "target.window_days", "the target of an example has `as_of.horizon_days`; leave window_days out"
     for name, examples in spec.examples.items():
         if examples.columns["as_of"].type is not ColumnType.TIMESTAMP:
             yield f"examples.{name}.columns.as_of", "it is a time; declare it `type: timestamp`"

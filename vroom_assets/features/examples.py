@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 AS_OF = "as_of"
+TARGET_WINDOW = "target_window"  # of one row: what a declared target counts lies in (opens, closes]
 MAX_TIMES = 5  # at which the proof is made: the first, the last, and some between
 
 
@@ -38,9 +39,11 @@ def tables(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[None]
             _derive(connection, name, spec.examples_sql[name], _times(connection, name, examples))
             _check_columns(connection, name, examples.columns)
             _prove(connection, spec, name)
+        if spec.target.window_days is not None:
+            _derive_window(connection, spec, spec.target.window_days)
         yield
     finally:
-        for name in (AS_OF, *spec.examples):
+        for name in (AS_OF, TARGET_WINDOW, *spec.examples):
             connection.execute(f'drop table if exists temp."{name}"')
 
 
@@ -105,6 +108,17 @@ def _derive(connection: DuckDBPyConnection, name: str, sql: str, times: list[str
         raise ExamplesError(f"examples {name}: {name}.sql cannot be executed: {error}") from error
 
 
+def _derive_window(connection: DuckDBPyConnection, spec: ForecastSpec, days: float) -> None:
+    """The window ends with the data, so that more history makes no larger target."""
+    source, _, column = spec.target.as_of.partition(".")
+    connection.execute(
+        f"""
+        create or replace temp table {TARGET_WINDOW} as
+        select max("{column}") - to_seconds({days * 86_400!r}) as opens, max("{column}") as closes from "{source}"
+        """
+    )
+
+
 def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str, Column]) -> None:
     if not connection.execute(f'select 1 from temp."{name}" limit 1').fetchall():
         raise ExamplesError(f"examples {name}: {name}.sql gives no row")
@@ -119,6 +133,15 @@ def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str,
         outside = " or ".join(f'"{column}" {sign} {bound!r}' for bound, sign in bounds if bound is not None)
         if outside:
             broken[f"is not {rule.range}"] = outside
+        if rule.values:
+            listed = ", ".join("'" + value.replace("'", "''") + "'" for value in rule.values)
+            broken[f"is not one of {', '.join(rule.values)}"] = f'"{column}" not in ({listed})'
+        times = ((rule.earliest, "<"), (rule.latest, ">"))
+        outside = " or ".join(
+            f"\"{column}\" {sign} timestamp '{time}'" for time, sign in times if time is not None
+        )
+        if outside:
+            broken[f"is not {rule.period}"] = outside
         for message, condition in broken.items():
             [(rows, example)] = connection.execute(
                 f'select count(*), any_value("{column}")::varchar from temp."{name}" where {condition}'

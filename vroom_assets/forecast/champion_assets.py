@@ -43,7 +43,10 @@ def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
         description=(
             "Challenger against champion: both recipes on the same folds of the current data, paired row by row. "
             f"Promotes from {spec.contest.effect:.1%} gain at {spec.contest.confidence:.0%} confidence; refreshes a "
-            f"champion trained on older data unless that costs more than {spec.contest.margin:.0%}; else holds."
+            f"champion trained on older data unless that costs more than {spec.contest.margin:.0%}; else holds.\n\n"
+            "`comparison_champion_error` is of the champion's recipe, fitted again on today's data; "
+            "`champion_as_it_serves_…` is of the model that answers requests, on the same rows, most of which it "
+            "was trained on."
         ),
         code_version=spec.fingerprint(Purpose.JUDGING)[:12],
         pool=f"{spec.name}_warehouse",
@@ -105,6 +108,7 @@ def compete(
             "failed_gates": dg.MetadataValue.json(result.failed_gates),
             "judging_version": spec.fingerprint(Purpose.JUDGING),
             **numbers,
+            **{f"champion_as_it_serves_{name}": value for name, value in result.serving.items()},
             **{f"champion_on_unseen_{name}": value for name, value in result.unseen.items()},
         },
     )

@@ -88,7 +88,9 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
         ) from error
     with warehouse.connect(spec.name) as connection:
         try:
-            report = sources.load(connection, name, source, taken.path, f"data/{source.path}")
+            report = sources.load(
+                connection, name, source, taken.path, f"data/{source.path}", spec.past_columns(name)
+            )
         except sources.SourceRefused as error:
             report = error.report
             yield dg.AssetCheckResult(

@@ -1,33 +1,46 @@
 """A CSV as bytes: made safe to be read line by line.
 
 DuckDB cuts a line at the delimiter it was given, guesses among line ends that are mixed, and gives up on
-bytes that are not UTF-8. A file that is free of such things, as almost all are, is read as it is. Any other
-is read through a mended copy, in which each unreadable line stands as a note of what is wrong with it, so
+bytes that are not UTF-8; a line break inside quotes is part of a cell to RFC 4180 and ends a line to it. A
+file that is free of such things, as almost all are, is read as it is. Any other is read through a mended
+copy, in which each row is one line and each unreadable line stands as a note of what is wrong with it, so
 that all lines keep their numbers. Memory is bounded whatever the file holds.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
 
 from vroom_api.contract import durable
 from vroom_assets.sources.files import CHUNK
 
-LONGEST_LINE = 1 << 16  # bytes
+LONGEST_LINE = 1 << 16  # bytes, of a row as of a line
+LONGEST_HELD = 1 << 24  # bytes of a line that are read to find where its row ends
 DELIMITER = "\x1f"  # passed to DuckDB, which then splits nowhere
 NOTE = "\x1e"  # begins a note in a mended copy, and separates rule, message and the start of the line
+BREAK = "\x1d"  # a line break inside quotes, in a mended copy
 DISPLAYED = 60
 FORBIDDEN = {
     b"\0": "a NUL byte",
     NOTE.encode(): "a control character",
     DELIMITER.encode(): "a control character",
+    BREAK.encode(): "a control character",
 }
+
+# RFC 4180: a quote opens at the start of a cell and closes before a comma or the end; inside it is doubled.
+_QUOTED, _BARE = rb'(?:[^"]++|"")*+', rb'[^",]*+'
+_CELL = rb'(?:"%b"|%b)' % (_QUOTED, _BARE)
+_OPENED = re.compile(rb'(?:%b,)*+"%b' % (_CELL, _QUOTED))
+_STILL_OPEN = re.compile(rb'%b(?:",(?:%b,)*+"%b)?+' % (_QUOTED, _CELL, _QUOTED))
+_CLOSED = re.compile(rb'%b"(?:,%b)*+' % (_QUOTED, _CELL))
 
 
 class Unreadable(Exception):
@@ -41,6 +54,7 @@ class Text:
     path: Path
     header: list[str]
     ends_in_line_break: bool
+    has_breaks: bool = False  # some cell may hold BREAK, which means a line break
 
 
 @contextmanager
@@ -59,10 +73,10 @@ def readable(path: Path) -> Iterator[Text]:
         return
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".copy") as copy:
         with durable.opened(path) as source:
-            for block in _blocks(source):
-                copy.write(_mended(block))
+            for mended in _mended(_blocks(source)):
+                copy.write(mended)
         copy.flush()
-        yield Text(Path(copy.name), header, ends)
+        yield Text(Path(copy.name), header, ends, has_breaks=True)
 
 
 def _survey(path: Path) -> tuple[list[str], bool, bool]:
@@ -86,7 +100,11 @@ def _survey(path: Path) -> tuple[list[str], bool, bool]:
 
 
 def _blocks(source: BinaryIO) -> Iterator[bytes]:
-    """Whole lines, many at a time. What an over-long line has beyond the limit may be left out."""
+    """Whole lines, many at a time. What an over-long line has beyond the limit may be left out.
+
+    Raises:
+        Unreadable: a line is so long that where its row ends cannot be found out.
+    """
     pending = b""
     while chunk := source.read(CHUNK):
         lines, line_break, rest = chunk.rpartition(b"\n")
@@ -95,13 +113,21 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
             pending = rest
         else:
             pending += chunk
-        pending = pending[: LONGEST_LINE + 1]
+        if b'"' not in pending:
+            pending = pending[: LONGEST_LINE + 1]
+        elif len(pending) > LONGEST_HELD:
+            start = pending[:DISPLAYED].decode(errors="backslashreplace")
+            raise Unreadable(
+                f": the line that begins with {start!r} is longer than {LONGEST_HELD >> 20} MiB; is it one file?"
+            )
     if pending:
         yield pending
 
 
 def _is_clean(block: bytes) -> bool:
     if b"\r" in block or any(byte in block for byte in FORBIDDEN):
+        return False
+    if b'"' in block and any(line.count(b'"') % 2 for line in block.split(b"\n")):
         return False
     start, end = 0, len(block)
     while end - start > LONGEST_LINE:
@@ -116,18 +142,122 @@ def _is_clean(block: bytes) -> bool:
     return True
 
 
-def _mended(block: bytes) -> bytes:
-    block = block.replace(b"\r\n", b"\n")
-    return block if _is_clean(block) else b"\n".join(_line_or_note(line) for line in block.split(b"\n"))
+def _mended(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines as they are, as notes, or as rows of several lines that stand on their first line."""
+    mending = _Mending()
+    for block in blocks:
+        block = block.replace(b"\r\n", b"\n")
+        if not mending.is_open and _is_clean(block):
+            mending.number += block.count(b"\n")
+            yield block
+            continue
+        lines = block.split(b"\n")
+        last = lines.pop()  # empty, but for the end of a file without a line break
+        yield b"".join(line + b"\n" for line in mending.mended(lines))
+        if last:
+            yield b"\n".join(mending.mended([last]))
+    yield b"\n".join(mending.end())
+
+
+class _State(Enum):
+    """Of a row, at the end of a line."""
+
+    COMPLETE = auto()
+    OPEN = auto()  # within quotes: the row goes on in the next line
+    BROKEN = auto()  # a quote stands where none can
+
+
+def _state(line: bytes, is_open: bool) -> _State:
+    if not is_open:
+        odd = line.count(b'"') % 2  # of what is even, the quotes are closed or broken within the line
+        return _State.OPEN if odd and _OPENED.fullmatch(line) else _State.COMPLETE
+    if _STILL_OPEN.fullmatch(line):
+        return _State.OPEN
+    return _State.COMPLETE if _CLOSED.fullmatch(line) else _State.BROKEN
+
+
+@dataclass
+class _Mending:
+    """Where in the file, and in which row, the mending is.
+
+    What is properly quoted never becomes a row, whoever wrote the text. Only where a quote shows that a row
+    was not written by RFC 4180 are its lines read one by one.
+    """
+
+    number: int = 0  # of the lines so far
+    row: list[bytes] = field(default_factory=list)  # lines of a row that is open
+    size: int = 0
+    opened: int | None = None  # the first line of a row that is open and longer than may be
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.row) or self.opened is not None
+
+    def mended(self, lines: list[bytes]) -> Iterator[bytes]:
+        pending = lines[::-1]
+        while pending:
+            line = pending.pop()
+            self.number += 1
+            state = _state(line, self.is_open)
+            if self.opened is not None:
+                yield _note("quotes", f"stands in the quotes that line {self.opened} opens", line)
+                if state is not _State.OPEN:
+                    self.opened = None
+            elif state is _State.OPEN:
+                self.row.append(line)
+                self.size += len(line) + 1
+                if self.size > LONGEST_LINE:
+                    yield from self._too_long()
+            elif not self.row:
+                yield _line_or_note(line)
+            elif state is _State.COMPLETE:
+                yield from self._joined(line)
+            else:
+                first, *others = self._taken()
+                pending += [line, *reversed(others)]
+                self.number -= len(others) + 1
+                yield _line_or_note(first)
+
+    def end(self) -> Iterator[bytes]:
+        """What is left at the end of the file: a row whose quotes nothing closes."""
+        return self._unfinished("") if self.row else iter(())
+
+    def _taken(self) -> list[bytes]:
+        row, self.row, self.size = self.row, [], 0
+        return row
+
+    def _joined(self, line: bytes) -> Iterator[bytes]:
+        """A complete row on its first line, and empty ones for the others."""
+        row = [*self._taken(), line]
+        fault = next(filter(None, map(_fault, row)), None)
+        joined = BREAK.encode().join(row)
+        if fault is None and len(joined) > LONGEST_LINE:
+            fault = "length", f"is longer than {LONGEST_LINE} bytes"
+        yield _note(*fault, row[0]) if fault else joined
+        yield from [b""] * (len(row) - 1)
+
+    def _too_long(self) -> Iterator[bytes]:
+        self.opened = self.number - len(self.row) + 1
+        yield from self._unfinished(f" within {LONGEST_LINE} bytes")
+
+    def _unfinished(self, within: str) -> Iterator[bytes]:
+        first, *others = self._taken()
+        number = self.number - len(others)
+        yield _note("quotes", f"has a quote that is not closed{within}", first)
+        for line in others:
+            yield _note("quotes", f"stands in the quotes that line {number} opens", line)
 
 
 def _line_or_note(line: bytes) -> bytes:
     fault = _fault(line)
-    if fault is None:
-        return line
+    return line if fault is None else _note(*fault, line)
+
+
+def _note(rule: str, message: str, line: bytes) -> bytes:
+    """What stands in a mended copy for a line that cannot be read."""
     start = line[:DISPLAYED].decode(errors="backslashreplace")
     displayed = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in start)
-    return NOTE.join(("", *fault, displayed + ("…" if len(line) > DISPLAYED else ""))).encode()
+    return NOTE.join(("", rule, message, displayed + ("…" if len(line) > DISPLAYED else ""))).encode()
 
 
 def _fault(line: bytes) -> tuple[str, str] | None:

@@ -7,13 +7,14 @@ of it is a few statements over the whole file, so that millions of rows spill to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vroom_api.contract import durable
-from vroom_assets.sources.lines import DELIMITER, NOTE, Text, Unreadable, readable
+from vroom_assets.sources.lines import BREAK, DELIMITER, NOTE, Text, Unreadable, readable
 from vroom_assets.sources.report import Finding, SourceRefused, SourceReport, sentence
 from vroom_assets.spec import Column, ColumnType, Source
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 EXAMPLES = 3
+EASTERNMOST = timedelta(hours=14)
 MAX_KEPT = 10_000  # findings in quarantine of a refused file
 # Temporary tables and views; no source can have such a name.
 LINES, ROWS, REPEATS, FINDINGS = '"the lines"', '"the rows"', '"the repeats and orphans"', '"the findings"'
@@ -43,7 +45,14 @@ PATTERNS = {
 }
 
 
-def load(connection: DuckDBPyConnection, name: str, source: Source, path: Path, file: str) -> SourceReport:
+def load(
+    connection: DuckDBPyConnection,
+    name: str,
+    source: Source,
+    path: Path,
+    file: str,
+    past: Collection[str] = (),
+) -> SourceReport:
     """Check a snapshot and replace table `name` by its good rows, in one transaction.
 
     The bad rows replace those in the table `quarantine` that this source had there before. A row is bad if
@@ -51,6 +60,7 @@ def load(connection: DuckDBPyConnection, name: str, source: Source, path: Path, 
 
     Args:
         file: the name that people know the file by, for messages.
+        past: columns that say when something happened, and so cannot lie ahead of now, wherever on earth.
 
     Raises:
         SourceRefused: the file as a whole is unusable, or too many rows are bad. The table stays as it was;
@@ -58,6 +68,7 @@ def load(connection: DuckDBPyConnection, name: str, source: Source, path: Path, 
     """
     try:
         with readable(path) as text:
+            source = _until_now(source, past)
             warnings = _check_declaration(connection, source, text)
             with _findings(connection, source, text):
                 return _decide(connection, name, source, text, path, file, warnings)
@@ -92,6 +103,17 @@ def write_quarantine(connection: DuckDBPyConnection, name: str, path: Path) -> N
             f"copy (select * replace ({guarded}) from quarantine where source = {_literal(name)} "
             f'order by line, "column") to {_literal(str(beside))} (format csv, header)'
         )
+
+
+def _until_now(source: Source, past: Collection[str]) -> Source:
+    """The source with the clock as a bound: texts of times have no zone, and the first day begins at +14:00."""
+    now = (datetime.now(UTC) + EASTERNMOST).replace(tzinfo=None, microsecond=0)
+    bounded = {
+        name: column.model_copy(update={"latest": min(column.latest or now, now)})
+        for name, column in source.columns.items()
+        if name in past
+    }
+    return source.model_copy(update={"columns": source.columns | bounded})
 
 
 def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Text) -> list[str]:
@@ -221,16 +243,21 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
 def _texts(source: Source, text: Text) -> str:
     """SQL for the text of every declared column, from the cells in the file's own order."""
     return ", ".join(
-        f"{_text(f'cells[{text.header.index(name) + 1}]', column)} as text_{position}"
+        f"{_text(f'cells[{text.header.index(name) + 1}]', column, text.has_breaks)} as text_{position}"
         for position, (name, column) in enumerate(source.columns.items(), 1)
     )
 
 
-def _text(cell: str, column: Column) -> str:
+def _text(cell: str, column: Column, has_breaks: bool) -> str:
     """The text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
+    cell = _with_breaks(cell) if has_breaks else cell
     if column.type is ColumnType.TEXT:
         return f"case when trim({cell}) <> '' then {cell} end"
     return f"nullif(trim({cell}), '')"
+
+
+def _with_breaks(text: str) -> str:
+    return f"replace({text}, '{BREAK}', chr(10))"
 
 
 def _value(text: str, column: Column) -> str:
@@ -252,6 +279,16 @@ def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
     if held:
         words = " ".join(filter(None, ("is not", column.range, column.unit)))
         yield "range", words, f"({value} is not null and not ({held}))"
+    if column.values:
+        words = f"is not one of {', '.join(column.values)}"
+        listed = ", ".join(map(_literal, column.values))
+        yield "values", words, f"({value} is not null and {value} not in ({listed}))"
+    times = [(column.earliest, ">="), (column.latest, "<=")]
+    within = " and ".join(f"{value} {sign} '{time}'::timestamp" for time, sign in times if time is not None)
+    if within:
+        ahead = column.latest is not None and column.latest > datetime.now(UTC).replace(tzinfo=None)
+        words = f"is not {column.period}{', and lies ahead of now' if ahead else ''}"
+        yield "period", words, f"({value} is not null and not ({within}))"
 
 
 def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) -> None:
@@ -432,7 +469,7 @@ def _fill_quarantine(
         raws as (from numbered semi join kept using (line))
         select
             ?, ?, ?, line, "column", rule, value, message,
-            case when starts_with(raw, '{NOTE}') then string_split(raw, '{NOTE}')[4] else raw end
+            case when starts_with(raw, '{NOTE}') then string_split(raw, '{NOTE}')[4] else {_with_breaks("raw")} end
         from kept join raws using (line)
         order by line, position
         """,

@@ -16,6 +16,7 @@ from tests.support.forecasts import shipped
 from tests.support.project import ROOT
 from vroom_assets.challenger.onnx_graph import build
 from vroom_assets.challenger.parity import parity
+from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
 from vroom_assets.training.fitting import fit_all
@@ -53,7 +54,18 @@ def world() -> World:
     entities = pd.read_csv(data / spec.sources[spec.entity.source].path)
     with duckdb.connect() as connection:
         for name, source in spec.sources.items():
-            connection.register(name, pd.read_csv(data / source.path))
+            connection.register(
+                name,
+                pd.read_csv(
+                    data / source.path,
+                    parse_dates=[
+                        c for c, rule in source.columns.items() if rule.type == ColumnType.TIMESTAMP
+                    ],
+                ),
+            )
+        connection.execute(
+            f"create table {TARGET_WINDOW} as select '-infinity'::timestamp opens, 'infinity'::timestamp closes"
+        )
         counts = connection.execute(spec.target_sql).df().set_index(spec.entity.key)[spec.target.name]
     inputs = entities[spec.inputs].to_numpy(dtype=np.float64)
     target = entities[spec.entity.key].map(counts).to_numpy(dtype=np.float64)

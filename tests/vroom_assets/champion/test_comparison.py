@@ -97,6 +97,16 @@ def test_the_same_recipe_ties_exactly():
     assert comparison.row_z == 0
 
 
+def test_data_that_went_back_are_not_called_newer():
+    same = Comparison(100, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    ends = ("2023-12-31T00:00:00", "2024-01-20T00:00:00")
+    for same_recipe in (True, False):
+        verdict, reason = judge(same, Contest(), same_recipe=same_recipe, new_data=True, went_back=ends)
+        assert verdict == Decision.REFRESH
+        assert f"which end at {ends[0]} and not at {ends[1]}" in reason
+        assert "newer" not in reason
+
+
 def test_a_comparison_is_the_mirror_image_of_its_reverse():
     target = np.random.default_rng(1).poisson(5, 120).astype(float)
     mean, median = constant("mean", Family.MEAN, 120), constant("median", Family.MEDIAN, 120)

@@ -14,7 +14,7 @@ from tests.support.tiny import feature_field, input_field, manifest_of, model_of
 from vroom_api.contract import Bundle, Golden, Kind, Manifest, Recipe, Scores
 from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion import contest
-from vroom_assets.champion.contest import NoContest, on_unseen_rows, run_contest
+from vroom_assets.champion.contest import NoContest, as_it_serves, run_contest
 from vroom_assets.features.table import Dataset, parquet_path
 from vroom_assets.spec import Candidate, Family, ForecastSpec
 from vroom_assets.training.folds import RowStructure
@@ -215,7 +215,7 @@ def test_another_recipe_or_other_data_are_not_what_was_rolled_back(held, suspend
 
 def test_a_challenger_of_other_data_is_held_however_good_it_is(held):
     found = held(version(2, LINE, data_version="before"), version(1, MEAN))
-    assert (found.verdict, found.comparison["rows"]) == (Decision.HOLD, ROWS)
+    assert (found.verdict, found.comparison) == (Decision.HOLD, {})  # what is held anyway is not fitted
     assert "the features changed since it was trained" in found.reason
 
 
@@ -249,7 +249,9 @@ def test_the_champion_is_scored_as_it_serves_on_rows_that_it_has_not_seen(held, 
     assert found.unseen["rows"] == 10
     seats = data.inputs["seats"].to_numpy()[50:]
     assert found.unseen["mae"] == pytest.approx(np.abs(data.target[50:] - 2 * seats).mean())
-    assert set(found.unseen) == {"rows", *METRICS.metrics}
+    assert set(found.unseen) == {"rows", "mean_target", "mean_prediction", *METRICS.metrics}
+    assert set(found.serving) == set(found.unseen)
+    assert found.serving["rows"] == ROWS
 
 
 def test_there_are_no_figures_of_unseen_rows_where_all_were_seen(held, connection):
@@ -272,7 +274,7 @@ def test_nor_where_texts_have_other_positions_than_in_the_current_data(connectio
     for inputs, figures in ((turned, 0), (None, 1)):
         given = {"inputs": inputs} if inputs else {}
         champion = bundle(version(1, data_version="before", **given))
-        found = on_unseen_rows(connection, SPEC, champion, dataset(), METRICS)
+        _, found = as_it_serves(connection, SPEC, champion, dataset(), METRICS)
         assert bool(found) is bool(figures)
 
 

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
+from tests.support.tiny import changed, van
 from vroom_api.contract import Scores
-from vroom_assets.champion.gates import failed_gates
+from vroom_assets.champion.gates import failed_gates, failed_shifts
 from vroom_assets.spec import Gates
 
 GOOD = Scores(
@@ -92,6 +93,41 @@ def test_too_high_a_mean_is_as_wrong_as_too_low_a_one():
 def test_all_that_is_wrong_is_said_at_once():
     wrong = with_(nested={"bias": -0.5}, coverage={"overall": 0.5, "lower_tercile": 0.5})
     assert len(failed_gates(wrong, TARGET_MEAN, Gates())) == 3
+
+
+@pytest.mark.parametrize(
+    ("mean", "rows", "failure"),
+    [
+        (
+            12.8,
+            1000,
+            "the mean target is 12.8, and was 6.4 in the champion's data, a change of 100% where 50%",
+        ),
+        (2.0, 1000, "the mean target is 2, and was 6.4 in the champion's data"),
+        (
+            6.4,
+            23_000,
+            "there are 23000 examples, and were 1000 in the champion's data, 23 times as many where 3",
+        ),
+        (6.4, 300, "there are 300 examples, and were 1000 in the champion's data, 3.33 times as few where 3"),
+    ],
+)
+def test_data_that_are_unlike_the_champions_are_looked_at_before_they_serve(mean, rows, failure):
+    _, manifest = van()
+    champion = changed(manifest, target_mean=6.4, rows=1000)
+    (message,) = failed_shifts(champion, changed(manifest, target_mean=mean, rows=rows), 5.0, Gates())
+    assert failure in message
+    assert "where they are right raise gates." in message
+
+
+def test_data_that_grow_as_data_do_pass():
+    _, manifest = van()
+    champion = changed(manifest, target_mean=6.4, rows=1000)
+    assert failed_shifts(champion, changed(manifest, target_mean=7.1, rows=2500), 5.0, Gates()) == []
+    around_zero = changed(manifest, target_mean=0.01, rows=1000)
+    assert failed_shifts(around_zero, changed(manifest, target_mean=-0.3, rows=1000), 5.0, Gates()) == []
+    wide = Gates(target_shift=2, rows_factor=30)
+    assert failed_shifts(champion, changed(manifest, target_mean=12.8, rows=23_000), 5.0, wide) == []
 
 
 def test_a_figure_has_one_name_wherever_it_is_shown():

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from tests.support.project import ROOT, copy
+from vroom_api.contract import OPTIONS
 from vroom_assets import declaration, spec
 from vroom_assets.declaration import DeclarationError, DeclarationFile
 from vroom_assets.definitions import defs
@@ -51,7 +52,6 @@ WRONG = [
     Wrong("unknown type", ("{type: timestamp,", "{type: datetime,"), "datetime", "sources.reservations.columns.created_at.type: it should be 'integer'", "it is 'datetime'"),
     Wrong("a word for a number", ("vehicle_id:\n          {type: integer, minimum: 1,", "vehicle_id:\n          {type: integer, minimum: one,"), "minimum: one", "sources.vehicles.columns.vehicle_id.minimum: it should be a valid number", "it is 'one'"),
     Wrong("an empty range", ("minimum: 0, maximum: 100,", "minimum: 200, maximum: 100,"), "num_images:", "columns.num_images: no value is ≥ 200 and ≤ 100", "below the upper one"),
-    Wrong("a range of a time", ("{type: timestamp,", "{type: timestamp, minimum: 1,"), "created_at:", "created_at: a timestamp has no range", "leave minimum, above and maximum out"),
     Wrong("values of a number", ("photos in the listing,", "photos in the listing, values: [a],"), "photos in the listing", "columns.num_images.values: they are for texts", "give a column of type integer a range"),
     Wrong("a number among texts", ("values: [dry, rain]", "values: [120, rain]"), "values: [120", "columns.weather.values.0: 120 is not a text", "put it into quotes", "lap_times"),
     Wrong("a reference to nothing", ("references: vehicles.vehicle_id", "references: vehicles.id"), "references:", "reservations.columns.vehicle_id.references: 'id' is not declared", "use one of vehicle_id"),
@@ -92,6 +92,12 @@ WRONG = [
     Wrong("no SQL", ("left join reservations using (vehicle_id)", "left join join"), "", "syntax error", "correct the statement", file="target.sql"),
     Wrong("examples without a column", ("as days_listed", "as days"), "", "it gives no column days_listed, which examples.histories.columns names", "select one, it has example_id", "upcoming_reservations", "histories.sql"),
     Wrong("examples of an unknown column", ("vehicles.num_images,", "vehicles.images,"), "vehicles.images", "images", "correct the statement", "upcoming_reservations", "histories.sql"),
+    Wrong("an input twice", ("inputs: [technology,", "inputs: [technology, technology,"), "inputs:", "inputs: technology is there twice", "name it once"),
+    Wrong("a range of a time", ("{type: timestamp, description: when the reservation", "{type: timestamp, minimum: 2020, description: when the reservation"), "created_at:", "sources.reservations.columns.created_at: a timestamp has a period", "write earliest and latest"),
+    Wrong("a period of a number", ("{type: number, above: 0,", "{type: number, earliest: 2020-01-01, above: 0,"), "actual_price:", "sources.vehicles.columns.actual_price: a number has no period", "leave earliest and latest out"),
+    Wrong("a period that ends before it begins", ("{type: timestamp, description: when the reservation", "{type: timestamp, earliest: 2024-01-01, latest: 2023-01-01, description: when the reservation"), "earliest: 2024", "created_at.earliest: 2024-01-01 00:00:00 comes after latest, 2023-01-01 00:00:00", "comes after"),
+    Wrong("a time with a zone", ("{type: timestamp, description: when the reservation", "{type: timestamp, earliest: 2024-01-01T00:00:00Z, description: when the reservation"), "earliest: 2024", "created_at.earliest: it should not have timezone info", "it is"),
+    Wrong("a value that is no text", ("{type: integer, minimum: 0, maximum: 1, description: 1 if the vehicle opens", "{type: text, values: [yes, 120], description: 1 if the vehicle opens"), "values: [yes", "technology.values.1: 120 is no text", "put it into quotes"),
     Wrong("a file read by a statement", ("from vehicles", "from read_csv('data/reservations/vehicles.csv') as vehicles"), "read_csv", "disabled by configuration", "correct the statement", file="target.sql"),
 ]  # fmt: skip
 
@@ -125,6 +131,19 @@ def test_what_is_wrong_is_said_with_file_line_field_and_remedy(forecasts, wrong)
     assert position, f"{found_message} does not begin with file and line"
     if wrong.at:
         assert wrong.at.rstrip("\n") in path.read_text().splitlines()[int(position[1]) - 1]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_input_has_no_name_that_a_request_has_already(forecasts, name):
+    """The service would refuse such a champion."""
+    path = forecasts / "reservations" / "defs.yaml"
+    edit(path, "        technology:\n", f"        {name}:\n")
+    edit(path, "inputs: [technology,", f"inputs: [{name},")
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(path.parent)
+    message = str(refusal.value)
+    assert f"inputs: {name} is a field of every request" in message
+    assert "give the column another name" in message
 
 
 def test_all_that_is_wrong_with_the_fields_is_said_at_once(forecasts):

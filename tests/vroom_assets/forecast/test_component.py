@@ -13,6 +13,7 @@ from tests.support.hostile import USELESS
 from tests.support.project import copy
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_assets import tracking
+from vroom_assets.champion import contest
 from vroom_assets.champion.publication import prove
 from vroom_assets.forecast import Forecast
 
@@ -278,3 +279,35 @@ def test_roll_back_refuses_a_damaged_bundle(run, refreshed):
     assert not run("rollback").success
     assert served() == 2
     assert "SHA-256" in entries("rollback")[-1].reason
+
+
+def append_a_year(data) -> None:
+    """The same reservations once more, 365 days later, as a history of two years has them."""
+    import pandas as pd
+
+    path = data / "reservations.csv"
+    frame = pd.read_csv(path, parse_dates=["created_at"])
+    later = frame.assign(created_at=frame["created_at"] - pd.Timedelta(days=365))
+    pd.concat([later, frame]).to_csv(path, index=False, date_format="%Y-%m-%d %H:%M:%S")
+
+
+def test_a_second_year_of_history_leaves_the_forecast_one_of_a_year(run, data, trained):
+    append_a_year(data)
+    assert run().success
+    assert served() == 2
+    assert bundle(2).manifest.target_mean == pytest.approx(bundle(1).manifest.target_mean, rel=0.01)
+
+
+def test_a_target_that_doubles_is_held_unfitted_with_what_to_look_at(run, fast, data, trained, monkeypatch):
+    counts_all = fast.target_sql.replace("reservations.created_at > target_window.opens", "true")
+    assert counts_all != fast.target_sql
+    append_a_year(data)
+    monkeypatch.setattr(contest, "compare", lambda *_: pytest.fail("fitted although it is held"))
+    assert run(spec=fast.model_copy(update={"target_sql": counts_all})).success
+    assert served() == 1
+    entry = entries("contest")[-1]
+    assert "the mean target is 12" in entry.reason
+    assert "raise gates.target_shift" in entry.reason
+    serving = entry.evidence["serving"]
+    assert serving["rows"] == 1000
+    assert serving["mean_target"] == pytest.approx(2 * serving["mean_prediction"], rel=0.1)

@@ -89,7 +89,7 @@ WRONG = [
     Wrong("a target of an unknown table", ("left join reservations", "left join bookings"), "bookings", "Table with name bookings does not exist", "it may read vehicles, reservations", file="target.sql"),
     Wrong("a target of another name", ("as reservations", "as bookings"), "", "it gives no column reservations, which target.name names", "select one, it has vehicle_id, bookings", file="target.sql"),
     Wrong("a target that is a text", ("count(reservations.vehicle_id)", "list(reservations.vehicle_id)"), "", "column reservations is a BIGINT[], and target.name asks for a number", "cast it", file="target.sql"),
-    Wrong("no SQL", ("left join reservations using (vehicle_id)", "left join join"), "", "syntax error", "correct the statement", file="target.sql"),
+    Wrong("no SQL", ("left join reservations", "left join join"), "", "syntax error", "correct the statement", file="target.sql"),
     Wrong("examples without a column", ("as days_listed", "as days"), "", "it gives no column days_listed, which examples.histories.columns names", "select one, it has example_id", "upcoming_reservations", "histories.sql"),
     Wrong("examples of an unknown column", ("vehicles.num_images,", "vehicles.images,"), "vehicles.images", "images", "correct the statement", "upcoming_reservations", "histories.sql"),
     Wrong("an input twice", ("inputs: [technology,", "inputs: [technology, technology,"), "inputs:", "inputs: technology is there twice", "name it once"),
@@ -97,7 +97,7 @@ WRONG = [
     Wrong("a period of a number", ("{type: number, above: 0,", "{type: number, earliest: 2020-01-01, above: 0,"), "actual_price:", "sources.vehicles.columns.actual_price: a number has no period", "leave earliest and latest out"),
     Wrong("a period that ends before it begins", ("{type: timestamp, description: when the reservation", "{type: timestamp, earliest: 2024-01-01, latest: 2023-01-01, description: when the reservation"), "earliest: 2024", "created_at.earliest: 2024-01-01 00:00:00 comes after latest, 2023-01-01 00:00:00", "comes after"),
     Wrong("a time with a zone", ("{type: timestamp, description: when the reservation", "{type: timestamp, earliest: 2024-01-01T00:00:00Z, description: when the reservation"), "earliest: 2024", "created_at.earliest: it should not have timezone info", "it is"),
-    Wrong("a value that is no text", ("{type: integer, minimum: 0, maximum: 1, description: 1 if the vehicle opens", "{type: text, values: [yes, 120], description: 1 if the vehicle opens"), "values: [yes", "technology.values.1: 120 is no text", "put it into quotes"),
+    Wrong("a value that is no text", ("{type: integer, minimum: 0, maximum: 1, description: 1 if the vehicle opens", "{type: text, values: [yes, 120], description: 1 if the vehicle opens"), "values: [yes", "technology.values.1: 120 is not a text", "put it into quotes"),
     Wrong("a file read by a statement", ("from vehicles", "from read_csv('data/reservations/vehicles.csv') as vehicles"), "read_csv", "disabled by configuration", "correct the statement", file="target.sql"),
 ]  # fmt: skip
 

@@ -106,7 +106,7 @@ def test_dagsters_own_tree_loads_what_the_code_location_loads(folder):
 
 def test_dagsters_own_tree_says_what_is_wrong_in_our_words(folder):
     edit(folder, "kind: regression", "kind: regresion")
-    with pytest.raises(Exception, match="deliveries") as raised:
+    with pytest.raises(Exception, match="Error while loading component") as raised:
         loading.component_tree(folder).build_defs()
     assert "target.kind: it should be" in str(raised.value.__cause__)
 

@@ -145,6 +145,7 @@ def _is_clean(block: bytes) -> bool:
 def _mended(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The lines as they are, as notes, or as rows of several lines that stand on their first line."""
     mending = _Mending()
+    last = b""
     for block in blocks:
         block = block.replace(b"\r\n", b"\n")
         if not mending.is_open and _is_clean(block):
@@ -154,9 +155,7 @@ def _mended(blocks: Iterator[bytes]) -> Iterator[bytes]:
         lines = block.split(b"\n")
         last = lines.pop()  # empty, but for the end of a file without a line break
         yield b"".join(line + b"\n" for line in mending.mended(lines))
-        if last:
-            yield b"\n".join(mending.mended([last]))
-    yield b"\n".join(mending.end())
+    yield b"\n".join([*mending.mended([last] if last else []), *mending.end()])
 
 
 class _State(Enum):
@@ -200,7 +199,7 @@ class _Mending:
             self.number += 1
             state = _state(line, self.is_open)
             if self.opened is not None:
-                yield _note("quotes", f"stands in the quotes that line {self.opened} opens", line)
+                yield _within_quotes(self.opened, line)
                 if state is not _State.OPEN:
                     self.opened = None
             elif state is _State.OPEN:
@@ -245,12 +244,17 @@ class _Mending:
         number = self.number - len(others)
         yield _note("quotes", f"has a quote that is not closed{within}", first)
         for line in others:
-            yield _note("quotes", f"stands in the quotes that line {number} opens", line)
+            yield _within_quotes(number, line)
 
 
 def _line_or_note(line: bytes) -> bytes:
     fault = _fault(line)
     return line if fault is None else _note(*fault, line)
+
+
+def _within_quotes(first: int, line: bytes) -> bytes:
+    """A blank line is not a row there either."""
+    return _note("quotes", f"stands in the quotes that line {first} opens", line) if line.strip(b" ") else b""
 
 
 def _note(rule: str, message: str, line: bytes) -> bytes:

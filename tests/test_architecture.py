@@ -144,9 +144,7 @@ TESTED_BY = {
     "vroom_assets/ingestion/fastf1/test_sessions": (
         *(f"vroom_assets.ingestion.fastf1.{part}" for part in ("client", "laps", "merge")),
     ),
-    "vroom_assets/sources/test_table": (
-        *(f"vroom_assets.sources.{part}" for part in ("files", "lines", "report")),
-    ),
+    "vroom_assets/sources/test_table": ("vroom_assets.sources.report", "vroom_assets.sql"),
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "intervals", "metrics", "fitting")),
     ),

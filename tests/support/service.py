@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -67,6 +68,19 @@ def running(home: Path, **given: object) -> Iterator[tuple[str, subprocess.Popen
     finally:
         process.kill()
         process.wait()
+
+
+def wait_until_answered(client: httpx.Client, path: str, process: subprocess.Popen[Any]) -> None:
+    """Wait until a server of another package, which takes long to start, answers."""
+    end = time.monotonic() + 120
+    while True:
+        assert process.poll() is None
+        try:
+            client.get(path).raise_for_status()
+            return
+        except httpx.HTTPError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.project import ROOT
+from tests.support.service import wait_until_answered
 from vroom_assets.dagster_server import Guard
 from vroom_assets.supervisor import free_port, prepare_home, services
 
@@ -108,15 +108,7 @@ def test_the_real_one_refuses_other_sites_and_answers_its_own(home: Path, tmp_pa
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            until = time.monotonic() + 120
-            while True:
-                assert process.poll() is None
-                try:
-                    client.get("/server_info").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    assert time.monotonic() < until
-                    time.sleep(0.2)
+            wait_until_answered(client, "/server_info", process)
             assert "version" in client.post("/graphql", json=QUERY).json()["data"]
             assert client.post("/graphql", json=CHANGE).json() == {"data": {"setNuxSeen": True}}
             for headers in FOREIGN:

@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import psutil
 
 from tests.support.project import ROOT
+from tests.support.service import wait_until_answered
 from vroom_assets.supervisor import free_port
 
 
@@ -22,15 +22,7 @@ def test_it_is_one_process_that_serves_and_keeps_what_clients_send(home: Path):
     )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            until = time.monotonic() + 120
-            while True:
-                assert process.poll() is None
-                try:
-                    client.get("/health").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    assert time.monotonic() < until
-                    time.sleep(0.2)
+            wait_until_answered(client, "/health", process)
             assert psutil.Process(process.pid).children(recursive=True) == []
             made = client.post("/api/2.0/mlflow/experiments/create", json={"name": "one"}).json()
             found = client.get("/api/2.0/mlflow/experiments/get", params=made).json()["experiment"]

@@ -27,7 +27,7 @@ class Attendance:
         self._began = time.time()
         self._latest: Heartbeat | None = None
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read the heartbeat."""
         self._latest = latest_beat(self._forecast, self._root)
 

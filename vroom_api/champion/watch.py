@@ -155,7 +155,7 @@ class ChampionWatch:
     def _observe(self) -> object:
         """The pointer's bytes and the state of all files it leads to; equal as long as nothing changes."""
         found = self._state_of_files()
-        self.attendance.look()
+        self.attendance.refresh()
         self._checked = time.monotonic()
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,13 @@ class Comparison:
 
     def as_evidence(self) -> dict[str, float]:
         return asdict(self)
+
+
+class WentBack(NamedTuple):
+    """The data end earlier than those that the champion was trained on, ISO 8601."""
+
+    now: str
+    before: str
 
 
 def corrected_t(differences: np.ndarray, test_share: float) -> tuple[float, float]:
@@ -149,13 +157,13 @@ def judge(
     same_recipe: bool,
     new_data: bool,
     new_declaration: bool = False,
-    went_back: tuple[str, str] | None = None,
+    went_back: WentBack | None = None,
 ) -> tuple[Decision, str]:
     """The verdict on a comparison and its reason in a sentence.
 
     Args:
         new_data: the challenger was trained on other data than the champion.
-        went_back: where these end earlier than the champion's: when, and when those did.
+        went_back: where these end earlier than the champion's.
     """
     from scipy.stats import norm
 
@@ -168,7 +176,7 @@ def judge(
     trained = "trained on newer data"
     if went_back:
         trained = (
-            f"trained on the data as they are now, which end at {went_back[0]} and not at {went_back[1]}"
+            f"trained on the data as they are now, which end at {went_back.now} and not at {went_back.before}"
         )
     if new_data and same_recipe:
         return Decision.REFRESH, f"the champion's own recipe, {trained}"

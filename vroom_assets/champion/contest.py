@@ -8,14 +8,14 @@ resampled t-test (Nadeau & Bengio 2003, doi:10.1023/A:1024068626366) over the fo
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
 from vroom_api.contract import Bundle, Manifest, Recipe, durable, forecast_folder
 from vroom_api.contract.events import ContestResult, Decision
-from vroom_assets.champion.comparison import Entrant, compare, judge
+from vroom_assets.champion.comparison import Entrant, WentBack, compare, judge
 from vroom_assets.champion.gates import failed_gates, failed_shifts
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
@@ -91,7 +91,7 @@ def run_contest(
         verdict, reason, comparison = _compared(
             connection, spec, data, metric_set, challenger, champion.manifest
         )
-    serving, unseen = as_it_serves(connection, spec, champion, data, metric_set) if champion else ({}, {})
+    served = as_it_serves(connection, spec, champion, data, metric_set) if champion else Served({}, {})
     return ContestResult(
         forecast=spec.name,
         challenger=challenger.version,
@@ -101,8 +101,8 @@ def run_contest(
         reason=reason,
         failed_gates=gates,
         comparison=comparison,
-        serving=serving,
-        unseen=unseen,
+        serving=served.all_rows,
+        unseen=served.unseen_rows,
         data_version=data.data_version,
     )
 
@@ -129,7 +129,7 @@ def _compared(
         same_recipe=ours.same_recipe(theirs),
         new_data=challenger.data_version != champion.data_version,
         new_declaration=challenger.code_version != champion.code_version,
-        went_back=(challenger.data_as_of, champion.data_as_of)
+        went_back=WentBack(challenger.data_as_of, champion.data_as_of)
         if challenger.data_as_of < champion.data_as_of
         else None,
     )
@@ -158,10 +158,17 @@ def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
     return {name: Candidate(**definition) for name, definition in recipe.definition.items()}
 
 
+class Served(NamedTuple):
+    """Figures of the champion as it serves, by name: on all current rows, and on those its training did not have."""
+
+    all_rows: dict[str, float]
+    unseen_rows: dict[str, float]
+
+
 def as_it_serves(
     connection: DuckDBPyConnection, spec: ForecastSpec, champion: Bundle, data: Dataset, metric_set: MetricSet
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The champion exactly as it serves, scored on all current rows, and on those its training did not have.
+) -> Served:
+    """The champion exactly as it serves, scored on the current data.
 
     Nothing where the data no longer have its inputs, or its texts have other indices in them.
     """
@@ -172,7 +179,7 @@ def as_it_serves(
     if not set(names) <= set(data.inputs.columns) or any(
         field.values != declared[field.name].values for field in champion.manifest.inputs
     ):
-        return {}, {}
+        return Served({}, {})
     inputs = np.ascontiguousarray(data.inputs[names].to_numpy(), dtype=np.float64)
     prediction, _ = score(open_model(champion.model), inputs)
 
@@ -186,4 +193,4 @@ def as_it_serves(
 
     seen = feature_table.keys_of(connection, data.forecast, champion.manifest.data_version)
     new = np.zeros(len(data.keys), dtype=bool) if seen is None else ~np.isin(data.keys, seen)
-    return figures(np.ones(len(data.keys), dtype=bool)), figures(new)
+    return Served(figures(np.ones(len(data.keys), dtype=bool)), figures(new))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from vroom_assets.spec import Column, Examples, ForecastSpec
+from vroom_assets.sql import broken_rules, identifier
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -129,19 +130,7 @@ def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str,
         )
     for column, rule in columns.items():
         broken = {"is empty": "false" if rule.nullable else f'"{column}" is null'}
-        bounds = ((rule.minimum, "<"), (rule.above, "<="), (rule.maximum, ">"))
-        outside = " or ".join(f'"{column}" {sign} {bound!r}' for bound, sign in bounds if bound is not None)
-        if outside:
-            broken[f"is not {rule.range}"] = outside
-        if rule.values:
-            listed = ", ".join("'" + value.replace("'", "''") + "'" for value in rule.values)
-            broken[f"is not one of {', '.join(rule.values)}"] = f'"{column}" not in ({listed})'
-        times = ((rule.earliest, "<"), (rule.latest, ">"))
-        outside = " or ".join(
-            f"\"{column}\" {sign} timestamp '{time}'" for time, sign in times if time is not None
-        )
-        if outside:
-            broken[f"is not {rule.period}"] = outside
+        broken |= {message: condition for _, message, condition in broken_rules(rule, identifier(column))}
         for message, condition in broken.items():
             [(rows, example)] = connection.execute(
                 f'select count(*), any_value("{column}")::varchar from temp."{name}" where {condition}'

@@ -14,6 +14,7 @@ from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
 from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Column, ColumnType, ForecastSpec
+from vroom_assets.sql import literal
 from vroom_assets.training.folds import RowStructure
 
 if TYPE_CHECKING:
@@ -258,9 +259,8 @@ def write_parquet(connection: DuckDBPyConnection, forecast: str, data_version: s
     """Publish the feature table of one data version as a file that any number of readers may open."""
     path = parquet_path(forecast, data_version)
     with durable.replaced(path) as beside:
-        target = str(beside).replace("'", "''")
         connection.execute(
-            f"copy (from features order by entity_key) to '{target}' (format parquet, compression zstd)"
+            f"copy (from features order by entity_key) to {literal(str(beside))} (format parquet, compression zstd)"
         )
     return path
 

@@ -132,7 +132,7 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
     )
 
 
-def in_words(column: Column) -> str:
+def description_of(column: Column) -> str:
     """What a column holds: its description, then its range and its unit in brackets."""
     limits = ", ".join(filter(None, (column.range, column.unit)))
     return " ".join(filter(None, (column.description, limits and f"({limits})")))
@@ -145,7 +145,7 @@ def column_schema(columns: Mapping[str, Column]) -> dg.TableSchema:
             dg.TableColumn(
                 name,
                 column.type.value,
-                description=in_words(column),
+                description=description_of(column),
                 constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.unique),
             )
             for name, column in columns.items()

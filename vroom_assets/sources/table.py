@@ -17,6 +17,7 @@ from vroom_api.contract import durable
 from vroom_assets.sources.lines import BREAK, DELIMITER, NOTE, Text, Unreadable, readable
 from vroom_assets.sources.report import Finding, SourceRefused, SourceReport, sentence
 from vroom_assets.spec import Column, ColumnType, Source
+from vroom_assets.sql import broken_rules, identifier, literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -100,8 +101,8 @@ def write_quarantine(connection: DuckDBPyConnection, name: str, path: Path) -> N
     )
     with durable.replaced(path) as beside:
         connection.execute(
-            f"copy (select * replace ({guarded}) from quarantine where source = {_literal(name)} "
-            f'order by line, "column") to {_literal(str(beside))} (format csv, header)'
+            f"copy (select * replace ({guarded}) from quarantine where source = {literal(name)} "
+            f'order by line, "column") to {literal(str(beside))} (format csv, header)'
         )
 
 
@@ -164,7 +165,7 @@ def _findings(connection: DuckDBPyConnection, source: Source, text: Text) -> Ite
 def _raw_lines(path: Path) -> str:
     return f"""
     read_csv(
-        {_literal(_glob_escaped(path))}, columns = {{'raw': 'varchar'}}, auto_detect = false, header = false,
+        {literal(_glob_escaped(path))}, columns = {{'raw': 'varchar'}}, auto_detect = false, header = false,
         delim = '{DELIMITER}', quote = '', escape = '', strict_mode = false, hive_partitioning = false
     )"""
 
@@ -274,21 +275,7 @@ def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
     if not column.nullable:
         yield "required", "is empty", f"{text} is null"
     yield "type", f"is not a {TYPE_WORDS[column.type]}", f"({text} is not null and {value} is null)"
-    bounds = [(column.minimum, ">="), (column.above, ">"), (column.maximum, "<=")]
-    held = " and ".join(f"{value} {sign} '{bound!r}'::double" for bound, sign in bounds if bound is not None)
-    if held:
-        words = " ".join(filter(None, ("is not", column.range, column.unit)))
-        yield "range", words, f"({value} is not null and not ({held}))"
-    if column.values:
-        words = f"is not one of {', '.join(column.values)}"
-        listed = ", ".join(map(_literal, column.values))
-        yield "values", words, f"({value} is not null and {value} not in ({listed}))"
-    times = [(column.earliest, ">="), (column.latest, "<=")]
-    within = " and ".join(f"{value} {sign} '{time}'::timestamp" for time, sign in times if time is not None)
-    if within:
-        ahead = column.latest is not None and column.latest > datetime.now(UTC).replace(tzinfo=None)
-        words = f"is not {column.period}{', and lies ahead of now' if ahead else ''}"
-        yield "period", words, f"({value} is not null and not ({within}))"
+    yield from broken_rules(column, value)
 
 
 def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) -> None:
@@ -308,7 +295,7 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
                     group by {value} having count(*) > 1
                 )
                 select
-                    line, {position}, {_literal(name)}, 'unique', {value}::varchar,
+                    line, {position}, {literal(name)}, 'unique', {value}::varchar,
                     'is in line ' || first || ' already'
                 from {ROWS} join firsts using ({value})
                 where good and line > first
@@ -320,9 +307,9 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
                 f"""
                 insert into {REPEATS}
                 select
-                    line, {position}, {_literal(name)}, 'references', {value}::varchar,
-                    {_literal(f"does not occur in {column.references}")}
-                from {ROWS} anti join {_identifier(table)} as present on {value} = present.{_identifier(key)}
+                    line, {position}, {literal(name)}, 'references', {value}::varchar,
+                    {literal(f"does not occur in {column.references}")}
+                from {ROWS} anti join {identifier(table)} as present on {value} = present.{identifier(key)}
                 where good and {value} is not null
                 """
             )
@@ -350,7 +337,7 @@ def _gather_findings(connection: DuckDBPyConnection, source: Source, text: Text)
     ]
     for position, (name, column) in enumerate(source.columns.items(), 1):
         parts += [
-            f"select line, {position}, {_literal(name)}, '{rule}', text_{position}, {_literal(words)} from whole where {condition}"
+            f"select line, {position}, {literal(name)}, '{rule}', text_{position}, {literal(words)} from whole where {condition}"
             for rule, words, condition in _rules(position, column)
         ]
     connection.execute(
@@ -431,11 +418,11 @@ def _refusal(report: SourceReport, source: Source) -> str | None:
 
 def _replace_table(connection: DuckDBPyConnection, name: str, source: Source) -> None:
     columns = ", ".join(
-        f"value_{position} as {_identifier(column)}" for position, column in enumerate(source.columns, 1)
+        f"value_{position} as {identifier(column)}" for position, column in enumerate(source.columns, 1)
     )
     connection.execute(
         f"""
-        create or replace table {_identifier(name)} as
+        create or replace table {identifier(name)} as
         select {columns} from {ROWS} where good
         """
     )
@@ -486,14 +473,6 @@ def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
     except BaseException:
         connection.rollback()
         raise
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _glob_escaped(path: Path) -> str:

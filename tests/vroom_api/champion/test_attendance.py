@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def unattended(home: Path, passes: Callable[[float], None], seconds: float, **given: Any) -> bool:
     found = Attendance(FORECAST, home, **given)
-    found.look()
+    found.refresh()
     passes(seconds)
     return found.unattended_since is not None
 

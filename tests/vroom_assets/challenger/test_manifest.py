@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.support.forecasts import contradictions_of
-from vroom_api.contract import AgeLimits, FreshnessPolicy, Kind, Lever
+from tests.support.vans import bookings
+from vroom_api.contract import AgeLimits, FreshnessPolicy, Lever
 from vroom_assets.challenger.manifest import (
     BACKGROUND_ROWS,
     background_rows,
@@ -26,37 +27,9 @@ from vroom_assets.training.models import Constant
 
 
 def declared(**parts: Any) -> ForecastSpec:
-    base: dict[str, Any] = {
-        "name": "bookings",
-        "title": "Bookings",
-        "description": "bookings of a van",
-        "owner": "team:vans",
-        "sources": {
-            "vans": {
-                "path": "vans.csv",
-                "description": "vans",
-                "columns": {
-                    "van_id": {"type": "integer", "unique": True},
-                    "seats": {"type": "integer"},
-                    "text": {"type": "integer"},
-                    "price": {"type": "number"},
-                    "listed_at": {"type": "timestamp"},
-                },
-            }
-        },
-        "entity": {"name": "van", "source": "vans", "key": "van_id"},
-        "inputs": ["seats", "text", "price"],
-        "target": {
-            "name": "bookings",
-            "kind": Kind.COUNT,
-            "unit": "bookings",
-            "horizon": "a year",
-            "as_of": "vans.listed_at",
-        },
-        "candidates": {"mean": {"family": "mean"}},
-        "features_sql": "select seats, price / seats as price_per_seat, 1.5 as constant from inputs",
-    }
-    return ForecastSpec(**base | parts)
+    columns = {"seats": {"type": "integer"}, "text": {"type": "integer"}, "price": {"type": "number"}}
+    statement = "select seats, price / seats as price_per_seat, 1.5 as constant from inputs"
+    return bookings(columns, **{"features_sql": statement} | parts)
 
 
 def rows(count: int, seed: int = 0) -> pd.DataFrame:

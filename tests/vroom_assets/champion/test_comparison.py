@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vroom_api.contract.events import Decision
-from vroom_assets.champion.comparison import Comparison, Entrant, compare, corrected_t, judge, standard_error
+from vroom_assets.champion.comparison import (
+    Comparison,
+    Entrant,
+    WentBack,
+    compare,
+    corrected_t,
+    judge,
+    standard_error,
+)
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.folds import RowStructure, outer_splits
 from vroom_assets.training.metrics import METRIC_SETS
@@ -99,11 +107,11 @@ def test_the_same_recipe_ties_exactly():
 
 def test_data_that_went_back_are_not_called_newer():
     same = Comparison(100, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-    ends = ("2023-12-31T00:00:00", "2024-01-20T00:00:00")
+    ends = WentBack("2023-12-31T00:00:00", "2024-01-20T00:00:00")
     for same_recipe in (True, False):
         verdict, reason = judge(same, Contest(), same_recipe=same_recipe, new_data=True, went_back=ends)
         assert verdict == Decision.REFRESH
-        assert f"which end at {ends[0]} and not at {ends[1]}" in reason
+        assert f"which end at {ends.now} and not at {ends.before}" in reason
         assert "newer" not in reason
 
 

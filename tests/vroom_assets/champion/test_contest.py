@@ -11,48 +11,29 @@ import pandas as pd
 import pytest
 
 from tests.support.tiny import feature_field, input_field, manifest_of, model_of
+from tests.support.vans import bookings
 from vroom_api.contract import Bundle, Golden, Kind, Manifest, Recipe, Scores
 from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion import contest
 from vroom_assets.champion.contest import NoContest, as_it_serves, run_contest
 from vroom_assets.features.table import Dataset, parquet_path
-from vroom_assets.spec import Candidate, Family, ForecastSpec
+from vroom_assets.spec import Candidate, Family
 from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.metrics import METRIC_SETS
 
 ROWS = 60
 COLOURS = ["red", "blue"]
-SPEC = ForecastSpec.model_validate(
-    {
+SPEC = bookings(
+    {"seats": {"type": "number"}, "colour": {"type": "text", "values": COLOURS}},
+    target={
         "name": "bookings",
-        "title": "Bookings",
-        "description": "bookings of a van",
-        "owner": "team:vans",
-        "sources": {
-            "vans": {
-                "path": "vans.csv",
-                "description": "vans",
-                "columns": {
-                    "van_id": {"type": "integer", "unique": True},
-                    "seats": {"type": "number"},
-                    "colour": {"type": "text", "values": COLOURS},
-                    "listed_at": {"type": "timestamp"},
-                },
-            }
-        },
-        "entity": {"name": "van", "source": "vans", "key": "van_id"},
-        "inputs": ["seats", "colour"],
-        "target": {
-            "name": "bookings",
-            "kind": Kind.REGRESSION,
-            "unit": "bookings",
-            "horizon": "a year",
-            "as_of": "vans.listed_at",
-        },
-        "candidates": {"mean": {"family": "mean"}},
-        "validation": {"folds": 3, "repeats": 1, "inner_folds": 2},
-        "features_sql": "select seats from inputs",
-    }
+        "kind": Kind.REGRESSION,
+        "unit": "bookings",
+        "horizon": "a year",
+        "as_of": "vans.listed_at",
+    },
+    validation={"folds": 3, "repeats": 1, "inner_folds": 2},
+    features_sql="select seats from inputs",
 )
 METRICS = METRIC_SETS[Kind.REGRESSION]
 LINE, MEAN = Candidate(family=Family.LINEAR, features=["seats"]), Candidate(family=Family.MEAN)

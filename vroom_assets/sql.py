@@ -1,0 +1,37 @@
+"""Names and texts as SQL writes them, and a column's rules as conditions."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from vroom_assets.spec import Column
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def broken_rules(column: Column, value: str) -> Iterator[tuple[str, str, str]]:
+    """What a value of the column's type may not be, wherever it comes from: rule, message and condition.
+
+    Args:
+        value: SQL of the value. Where it is null no rule is broken; a condition is never null.
+    """
+    bounds = [(column.minimum, ">="), (column.above, ">"), (column.maximum, "<=")]
+    held = " and ".join(f"{value} {sign} '{bound!r}'::double" for bound, sign in bounds if bound is not None)
+    if held:
+        message = " ".join(filter(None, ("is not", column.range, column.unit)))
+        yield "range", message, f"({value} is not null and not ({held}))"
+    if column.values:
+        listed = ", ".join(map(literal, column.values))
+        message = f"is not one of {', '.join(column.values)}"
+        yield "values", message, f"({value} is not null and {value} not in ({listed}))"
+    times = [(column.earliest, ">="), (column.latest, "<=")]
+    within = " and ".join(f"{value} {sign} '{time}'::timestamp" for time, sign in times if time is not None)
+    if within:
+        ahead = column.latest is not None and column.latest > datetime.now(UTC).replace(tzinfo=None)
+        message = f"is not {column.period}{', and lies ahead of now' if ahead else ''}"
+        yield "period", message, f"({value} is not null and not ({within}))"

@@ -119,7 +119,9 @@ def test_other_csvs_are_one_retraining_and_no_failed_request(system):
         thread.start()
     GENERATE(system.folder / "data" / NAME, seed=4, demand=1.1)
     seconds = wait("the new champion serves", lambda: system.served() != before, 120)
-    time.sleep(12)  # the sensor ticked again: a second retraining would have been asked for by now
+    for _ in range(2):  # it would have asked again
+        last = system.last_tick()
+        wait("the sensor looks again", lambda last=last: system.last_tick() > last, 60)
     stop.set()
     for thread in asking:
         thread.join()

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.bundles import EXAMPLE, publish
 from tests.support.record import stored
@@ -55,6 +56,7 @@ class Load:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_nothing_answered_is_lost_when_the_service_is_killed_five_times_under_load(tmp_path: Path) -> None:
     home = tmp_path / "var"
     publish(home, 1)

@@ -120,6 +120,21 @@ class System:
             results { runId jobName status startTime endTime tags { key value } } } } }"""
         return self.graphql(query)["runsOrError"]["results"]
 
+    def last_tick(self, sensor: str = f"{NAME}_sources") -> float:
+        """When a sensor began to look last, in seconds of the epoch."""
+        query = """
+            query ($selector: SensorSelector!) {
+              sensorOrError(sensorSelector: $selector) {
+                ... on Sensor { sensorState { ticks(limit: 1) { timestamp } } }
+              } }"""
+        selector = {
+            "repositoryLocationName": "vroom",
+            "repositoryName": "__repository__",
+            "sensorName": sensor,
+        }
+        ticks = self.graphql(query, selector=selector)["sensorOrError"]["sensorState"]["ticks"]
+        return ticks[0]["timestamp"] if ticks else 0.0
+
     def launch(self, assets: list[str], job: str = "__ASSET_JOB") -> str:
         """What the page's "Materialize" button sends; the id of the run."""
         mutation = """

@@ -135,6 +135,7 @@ def test_sigterm_finishes_what_is_under_way_and_ends_the_process(tmp_path: Path)
             urllib.request.urlopen(f"{address}/health", timeout=5)
 
 
+@pytest.mark.slow
 def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> None:
     """All operations of two forecasts, all checks but one, as an admin: examples, coverage of the schemas, fuzzing."""
     home = tmp_path / "var"

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from tests.support.project import ROOT
 from tests.support.service import wait_until_answered
 from vroom_assets.supervisor import free_port
 
 
+@pytest.mark.slow
 def test_it_is_one_process_that_serves_and_keeps_what_clients_send(home: Path):
     (home / "mlflow").mkdir()
     port = free_port()

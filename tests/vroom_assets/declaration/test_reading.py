@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from tests.support.project import ROOT, copy
 from vroom_api.contract import OPTIONS
-from vroom_assets import declaration, spec
+from vroom_assets import __main__, declaration, spec
 from vroom_assets.declaration import DeclarationError, DeclarationFile
 from vroom_assets.definitions import defs
 
@@ -288,8 +288,14 @@ def test_check_says_which_declarations_are_sound_and_which_are_not(forecasts):
     assert "reservations: broken\n" in done.stdout
     assert f"{forecasts}/reservations/defs.yaml:" in done.stdout
     assert "candidates.linear.parameters: candidate linear (linear): The 'alpha' parameter" in done.stdout
-    assert command("check", "market_resolution").returncode == 0
-    assert "the file is not there" in command("check", "nothing").stdout
+    assert "market_resolution: ok" in done.stdout
+
+
+def test_check_says_that_a_declaration_is_not_there(forecasts, capsys):
+    assert __main__.check(["market_resolution", "nothing"]) == 1
+    printed = capsys.readouterr().out
+    assert "market_resolution: ok" in printed
+    assert "the file is not there" in printed
 
 
 def test_the_committed_schema_is_that_of_the_models_and_of_the_command():

@@ -169,13 +169,14 @@ def publish(
     )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(pointer.manifest_sha256),
-        metadata=_champion_metadata(spec, pointer, manifest, decision, reason),
+        metadata=champion_metadata(spec, pointer, manifest, decision, reason),
     )
 
 
-def _champion_metadata(
+def champion_metadata(
     spec: ForecastSpec, pointer: Pointer, manifest: Manifest, decision: Decision, reason: str
 ) -> dict[str, Any]:
+    """What Dagster's page of the asset `champion` shows of the version that serves."""
     return {
         "version": pointer.version,
         "generation": pointer.generation,

@@ -3,10 +3,14 @@
 import dagster as dg
 from pydantic import Field
 
+from vroom_api.contract import Pointer, bundle_folder, read_bundle
 from vroom_api.contract.events import Decision, RollbackRefused, RolledBack
 from vroom_assets.champion import publication
-from vroom_assets.forecast.names import CHAMPION, FORECAST_TAG
+from vroom_assets.forecast.champion_assets import champion_metadata
+from vroom_assets.forecast.names import CHAMPION, FORECAST_TAG, key
 from vroom_assets.spec import ForecastSpec
+
+DATA_VERSION = "dagster/data_version"  # Dagster's tag; DataVersion is for the results of assets
 
 
 class RollBack(dg.Config):
@@ -16,6 +20,17 @@ class RollBack(dg.Config):
         0, ge=0, description="the version to serve again; 0 is the one published before the one that serves"
     )
     reason: str = Field("asked for by an operator", description="why, for the ledger")
+
+
+def restored(spec: ForecastSpec, pointer: Pointer, reason: str) -> dg.AssetMaterialization:
+    """What serves again, as an event of the asset `champion`, whose page would show what was replaced."""
+    manifest = read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256).manifest
+    return dg.AssetMaterialization(
+        key(spec, CHAMPION),
+        description=f"version {pointer.version} {reason}",
+        metadata=champion_metadata(spec, pointer, manifest, Decision.RESTORED, reason),
+        tags={DATA_VERSION: pointer.manifest_sha256},
+    )
 
 
 def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
@@ -49,7 +64,9 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
             evidence=RolledBack(before=before.version, after=after.version, generation=after.generation),
             run_id=context.run.run_id,
         )
-        context.log.info(f"version {after.version} serves again instead of {before.version}")
+        reason = f"serves again instead of version {before.version}: {config.reason}"
+        context.log.info(f"version {after.version} {reason}")
+        context.log_event(restored(spec, after, reason))
 
     @dg.job(
         name=f"{spec.name}_rollback",

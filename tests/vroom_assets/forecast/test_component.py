@@ -37,6 +37,14 @@ def bundle(version: int | None = None) -> Bundle:
     return read_bundle(bundle_folder(NAME, version or served() or 0), digest)
 
 
+def champion_page(instance: dg.DagsterInstance) -> dict[str, object]:
+    """What Dagster's page of the champion shows, from its newest event."""
+    event = instance.get_latest_materialization_event(dg.AssetKey([NAME, "champion"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {name: one.value for name, one in event.asset_materialization.metadata.items()}
+
+
 def change(data, column: str = "actual_price", factor: float = 1.1) -> None:
     """Change the content of vehicles.csv."""
     import pandas as pd
@@ -254,12 +262,14 @@ def stored_tables(home) -> dict[str, list]:
         }
 
 
-def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, refreshed):
+def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, instance, refreshed):
     assert served() == 2
     assert run("rollback").success
     assert served() == 1
     alias = MlflowClient(tracking.tracking_uri()).get_model_version_by_alias(NAME, "champion")
     assert int(alias.version) == 1
+    shown = champion_page(instance)
+    assert (shown["version"], shown["generation"], shown["decision"]) == (1, 3, "restored")
     run()  # the same data and recipe as what was rolled back
     assert served() == 1
     assert "rolled back" in entries("contest")[-1].reason

@@ -1,5 +1,6 @@
 """The OpenAPI document is true: of the champion that serves, and of every answer."""
 
+import json
 import re
 from collections.abc import Callable
 from http import HTTPStatus
@@ -8,11 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
 from vroom_api.contract import Lever
+from vroom_api.predictions.asked import decode
+from vroom_api.problems import Problem
 
 ADVICE = {"image": Lever(input="pictures", worth="shown", unit="", description="photos × reservations")}
 
@@ -33,7 +38,10 @@ def validator(document: dict[str, Any], name: str) -> Draft202012Validator:
 def test_a_request_is_described_as_the_champion_declares_it(client: TestClient[Any]) -> None:
     document = document_of(client)
     request = document["components"]["schemas"]["Request"]
-    assert request["anyOf"] == [{"required": NAMES}, {"required": ["entity_id"]}]
+    assert request["anyOf"] == [
+        {"required": NAMES},
+        {"required": ["entity_id"], "properties": {"entity_id": {"type": "string"}}},
+    ]
     assert request["additionalProperties"] is False
     assert request["examples"] == [EXAMPLE]
     assert request["properties"]["num_images"] == {
@@ -97,6 +105,44 @@ def test_what_the_document_allows_is_taken_and_what_it_forbids_is_refused(client
         body = EXAMPLE | change
         answer = client.post("/predict", json=body)
         assert (answer.status_code == 200) == request.is_valid(body), (change, answer.text)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 130),
+    st.floats(-1, 11_000, allow_nan=False),
+    st.integers(-1, 120).map(float),
+    st.integers(10**15, 10**17),
+    st.sampled_from(
+        ["", "7", "a\n", "\U0001f697", "x" * 129, {"a": "b"}, {"a\n": "b"}, {"A": "b"}, {"a": None}, [1]]
+    ),
+)
+BODIES = st.tuples(
+    st.dictionaries(
+        st.sampled_from([*NAMES, "level", "explain", "entity_id", "tags", "colour"]), VALUES, max_size=4
+    ),
+    st.one_of(st.just([]), st.just(NAMES), st.lists(st.sampled_from(NAMES), max_size=3)),
+)
+
+
+def test_the_document_and_the_service_agree_about_any_body(client: TestClient[Any]) -> None:
+    request = validator(document_of(client), "Request")
+    champion = client.app.state["predictor"].forecasts.flagship.champion
+
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @given(BODIES)
+    def agree(change: tuple[dict[str, Any], list[str]]) -> None:
+        changed, left_out = change
+        body = {name: value for name, value in EXAMPLE.items() if name not in left_out} | changed
+        try:
+            decode(champion, json.dumps(body).encode())
+            taken = True
+        except Problem as problem:
+            taken = problem.cause == "unknown-entity"  # it could have been stored
+        assert taken == request.is_valid(body), body
+
+    agree()
 
 
 def test_the_document_follows_the_champion(state: Path, client: TestClient[Any]) -> None:

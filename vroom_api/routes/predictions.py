@@ -15,11 +15,13 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
+from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
 from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, decode
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
+from vroom_api.routes.parameters import check_names
 
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 
@@ -174,7 +176,7 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
     """The whole body of a POST.
 
     Raises:
-        Problem: another method, 405, or more than `largest` bytes, 413.
+        Problem: another method, 405, query parameters, 400, or more than `largest` bytes, 413.
     """
     if scope["method"] != "POST":
         raise Problem(
@@ -183,6 +185,8 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
             f"{scope['path']} does not take {scope['method']}; it takes POST",
             headers={"allow": "POST"},
         )
+    if scope["query_string"]:
+        check_names(scope["query_string"], ())
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -196,7 +200,7 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
                 413, "too-large", f"the body is larger than {largest} bytes; send fewer rows at a time"
             )
         more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return without_mark(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 async def respond(send: Send, body: bytes) -> None:

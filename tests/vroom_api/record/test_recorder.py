@@ -458,7 +458,10 @@ def test_tags_are_kept_and_errors_told_by_them(engine: sa.Engine) -> None:
     assert history.prediction(engine, plain.id).tags is None
     assert ids(engine, Filter(tag=("session", "2024 'race'"))) == [one.id]
     assert ids(engine, Filter(tag=("circuit", "b"))) == []
-    reported = [Outcome("reservations", value, made_one.id) for made_one, value in ((one, 4.0), (two, 5.0))]
+    reported = [
+        Outcome(forecast="reservations", value=value, prediction_id=made_one.id)
+        for made_one, value in ((one, 4.0), (two, 5.0))
+    ]
     outcomes.receive(engine, reported, "shop")
     found = performance(engine, "reservations", by="session")
     assert (found.predictions, found.all.outcomes, found.all.mae, found.all.bias) == (3, 2, 1.0, 1.0)

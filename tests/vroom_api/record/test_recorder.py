@@ -340,6 +340,13 @@ def test_the_export_is_complete_and_no_formula(engine: sa.Engine) -> None:
     assert (rows[1]["caller"], rows[1]["entity_id"]) == ("'=cmd()", "-5")
 
 
+@pytest.mark.parametrize("first", "=+-@＝＋－＠﹢﹣﹦﹫⁺⁼")
+def test_no_text_of_the_export_is_a_formula_of_any_spreadsheet(engine: sa.Engine, first: str) -> None:
+    store(engine, made(entity_id=f"{first}cmd()"))
+    text = b"".join(history.csv_pieces(engine, Filter())).decode()
+    assert next(csv.DictReader(io.StringIO(text)))["entity_id"] == f"'{first}cmd()"
+
+
 def test_an_empty_export_has_its_header(engine: sa.Engine) -> None:
     assert b"".join(history.csv_pieces(engine, Filter())).startswith(b"id,time,forecast,")
 

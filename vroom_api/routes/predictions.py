@@ -22,6 +22,7 @@ from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
 from vroom_api.routes.parameters import check_names
+from vroom_api.security.keys import Grant
 
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 
@@ -79,6 +80,9 @@ class Predictor:
         if not large:
             await self._wait_until_durable(log)
         watch.answered[champion.version] += rows
+        grant: Grant | None = scope.get("auth")
+        if grant is not None:
+            grant.charge(rows - 1)  # the shield counted the request as one
         return answer
 
     def _log(self, scope: Scope) -> PredictionLog | None:

@@ -112,6 +112,8 @@ def _name_forecasts(operation: Schema, names: list[str]) -> None:
     for parameter in operation.get("parameters", []):
         if (parameter["in"], parameter["name"]) == ("path", "name"):
             parameter["schema"] = {"type": "string", "enum": names}
+        if parameter["name"] == "forecast" and parameter.get("required"):
+            parameter["schema"]["examples"] = names[:1]
 
 
 def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int, name: str = "") -> None:

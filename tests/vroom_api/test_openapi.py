@@ -1,7 +1,9 @@
 """The OpenAPI document is true: of the champion that serves, and of every answer."""
 
+import html
 import json
 import re
+import shlex
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -195,6 +197,31 @@ def test_the_page_shows_the_inputs_and_loads_nothing_from_elsewhere(client: Test
     assert "price per day that the host asks" in answer.text
     assert "curl -s http://testserver.local/predict" in answer.text
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", answer.text)
+
+
+def test_the_page_marks_what_is_required_and_types_what_is_inside(client: TestClient[Any]) -> None:
+    page = html.unescape(client.get("/schema").text)
+    assert "<td>num_images *</td><td>integer</td>" in page
+    assert "<td>level</td><td>number</td>" in page
+    assert "<td>interval *</td><td>{level: number, low: number, high: number}</td>" in page
+    assert '<a href="#performance">GET /performance</a>' in page
+
+
+def test_every_example_of_the_page_can_be_asked(serve: Callable[..., TestClient[Any]], state: Path) -> None:
+    publish(state, 1)
+    client = serve(record=True)
+    examples = [html.unescape(one) for one in re.findall(r"<pre>(.*?)</pre>", client.get("/schema").text)]
+    assert len(examples) > 15
+    for example in examples:
+        words = shlex.split(example)
+        url = next(word for word in words if word.startswith("http"))
+        assert "{" not in url
+        body = words[words.index("-d") + 1] if "-d" in words else None
+        method = "POST" if body or "POST" in words else "GET"
+        kind = {"content-type": "application/json"} if body else {}
+        answer = client.request(method, url, content=body, headers=kind)
+        # The prediction of the example is in no record, and neither is the outcome's.
+        assert answer.status_code == (404 if "/predictions/0" in url else 200), (example, answer.text[:300])
 
 
 def test_descriptions_cannot_break_out_of_the_page(

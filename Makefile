@@ -1,4 +1,4 @@
-.PHONY: help run test quick check materialize clean lock
+.PHONY: help run test quick check audit materialize clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -22,14 +22,19 @@ test: $(INSTALLED) check quick  ## lint, types and all tests
 quick: $(INSTALLED)  ## the tests of minutes, and not those of the whole system (ORDER="-p randomly" shuffles)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ORDER)
 
-check: $(INSTALLED)  ## lint, format, types, dependencies, CI's workflow
+check: $(INSTALLED)  ## lint, format, types, security, dependencies, CI's workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/deptry .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml vroom_api vroom_assets
 	$(BIN)/deptry . --extend-exclude tests --optional-dependencies-dev-groups dev --ignore DEP002
 	@if [ -x $(BIN)/actionlint ]; then $(BIN)/actionlint .github/workflows/*.yml && echo "actionlint: the workflow is sound"; \
 	else echo "actionlint: no build for this machine, CI's workflow is not checked"; fi
+
+# Not a part of `check`: it asks pypi.org about every package, and its answer changes while nothing here does.
+audit: $(INSTALLED)  ## known vulnerabilities of what the lock names; needs the network
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 lock:  ## resolve the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --all-extras --no-header \

@@ -114,9 +114,8 @@ TESTED_BY = {
     "vroom_api/record/test_recorder": ("vroom_api.record.prediction", "vroom_api.record.stores"),
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),
     "vroom_api/routes/test_outcomes": ("vroom_api.record.outcomes",),
-    "vroom_api/routes/test_record": (
-        *("vroom_api.record.ledger", "vroom_api.routes.ledger", "vroom_api.routes.parameters"),
-    ),
+    "vroom_api/routes/test_record": ("vroom_api.record.ledger", "vroom_api.routes.ledger"),
+    "vroom_api/routes/test_parameters": ("vroom_api.texts",),
     "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
     "vroom_api/security/test_shield": ("vroom_api.security.bodies", "vroom_api.observability.logs"),
     "vroom_assets/test_definitions": ("vroom_assets.forecast.attributes",),

@@ -20,6 +20,7 @@ from vroom_api.record.database import FollowedDatabase
 from vroom_api.record.recorder import Recorder
 from vroom_api.routes import advice, dashboard, keys, ledger, outcomes, predictions, probes, record
 from vroom_api.routes import forecasts as forecast_routes
+from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
 from vroom_api.security.keys import Keyring
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> Litestar:
             "recorder": _constant(recorder),
         },
         plugins=plugins,
+        before_request=refuse_unknown_names,
         lifespan=[lambda _: _running(settings, keyring, recorder, forecasts), *traced],
         cors_config=_cors(settings),
         exception_handlers={

@@ -112,6 +112,8 @@ def _name_forecasts(operation: Schema, names: list[str]) -> None:
     for parameter in operation.get("parameters", []):
         if (parameter["in"], parameter["name"]) == ("path", "name"):
             parameter["schema"] = {"type": "string", "enum": names}
+        if parameter["name"] == "forecast" and parameter.get("required"):
+            parameter["schema"]["examples"] = names[:1]
 
 
 def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int, name: str = "") -> None:
@@ -173,13 +175,21 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
     request, answer, options = (schemas.pop(name) for name in ("Request", "Answer", "Options"))
     needed = [field.name for field in champion.manifest.inputs if not field.nullable]
     for field in champion.manifest.inputs:
+        described = request["properties"][field.name]
+        if field.type == "integer":
+            for part in described.get("anyOf", [described]):
+                if part.pop("multipleOf", None):
+                    part["type"] = "integer"
         if field.nullable:
-            request["properties"][field.name]["default"] = None  # unless it is stored of the entity
+            described["default"] = None  # unless it is stored of the entity
     request.pop("required", None)  # nothing is, of an entity that is stored
     request |= {
         "description": f"One {champion.manifest.entity}: its inputs, or the id by which they are stored.",
         "examples": [champion.manifest.example],
-        "anyOf": [{"required": needed}, {"required": ["entity_id"]}],
+        "anyOf": [
+            {"required": needed},
+            {"required": ["entity_id"], "properties": {"entity_id": {"type": "string"}}},
+        ],
     }
     for given in answer["properties"].values():
         given.pop("default", None)  # that of the type, which says nothing about an answer

@@ -50,7 +50,7 @@ class Settings:
     request_seconds: float = 30.0  # until an answer begins
     head_seconds: float = 10.0  # until the head of a request has come
     connections: int = 1_000  # that are open at once
-    rate: float = 0.0  # requests a second of one key; 0 any
+    rate: float = 0.0  # requests and rows of batches a second of one key; 0 any
     log_level: str = "info"
     log_format: str = "json"
     telemetry: bool = False  # traces by OpenTelemetry, to where its own variables say

@@ -1,6 +1,9 @@
 """The OpenAPI document is true: of the champion that serves, and of every answer."""
 
+import html
+import json
 import re
+import shlex
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -8,11 +11,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
 from vroom_api.contract import Lever
+from vroom_api.predictions.asked import decode
+from vroom_api.problems import Problem
 
 ADVICE = {"image": Lever(input="pictures", worth="shown", unit="", description="photos × reservations")}
 
@@ -33,7 +40,10 @@ def validator(document: dict[str, Any], name: str) -> Draft202012Validator:
 def test_a_request_is_described_as_the_champion_declares_it(client: TestClient[Any]) -> None:
     document = document_of(client)
     request = document["components"]["schemas"]["Request"]
-    assert request["anyOf"] == [{"required": NAMES}, {"required": ["entity_id"]}]
+    assert request["anyOf"] == [
+        {"required": NAMES},
+        {"required": ["entity_id"], "properties": {"entity_id": {"type": "string"}}},
+    ]
     assert request["additionalProperties"] is False
     assert request["examples"] == [EXAMPLE]
     assert request["properties"]["num_images"] == {
@@ -99,6 +109,44 @@ def test_what_the_document_allows_is_taken_and_what_it_forbids_is_refused(client
         assert (answer.status_code == 200) == request.is_valid(body), (change, answer.text)
 
 
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 130),
+    st.floats(-1, 11_000, allow_nan=False),
+    st.integers(-1, 120).map(float),
+    st.integers(10**15, 10**17),
+    st.sampled_from(
+        ["", "7", "a\n", "\U0001f697", "x" * 129, {"a": "b"}, {"a\n": "b"}, {"A": "b"}, {"a": None}, [1]]
+    ),
+)
+BODIES = st.tuples(
+    st.dictionaries(
+        st.sampled_from([*NAMES, "level", "explain", "entity_id", "tags", "colour"]), VALUES, max_size=4
+    ),
+    st.one_of(st.just([]), st.just(NAMES), st.lists(st.sampled_from(NAMES), max_size=3)),
+)
+
+
+def test_the_document_and_the_service_agree_about_any_body(client: TestClient[Any]) -> None:
+    request = validator(document_of(client), "Request")
+    champion = client.app.state["predictor"].forecasts.flagship.champion
+
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @given(BODIES)
+    def agree(change: tuple[dict[str, Any], list[str]]) -> None:
+        changed, left_out = change
+        body = {name: value for name, value in EXAMPLE.items() if name not in left_out} | changed
+        try:
+            decode(champion, json.dumps(body).encode())
+            taken = True
+        except Problem as problem:
+            taken = problem.cause == "unknown-entity"  # it could have been stored
+        assert taken == request.is_valid(body), body
+
+    agree()
+
+
 def test_the_document_follows_the_champion(state: Path, client: TestClient[Any]) -> None:
     before = document_of(client)["components"]["schemas"]["Request"]["properties"]
     renamed = [
@@ -149,6 +197,31 @@ def test_the_page_shows_the_inputs_and_loads_nothing_from_elsewhere(client: Test
     assert "price per day that the host asks" in answer.text
     assert "curl -s http://testserver.local/predict" in answer.text
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", answer.text)
+
+
+def test_the_page_marks_what_is_required_and_types_what_is_inside(client: TestClient[Any]) -> None:
+    page = html.unescape(client.get("/schema").text)
+    assert "<td>num_images *</td><td>integer</td>" in page
+    assert "<td>level</td><td>number</td>" in page
+    assert "<td>interval *</td><td>{level: number, low: number, high: number}</td>" in page
+    assert '<a href="#performance">GET /performance</a>' in page
+
+
+def test_every_example_of_the_page_can_be_asked(serve: Callable[..., TestClient[Any]], state: Path) -> None:
+    publish(state, 1)
+    client = serve(record=True)
+    examples = [html.unescape(one) for one in re.findall(r"<pre>(.*?)</pre>", client.get("/schema").text)]
+    assert len(examples) > 15
+    for example in examples:
+        words = shlex.split(example)
+        url = next(word for word in words if word.startswith("http"))
+        assert "{" not in url
+        body = words[words.index("-d") + 1] if "-d" in words else None
+        method = "POST" if body or "POST" in words else "GET"
+        kind = {"content-type": "application/json"} if body else {}
+        answer = client.request(method, url, content=body, headers=kind)
+        # The prediction of the example is in no record, and neither is the outcome's.
+        assert answer.status_code == (404 if "/predictions/0" in url else 200), (example, answer.text[:300])
 
 
 def test_descriptions_cannot_break_out_of_the_page(

@@ -50,6 +50,9 @@ class Forecasts:
         others = sorted(name for name in self._watches if name != self.flagship.forecast)
         return iter([self.flagship, *(self._watches[name] for name in others)])
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._watches
+
     def named(self, name: str) -> ChampionWatch:
         """The watch of a forecast.
 

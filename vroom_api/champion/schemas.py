@@ -12,7 +12,7 @@ from vroom_api.explanation.reasons import Explanation
 from vroom_api.explanation.support import OutOfRange
 from vroom_api.record.prediction import EntityId, Interval, Tags
 
-EXACT_INTEGER = 2**53  # beyond it float64 skips integers
+EXACT_INTEGER = 2**53 - 1  # beyond it two integers may be one float64 (RFC 7493 section 2.2)
 
 
 class FilledInputs(msgspec.Struct, frozen=True, gc=False):
@@ -196,5 +196,8 @@ def _bounded(field: InputField) -> Any:
         meta = msgspec.Meta(description=words, examples=[field.decoded(field.example)])
         return Annotated[Literal[tuple(field.values)], meta]
     if field.type == "integer":
-        return Annotated[int, msgspec.Meta(**limits, description=words, examples=[round(field.example)])]
+        # As JSON Schema has it, 5.0 is an integer too; pandas and R write it so. `schemas_of` describes it.
+        return Annotated[
+            float, msgspec.Meta(**limits, multiple_of=1, description=words, examples=[round(field.example)])
+        ]
     return Annotated[float, msgspec.Meta(**limits, description=words, examples=[field.example])]

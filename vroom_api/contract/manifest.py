@@ -34,6 +34,19 @@ class Kind(StrEnum):
         """The least that a value can be; None where nothing is known."""
         return None if self is Kind.REGRESSION else 0.0
 
+    @property
+    def outcomes(self) -> str:
+        """What can really happen, as text; what is measured has no range that is known."""
+        if self is Kind.BINARY:
+            return "0 or 1"
+        return "any number" if self.lowest is None else f"at least {self.lowest:g}"
+
+    def can_be(self, outcome: float) -> bool:
+        """Whether an outcome is one of those that `outcomes` names."""
+        if self is Kind.BINARY:
+            return outcome in (0, 1)
+        return self.lowest is None or outcome >= self.lowest
+
 
 class InputField(ContractStruct, frozen=True):
     """One raw attribute that a caller sends, with the range that the declaration allows

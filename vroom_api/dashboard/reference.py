@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -11,6 +12,8 @@ from vroom_api.dashboard.pages import page
 
 Schema = dict[str, Any]
 
+_DEEPEST = 2  # types inside types
+_PREDICTION = "019af5e0-7c00-7000-8000-000000000000"  # as ids look
 FIRST = ("predict", "advise", "forecasts")  # of the page
 
 
@@ -21,6 +24,7 @@ class Property(msgspec.Struct, frozen=True):
     type: str
     allowed: str
     meaning: str
+    required: bool = False
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -32,6 +36,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class OperationView(msgspec.Struct, frozen=True):
+    anchor: str  # in the page's address
     method: str
     path: str
     summary: str
@@ -56,11 +61,12 @@ def page_of(whole: Schema, address: str) -> str:
         description=whole["info"].get("description", "No champion serves yet."),
         operations=[
             OperationView(
+                anchor=operation["operationId"],
                 method=method.upper(),
                 path=path,
                 summary=operation.get("summary", ""),
                 parts=list(_parts_of(operation, schemas)),
-                example=_curl(address + path, method, operation, schemas),
+                example=_curl(address + _example_of(path, operation), method, operation, schemas),
             )
             for path, operations in sorted(whole["paths"].items(), key=lambda item: (_rank(item[0]), item[0]))
             for method, operation in operations.items()
@@ -78,7 +84,7 @@ def _rank(path: str) -> int:
 
 def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
     if parameters := operation.get("parameters"):
-        yield Part("Parameters", [_parameter(given) for given in parameters])
+        yield Part("Parameters", [_parameter(given, schemas) for given in parameters])
     if body := operation.get("requestBody"):
         yield _body("Request", body["content"]["application/json"]["schema"], schemas)
     for media_type, content in operation["responses"]["200"]["content"].items():
@@ -88,9 +94,10 @@ def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
             yield Part(f"Answer: {media_type}", [])
 
 
-def _parameter(given: Schema) -> Property:
+def _parameter(given: Schema, schemas: Schema) -> Property:
     schema = given["schema"]
-    return Property(given["name"], _kind(schema), _range(schema), given.get("description", ""))
+    kind, meaning = _kind(schema, schemas), given.get("description", "")
+    return Property(given["name"], kind, _range(schema), meaning, given.get("required", False))
 
 
 def _body(heading: str, schema: Schema, schemas: Schema) -> Part:
@@ -100,8 +107,9 @@ def _body(heading: str, schema: Schema, schemas: Schema) -> Part:
 
 
 def _properties(schema: Schema, schemas: Schema) -> list[Property]:
+    required = {*schema.get("required", ()), *schema.get("anyOf", [{}])[0].get("required", ())}
     return [
-        Property(name, _kind(_resolved(part, schemas)), _range(part), _meaning(part))
+        Property(name, _kind(part, schemas), _range(part), _meaning(part), name in required)
         for name, part in schema.get("properties", {}).items()
     ]
 
@@ -111,9 +119,30 @@ def _meaning(schema: Schema) -> str:
     return next(filter(None, reported), "")
 
 
+def _example_of(path: str, operation: Schema) -> str:
+    """A path with an example of each parameter that it needs."""
+    query = []
+    for given in operation.get("parameters", []):
+        if given.get("required"):
+            value = _example_value(given)
+            if given["in"] == "path":
+                path = path.replace("{" + given["name"] + "}", value)
+            else:
+                query.append(f"{given['name']}={value}")
+    return f"{path}?{'&'.join(query)}" if query else path
+
+
+def _example_value(given: Schema) -> str:
+    schema = given["schema"]
+    if schema.get("format") == "uuid":
+        return _PREDICTION
+    values = schema.get("examples") or schema.get("enum") or [given["name"]]
+    return quote(str(values[0]), safe="")
+
+
 def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
     if method == "get":
-        return f"curl -s {address}"
+        return f"curl -s {shlex.quote(address)}"
     if "requestBody" not in operation:
         return f"curl -s -X {method.upper()} {address}"
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -122,12 +151,23 @@ def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
     return f"curl -s {address} -H 'content-type: application/json' -d {shlex.quote(content)}"
 
 
-def _kind(schema: Schema) -> str:
+def _kind(schema: Schema, schemas: Schema, depth: int = 0) -> str:
+    """The type of a value, with the types of what is inside it, to a depth that can be read."""
+    schema = _resolved(schema, schemas)
     if "enum" in schema:
         return "string"
-    options = schema.get("anyOf") or schema.get("oneOf")
-    kinds = schema.get("type") or [_kind(option) for option in options or []]
-    return kinds if isinstance(kinds, str) else " or ".join(kinds) or "object"
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(dict.fromkeys(_kind(option, schemas, depth) for option in options))
+    kind = schema.get("type") or "object"
+    if kind == "array" and isinstance(schema.get("items"), dict):
+        return f"list of {_kind(schema['items'], schemas, depth)}"
+    if kind == "object" and depth < _DEEPEST and (inner := schema.get("properties")):
+        return (
+            f"{{{', '.join(f'{name}: {_kind(part, schemas, depth + 1)}' for name, part in inner.items())}}}"
+        )
+    if kind == "object" and isinstance(values := schema.get("additionalProperties"), dict) and values:
+        return f"object of {_kind(values, schemas, depth)}"
+    return kind if isinstance(kind, str) else " or ".join(kind)
 
 
 def _range(schema: Schema) -> str:

@@ -11,8 +11,10 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import bounds_of
 from vroom_api.contract import OPTIONS, InputField, Manifest
 from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
+from vroom_api.json_bodies import malformed, repeated_names
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import MAX_TAGS, MAX_TEXT_LENGTH, Tags, fits
+from vroom_api.texts import as_asked
 
 MAX_FAULTS = 20  # reported of one request
 
@@ -26,10 +28,7 @@ def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = 
     try:
         content = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as unreadable:
-        reason = "it is nested too deeply" if isinstance(unreadable, RecursionError) else str(unreadable)
-        if not body:
-            reason = "it is empty"
-        return Problem(400, "malformed", f"the body cannot be read as JSON: {reason}")
+        return malformed(body, unreadable)
     if batch:
         if not isinstance(content, list):
             return Problem(422, "invalid-input", "the body is not a JSON array of objects")
@@ -40,9 +39,14 @@ def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = 
                 break
     else:
         found = faults(manifest, content)
-    found = found[:MAX_FAULTS]
+    found = found[:MAX_FAULTS] or sent_twice(body)
     detail = "; ".join(fault.detail for fault in found) or str(error)
     return Problem(422, "invalid-input", detail, faults=found)
+
+
+def sent_twice(body: bytes) -> list[Fault]:
+    """Fields that a body has twice: the decoder met a wrong value in front of the one that counts."""
+    return [Fault(name[:64], f"{name[:64]}: sent twice; send it once") for name in repeated_names(body)]
 
 
 def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fault]:
@@ -76,16 +80,21 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
     entity_id = content.get("entity_id")
     if not (entity_id is None or (isinstance(entity_id, str) and fits(entity_id))):
         allowed = f"1..{MAX_TEXT_LENGTH} characters without control characters"
-        detail = f"{where}entity_id: {_quoted(entity_id)} is not {allowed}"
+        detail = f"{where}entity_id: {_quoted(entity_id)} is not {allowed}{_as_text(entity_id)}"
         found.append(Fault("entity_id", detail, allowed, row))
     if "tags" in content:
         try:
             msgspec.convert(content["tags"], Tags | None)
         except msgspec.ValidationError as error:
             allowed = f'up to {MAX_TAGS} names with texts, e.g. {{"session": "2024 race"}}'
-            detail = f"{where}tags: {str(error).partition(' - at ')[0]}; they are {allowed}"
+            detail = f"{where}tags: {as_asked(str(error))}; they are {allowed}"
             found.append(Fault("tags", detail, allowed, row))
     return found
+
+
+def _as_text(value: Any) -> str:
+    """The remedy for a number instead of a text."""
+    return f'; send it as text: "{_quoted(value)}"' if _is_number(value) else ""
 
 
 def missing_input(field: InputField, where: str, number: int | None) -> Fault:
@@ -152,7 +161,7 @@ def wrong(value: Any, field: InputField) -> str | None:
         return None
     if field.type == "text":
         return None if isinstance(value, str) and value in field.values else "is not"
-    if field.type == "integer" and (isinstance(value, bool) or not isinstance(value, int)):
+    if field.type == "integer" and not (_is_number(value) and value == value // 1):
         return "is not an integer within"
     if not _is_number(value):
         return "is not a number within"

@@ -3,6 +3,7 @@
 import csv
 import io
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -198,7 +199,8 @@ def _cells(one: Recorded, *, moment: bool = True) -> list[Any]:
 
 
 def _safe(cell: Any) -> Any:
-    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")):
+    # Spreadsheets in East Asia take the wide forms for the plain ones (＝ for =), as NFKC does.
+    if isinstance(cell, str) and unicodedata.normalize("NFKC", cell[:1]).startswith(("=", "+", "-", "@")):
         try:
             float(cell)
         except ValueError:

@@ -1,6 +1,8 @@
 """The ledger, read: every decision with its reason and evidence."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,9 +58,28 @@ def read_ledger(
         query = query.where(ledger.c.event == event)
     if forecast is not None:
         query = query.where(ledger.c.forecast == forecast)
+    with _reading(database) as connection:
+        rows = connection.execute(query).mappings().all()
+    entries = [Entry(**{**row, "time": _aware(row["time"])}) for row in rows[:limit]]
+    return Entries(entries, entries[-1].id if len(rows) > limit else None)
+
+
+def is_in_ledger(database: Database, forecast: str) -> bool:
+    """Whether anything was ever decided about a forecast, also about one that was never published.
+
+    Raises:
+        Problem: the database cannot be reached, 503.
+    """
+    query = sa.select(ledger.c.id).where(ledger.c.forecast == forecast).limit(1)
+    with _reading(database) as connection:
+        return connection.execute(query).first() is not None
+
+
+@contextmanager
+def _reading(database: Database) -> Iterator[sa.Connection]:
     try:
         with database().connect() as connection:
-            rows = connection.execute(query).mappings().all()
+            yield connection
     except (sa.exc.DBAPIError, OSError, UnusableDatabase) as error:
         # The driver's own words may name hosts and users: they are for the log.
         log.warning("the serving database does not answer: %s", getattr(error, "orig", None) or error)
@@ -68,8 +89,6 @@ def read_ledger(
             "the serving database does not answer; the service's log says why, VROOM_DATABASE_URL names it",
             headers={"retry-after": "10"},
         ) from error
-    entries = [Entry(**{**row, "time": _aware(row["time"])}) for row in rows[:limit]]
-    return Entries(entries, entries[-1].id if len(rows) > limit else None)
 
 
 def _aware(time: datetime) -> datetime:

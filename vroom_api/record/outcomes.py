@@ -6,7 +6,7 @@ overwritten, and the highest revision counts.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -14,22 +14,30 @@ import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 
 from vroom_api.contract.tables import outcomes, predictions
-from vroom_api.record.prediction import NO_CONTROL_CHARACTERS, EntityId, new_id
+from vroom_api.record.prediction import EntityId, new_id
+from vroom_api.texts import MAX_NAME, NAME, NO_CONTROL_CHARACTERS, PREDICTION_ID
 
 MAX_OUTCOMES = 1_000
 _ATTEMPTS = 5
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+_CLOCKS = timedelta(minutes=1)  # that the clock of whoever reports may be ahead of ours
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME, pattern=NAME)]
 Period = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=NO_CONTROL_CHARACTERS)]
-
-Identifier = Annotated[
-    str, msgspec.Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
-]
-
+Identifier = Annotated[str, msgspec.Meta(pattern=PREDICTION_ID)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class BadOutcome(ValueError):
-    """An outcome that does not say what it belongs to."""
+    """An outcome that does not say what it belongs to, or that cannot have happened.
+
+    Args:
+        field: which part of it is wrong.
+        allowed: what that may be.
+    """
+
+    def __init__(self, field: str, allowed: str) -> None:
+        super().__init__(f"{field}: {allowed}")
+        self.field = field
+        self.allowed = allowed
 
 
 class UnknownSubject(Exception):
@@ -43,8 +51,8 @@ class OtherValue(Exception):
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The observed target of one prediction (`prediction_id`), or of one entity in one period."""
 
-    forecast: Name
     value: Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+    forecast: Name | UnsetType = UNSET  # a prediction is of one: it need not be named again
     prediction_id: Identifier | UnsetType = UNSET
     entity_id: EntityId | UnsetType = UNSET
     period: Period | UnsetType = UNSET  # which one the number covers, in the caller's words, e.g. 2026-Q1
@@ -54,12 +62,20 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         given = [part is not UNSET for part in (self.prediction_id, self.entity_id, self.period)]
         if given not in ([True, False, False], [False, True, True]):
-            raise BadOutcome("give either prediction_id, or entity_id and period")
+            absent = next(
+                (name for name in ("entity_id", "period") if any(given) and getattr(self, name) is UNSET),
+                "prediction_id",
+            )
+            raise BadOutcome(absent, "give either prediction_id, or entity_id and period")
+        if self.forecast is UNSET and self.prediction_id is UNSET:
+            raise BadOutcome("forecast", "missing; it is the name of the forecast that the value belongs to")
         if self.observed_at is not UNSET:
             try:
-                self.observed_at.astimezone(UTC)
+                moment = self.observed_at.astimezone(UTC)
             except OverflowError:
-                raise BadOutcome("observed_at: outside the years 1 to 9999 of UTC") from None
+                raise BadOutcome("observed_at", "use a time within the years 1 to 9999 of UTC") from None
+            if moment > datetime.now(UTC) + _CLOCKS:
+                raise BadOutcome("observed_at", f"use a time that is past, not {moment:%Y-%m-%dT%H:%M:%SZ}")
 
     @property
     def subject(self) -> str:
@@ -68,6 +84,11 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return f"entity {len(self.entity_id)} {self.entity_id} {self.period}"
         return f"prediction {self.prediction_id}"
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Forecast and subject, of an outcome that is complete (`with_forecasts`)."""
+        return str(self.forecast), self.subject
+
 
 class Received(msgspec.Struct, frozen=True):
     """What became of the outcomes: new ones, corrections of known ones, and those known already."""
@@ -75,6 +96,16 @@ class Received(msgspec.Struct, frozen=True):
     recorded: int
     corrected: int
     unchanged: int
+
+
+def with_forecasts(engine: sa.Engine, reported: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes with the forecasts of their predictions.
+
+    Raises:
+        UnknownSubject: a prediction is not in the record, or is of another forecast.
+    """
+    with engine.connect() as connection:
+        return _with_forecasts(connection, reported)
 
 
 def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Received:
@@ -97,13 +128,13 @@ def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Rece
 
 
 def _receive(connection: sa.Connection, reported: Sequence[Outcome], caller: str) -> Received:
-    _check_predictions(connection, reported)
-    recorded = _latest(connection, {(outcome.forecast, outcome.subject) for outcome in reported})
+    reported = _with_forecasts(connection, reported)
+    recorded = _latest(connection, {outcome.key for outcome in reported})
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
     corrected = 0
     for outcome in reported:
-        key = outcome.forecast, outcome.subject
+        key = outcome.key
         revision, value = recorded.get(key, (0, None))
         if value == outcome.value:
             continue
@@ -134,17 +165,23 @@ def _receive(connection: sa.Connection, reported: Sequence[Outcome], caller: str
     return Received(len(rows) - corrected, corrected, len(reported) - len(rows))
 
 
-def _check_predictions(connection: sa.Connection, reported: Sequence[Outcome]) -> None:
+def _with_forecasts(connection: sa.Connection, reported: Sequence[Outcome]) -> list[Outcome]:
     wanted = {outcome.prediction_id for outcome in reported if outcome.prediction_id}
     if not wanted:
-        return
+        return list(reported)
     query = sa.select(predictions.c.id, predictions.c.forecast).where(predictions.c.id.in_(wanted))
     found = {row.id: row.forecast for row in connection.execute(query)}
+    complete = []
     for outcome in reported:
-        if outcome.prediction_id and found.get(outcome.prediction_id) != outcome.forecast:
-            raise UnknownSubject(
-                f"{outcome.prediction_id}: no prediction of {outcome.forecast} in the record has this id"
-            )
+        if outcome.prediction_id:
+            forecast = found.get(outcome.prediction_id)
+            if forecast is None or outcome.forecast not in (UNSET, forecast):
+                of = f" of {outcome.forecast}" if outcome.forecast else ""
+                raise UnknownSubject(f"{outcome.prediction_id}: no prediction{of} in the record has this id")
+            complete.append(msgspec.structs.replace(outcome, forecast=forecast))
+        else:
+            complete.append(outcome)
+    return complete
 
 
 def _latest(

@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import msgspec
 
 from vroom_api.contract import Calibration, InputField, Manifest
+from vroom_api.texts import NO_CONTROL_CHARACTERS, TAG_NAME
 
 MAX_TEXT_LENGTH = 128  # of caller and entity id, as the table declares
-# The lookahead is for Python, whose `$` would let a newline follow.
-NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$(?!\n)"
 MAX_TAGS = 8
-TagName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+TagName = Annotated[str, msgspec.Meta(pattern=TAG_NAME)]
 EntityId = Annotated[
     str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_LENGTH, pattern=NO_CONTROL_CHARACTERS)
 ]

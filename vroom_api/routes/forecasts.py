@@ -18,13 +18,12 @@ from vroom_api.champion.descriptions import (
 )
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.watch import Reload
+from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import serving
-from vroom_api.routes.problems import documented
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
 
 Name = Annotated[str, PathParameter(description="of the forecast")]
-_no_such_forecast = documented("there is no forecast of that name")
 
 
 @get("/model", summary="The version that serves", sync_to_thread=False)
@@ -55,7 +54,7 @@ def list_forecasts(forecasts: NamedDependency[Forecasts]) -> list[Listed]:
 @get(
     "/forecasts/{name:str}",
     summary="A forecast: its inputs, its champion, and where to ask it",
-    responses={404: _no_such_forecast},
+    responses={404: NO_SUCH_FORECAST},
     sync_to_thread=False,
 )
 def show_forecast(name: Name, forecasts: NamedDependency[Forecasts]) -> Forecast:
@@ -65,7 +64,7 @@ def show_forecast(name: Name, forecasts: NamedDependency[Forecasts]) -> Forecast
 @get(
     "/forecasts/{name:str}/health",
     summary="Whether a forecast's predictions are answered",
-    responses={404: _no_such_forecast},
+    responses={404: NO_SUCH_FORECAST},
     sync_to_thread=False,
 )
 def show_health_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Health:
@@ -76,7 +75,7 @@ def show_health_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Health:
     "/forecasts/{name:str}/reload",
     summary="Load what a forecast's pointer names, now; also one that was published just before",
     status_code=200,
-    responses={404: _no_such_forecast},
+    responses={404: NO_SUCH_FORECAST},
     guards=[needs(Role.OPERATOR)],
 )
 async def reload_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Reload:

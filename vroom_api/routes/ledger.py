@@ -6,26 +6,32 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import Parameter
 
+from vroom_api.champion.forecasts import Forecasts
 from vroom_api.contract.tables import Database
 from vroom_api.record.ledger import MAX_ENTRIES, Entries, read_ledger
+from vroom_api.routes.parameters import NO_SUCH_FORECAST, Forecast, known_forecast
+from vroom_api.texts import NO_CONTROL_CHARACTERS
 
-PRINTABLE = r"^[^\x00-\x1f\x7f]+$"  # what a database takes as text
 
-
-@get("/ledger", summary="What was decided and why, newest first", sync_to_thread=True)
+@get(
+    "/ledger",
+    summary="What was decided and why, newest first",
+    responses={404: NO_SUCH_FORECAST},
+    sync_to_thread=True,
+)
 def show_ledger(
     database: NamedDependency[Database],
+    forecasts: NamedDependency[Forecasts],
     limit: Annotated[int, Parameter(ge=1, le=MAX_ENTRIES, description="entries of a page")] = 50,
     before: Annotated[
         int | None, Parameter(ge=1, le=2**63 - 1, description="only entries with a smaller id")
     ] = None,
     event: Annotated[
-        str | None, Parameter(max_length=32, pattern=PRINTABLE, description="e.g. contest")
+        str | None, Parameter(max_length=32, pattern=NO_CONTROL_CHARACTERS, description="e.g. contest")
     ] = None,
-    forecast: Annotated[
-        str | None, Parameter(max_length=64, pattern=PRINTABLE, description="e.g. reservations")
-    ] = None,
+    forecast: Forecast = None,
 ) -> Entries:
+    known_forecast(forecast, forecasts, database)
     return read_ledger(database, limit, before=before, event=event, forecast=forecast)
 
 

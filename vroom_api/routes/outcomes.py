@@ -1,6 +1,7 @@
 """What really happened, and how good the predictions were beside it."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from litestar.params import RawBody
 
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.contract.tables import Database
+from vroom_api.json_bodies import malformed, without_mark
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.outcomes import (
     MAX_OUTCOMES,
@@ -22,13 +24,24 @@ from vroom_api.record.outcomes import (
     Received,
     UnknownSubject,
     receive,
+    with_forecasts,
 )
 from vroom_api.record.performance import Performance, performance
 from vroom_api.record.prediction import caller_of
-from vroom_api.routes.parameters import NamedForecast, Since, TagName, Until, Version, time_of
+from vroom_api.routes.parameters import (
+    NO_SUCH_FORECAST,
+    NamedForecast,
+    Since,
+    TagName,
+    Until,
+    Version,
+    known_forecast,
+    time_of,
+)
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
+from vroom_api.texts import as_asked
 
 _decoder = msgspec.json.Decoder(Outcome | list[Outcome])
 
@@ -42,15 +55,15 @@ class _OutcomesOperation(Operation):
         outcome = components["Outcome"] | {
             "oneOf": [
                 {"required": ["prediction_id"], "properties": {"entity_id": False, "period": False}},
-                {"required": ["entity_id", "period"], "properties": {"prediction_id": False}},
+                {"required": ["forecast", "entity_id", "period"], "properties": {"prediction_id": False}},
             ]
         }
         several = {"type": "array", "items": outcome, "minItems": 1, "maxItems": MAX_OUTCOMES}
         schema: Any = {
             "description": (
-                "One outcome or a list of them. Each has forecast and value (what was observed), and either "
-                "prediction_id, or entity_id and period (which one the value covers, e.g. 2026-Q1); observed_at "
-                "and correction where they matter."
+                "One outcome or a list of them. Each has value (what was observed), and either prediction_id, or "
+                "forecast, entity_id and period (which one the value covers, e.g. 2026-Q1); observed_at, which is "
+                "past, and correction where they matter."
             ),
             "examples": [{"forecast": "reservations", "entity_id": "1234", "period": "2026", "value": 7}],
             "anyOf": [outcome, several],
@@ -84,10 +97,15 @@ async def receive_outcomes(
     forecasts: NamedDependency[Forecasts],
 ) -> Received:
     reported = _outcomes(body)
-    _check_values(forecasts, reported)
     caller = caller_of(request.scope)
+
+    def record() -> Received:
+        complete = with_forecasts(database(), reported)
+        _check(forecasts, database, complete)
+        return receive(database(), complete, caller)
+
     try:
-        return await asyncio.to_thread(lambda: receive(database(), reported, caller))
+        return await asyncio.to_thread(record)
     except UnknownSubject as error:
         raise Problem(404, "unknown-prediction", str(error)) from None
     except OtherValue as error:
@@ -103,17 +121,19 @@ async def receive_outcomes(
         "squared error, bias, and the share of outcomes inside the interval; all together and, with `by`, for each "
         "text of a tag."
     ),
-    responses={503: RECORD_UNAVAILABLE},
+    responses={404: NO_SUCH_FORECAST, 503: RECORD_UNAVAILABLE},
     sync_to_thread=True,
 )
 def show_performance(
     database: NamedDependency[Database],
+    forecasts: NamedDependency[Forecasts],
     forecast: NamedForecast,
     by: TagName = None,
     version: Version = None,
     since: Since = None,
     until: Until = None,
 ) -> Performance:
+    known_forecast(forecast, forecasts, database)
     return performance(
         database(),
         forecast,
@@ -130,14 +150,11 @@ def _outcomes(body: bytes) -> list[Outcome]:
     Raises:
         Problem: 400 for a body that is not JSON, 422 for what is not an outcome, or too many.
     """
+    body = without_mark(body)
     try:
         reported = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        cause = error.__cause__
-        detail = str(cause) if isinstance(cause, BadOutcome) else str(error)
-        raise Problem(422, "invalid-outcome", detail, faults=[Fault(_field(str(error)), detail)]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, "not-json", f"the body is not valid JSON: {error}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _refusal(body, error) from None
     reported = reported if isinstance(reported, list) else [reported]
     if not 1 <= len(reported) <= MAX_OUTCOMES:
         allowed = f"1..{MAX_OUTCOMES} outcomes"
@@ -146,22 +163,61 @@ def _outcomes(body: bytes) -> list[Outcome]:
     return reported
 
 
-def _check_values(forecasts: Forecasts, reported: Sequence[Outcome]) -> None:
-    """A probability comes true or does not; what else an outcome may be is not declared."""
-    binary = {
-        watch.forecast for watch in forecasts if watch.champion and watch.champion.manifest.kind == "binary"
-    }
-    for outcome in reported:
-        if outcome.forecast in binary and outcome.value not in (0, 1):
-            allowed = "0 or 1"
-            detail = f"value: {outcome.value:g} is not a valid outcome of {outcome.forecast}; it is {allowed}"
-            raise Problem(422, "invalid-outcome", detail, faults=[Fault("value", detail, allowed)])
+def _refusal(body: bytes, error: Exception) -> Problem:
+    """Why a body holds no outcomes; what is not JSON at all is refused as such, wherever the decoder stopped."""
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as unreadable:
+        return malformed(body, unreadable)
+    found = _POSITION.search(str(error))
+    row, field = (found["row"], found["field"]) if found else (None, None)
+    if isinstance(cause := error.__cause__, BadOutcome):
+        return _invalid(cause.field, cause.allowed, row)
+    if missing := _MISSING.match(str(error)):
+        return _invalid(missing[1], "missing; each outcome has a value", row)
+    if unknown := _UNKNOWN.match(str(error)):
+        fields = ", ".join(Outcome.__struct_fields__)
+        return _invalid(unknown[1][:64], f"unknown field; the fields are {fields}", row)
+    if field is None:
+        return _invalid("", "an outcome is a JSON object, and several are a list of them", row)
+    return _invalid(field, as_asked(str(error)), row)
 
 
-def _field(message: str) -> str:
-    """The part of the body that msgspec's message names."""
-    _, _, path = message.rpartition("at `$")
-    return path.strip("`.") or "outcome"
+# Where msgspec met a fault, and how it says which field has one by being there or not.
+_POSITION = re.compile(r" - at `\$(?:\[(?P<row>\d+)\])?(?:\.(?P<field>\w+))?`\Z")
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.+?)`", re.DOTALL)
+
+
+def _invalid(field: str, rule: str, row: str | int | None = None, allowed: str | None = None) -> Problem:
+    parts = (f"row {row}" if row is not None else "", field, rule)
+    detail = ": ".join(part for part in parts if part)
+    fault = Fault(field, detail, allowed, None if row is None else int(row))
+    return Problem(422, "invalid-outcome", detail, faults=[fault])
+
+
+def _check(forecasts: Forecasts, database: Database, reported: Sequence[Outcome]) -> None:
+    """Whether the outcomes belong to forecasts that there are, and are what can happen to those.
+
+    Raises:
+        Problem: 422.
+    """
+    kinds = {watch.forecast: watch.champion.manifest.kind for watch in forecasts if watch.champion}
+    known: set[object] = set(kinds)
+    for row, outcome in enumerate(reported):
+        where = row if len(reported) > 1 else None
+        if outcome.forecast not in known:
+            try:
+                known.add(known_forecast(outcome.forecast or None, forecasts, database))
+            except Problem as problem:
+                if problem.status != 404:
+                    raise
+                names = ", ".join(watch.forecast for watch in forecasts)
+                raise _invalid("forecast", problem.detail, where, f"one of {names}") from None
+        kind = kinds.get(outcome.forecast or "")
+        if kind is not None and not kind.can_be(outcome.value):
+            rule = f"{outcome.value:g} is not an outcome of {outcome.forecast}; it is {kind.outcomes}"
+            raise _invalid("value", rule, where, kind.outcomes)
 
 
 router = Router(

@@ -1,13 +1,27 @@
-"""Query parameters that several routes of the record share."""
+"""Query parameters: those that several routes of the record share, and the names that a route takes."""
 
+import re
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Annotated
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 import msgspec
+from litestar import Request
+from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
+from vroom_api.champion.forecasts import Forecasts
+from vroom_api.contract.tables import Database
 from vroom_api.problems import Fault, Problem
-from vroom_api.record.prediction import MAX_TEXT_LENGTH, NO_CONTROL_CHARACTERS
+from vroom_api.record.ledger import is_in_ledger
+from vroom_api.record.prediction import MAX_TEXT_LENGTH
+from vroom_api.routes.problems import documented
+from vroom_api.texts import MAX_NAME, NO_CONTROL_CHARACTERS, TAG, TAG_NAME
+
+NO_SUCH_FORECAST = documented("there is no forecast of that name")
 
 Version = Annotated[
     int | None, QueryParameter(ge=1, le=2**31 - 1, description="version of the champion that answered")
@@ -15,12 +29,12 @@ Version = Annotated[
 
 Forecast = Annotated[
     str | None,
-    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=64, description="name of the forecast"),
+    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=MAX_NAME, description="name of the forecast"),
 ]
 
 NamedForecast = Annotated[
     str,
-    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=64, description="name of the forecast"),
+    QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=MAX_NAME, description="name of the forecast"),
 ]
 
 Caller = Annotated[
@@ -51,15 +65,18 @@ Until = Annotated[
 Tag = Annotated[
     str | None,
     QueryParameter(
-        pattern=r"^[a-z][a-z0-9_]{0,63}:[^\x00-\x1f\x7f]{1,128}$(?!\n)",
+        pattern=TAG,
         description="recorded with the prediction, as name:text",
     ),
 ]
 
 TagName = Annotated[
     str | None,
-    QueryParameter(pattern=r"^[a-z][a-z0-9_]{0,63}$(?!\n)", description="name of a tag to group by"),
+    QueryParameter(pattern=TAG_NAME, description="name of a tag to group by"),
 ]
+
+
+_LOST_PLUS = re.compile(r"T[\d:.]+ \d\d:?\d\d\Z", re.IGNORECASE)
 
 
 def time_of(name: str, text: str | None) -> datetime | None:
@@ -74,6 +91,65 @@ def time_of(name: str, text: str | None) -> datetime | None:
         time = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
         allowed = "a time like 2026-03-01T12:00:00Z"
-        detail = f"{name}: {text[:40]!r} is not {allowed}"
+        # In a query a plus that is not encoded is a space.
+        remedy = "; write + as %2B, or the time in UTC with Z" if _LOST_PLUS.search(text) else ""
+        detail = f"{name}: {text[:40]!r} is not {allowed}{remedy}"
         raise Problem(400, "bad-request", detail, faults=[Fault(name, detail, allowed)]) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def known_forecast(name: str | None, forecasts: Forecasts, database: Database) -> str | None:
+    """The forecast that a parameter names: one that was published, or of which the ledger tells.
+
+    Raises:
+        Problem: there is none of that name, 404.
+    """
+    if name is not None and name not in forecasts and not is_in_ledger(database, name):
+        forecasts.named(name)
+    return name
+
+
+async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
+    """What is asked before every route: a parameter that it would pass over is refused.
+
+    Raises:
+        Problem: 400.
+    """
+    if request.scope["query_string"]:
+        taken = _taken_by(request.route_handler, tuple(request.scope["path_params"]))
+        check_names(request.scope["query_string"], taken)
+
+
+def check_names(query: bytes, taken: Collection[str]) -> None:
+    """Refuse parameters that are not taken; the nearest name is most likely the one that was meant.
+
+    Raises:
+        Problem: 400.
+    """
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    unknown = dict.fromkeys(name for name, _ in given if name not in taken)
+    if not unknown:
+        return
+    allowed = ", ".join(taken) or "none"
+    faults = []
+    for name in list(unknown)[:_MAX_UNKNOWN]:
+        near = get_close_matches(name, taken, n=1)
+        near = near or [one for one in taken if len(name) > 2 and one.startswith(name)][:1]
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        detail = f"{name[:64]}: no such parameter here{meant}; there is {allowed}"
+        faults.append(Fault(name[:64], detail, allowed))
+    raise Problem(400, "unknown-parameter", "; ".join(fault.detail for fault in faults), faults=faults)
+
+
+_MAX_UNKNOWN = 5  # that are reported of one request
+
+
+@lru_cache(maxsize=256)
+def _taken_by(handler: BaseRouteHandler, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The query parameters of a route, also those that its dependencies read.
+
+    Args:
+        path: names of the parameters in its path.
+    """
+    model = handler.create_kwargs_model(path_parameters=dict.fromkeys(path))  # type: ignore[arg-type]
+    return tuple(sorted(parameter.field_alias for parameter in model.expected_query_params))

@@ -15,11 +15,14 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
+from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
 from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, decode
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
+from vroom_api.routes.parameters import check_names
+from vroom_api.security.keys import Grant
 
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 
@@ -77,6 +80,9 @@ class Predictor:
         if not large:
             await self._wait_until_durable(log)
         watch.answered[champion.version] += rows
+        grant: Grant | None = scope.get("auth")
+        if grant is not None:
+            grant.charge(rows - 1)  # the shield counted the request as one
         return answer
 
     def _log(self, scope: Scope) -> PredictionLog | None:
@@ -174,7 +180,7 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
     """The whole body of a POST.
 
     Raises:
-        Problem: another method, 405, or more than `largest` bytes, 413.
+        Problem: another method, 405, query parameters, 400, or more than `largest` bytes, 413.
     """
     if scope["method"] != "POST":
         raise Problem(
@@ -183,6 +189,8 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
             f"{scope['path']} does not take {scope['method']}; it takes POST",
             headers={"allow": "POST"},
         )
+    if scope["query_string"]:
+        check_names(scope["query_string"], ())
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -196,7 +204,7 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
                 413, "too-large", f"the body is larger than {largest} bytes; send fewer rows at a time"
             )
         more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return without_mark(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 async def respond(send: Send, body: bytes) -> None:

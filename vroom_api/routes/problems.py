@@ -1,6 +1,7 @@
 """Refusals as responses."""
 
 import logging
+import re
 from typing import Any
 
 import msgspec
@@ -12,8 +13,11 @@ from litestar.openapi import ResponseSpec
 from vroom_api.contract.tables import UnusableDatabase
 from vroom_api.problems import MEDIA_TYPE, Fault, Problem
 from vroom_api.record.recorder import RETRY_AFTER
+from vroom_api.texts import as_asked
 
 log = logging.getLogger(__name__)
+
+_MISSING = re.compile(r"Missing required query parameter '(\w+)'")
 
 
 def documented(description: str) -> ResponseSpec:
@@ -49,8 +53,11 @@ def respond_to_framework(request: Request[Any, Any, Any], error: HTTPException) 
     elif isinstance(error.extra, list):
         for part in error.extra:
             if isinstance(part, dict):
-                faults.append(Fault(str(part.get("key", "")), str(part.get("message", ""))))
+                faults.append(Fault(str(part.get("key", "")), as_asked(str(part.get("message", "")))))
         detail = "; ".join(f"{fault.field}: {fault.detail}" for fault in faults) or detail
+    elif missing := _MISSING.match(detail):
+        faults = [Fault(missing[1], f"missing; {request.scope['path']}?{missing[1]}=... gives it")]
+        detail = f"{missing[1]}: {faults[0].detail}"
     return respond(
         request,
         Problem(

@@ -13,12 +13,24 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
+from vroom_api.champion.forecasts import Forecasts
 from vroom_api.contract.tables import Database
 from vroom_api.problems import MEDIA_TYPE, Problem
 from vroom_api.record import history, lineage
 from vroom_api.record.history import MAX_PAGE, Filter, Page, ParquetUnavailable, UnknownPrediction
 from vroom_api.record.lineage import Lineage
-from vroom_api.routes.parameters import Caller, EntityId, Forecast, Since, Tag, Until, Version, time_of
+from vroom_api.routes.parameters import (
+    NO_SUCH_FORECAST,
+    Caller,
+    EntityId,
+    Forecast,
+    Since,
+    Tag,
+    Until,
+    Version,
+    known_forecast,
+    time_of,
+)
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
 
 Before = Annotated[UUID | None, QueryParameter(description="`next` of the page before")]
@@ -30,6 +42,8 @@ _verifiers = ThreadPoolExecutor(2, thread_name_prefix="lineage")
 
 
 def filter_of(
+    forecasts: NamedDependency[Forecasts],
+    database: NamedDependency[Database],
     forecast: Forecast = None,
     version: Version = None,
     caller: Caller = None,
@@ -38,10 +52,14 @@ def filter_of(
     until: Until = None,
     tag: Tag = None,
 ) -> Filter:
-    """Which predictions a request is about."""
+    """Which predictions a request is about.
+
+    Raises:
+        Problem: 404 for a forecast that does not exist, 400 for what is not a time.
+    """
     name, _, value = (tag or "").partition(":")
     return Filter(
-        forecast,
+        known_forecast(forecast, forecasts, database),
         version,
         caller,
         entity_id,
@@ -55,7 +73,7 @@ def filter_of(
     "/predictions",
     operation_id="predictions",
     summary="Recorded predictions, newest first",
-    responses={503: RECORD_UNAVAILABLE},
+    responses={404: NO_SUCH_FORECAST, 503: RECORD_UNAVAILABLE},
     sync_to_thread=True,
 )
 def list_predictions(
@@ -106,7 +124,11 @@ async def show_lineage(
     description="Parquet only where pyarrow is installed beside the service; 501 elsewhere.",
     media_type="text/csv",
     sync_to_thread=True,
-    responses={501: documented("Parquet is not available here"), 503: RECORD_UNAVAILABLE},
+    responses={
+        404: NO_SUCH_FORECAST,
+        501: documented("Parquet is not available here"),
+        503: RECORD_UNAVAILABLE,
+    },
 )
 def export(
     database: NamedDependency[Database], wanted: NamedDependency[Filter], format: Format = "csv"
@@ -130,7 +152,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 router = Router(
     "/",
     route_handlers=[list_predictions, show_lineage, export],
-    dependencies={"wanted": Provide(filter_of, sync_to_thread=False)},
+    dependencies={"wanted": Provide(filter_of, sync_to_thread=True)},
     exception_handlers=RECORD_HANDLERS,
     tags=["record"],
 )

@@ -77,6 +77,10 @@ def create_key(
     """
     if not (1 <= len(name) <= LONGEST_NAME and name.isprintable() and name.strip() == name):
         raise BadKey(f"name: use 1 to {LONGEST_NAME} printable characters, not {name!r}")
+    if "/" in name or name in (".", ".."):
+        raise BadKey(
+            f"name: {name!r} cannot stand in the path of /keys/<name>/revoke; use one without a slash"
+        )
     if days is not None and not 0 < days <= 36_500:
         raise BadKey(f"days: use a number above 0 and up to 36500, not {days:g}")
     identifier = secrets.token_hex(6)
@@ -159,7 +163,10 @@ class Grant:
         self.role = role
         self.expires = expires  # seconds since the epoch
         self.used: float | None = None  # seconds since the epoch, where not yet written
-        self.allowance, self.refilled = 0.0, 0.0  # requests, and when that was so
+        self.allowance, self.refilled = (
+            0.0,
+            0.0,
+        )  # requests, below 0 where they were owed, and when that was so
 
     def take(self, rate: float) -> float:
         """Take one request out of a bucket that fills with `rate` requests a second and holds one second's.
@@ -173,6 +180,10 @@ class Grant:
             return (1.0 - self.allowance) / rate
         self.allowance -= 1.0
         return 0.0
+
+    def charge(self, requests: int) -> None:
+        """Take more out than was asked for at first, on credit: what is missing has to come in before the next."""
+        self.allowance -= requests
 
 
 class Keyring:

@@ -60,7 +60,7 @@ class Shield:
         hosts: names that requests may be addressed to, without ports; `*` is any.
         origins: whose pages may ask from a browser, besides the service's own; `*` is any.
         seconds: that a request may take until its answer begins.
-        rate: requests a second of one key, 0 for any.
+        rate: requests and rows of batches a second of one key, 0 for any.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Shield:
                 raise Problem(
                     429,
                     "too-many-requests",
-                    f"{grant.name!r} may ask {self._rate:g} times a second",
+                    f"{grant.name!r} may ask for {self._rate:g} predictions or pages a second; a batch counts its rows",
                     headers={"retry-after": str(int(wait) + 1)},
                 )
         if scope["method"] not in _READING:

@@ -98,7 +98,9 @@ def build(
         return value if value in graph.rowwise else graph.emit("Add", value, nothing())
 
     def nothing() -> str:
-        return graph.emit("Mul", column(inputs[0]), number(0.0))
+        # Not an input times 0, which has no value where the input is missing.
+        missing = graph.emit("Cast", graph.emit("IsNaN", column(inputs[0])), to=TensorProto.DOUBLE)
+        return graph.emit("Mul", missing, number(0.0))
 
     values = [every_row(nodes(feature, column, number, graph.emit)) for feature in features]
     exact = graph.emit("Concat", *values, axis=1)

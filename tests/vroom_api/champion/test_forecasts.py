@@ -372,7 +372,10 @@ def test_each_forecast_is_described_by_itself(both: TestClient[Any]) -> None:
     market = schemas["MarketResolutionRequest"]
     assert market["title"] == "MarketResolutionRequest"
     assert sorted(market["properties"]["category"]["enum"]) == sorted(CATEGORIES)
-    assert market["anyOf"] == [{"required": ["category", "price"]}, {"required": ["entity_id"]}]
+    assert market["anyOf"] == [
+        {"required": ["category", "price"]},
+        {"required": ["entity_id"], "properties": {"entity_id": {"type": "string"}}},
+    ]
     assert "predicted_resolved_yes" in schemas["MarketResolutionAnswer"]["required"]
     request = validator("MarketResolutionRequest")
     for change in (

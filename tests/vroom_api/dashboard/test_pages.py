@@ -23,12 +23,12 @@ def test_every_text_of_a_view_is_shown_as_it_is() -> None:
     view = Reference(
         title=HOSTILE,
         description=HOSTILE,
-        operations=[OperationView(HOSTILE, HOSTILE, HOSTILE, parts, HOSTILE)],
+        operations=[OperationView(HOSTILE, HOSTILE, HOSTILE, HOSTILE, parts, HOSTILE)],
         problem=[one],
     )
     displayed = page("reference.html", view)
     assert "<b " not in displayed
-    assert displayed.count(ESCAPED) == 18
+    assert displayed.count(ESCAPED) == 22
 
 
 def test_a_view_that_lacks_what_its_template_shows_is_an_error() -> None:

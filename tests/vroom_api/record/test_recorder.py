@@ -340,6 +340,13 @@ def test_the_export_is_complete_and_no_formula(engine: sa.Engine) -> None:
     assert (rows[1]["caller"], rows[1]["entity_id"]) == ("'=cmd()", "-5")
 
 
+@pytest.mark.parametrize("first", "=+-@＝＋－＠﹢﹣﹦﹫⁺⁼")
+def test_no_text_of_the_export_is_a_formula_of_any_spreadsheet(engine: sa.Engine, first: str) -> None:
+    store(engine, made(entity_id=f"{first}cmd()"))
+    text = b"".join(history.csv_pieces(engine, Filter())).decode()
+    assert next(csv.DictReader(io.StringIO(text)))["entity_id"] == f"'{first}cmd()"
+
+
 def test_an_empty_export_has_its_header(engine: sa.Engine) -> None:
     assert b"".join(history.csv_pieces(engine, Filter())).startswith(b"id,time,forecast,")
 
@@ -458,7 +465,10 @@ def test_tags_are_kept_and_errors_told_by_them(engine: sa.Engine) -> None:
     assert history.prediction(engine, plain.id).tags is None
     assert ids(engine, Filter(tag=("session", "2024 'race'"))) == [one.id]
     assert ids(engine, Filter(tag=("circuit", "b"))) == []
-    reported = [Outcome("reservations", value, made_one.id) for made_one, value in ((one, 4.0), (two, 5.0))]
+    reported = [
+        Outcome(forecast="reservations", value=value, prediction_id=made_one.id)
+        for made_one, value in ((one, 4.0), (two, 5.0))
+    ]
     outcomes.receive(engine, reported, "shop")
     found = performance(engine, "reservations", by="session")
     assert (found.predictions, found.all.outcomes, found.all.mae, found.all.bias) == (3, 2, 1.0, 1.0)

@@ -64,6 +64,12 @@ def test_two_keys_never_share_a_name_even_after_revocation(database: sa.Engine) 
         create_key(database, "shop", Role.VIEWER)
 
 
+@pytest.mark.parametrize("name", ["a/b", "/", ".", ".."])
+def test_a_name_that_no_path_can_hold_is_refused(database: sa.Engine, name: str) -> None:
+    with pytest.raises(BadKey, match="cannot stand in the path of /keys/<name>/revoke"):
+        create_key(database, name, Role.VIEWER)
+
+
 @pytest.mark.parametrize("name", ["", " shop", "x" * 65, "a\nb"])
 def test_a_name_that_is_none_is_refused(database: sa.Engine, name: str) -> None:
     with pytest.raises(BadKey, match="name: use 1 to 64 printable characters"):

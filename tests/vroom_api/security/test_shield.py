@@ -231,6 +231,19 @@ def test_a_rate_is_kept_for_each_key(state: Path, serve: Serve, key: Callable[..
     assert client.post("/predict", json=EXAMPLE, headers=two).status_code == 200
 
 
+def test_each_row_of_a_batch_counts(state: Path, serve: Serve, key: Callable[..., str]) -> None:
+    publish(state, 1)
+    one, two = bearer(key(Role.VIEWER, "one")), bearer(key(Role.VIEWER, "two"))
+    client = serve(auth=True, rate=10.0)
+    assert client.post("/predict/batch", json=[EXAMPLE] * 1_000, headers=one).status_code == 200
+    refused = client.post("/predict", json=EXAMPLE, headers=one)
+    assert refused.status_code == 429
+    assert 90 <= int(refused.headers["retry-after"]) <= 100
+    assert "a batch counts its rows" in refused.json()["detail"]
+    assert client.post("/predict/batch", json=[EXAMPLE] * 2, headers=two).status_code == 200
+    assert client.post("/predict", json=EXAMPLE, headers=two).status_code == 200
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     home = tmp_path / "var"
     publish(home, 1)
@@ -280,15 +293,14 @@ def test_logs_are_structured_name_the_request_and_hold_no_secret(tmp_path: Path)
     with running(home, AUTH="on", LOG_LEVEL="debug") as (address, _):
         for secret in (own, gone):
             headers = bearer(secret) | {"x-request-id": "request-1"}
-            httpx.post(
-                f"{address}/predict?note=private", json=EXAMPLE | {"entity_id": "person-7"}, headers=headers
-            )
+            httpx.post(f"{address}/predict", json=EXAMPLE | {"entity_id": "person-7"}, headers=headers)
+            httpx.get(f"{address}/predictions?entity_id=private", headers=headers)
             httpx.post(f"{address}/predict", json={"colour": "person-7"}, headers=headers)
     text = (home / "log").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     mine = [line for line in lines if line.get("request_id") == "request-1" and line["event"] == "request"]
     assert [(line["status"], line["caller"]) for line in mine] == [
-        (200, "shop"), (422, "shop"), (401, None), (401, None),
+        (200, "shop"), (200, "shop"), (422, "shop"), (401, None), (401, None), (401, None),
     ]  # fmt: skip
     assert all({"timestamp", "level", "logger", "path", "milliseconds"} <= line.keys() for line in mine)
     for secret in (own, gone, "person-7", "private"):

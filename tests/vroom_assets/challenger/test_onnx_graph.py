@@ -371,6 +371,16 @@ def test_a_feature_that_is_a_constant_has_a_value_in_every_row():
     assert prediction.tolist() == [4.0, 4.0]
 
 
+def test_what_is_constant_has_a_value_where_the_first_input_is_missing():
+    columns = {name: Column(type="number", nullable=True) for name in ("x", "y")}
+    features = parse("select coalesce(x, 0) as x, 2 * 3 as six from inputs", columns)
+    model = fit_all(BASELINES, pd.DataFrame({"x": [1.0], "six": [6.0]}), np.array([4.0]), 0)["mean"]
+    rows = np.array([[np.nan, 1.0], [2.5, np.nan]])
+    prediction, values = served(build(["x", "y"], features, model).SerializeToString(), rows)
+    assert values.tolist() == [[0.0, 6.0], [2.5, 6.0]]
+    assert prediction.tolist() == [4.0, 4.0]
+
+
 def test_a_model_that_no_graph_is_written_for_is_refused():
     with pytest.raises(TypeError, match="no graph is written for"):
         build(["x"], [Feature("x", "x")], object())

@@ -22,7 +22,7 @@ def defs() -> dg.Definitions:
             "ledger": ledger.Ledger(),
             "mlflow": tracking.tracked_training,
         },
-        sensors=[failures.report_failures],
+        sensors=[failures.report_failures, failures.report_terminated_runs],
     )
     loaded = dg.Definitions.merge(
         *(loading.declared(folder, shared) for folder in declaration.folders()),

@@ -131,11 +131,18 @@ class TrackedTraining:
         try:
             yield tracking
         except BaseException as error:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            terminated = isinstance(error, (KeyboardInterrupt, dg.DagsterExecutionInterruptedError))
             mlflow.set_tag("vroom.error", f"{type(error).__name__}: {error}"[:5000])
-            mlflow.end_run(status=status)
+            _withdraw(client, run.info.run_id)
+            mlflow.end_run(status="KILLED" if terminated else "FAILED")
             raise
         mlflow.end_run()
+
+
+def _withdraw(client: MlflowClient, run_id: str) -> None:
+    """Delete the versions that a run registered before it failed: they were never finished."""
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        client.delete_model_version(version.name, version.version)
 
 
 @dg.resource(description="Opens one MLflow run per training and ends it with its true status.")
@@ -143,8 +150,8 @@ def tracked_training(context: dg.InitResourceContext) -> TrackedTraining:
     return TrackedTraining(context)
 
 
-def close_orphans(forecast: str, dagster_run_id: str, reason: str) -> list[str]:
-    """End the MLflow runs that a dead Dagster run left open as FAILED, and return their ids."""
+def close_orphans(forecast: str, dagster_run_id: str, reason: str, status: str = "FAILED") -> list[str]:
+    """End the MLflow runs that a dead Dagster run left open, without what they registered, and return their ids."""
     from mlflow import MlflowClient
     from mlflow.entities import ViewType
 
@@ -160,5 +167,6 @@ def close_orphans(forecast: str, dagster_run_id: str, reason: str) -> list[str]:
     )
     for run in open_runs:
         client.set_tag(run.info.run_id, "vroom.error", reason)
-        client.set_terminated(run.info.run_id, "FAILED")
+        _withdraw(client, run.info.run_id)
+        client.set_terminated(run.info.run_id, status)
     return [run.info.run_id for run in open_runs]

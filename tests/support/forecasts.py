@@ -53,7 +53,7 @@ def definitions(spec: Forecast) -> dg.Definitions:
                 "ledger": Ledger(),
                 "mlflow": tracking.tracked_training,
             },
-            sensors=[failures.report_failures],
+            sensors=[failures.report_failures, failures.report_terminated_runs],
         ),
     )
 

@@ -134,7 +134,9 @@ def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     stages = ("materialize", "train", "promote", "retrain", "rollback")
     assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
     sensors = {sensor.name for sensor in repository.sensor_defs}
-    assert sensors == {"report_failures"} | {f"{forecast}_sources" for forecast in FORECASTS}
+    assert sensors == {"report_failures", "report_terminated_runs"} | {
+        f"{forecast}_sources" for forecast in FORECASTS
+    }
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_daily" for name in FORECASTS}
     for sensor in repository.sensor_defs:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING

@@ -47,6 +47,7 @@ class Decision(StrEnum):
     RETIRED = "retired"
     # run
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +142,13 @@ class Retirement(Evidence, frozen=True):
 class RunFailed(Evidence, frozen=True):
     event = Event.RUN
     failures: list[str]
+    mlflow_runs_closed: list[str]
+
+
+class RunCancelled(Evidence, frozen=True):
+    """Somebody terminated a run."""
+
+    event = Event.RUN
     mlflow_runs_closed: list[str]
 
 

@@ -33,8 +33,6 @@ from vroom_assets.forecast.names import CHALLENGER, CHAMPION, key
 from vroom_assets.ledger import latest_entries
 from vroom_assets.spec import ForecastSpec, Purpose
 
-RETRY = dg.RetryPolicy(max_retries=1, delay=5)
-
 
 def contest_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
     @dg.asset(

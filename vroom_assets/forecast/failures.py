@@ -1,9 +1,9 @@
-"""Failed runs, in the ledger."""
+"""Runs that failed or were terminated, in the ledger."""
 
 import dagster as dg
 
 from vroom_api.contract import read_pointer
-from vroom_api.contract.events import Decision, RunFailed
+from vroom_api.contract.events import Decision, RunCancelled, RunFailed
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import tracking
 from vroom_assets.forecast.names import FORECAST_TAG
@@ -32,8 +32,6 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
         context.failure_event.message or ""
     ]
     orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run died")
-    pointer = read_pointer(forecast)
-    serves = f"version {pointer.version} keeps serving" if pointer else "no champion serves yet"
     again = "it is tried again; " if run.tags.get("dagster/will_retry") == "true" else ""
     with serving_database() as engine:
         enter_ledger(
@@ -41,7 +39,37 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
             forecast=forecast,
             actor="sensor report_failures",
             decision=Decision.FAILED,
-            reason=f"{run.job_name} failed; {again}{serves}",
+            reason=f"{run.job_name} failed; {again}{what_serves(forecast)}",
             evidence=RunFailed(failures=failures[:5], mlflow_runs_closed=orphans),
             run_id=run.run_id,
         )
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.CANCELED,
+    name="report_terminated_runs",
+    minimum_interval_seconds=14,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Enters every run that somebody terminated in the ledger and ends the MLflow run that it left open.",
+)
+def report_terminated_runs(context: dg.RunStatusSensorContext) -> None:
+    run = context.dagster_run
+    forecast = forecast_of(run)
+    if forecast is None:
+        return
+    orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run was terminated", "KILLED")
+    with serving_database() as engine:
+        enter_ledger(
+            engine,
+            forecast=forecast,
+            actor="sensor report_terminated_runs",
+            decision=Decision.CANCELLED,
+            reason=f"{run.job_name} was terminated; {what_serves(forecast)}",
+            evidence=RunCancelled(mlflow_runs_closed=orphans),
+            run_id=run.run_id,
+        )
+
+
+def what_serves(forecast: str) -> str:
+    pointer = read_pointer(forecast)
+    return f"version {pointer.version} keeps serving" if pointer else "no champion serves yet"

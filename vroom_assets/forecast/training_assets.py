@@ -7,8 +7,8 @@ import dagster as dg
 
 from vroom_api.contract import Manifest
 from vroom_api.contract.events import Decision, Registered
-from vroom_assets.forecast.champion_assets import RETRY
 from vroom_assets.forecast.names import CHALLENGER, key
+from vroom_assets.retries import retried
 from vroom_assets.spec import ForecastSpec, Purpose
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from vroom_assets.challenger.experiment import Experiment
     from vroom_assets.features.table import Dataset
+
+RETRY = dg.RetryPolicy(max_retries=1, delay=5)
 
 
 def training_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
@@ -53,11 +55,11 @@ def training_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
             )
         ],
         required_resource_keys={"warehouse", "ledger", "mlflow"},
-        retry_policy=RETRY,
         pool=f"{spec.name}_warehouse",
     )
     def training(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from train(context, spec)
+        with retried(context, RETRY):
+            yield from train(context, spec)
 
     return training
 
@@ -69,6 +71,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
     from vroom_assets.training import summary
 
     warehouse, ledger = context.resources.warehouse, context.resources.ledger
+    _check_candidates(spec)
     with warehouse.connect(spec.name) as connection:
         data = _features(connection, spec)
         tags = {
@@ -79,8 +82,8 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
         }
         with context.resources.mlflow.run(spec.name, tags) as tracking:
             experiment, refused = _search(context, spec, data)
-            manifest = registration.register(experiment, tracking, context.run.run_id)
             summary.write_search(connection, experiment.search, data)
+            manifest = registration.register(experiment, tracking, context.run.run_id)
     failures = failed_gates(manifest.scores, manifest.target_mean, spec.gates)
     ledger.enter(
         forecast=spec.name,
@@ -118,6 +121,17 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
     )
 
 
+def _check_candidates(spec: ForecastSpec) -> None:
+    """Refuse parameters that no estimator takes, before anything is fitted."""
+    from vroom_assets.training import families, models
+
+    for name, candidate in spec.candidates.items():
+        try:
+            families.check_parameters(name, candidate)
+        except models.CandidateError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
 def _features(connection: "DuckDBPyConnection", spec: ForecastSpec) -> "Dataset":
     from vroom_assets.features import table
 
@@ -136,10 +150,14 @@ def _search(
     from vroom_assets.features import table
     from vroom_assets.training.folds import TooFewRows
     from vroom_assets.training.metrics import METRIC_SETS
+    from vroom_assets.training.models import CandidateError
     from vroom_assets.training.search import search
 
     features = table.definitions(spec)
-    exports, refused = parity.exportable(spec, features, data)
+    try:
+        exports, refused = parity.exportable(spec, features, data)
+    except CandidateError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
     for name, reason in refused.items():
         context.log.warning(f"candidate {name} may not compete: {reason}")
     if not exports:
@@ -161,7 +179,7 @@ def _search(
             context.log.info,
             data.row_structure,
         )
-    except TooFewRows as error:
+    except (TooFewRows, CandidateError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return Experiment(spec, data, features, found, exports[found.chosen]), refused
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from vroom_assets import resources
 from vroom_assets.ingestion import WRITES
+from vroom_assets.retries import retried
 
 if TYPE_CHECKING:
     from vroom_assets.ingestion.fastf1.laps import Session
@@ -57,6 +58,10 @@ class SessionsToRead(dg.Config):
 
 
 def sessions_asset(declared: Sessions) -> dg.AssetsDefinition:
+    policy = dg.RetryPolicy(
+        max_retries=declared.retries, delay=declared.retry_seconds, backoff=dg.Backoff.EXPONENTIAL
+    )
+
     @dg.asset(
         key=[declared.forecast, "sessions"],
         description=(
@@ -67,20 +72,18 @@ def sessions_asset(declared: Sessions) -> dg.AssetsDefinition:
         owners=[declared.owner],
         kinds={"fastf1", "csv"},
         metadata={WRITES: declared.path},
-        retry_policy=dg.RetryPolicy(
-            max_retries=declared.retries, delay=declared.retry_seconds, backoff=dg.Backoff.EXPONENTIAL
-        ),
         pool=f"{declared.forecast}_sessions",
     )
     def sessions(context: dg.AssetExecutionContext, config: SessionsToRead) -> dg.MaterializeResult:
         from vroom_assets.ingestion.fastf1 import client, laps, merge
 
-        try:
-            return dg.MaterializeResult(metadata=read(declared, config, context))
-        except (client.Unreachable, laps.SessionIncomplete, merge.FileChanged) as error:
-            raise dg.Failure(description=str(error)) from error
-        except (client.ClientMissing, client.RateExceeded, merge.FileRefused, NothingToRead) as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+        with retried(context, policy):
+            try:
+                return dg.MaterializeResult(metadata=read(declared, config, context))
+            except (client.Unreachable, laps.SessionIncomplete, merge.FileChanged) as error:
+                raise dg.Failure(description=str(error)) from error
+            except (client.ClientMissing, client.RateExceeded, merge.FileRefused, NothingToRead) as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
 
     return sessions
 

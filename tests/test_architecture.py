@@ -110,6 +110,7 @@ TESTED_BY = {
     "vroom_api/dashboard/test_pages": ("vroom_api.dashboard.overview", "vroom_api.routes.dashboard"),
     "vroom_api/routes/test_probes": ("vroom_api.observability.metrics", "vroom_api.observability.tracing"),
     "vroom_api/routes/test_advice": ("vroom_api.predictions.advice",),
+    "vroom_api/routes/test_forecasts": ("vroom_api.routes.readable",),
     "vroom_api/routes/test_predictions": ("vroom_api.predictions.refusals", "vroom_api.routes.problems"),
     "vroom_api/record/test_recorder": ("vroom_api.record.prediction", "vroom_api.record.stores"),
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),

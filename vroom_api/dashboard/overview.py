@@ -103,7 +103,7 @@ def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None)
         title=champion.manifest.title if champion else displayed.forecast,
         status=health.status,
         status_text=_status_text(health),
-        forecasts=[_listed(Listed(**parts_of(forecasts, watch))) for watch in forecasts],
+        forecasts=[_listed(Listed(**parts_of(forecasts, watch)), watch.champion) for watch in forecasts],
         champion=_champion(champion) if champion else None,
         decisions=[_decision(entry) for entry in entries],
         without_decisions=without,
@@ -111,15 +111,22 @@ def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None)
     return page("overview.html", overview)
 
 
-def _listed(one: Listed) -> ListedRow:
+def _listed(one: Listed, champion: Champion | None) -> ListedRow:
     return ListedRow(
         name=one.name,
         status=one.status,
         title=one.title or one.last_error or f"not published yet; make run FORECAST={one.name}",
         version="" if one.model_version is None else str(one.model_version),
         data_as_of=one.data_as_of or "",
-        freshness=one.freshness or "",
+        freshness=_freshness(one, champion.manifest) if champion else "",
     )
+
+
+def _freshness(one: Listed, manifest: Manifest) -> str:
+    """The verdict, and on what: what has no limits is never stale, however old it is."""
+    policy = manifest.freshness
+    judged = [name for name in ("model", "data") if getattr(policy, name) is not None]
+    return f"{one.freshness} ({' and '.join(judged)})" if judged else "no limit is declared"
 
 
 def _status_text(health: Health) -> str:

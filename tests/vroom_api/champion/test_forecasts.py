@@ -426,7 +426,7 @@ def test_the_page_of_the_document_shows_texts_and_what_may_be_left_out(both: Tes
     text = both.get("/schema").text
     displayed = text[text.index(f"POST {PATH}/predict<") :]
     for cells in (
-        ("category", "string", "one of economy, politics, sports", "what it is about"),
+        ("category *", "string", "one of economy, politics, sports", "what it is about"),
         (
             "volume",
             "number or null",

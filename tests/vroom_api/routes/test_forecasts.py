@@ -8,6 +8,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, manifest, publish
+from vroom_api.contract import AgeLimits, FreshnessPolicy
 from vroom_api.contract.events import ContestResult, Decision, SourcesSeen
 from vroom_api.contract.tables import enter_ledger, open_database
 
@@ -138,6 +139,28 @@ def test_the_page_shows_champion_and_decisions(client: TestClient[Any], decided:
     assert "one calendar year" in page.text
     assert "because &lt;6&gt;" in page.text
     assert page.text.index("because &lt;6&gt;") < page.text.index("because &lt;0&gt;")
+
+
+def test_data_that_no_limit_judges_are_not_fresh_on_the_page(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    publish(state, 1)
+    client = serve()
+    assert "<td>no limit is declared</td>" in client.get("/").text
+    limits = AgeLimits(stale_after_s=1e12, expired_after_s=1e13)
+    publish(state, 2, freshness=FreshnessPolicy(model=limits))
+    client.post("/reload")
+    assert "<td>fresh (model)</td>" in client.get("/").text
+
+
+@pytest.mark.parametrize("path", ["/model", "/health", "/ledger", "/forecasts/reservations"])
+def test_json_has_line_breaks_for_a_browser(client: TestClient[Any], path: str) -> None:
+    readable = client.get(path, headers={"accept": "text/html,application/xml;q=0.9"})
+    assert readable.headers["content-type"] == "application/json"
+    assert int(readable.headers["content-length"]) == len(readable.content)
+    assert readable.text.startswith("{\n  ")
+    assert "\n" not in client.get(path).text
+    assert readable.json().keys() == client.get(path).json().keys()
 
 
 def test_a_database_that_does_not_answer_stops_only_the_ledger(

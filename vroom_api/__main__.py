@@ -12,11 +12,12 @@ from typing import Any, NoReturn
 import uvicorn
 
 from vroom_api.app import create_app
+from vroom_api.contract.environment import BadSetting
 from vroom_api.contract.permissions import keep_private
 from vroom_api.observability.logs import configure_logs
 from vroom_api.record.backup import CannotBackUp, back_up
 from vroom_api.security.connections import Connections, bounded
-from vroom_api.settings import BadSetting, Settings
+from vroom_api.settings import Settings
 
 
 def backup(target: str) -> int:

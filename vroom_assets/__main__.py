@@ -19,7 +19,9 @@ import sys
 import textwrap
 
 from vroom_api.contract import FORECAST_NAME
-from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, forecast, prepare_home, start
+from vroom_api.contract.environment import BadSetting, forecast
+from vroom_assets import settings
+from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, prepare_home, start
 
 
 def materialize() -> int:
@@ -38,7 +40,7 @@ def materialize() -> int:
         if job.name.endswith("_retrain")
     )
     if forecast() not in names:
-        if declaration.defs_folder() / forecast() in declaration.folders():
+        if settings.defs_folder() / forecast() in declaration.folders():
             raise CannotStart(
                 f"VROOM_FORECAST={forecast()!r}: its declaration is broken; correct what is listed above"
             )
@@ -53,11 +55,10 @@ def materialize() -> int:
 def check(names: list[str]) -> int:
     """Print for each declaration whether it is valid, and return 1 if one is not."""
     from vroom_assets import declaration
-    from vroom_assets.resources import data_folder
 
-    folders = [declaration.defs_folder() / name for name in names] or declaration.folders()
+    folders = [settings.defs_folder() / name for name in names] or declaration.folders()
     if not folders:
-        print(f"no forecast is declared under {declaration.defs_folder()}; begin with `new <name>`")
+        print(f"no forecast is declared under {settings.defs_folder()}; begin with `new <name>`")
         return 1
     broken = 0
     for folder in folders:
@@ -73,8 +74,8 @@ def check(names: list[str]) -> int:
             f"{len(spec.candidates)} candidates"
         )
         for source in spec.sources.values():
-            if not (data_folder() / source.path).is_file():
-                print(f"  {data_folder() / source.path} is not there yet; nothing runs without it")
+            if not (settings.data_folder() / source.path).is_file():
+                print(f"  {settings.data_folder() / source.path} is not there yet; nothing runs without it")
     return 1 if broken else 0
 
 
@@ -88,11 +89,10 @@ def schema() -> int:
 
 def new(name: str) -> int:
     """Write a small working forecast and say what to do with it."""
-    from vroom_assets import declaration
     from vroom_assets.declaration import scaffold
 
     try:
-        written = scaffold.write(declaration.defs_folder(), name)
+        written = scaffold.write(settings.defs_folder(), name)
     except scaffold.CannotScaffold as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
         return 2
@@ -112,9 +112,9 @@ def retire(name: str, reason: str) -> int:
     from vroom_assets import declaration
     from vroom_assets.champion import publication
 
-    if declaration.defs_folder() / name in declaration.folders():
+    if settings.defs_folder() / name in declaration.folders():
         print(
-            f"{name} is still declared in {declaration.defs_folder() / name}, and its sensor would publish it again: "
+            f"{name} is still declared in {settings.defs_folder() / name}, and its sensor would publish it again: "
             "take the folder away and press *Reload definitions* first",
             file=sys.stderr,
         )
@@ -149,7 +149,7 @@ def main() -> int:
         raise CannotStart(
             f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name>, check [name], retire <name> <reason> or schema"
         )
-    except CannotStart as error:
+    except (CannotStart, BadSetting) as error:
         print(f"Vroom cannot start: {error}", file=sys.stderr)
         return 2
 

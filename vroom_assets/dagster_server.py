@@ -7,11 +7,11 @@ application.
 """
 
 import contextlib
-import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from vroom_api.contract.origins import LOOPBACK, is_foreign, parse_authority
+from vroom_assets.settings import dagster_hosts
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -83,7 +83,7 @@ def main() -> None:
     from dagster_webserver import cli
 
     made = cli.create_app_from_workspace_process_context
-    hosts = {*LOOPBACK, *filter(None, os.environ.get("VROOM_DAGSTER_HOSTS", "").lower().split(","))}
+    hosts = dagster_hosts()
 
     def guarded(*arguments: Any, **named: Any) -> Any:
         return Guard(made(*arguments, **named), hosts)

@@ -7,12 +7,15 @@ Here it becomes the server. All that it prepares, it prepares.
 import os
 from typing import Any, NoReturn
 
-from vroom_assets.tracking import artifacts_uri, tracking_uri
+from vroom_api.contract.environment import Environment
+from vroom_assets import settings
+from vroom_assets.tracking import artifacts_uri
 
 
 def become(command: list[str], *, extra_env: dict[str, str], **_: Any) -> NoReturn:
     """Run the command in this process; the rest of what MLflow asks for is about a process to wait for."""
-    os.execve(command[0], command, os.environ | extra_env)
+    settings.hand_down(extra_env)
+    os.execv(command[0], command)
 
 
 def main() -> None:
@@ -20,11 +23,11 @@ def main() -> None:
     from mlflow.cli import cli
 
     mlflow.server._exec_cmd = become  # type: ignore[assignment]
-    port = os.environ["VROOM_MLFLOW_PORT"]
+    port = str(Environment().port("VROOM_MLFLOW_PORT"))
     position = ("--host", "127.0.0.1", "--port", port, "--workers", "1")
     # By default it also answers for `10.*` and the like, and 10.example.org is one of them.
     hosts = ("--allowed-hosts", ",".join(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")))
-    stores = ("--backend-store-uri", tracking_uri(), "--artifacts-destination", artifacts_uri())
+    stores = ("--backend-store-uri", settings.tracking_uri(), "--artifacts-destination", artifacts_uri())
     cli(["server", *position, *hosts, *stores])
 
 

@@ -1,11 +1,9 @@
-"""The stores that assets use, and where the raw CSVs are."""
+"""The store of tables that assets use."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,11 +12,6 @@ from vroom_api.contract import forecast_folder
 
 if TYPE_CHECKING:
     import duckdb
-
-
-def data_folder() -> Path:
-    """Where the raw CSVs are: VROOM_DATA, else ``data`` under the working directory."""
-    return Path(os.environ.get("VROOM_DATA") or "data").absolute()
 
 
 class Warehouse(dg.ConfigurableResource):

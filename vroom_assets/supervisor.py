@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import socket
@@ -18,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
-from vroom_api.contract.permissions import keep_private, umask_of
+from vroom_api.contract.environment import PORTS, Environment, forecast, keys_required, umask
+from vroom_api.contract.permissions import keep_private
+from vroom_assets import settings
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN_SECONDS = 180
@@ -43,22 +44,24 @@ class Service:
         return f"http://{LOOPBACK}:{self.port}"
 
 
-def port_of(setting: str, default: int) -> int:
+def port_of(setting: str) -> int:
     """The port of a page: the one of the environment, else the default, else the next one that is free.
 
     What is found is written into the environment, where the other processes read it.
 
     Raises:
-        CannotStart: a port in the environment is not valid, or taken.
+        BadSetting: what the environment holds is not a port.
+        CannotStart: the one that it holds is taken, or all that were tried.
     """
-    if text := os.environ.get(setting):
-        if not text.isdecimal() or not 0 < int(text) < 65536:
-            raise CannotStart(f"{setting}={text} is not a valid port: use a number from 1 to 65535")
-        if not is_free(int(text)):
+    environment = Environment()
+    if environment.is_set(setting):
+        chosen = environment.port(setting)
+        if not is_free(chosen):
             raise CannotStart(
-                f"port {text} is taken; stop what uses it, or choose another with {setting}=<port>"
+                f"port {chosen} is taken; stop what uses it, or choose another with {setting}=<port>"
             )
-        return int(text)
+        return chosen
+    default = PORTS[setting]
     found = next((port for port in range(default, default + PORTS_TRIED) if is_free(port)), None)
     if found is None:
         raise CannotStart(
@@ -66,7 +69,7 @@ def port_of(setting: str, default: int) -> int:
         )
     if found != default:
         print(f"Port {default} is taken: {found} instead; {setting}=<port> chooses another.", flush=True)
-    os.environ[setting] = str(found)
+    settings.hand_down({setting: str(found)})
     return found
 
 
@@ -89,20 +92,15 @@ def is_free(port: int) -> bool:
     return True
 
 
-def forecast() -> str:
-    """The forecast that the service serves and the first start trains; the sensors train the others."""
-    return os.environ.get("VROOM_FORECAST") or "reservations"
-
-
 def services() -> list[Service]:
     """All processes, once their ports are known to be free.
 
     Dagster's code server, web server and daemon run side by side and share the one code server. `dagster
     dev` would start the same three but does not end them on SIGTERM.
     """
-    dagster = port_of("VROOM_DAGSTER_PORT", 3000)
-    api = port_of("VROOM_API_PORT", 8000)
-    mlflow = port_of("VROOM_MLFLOW_PORT", 5000)
+    dagster = port_of("VROOM_DAGSTER_PORT")
+    api = port_of("VROOM_API_PORT")
+    mlflow = port_of("VROOM_MLFLOW_PORT")
     code = free_port()
     workspace = home() / "dagster" / "workspace.yaml"
     workspace.parent.mkdir(parents=True, exist_ok=True)
@@ -151,29 +149,15 @@ def prepare_home() -> Path:
     """Create the home, for its owner alone, point Dagster and MLflow at it, and return it.
 
     Raises:
-        CannotStart: VROOM_UMASK is none.
+        BadSetting: VROOM_HOME or VROOM_UMASK cannot be used.
     """
     folder = home()
-    try:
-        keep_private(folder, umask_of(os.environ.get("VROOM_UMASK")))
-    except ValueError as error:
-        raise CannotStart(str(error)) from None
+    keep_private(folder, umask())
     dagster_home = folder / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True)
     (folder / "mlflow").mkdir(exist_ok=True)
     shutil.copyfile(Path(__file__).with_name("dagster.yaml"), dagster_home / "dagster.yaml")
-    os.environ |= {
-        "VROOM_HOME": str(folder),
-        "DAGSTER_HOME": str(dagster_home),
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        # Eight workers, 1.5 GB, for evaluations of language models that nobody starts here (mlflow#22792).
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "DO_NOT_TRACK": "true",
-        "PYTHONWARNINGS": "ignore",
-    }
-    os.environ.setdefault("VROOM_LOG_FORMAT", "console")  # somebody reads along
+    settings.hand_down_home(folder)
     return folder
 
 
@@ -234,7 +218,7 @@ def _curl(api: str) -> str:
     except BundleError:
         return "(no champion yet: repair what the log says and press Materialize all in Dagster)"
     key = ""
-    if os.environ.get("VROOM_AUTH", "").lower() == "on":
+    if keys_required():
         key = f'-H "Authorization: Bearer $(cat {shlex.quote(str(home() / "admin.key"))})" '
     content = shlex.quote(json.dumps(manifest.example))
     return f"curl -s {api}/predict {key}-H 'content-type: application/json' -d {content}"
@@ -255,9 +239,7 @@ def supervise(running: list[Service]) -> int:
     honcho.manager.KILL_WAIT = 20  # Dagster ends its own children first
     manager = honcho.manager.Manager()
     for service in running:
-        manager.add_process(
-            service.name, shlex.join(service.command), env=dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
-        )
+        manager.add_process(service.name, shlex.join(service.command))
     threading.Thread(target=announce, args=(running, time.monotonic()), daemon=True).start()
     manager.loop()
     return manager.returncode

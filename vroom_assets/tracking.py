@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vroom_api.contract import Manifest, home, read_bundle
-from vroom_api.contract.tables import sqlite_url
+from vroom_assets.settings import tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
 MANIFEST_TAG = "vroom.manifest_sha256"
 BUNDLE_TAG = "vroom.bundle"  # where the bundle is among the run's artifacts; without it in `bundle`
 DAGSTER_RUN_TAG = "dagster_run_id"
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, else a SQLite file under the home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home() / "mlflow" / "mlflow.db")
 
 
 def artifacts_uri() -> str:

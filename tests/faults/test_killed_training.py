@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from tests.support.forecasts import definitions, entries, shipped
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
-from vroom_assets import tracking
+from vroom_assets import settings, tracking
 from vroom_assets.champion.publication import prove
 from vroom_assets.spec import ForecastSpec
 
@@ -117,7 +117,7 @@ def test_a_killed_training_leaves_the_champion_and_the_rerun_heals_everything(sy
             (killed,) = instance.get_runs(limit=1)
             assert killed.status is dg.DagsterRunStatus.FAILURE
         tracking.close_orphans(NAME, killed.run_id, "its Dagster run died")
-        client = MlflowClient(tracking.tracking_uri())
+        client = MlflowClient(settings.tracking_uri())
         experiment = client.get_experiment_by_name(NAME)
         mine = client.search_runs([experiment.experiment_id], f"tags.dagster_run_id = '{killed.run_id}'")
         trained = stage.startswith(("the contest", "the bundle", "the pointer"))
@@ -127,7 +127,7 @@ def test_a_killed_training_leaves_the_champion_and_the_rerun_heals_everything(sy
     pointer = read_pointer(NAME)
     assert pointer is not None
     prove(read_bundle(bundle_folder(NAME, pointer.version), pointer.manifest_sha256))
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(settings.tracking_uri())
     assert int(client.get_model_version_by_alias(NAME, "champion").version) == pointer.version
     statuses = {
         run.info.status for run in client.search_runs([client.get_experiment_by_name(NAME).experiment_id])

@@ -15,7 +15,8 @@ import httpx
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from vroom_api.settings import LOOPBACK, Settings
+from vroom_api.contract.origins import LOOPBACK
+from vroom_api.settings import Settings
 
 Serve = Callable[..., TestClient[Any]]
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vroom_api.contract.tables import open_database, sqlite_url
-from vroom_api.settings import BadSetting, Settings
+from vroom_api.contract.environment import BadSetting, sqlite_url
+from vroom_api.contract.tables import open_database
+from vroom_api.settings import Settings
 
 
 def test_without_variables_everything_has_a_default() -> None:

@@ -17,7 +17,6 @@ training write for each other (`tables`).
 """
 
 from vroom_api.contract.bundle import (
-    FORECAST_NAME,
     GOLDEN,
     MANIFEST,
     MODEL,
@@ -27,14 +26,15 @@ from vroom_api.contract.bundle import (
     Pointer,
     bundle_folder,
     forecast_folder,
-    home,
     read_bundle,
     read_manifest,
     read_pointer,
     sha256_of,
 )
+from vroom_api.contract.environment import home
 from vroom_api.contract.intervals import Calibration, Reliability
 from vroom_api.contract.manifest import (
+    FORECAST_NAME,
     FORMAT,
     MINOR,
     OPTIONS,

@@ -1,18 +1,16 @@
 """Bundles and pointers as files."""
 
 import hashlib
-import os
-import re
 from pathlib import Path
 
 import msgspec
 
 from vroom_api.contract import durable
+from vroom_api.contract.environment import home
 from vroom_api.contract.manifest import FORMAT, Golden, Manifest
 from vroom_api.contract.struct import ContractStruct
 
 MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
-FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
 
 class BundleError(Exception):
@@ -33,11 +31,6 @@ class _Format(msgspec.Struct):
     """What is read of a manifest first: the rest of another format may not be readable at all."""
 
     format: int
-
-
-def home() -> Path:
-    """Where all state lives: VROOM_HOME, else ``var`` under the working directory."""
-    return Path(os.environ.get("VROOM_HOME") or "var").absolute()
 
 
 def forecast_folder(forecast: str, root: Path | None = None) -> Path:

@@ -1,6 +1,7 @@
 """What a version of a forecast is, what it means and where it comes from."""
 
 import math
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
@@ -11,6 +12,7 @@ from vroom_api.contract.struct import ContractStruct
 
 FORMAT = 1  # of the bundle; goes up when an older reader would answer wrongly, which it then refuses to do
 MINOR = 1  # goes up with every field that an older reader may pass over
+FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
 
 class Kind(StrEnum):

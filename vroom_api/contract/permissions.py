@@ -9,30 +9,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from vroom_api.contract.bundle import FORECAST_NAME
+from vroom_api.contract.manifest import FORECAST_NAME
 
 log = logging.getLogger(__name__)
 
-DEFAULT_UMASK = 0o077
 # What else stands in a home, beside a folder for each forecast. Its other entries are none of ours.
 OURS = ("dagster", "mlflow", "fastf1", "admin.key", "serving.db", "serving.db-wal", "serving.db-shm")
 
 OF_A_FORECAST = ("champions", "snapshots", "warehouse.duckdb")
-
-
-def umask_of(text: str | None) -> int:
-    """A umask as VROOM_UMASK gives it, octal.
-
-    Raises:
-        ValueError: it is none, or takes rights from the owner.
-    """
-    if not text:
-        return DEFAULT_UMASK
-    if not (set(text) <= set("01234567")) or (mask := int(text, 8)) & ~0o077:
-        raise ValueError(
-            f"VROOM_UMASK={text!r}: use 077 (the owner alone), 027 (the group reads) or another from 000 to 077"
-        )
-    return mask
 
 
 def keep_private(home: Path, mask: int) -> int:

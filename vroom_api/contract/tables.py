@@ -3,7 +3,6 @@
 SQLite (WAL, synchronous=FULL) by default; Postgres by changing VROOM_DATABASE_URL.
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from vroom_api.contract.bundle import home
+from vroom_api.contract.environment import database_url
 from vroom_api.contract.events import Decision, Evidence
 
 metadata = sa.MetaData()
@@ -111,16 +110,6 @@ keys = sa.Table(
     sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True, doc="to about half a minute"),
     comment="who may ask what; keys are never deleted, so that records keep their names",
 )
-
-
-def database_url() -> str:
-    """VROOM_DATABASE_URL, else a SQLite file under the home."""
-    return os.environ.get("VROOM_DATABASE_URL") or sqlite_url(home() / "serving.db")
-
-
-def sqlite_url(path: Path) -> str:
-    """The URL of a SQLite file, whatever its folders are called: `?`, `#` and `%` mean something in a URL."""
-    return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
 class UnusableDatabase(RuntimeError):

@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.exceptions import MissingDependencyException
 
-from vroom_api.settings import BadSetting
+from vroom_api.contract.environment import BadSetting
 
 
 def tracing() -> tuple[list[Any], list[Any]]:

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import click
 import sqlalchemy as sa
 
+from vroom_api.contract.environment import BadSetting
 from vroom_api.contract.permissions import keep_private
 from vroom_api.contract.tables import UnusableDatabase, open_database
 from vroom_api.security.keys import BadKey, Role, create_key, list_keys, revoke_key
-from vroom_api.settings import BadSetting, Settings
+from vroom_api.settings import Settings
 
 
 @click.group("keys")

@@ -23,7 +23,8 @@ from vroom_assets.challenger.manifest import (
     recipe_of,
 )
 from vroom_assets.champion import publication
-from vroom_assets.tracking import MANIFEST_TAG, tracking_uri
+from vroom_assets.settings import tracking_uri
+from vroom_assets.tracking import MANIFEST_TAG
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 MLFLOW_TAG = 5_000  # characters that it may have

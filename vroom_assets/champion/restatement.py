@@ -15,7 +15,8 @@ import msgspec
 
 from vroom_api.contract import Bundle, Manifest
 from vroom_assets.champion import publication
-from vroom_assets.tracking import BUNDLE_TAG, MANIFEST_TAG, Registry, tracking_uri
+from vroom_assets.settings import tracking_uri
+from vroom_assets.tracking import BUNDLE_TAG, MANIFEST_TAG, Registry
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from vroom_assets.declaration.findings import DeclarationError, Finding
 from vroom_assets.declaration.reading import (
     SCHEMA,
     check_parameters,
-    defs_folder,
     folders,
     read,
     schema,
@@ -26,7 +25,6 @@ __all__ = [
     "DeclarationFile",
     "Finding",
     "check_parameters",
-    "defs_folder",
     "folders",
     "read",
     "schema",

@@ -5,7 +5,6 @@ A declaration is checked in three rounds, each on what passed the one before: th
 A round reports all that it finds.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,10 @@ from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile,
 from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
 from vroom_assets.declaration.rules import _candidate, _fallback, contradictions
 from vroom_assets.features.expressions import FeatureError, parse
+from vroom_assets.settings import defs_folder
 from vroom_assets.spec import ForecastSpec
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "forecast.schema.json"
-
-
-def defs_folder() -> Path:
-    """Where the forecasts are declared: VROOM_DEFS, else ``defs`` in this package."""
-    return Path(os.environ.get("VROOM_DEFS") or Path(__file__).parents[1] / "defs").absolute()
 
 
 def folders() -> list[Path]:

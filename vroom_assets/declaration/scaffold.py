@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from vroom_assets import declaration, resources
+from vroom_assets import declaration, settings
 
 TEMPLATE = Path(__file__).parent / "template"
 ROWS = 300
@@ -42,7 +42,7 @@ def write(defs: Path, name: str) -> list[Path]:
             f"{name!r} is not a valid name for a forecast: use lower-case letters, digits and _, a letter first, "
             f"and none of {', '.join(declaration.OWN_FOLDERS)}"
         )
-    folder, data = defs / name, resources.data_folder() / name
+    folder, data = defs / name, settings.data_folder() / name
     for taken in (folder, data):
         if taken.is_dir() and any(taken.iterdir()):
             raise CannotScaffold(f"{taken} is there already; choose another name, or delete it")

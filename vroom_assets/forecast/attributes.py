@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 from dagster_shared.yaml_utils.source_position import SourcePositionTree
 
-from vroom_assets import resources
+from vroom_assets import settings
 from vroom_assets.declaration import FILE
 from vroom_assets.forecast.names import CHALLENGER, CHAMPION
 from vroom_assets.spec import ForecastSpec
@@ -82,7 +82,7 @@ def code_references(
         return field("sources", name)
     if name.removesuffix("_csv") in forecast.sources:
         source = name.removesuffix("_csv")
-        return [file(resources.data_folder() / forecast.sources[source].path), *field("sources", source)]
+        return [file(settings.data_folder() / forecast.sources[source].path), *field("sources", source)]
     if name == "features":
         return [file(folder / "features.sql"), file(folder / "target.sql"), *examples]
     of_fields = [one for path in FIELDS.get(name, []) for one in field(path)]

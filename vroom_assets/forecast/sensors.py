@@ -17,7 +17,7 @@ import msgspec
 from vroom_api.contract.events import Decision, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets import resources
+from vroom_assets import settings
 from vroom_assets.forecast.names import FORECAST_TAG, QUIET, key
 from vroom_assets.forecast.versions import (
     SELECTIONS,
@@ -71,7 +71,7 @@ class Tick:
 
 
 def source_paths(spec: ForecastSpec) -> dict[str, Any]:
-    return {name: resources.data_folder() / source.path for name, source in spec.sources.items()}
+    return {name: settings.data_folder() / source.path for name, source in spec.sources.items()}
 
 
 def decide(

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from vroom_api.contract import forecast_folder
-from vroom_assets import resources
+from vroom_assets import resources, settings
 from vroom_assets.forecast.names import key
 from vroom_assets.spec import Column, ForecastSpec, Purpose
 
@@ -29,7 +29,7 @@ def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
     def raw(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
         from vroom_assets.sources import observe
 
-        observed = observe(resources.data_folder() / source.path, None)
+        observed = observe(settings.data_folder() / source.path, None)
         if observed.missing:
             raise dg.Failure(description=f"{source.path} is not there", allow_retries=False)
         yield dg.ObserveResult(
@@ -77,7 +77,7 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
     from vroom_assets.features import table as feature_table
 
     source, own = spec.sources[name], key(spec, name)
-    path = resources.data_folder() / source.path
+    path = settings.data_folder() / source.path
     folder = forecast_folder(spec.name)
     try:
         taken = sources.snapshot(path, folder / "snapshots")

@@ -11,7 +11,8 @@ import pytest
 from tests.support.bundles import EXAMPLE, publish
 from tests.support.markets import publish_markets
 from tests.support.service import running
-from vroom_api.contract.permissions import DEFAULT_UMASK, keep_private, umask_of
+from vroom_api.contract.environment import DEFAULT_UMASK
+from vroom_api.contract.permissions import keep_private
 
 
 @pytest.fixture(autouse=True)
@@ -58,15 +59,9 @@ def test_what_is_not_ours_in_the_folder_keeps_its_rights(tmp_path: Path) -> None
 def test_a_group_reads_where_an_operator_lets_it(tmp_path: Path) -> None:
     home = tmp_path / "var"
     publish(home, 1)
-    keep_private(home, umask_of("027"))
+    keep_private(home, 0o027)
     assert open_to_others(home, 0o027) == []
     assert open_to_others(home, 0o050) != []
-
-
-@pytest.mark.parametrize("text", ["77a", "-7", "8", "700", "0o77", "99"])
-def test_what_is_no_umask_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="use 077"):
-        umask_of(text)
 
 
 def test_nothing_that_a_service_writes_is_open_to_others(tmp_path: Path) -> None:

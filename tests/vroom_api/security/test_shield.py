@@ -14,9 +14,10 @@ from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, publish
 from tests.support.service import Serve, bearer, running, wait_for
+from vroom_api.contract.environment import BadSetting
 from vroom_api.contract.tables import open_database
 from vroom_api.security.keys import Role, create_key, revoke_key
-from vroom_api.settings import BadSetting, Settings
+from vroom_api.settings import Settings
 
 READING = ["/model", "/health", "/ledger", "/predictions", "/metrics", "/", "/schema", "/schema/openapi.json"]
 

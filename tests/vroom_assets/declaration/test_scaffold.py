@@ -17,7 +17,7 @@ from dagster.components.component_scaffolding import scaffold_object
 
 from tests.support.project import ROOT, copy
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
-from vroom_assets import declaration
+from vroom_assets import declaration, settings
 from vroom_assets.champion.publication import prove
 from vroom_assets.declaration import scaffold
 
@@ -85,7 +85,7 @@ def test_the_tutorial_ends_with_a_champion_and_touches_declarations_and_data_onl
 
 
 def test_what_is_new_is_sound_as_it_is(project):
-    folder = declaration.defs_folder() / "deliveries"
+    folder = settings.defs_folder() / "deliveries"
     written = scaffold.write(folder.parent, folder.name)
     assert {path.name for path in written} == {"defs.yaml", "features.sql", "target.sql", "trips.csv"}
     spec = declaration.read(folder)
@@ -102,8 +102,8 @@ def test_an_editor_finds_the_schema_from_any_folder(project, monkeypatch, positi
     schema.parent.mkdir(parents=True)
     shutil.copy(declaration.SCHEMA, schema)
     monkeypatch.setattr(declaration, "SCHEMA", schema)
-    scaffold.write(declaration.defs_folder(), "deliveries")
-    assert schema_of(declaration.defs_folder() / "deliveries") == schema
+    scaffold.write(settings.defs_folder(), "deliveries")
+    assert schema_of(settings.defs_folder() / "deliveries") == schema
 
 
 def schema_of(folder: Path) -> Path:
@@ -119,7 +119,7 @@ def schema_of(folder: Path) -> Path:
 def test_a_name_that_is_none_is_refused_and_nothing_is_written(project, name):
     before = contents(project.parent)
     with pytest.raises(scaffold.CannotScaffold, match="use lower-case letters, digits and _"):
-        scaffold.write(declaration.defs_folder(), name)
+        scaffold.write(settings.defs_folder(), name)
     assert contents(project.parent) == before
 
 
@@ -141,15 +141,15 @@ def test_a_name_that_is_taken_is_refused(project, taken):
     (project / taken / "trips" / "file").touch()
     before = contents(project)
     with pytest.raises(scaffold.CannotScaffold, match="is there already; choose another name"):
-        scaffold.write(declaration.defs_folder(), "trips")
+        scaffold.write(settings.defs_folder(), "trips")
     assert contents(project) == before
 
 
 def test_dagsters_own_scaffolding_writes_the_same(project):
-    ours = contents_of(scaffold.write(declaration.defs_folder(), "deliveries"))
-    for part in (declaration.defs_folder(), project / "data"):
+    ours = contents_of(scaffold.write(settings.defs_folder(), "deliveries"))
+    for part in (settings.defs_folder(), project / "data"):
         shutil.rmtree(part / "deliveries")
-    folder = declaration.defs_folder() / "deliveries"
+    folder = settings.defs_folder() / "deliveries"
     scaffold_object(folder, "vroom_assets.forecast.Forecast", None, "yaml", project)
     assert declaration.read(folder).name == "deliveries"
     assert contents_of(ours) == ours
@@ -162,7 +162,7 @@ def contents_of(files: Iterable[Path]) -> dict[Path, str]:
 def test_a_folder_that_is_new_is_found_by_the_code_location(project):
     from vroom_assets.definitions import defs
 
-    scaffold.write(declaration.defs_folder(), "deliveries")
+    scaffold.write(settings.defs_folder(), "deliveries")
     loaded = defs()
     assert isinstance(loaded, dg.Definitions)
     assert "deliveries_retrain" in {job.name for job in loaded.resolve_all_job_defs()}

@@ -14,7 +14,7 @@ from tests.support.forecasts import definitions, entries, train
 from tests.support.hostile import USELESS
 from tests.support.project import copy
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
-from vroom_assets import tracking
+from vroom_assets import settings, tracking
 from vroom_assets.champion import contest
 from vroom_assets.champion.publication import prove
 from vroom_assets.forecast import Forecast, failures
@@ -23,7 +23,7 @@ NAME = "reservations"
 
 
 def mlflow_runs() -> list:
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(settings.tracking_uri())
     experiment = client.get_experiment_by_name(NAME)
     return client.search_runs([experiment.experiment_id]) if experiment else []
 
@@ -102,7 +102,7 @@ def test_one_training_is_one_finished_mlflow_run_with_everything_about_it(traine
     assert "importance_log_price_ratio" in logged.data.metrics
     assert "skill_mae_over_median" in logged.data.metrics
     assert logged.inputs.dataset_inputs[0].dataset.digest
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(settings.tracking_uri())
     assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"bundle", "plots"}
     aliases = client.get_registered_model(NAME).aliases
     assert {name: int(version) for name, version in aliases.items()} == {"challenger": 1, "champion": 1}
@@ -112,7 +112,7 @@ def test_the_registered_model_is_the_graph_that_serves(run, trained):
     import mlflow
     import numpy as np
 
-    mlflow.set_tracking_uri(tracking.tracking_uri())
+    mlflow.set_tracking_uri(settings.tracking_uri())
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     pointer = read_pointer(NAME)
     golden = read_bundle(bundle_folder(NAME, 1), pointer.manifest_sha256).golden
@@ -167,7 +167,7 @@ def test_changed_words_are_published_as_a_new_version_of_the_same_model(run, fas
     assert entries("champion")[-1].decision == "restated"
     assert "the model of version 1" in entries("champion")[-1].reason
     assert len(mlflow_runs()) == 1
-    aliases = MlflowClient(tracking.tracking_uri()).get_registered_model(NAME).aliases
+    aliases = MlflowClient(settings.tracking_uri()).get_registered_model(NAME).aliases
     assert {name: int(version) for name, version in aliases.items()} == {"challenger": 2, "champion": 2}
 
 
@@ -319,7 +319,7 @@ def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, 
     assert served() == 2
     assert run("rollback").success
     assert served() == 1
-    alias = MlflowClient(tracking.tracking_uri()).get_model_version_by_alias(NAME, "champion")
+    alias = MlflowClient(settings.tracking_uri()).get_model_version_by_alias(NAME, "champion")
     assert int(alias.version) == 1
     shown = champion_page(instance)
     assert (shown["version"], shown["generation"], shown["decision"]) == (1, 3, "restored")

@@ -7,13 +7,11 @@ names the folder, F1_USERNAME and F1_PASSWORD sign in where the live timing asks
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vroom_api.contract import home
 from vroom_assets.ingestion.fastf1.laps import REMEDY, Recording, Session, SessionIncomplete
 
 INSTALL = "uv pip install -e '.[fastf1]'"
@@ -29,11 +27,6 @@ class Unreachable(Exception):
 
 class RateExceeded(Exception):
     """The client has made as many requests as an hour allows."""
-
-
-def cache_folder() -> Path:
-    """Where the client keeps what it has read: FASTF1_CACHE, else `fastf1` in the home."""
-    return Path(os.environ.get("FASTF1_CACHE") or home() / "fastf1").absolute()
 
 
 class Client:

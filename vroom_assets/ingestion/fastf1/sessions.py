@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import dagster as dg
 from pydantic import ConfigDict, Field
 
-from vroom_assets import resources
+from vroom_assets import settings
 from vroom_assets.ingestion import WRITES
 from vroom_assets.retries import retried
 
@@ -94,13 +94,13 @@ class NothingToRead(Exception):
 
 def read(declared: Sessions, config: SessionsToRead, context: dg.AssetExecutionContext) -> dict[str, Any]:
     """Read all that is asked for, then write it in one step; returns what the asset's page shows."""
-    from vroom_assets.ingestion.fastf1.client import Client, cache_folder
+    from vroom_assets.ingestion.fastf1.client import Client
     from vroom_assets.ingestion.fastf1.laps import rows_of, sessions_of
     from vroom_assets.ingestion.fastf1.merge import merge
 
     began = time.monotonic()
     # A retry goes on from what the first try has read.
-    client = Client(cache_folder(), renew=config.renew and context.retry_number == 0)
+    client = Client(settings.fastf1_cache(), renew=config.renew and context.retry_number == 0)
     due = sessions_due(sessions_of(client.calendar(config.season), config.season), config)
     known_after = timedelta(seconds=declared.known_after_seconds)
     circuits, tables, left_out = [], [], dict[str, int]()
@@ -114,7 +114,7 @@ def read(declared: Sessions, config: SessionsToRead, context: dg.AssetExecutionC
         tables.append(rows.table)
         for reason, count in rows.left_out.items():
             left_out[reason] = left_out.get(reason, 0) + count
-    merged = merge(resources.data_folder() / declared.path, tables, alone=config.alone)
+    merged = merge(settings.data_folder() / declared.path, tables, alone=config.alone)
     overview = [
         f"| {session.number} | {circuit} | {session.name} | {len(table)} |"
         for session, circuit, table in zip(due, circuits, tables, strict=True)
@@ -129,7 +129,7 @@ def read(declared: Sessions, config: SessionsToRead, context: dg.AssetExecutionC
         "laps_removed": merged.removed,
         "file_written": merged.written,
         "seconds": round(time.monotonic() - began, 1),
-        "path": dg.MetadataValue.path(str(resources.data_folder() / declared.path)),
+        "path": dg.MetadataValue.path(str(settings.data_folder() / declared.path)),
         "left_out": dg.MetadataValue.json(left_out),
         "sessions": dg.MetadataValue.md(
             "\n".join(["| round | circuit | session | laps |", "|---|---|---|---|", *overview])

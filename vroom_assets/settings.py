@@ -1,0 +1,78 @@
+"""Environment variables that training, its pages and the supervisor read, and those that they hand down.
+
+What the service reads too is in `vroom_api.contract.environment`; docs/settings.md lists all. Each is read when it
+is asked for, because the supervisor writes some of them for the processes that it starts.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from vroom_api.contract.environment import Environment, home, sqlite_url
+from vroom_api.contract.origins import LOOPBACK
+
+
+def data_folder() -> Path:
+    """Where the raw CSVs are: VROOM_DATA, else ``data`` under the working directory.
+
+    Raises:
+        BadSetting: it is a file.
+    """
+    return Environment().folder("VROOM_DATA", "data")
+
+
+def defs_folder() -> Path:
+    """Where the forecasts are declared: VROOM_DEFS, else ``defs`` in this package.
+
+    Raises:
+        BadSetting: it is a file.
+    """
+    return Environment().folder("VROOM_DEFS", Path(__file__).parent / "defs")
+
+
+def fastf1_cache() -> Path:
+    """Where the client of real laps keeps what it has read: FASTF1_CACHE, else ``fastf1`` in the home.
+
+    Raises:
+        BadSetting: it is a file.
+    """
+    return Environment().folder("FASTF1_CACHE", home() / "fastf1")
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, else a SQLite file in the home. MLflow itself refuses what it cannot use."""
+    return Environment().text("MLFLOW_TRACKING_URI", sqlite_url(home() / "mlflow" / "mlflow.db"))
+
+
+def dagster_hosts() -> frozenset[str]:
+    """The names under which Dagster's pages answer: those of loopback, and VROOM_DAGSTER_HOSTS.
+
+    Raises:
+        BadSetting: one is not the name of a host.
+    """
+    return frozenset(LOOPBACK) | frozenset(Environment().hosts("VROOM_DAGSTER_HOSTS", ()))
+
+
+def hand_down(variables: Mapping[str, str]) -> None:
+    """Set variables for this process and for every process that it starts."""
+    os.environ.update(variables)
+
+
+def hand_down_home(folder: Path) -> None:
+    """Point this process, and all that it starts, at a home, and tell Dagster and MLflow how to behave in it."""
+    hand_down(
+        {
+            "VROOM_HOME": str(folder),
+            "DAGSTER_HOME": str(folder / "dagster"),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            # Eight workers, 1.5 GB, for evaluations of language models that nobody starts here (mlflow#22792).
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "DO_NOT_TRACK": "true",
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONUNBUFFERED": "1",  # a line of a log is there when it is written
+        }
+    )
+    if not Environment().is_set("VROOM_LOG_FORMAT"):
+        hand_down({"VROOM_LOG_FORMAT": "console"})  # somebody reads along

@@ -7,7 +7,6 @@ Here it becomes the server. All that it prepares, it prepares.
 import os
 from typing import Any, NoReturn
 
-from vroom_api.contract.environment import Environment
 from vroom_assets import settings
 from vroom_assets.tracking import artifacts_uri
 
@@ -23,7 +22,7 @@ def main() -> None:
     from mlflow.cli import cli
 
     mlflow.server._exec_cmd = become  # type: ignore[assignment]
-    port = str(Environment().port("VROOM_MLFLOW_PORT"))
+    port = str(settings.mlflow_port())
     position = ("--host", "127.0.0.1", "--port", port, "--workers", "1")
     # By default it also answers for `10.*` and the like, and 10.example.org is one of them.
     hosts = ("--allowed-hosts", ",".join(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")))

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from vroom_api.contract.environment import Environment, home, sqlite_url
+from vroom_api.contract.environment import Environment, forecast, home, keys_required, sqlite_url, umask
 from vroom_api.contract.origins import LOOPBACK
 
 
@@ -51,6 +51,38 @@ def dagster_hosts() -> frozenset[str]:
         BadSetting: one is not the name of a host.
     """
     return frozenset(LOOPBACK) | frozenset(Environment().hosts("VROOM_DAGSTER_HOSTS", ()))
+
+
+def mlflow_port() -> int:
+    """The port of MLflow's pages.
+
+    Raises:
+        BadSetting: it is not a port.
+    """
+    return Environment().port("VROOM_MLFLOW_PORT")
+
+
+def chosen_port(variable: str) -> int | None:
+    """The port that a variable names, None where nobody chose one.
+
+    Raises:
+        BadSetting: it is not a port.
+    """
+    found = Environment()
+    return found.port(variable) if found.is_set(variable) else None
+
+
+def check() -> None:
+    """Read what the processes of `make run` read, to refuse a wrong value before one of them is started.
+
+    What only the service reads, it refuses itself, and the databases' URLs whoever opens them: the supervisor stays
+    small.
+
+    Raises:
+        BadSetting: a value is not what its variable allows.
+    """
+    for read in (home, umask, forecast, keys_required, data_folder, defs_folder, fastf1_cache, dagster_hosts):
+        read()
 
 
 def hand_down(variables: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
-from vroom_api.contract.environment import PORTS, Environment, forecast, keys_required, umask
+from vroom_api.contract.environment import PORTS, forecast, keys_required, umask
 from vroom_api.contract.permissions import keep_private
 from vroom_assets import settings
 
@@ -53,9 +53,7 @@ def port_of(setting: str) -> int:
         BadSetting: what the environment holds is not a port.
         CannotStart: the one that it holds is taken, or all that were tried.
     """
-    environment = Environment()
-    if environment.is_set(setting):
-        chosen = environment.port(setting)
+    if (chosen := settings.chosen_port(setting)) is not None:
         if not is_free(chosen):
             raise CannotStart(
                 f"port {chosen} is taken; stop what uses it, or choose another with {setting}=<port>"
@@ -149,8 +147,9 @@ def prepare_home() -> Path:
     """Create the home, for its owner alone, point Dagster and MLflow at it, and return it.
 
     Raises:
-        BadSetting: VROOM_HOME or VROOM_UMASK cannot be used.
+        BadSetting: a value of the environment is not what its variable allows.
     """
+    settings.check()
     folder = home()
     keep_private(folder, umask())
     dagster_home = folder / "dagster"

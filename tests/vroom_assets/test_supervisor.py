@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from tests.support.project import ROOT
-from vroom_api.contract.environment import PORTS
+from vroom_api.contract.environment import PORTS, BadSetting
 from vroom_assets.supervisor import PORTS_TRIED, CannotStart, elsewhere, port_of, prepare_home
 
 SETTING = "VROOM_MLFLOW_PORT"
@@ -64,6 +64,22 @@ def prepared(home) -> Iterator[None]:
     with mock.patch.dict(os.environ):
         prepare_home()
         yield
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("VROOM_UMASK", "700", "from 000 to 077"),
+        ("VROOM_FORECAST", "../elsewhere", "the name of a forecast"),
+        ("VROOM_DAGSTER_HOSTS", "https://pages.example", "names without ports"),
+        ("VROOM_AUTH", "yes", "use on or off"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_written(home, monkeypatch, variable, value, allowed):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSetting, match=f"^{variable}.*{value}.*{allowed}"):
+        prepare_home()
+    assert list(home.iterdir()) == []
 
 
 def test_mlflow_is_told_to_start_no_workers(prepared):

@@ -1,0 +1,54 @@
+"""What training reads from the environment, and hands down to the processes that it starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from vroom_api.contract.environment import BadSetting
+from vroom_assets import settings
+
+
+def test_folders_are_read_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {
+        "VROOM_DATA": settings.data_folder,
+        "VROOM_DEFS": settings.defs_folder,
+        "FASTF1_CACHE": settings.fastf1_cache,
+    }
+    (tmp_path / "file").touch()
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, str(tmp_path / name))
+        assert folder() == tmp_path / name
+        monkeypatch.setenv(name, str(tmp_path / "file"))
+        with pytest.raises(BadSetting, match=f"^{name}='.+/file': it is a file; use the path of a folder"):
+            folder()
+
+
+def test_without_variables_state_is_in_the_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTF1_CACHE", raising=False)
+    assert settings.fastf1_cache() == home / "fastf1"
+    assert settings.tracking_uri() == f"sqlite:///{home}/mlflow/mlflow.db"
+
+
+def test_dagsters_pages_answer_under_further_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VROOM_DAGSTER_HOSTS", "Pages.example, other.example")
+    assert settings.dagster_hosts() == {"127.0.0.1", "localhost", "::1", "pages.example", "other.example"}
+    monkeypatch.setenv("VROOM_DAGSTER_HOSTS", "pages.example:3000")
+    with pytest.raises(
+        BadSetting, match=r"^VROOM_DAGSTER_HOSTS: 'pages\.example:3000': use names without ports"
+    ):
+        settings.dagster_hosts()
+
+
+@pytest.mark.parametrize(("given", "format_of_logs"), [("", "console"), ("json", "json")])
+def test_what_is_handed_down_is_read_by_a_child(tmp_path: Path, given: str, format_of_logs: str) -> None:
+    script = "import os; print(os.environ['DAGSTER_HOME'], os.environ['VROOM_LOG_FORMAT'])"
+    with mock.patch.dict(os.environ, VROOM_LOG_FORMAT=given):
+        settings.hand_down_home(tmp_path)
+        printed = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+    assert printed.split() == [str(tmp_path / "dagster"), format_of_logs]

@@ -145,7 +145,8 @@ def _host(text: str) -> str | None:
     """A host as `parse_authority` names it, so that the two can be compared; an IPv6 address needs no brackets."""
     bare_ipv6 = ":" in text and not text.startswith("[")
     found = parse_authority((f"[{text}]" if bare_ipv6 else text).encode())
-    return None if found is None or text.endswith(":") or found.port is not None else found.name
+    without_port = found is not None and found.port is None and (bare_ipv6 or not text.endswith(":"))
+    return found.name if found is not None and without_port else None
 
 
 def home(variables: Mapping[str, str] | None = None) -> Path:

@@ -7,7 +7,9 @@ contradicts itself is refused before anything runs, with the field and the remed
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import dagster as dg
@@ -23,6 +25,7 @@ from pydantic import (
 )
 
 from vroom_api.contract import Kind
+from vroom_assets.features.expressions import Feature, parse
 
 NAME = r"^[a-z][a-z0-9_]*$"
 
@@ -42,6 +45,13 @@ class Declared(dg.Model, dg.Resolvable):
             for name, value in serialize(self).items()
             if name not in defaults or getattr(self, name) != defaults[name]
         }
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, some of its fields changed; what was derived from fields is derived anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        for derived in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[derived]
+        return copied
 
 
 class ColumnType(StrEnum):
@@ -413,6 +423,15 @@ class ForecastSpec(Declared):
         """The declared inputs, in request order."""
         columns = self.entity_columns
         return {name: columns[name] for name in self.inputs}
+
+    @cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """The declared features, parsed once for all that use them.
+
+        Raises:
+            FeatureError: features.sql is not a statement that the service can compute too.
+        """
+        return tuple(parse(self.features_sql, self.input_columns))
 
     def past_columns(self, source: str) -> set[str]:
         """The columns of a source that say when something happened or became known, which is in the past."""

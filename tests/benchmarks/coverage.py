@@ -26,7 +26,7 @@ from tests.benchmarks.accuracy import ROOT, declared, read_folder
 from vroom_api.contract import Calibration
 from vroom_api.explanation.support import supported
 from vroom_assets.challenger.manifest import feature_fields, input_fields
-from vroom_assets.features.table import Dataset, definitions
+from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.folds import RowStructure, Split, splits
@@ -64,7 +64,7 @@ def unseen(spec: ForecastSpec, data: Dataset, split: Split) -> np.ndarray:
     """Which outer rows are outside the ranges and levels of the training rows."""
     seen = SimpleNamespace(
         inputs=input_fields(spec, data.inputs.iloc[split.train]),
-        features=feature_fields(spec, definitions(spec), data.features.iloc[split.train]),
+        features=feature_fields(spec, data.features.iloc[split.train]),
         fallback=spec.fallback,
     )
     rows, features = data.inputs.to_numpy()[split.test], data.features.to_numpy()[split.test]

@@ -3,9 +3,15 @@
 from collections.abc import Iterator
 from typing import Any, get_args
 
+import pandas as pd
 import pytest
+import sqlglot
 
+from vroom_assets.challenger.manifest import feature_fields
+from vroom_assets.challenger.onnx_graph import build
+from vroom_assets.features.expressions import select_sql
 from vroom_assets.spec import PURPOSES, Declared, ForecastSpec, Purpose
+from vroom_assets.training.models import Constant
 
 
 def parts_in(annotation: Any) -> list[type[Declared]]:
@@ -113,3 +119,36 @@ def test_versions_of_one_declaration_are_these_for_ever():
         "data": "f368fdcd4fe1a5dbfb003d837260183c3153211bdcc3ef6256ee88a34d2fa37d",
         "trained": "7416de70d5275dc9a853198e9913f062f88f5866cf6fb141dabe2788fd7b6452",
     }
+
+
+# The features
+
+
+def test_a_feature_is_parsed_once_wherever_it_is_used(spec, monkeypatch):
+    own, parsed = spec.model_copy(), []
+    parse_one = sqlglot.parse_one
+    monkeypatch.setattr(
+        sqlglot, "parse_one", lambda text, **rest: parsed.append(text) or parse_one(text, **rest)
+    )
+    for _ in range(2):
+        select_sql(own.features, "inputs", keep=[], prefix="")
+        build(own.inputs, own.features, Constant(1.0, []))
+        feature_fields(own, pd.DataFrame({feature.name: [1.0] for feature in own.features}))
+        own.fingerprint(Purpose.DATA)
+    assert parsed == [feature.expression for feature in own.features]
+
+
+def test_parsed_features_leave_versions_and_equality_as_they_were():
+    spec, same = (ForecastSpec.model_validate(BOOKINGS) for _ in range(2))
+    before = spec.whole_fingerprint(), [spec.fingerprint(purpose) for purpose in Purpose]
+    assert spec.features[0].inputs == {"seats"}
+    assert (spec.whole_fingerprint(), [spec.fingerprint(purpose) for purpose in Purpose]) == before
+    assert spec == same
+    assert spec.model_dump() == same.model_dump()
+
+
+def test_a_copy_with_another_statement_has_its_features():
+    spec = ForecastSpec.model_validate(BOOKINGS)
+    assert [feature.name for feature in spec.features] == ["seats"]
+    other = spec.model_copy(update={"features_sql": "select seats * 2 as twice from inputs"})
+    assert [feature.name for feature in other.features] == ["twice"]

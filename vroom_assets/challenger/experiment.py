@@ -13,7 +13,6 @@ from vroom_api.contract import Calibration, Fallback, Scores
 from vroom_assets import plots
 from vroom_assets.challenger.manifest import fallback_of
 from vroom_assets.challenger.parity import Exported
-from vroom_assets.features.expressions import Feature
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import ForecastSpec
 from vroom_assets.training import summary
@@ -34,7 +33,6 @@ class Experiment:
 
     spec: ForecastSpec
     data: Dataset
-    features: list[Feature]
     search: Search
     exported: Exported
 

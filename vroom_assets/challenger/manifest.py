@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -21,7 +21,7 @@ from vroom_api.contract import (
     Recipe,
 )
 from vroom_assets.challenger.parity import Exported
-from vroom_assets.features.expressions import Feature, inputs_of, parse
+from vroom_assets.features.expressions import Feature
 from vroom_assets.features.table import Dataset, is_declared
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
 from vroom_assets.training.intervals import calibration_of
@@ -76,15 +76,15 @@ def _levels(values: pd.Series, kind: ColumnType) -> list[float]:
     return found if kind is ColumnType.INTEGER and len(found) <= min(LEVELS, len(values) / 10) else []
 
 
-def feature_fields(spec: ForecastSpec, definitions: list[Feature], frame: pd.DataFrame) -> list[FeatureField]:
+def feature_fields(spec: ForecastSpec, frame: pd.DataFrame) -> list[FeatureField]:
     """The features with the range of each seen in training and the inputs that each one reads."""
     fields = []
-    for feature in definitions:
+    for feature in spec.features:
         values = frame[feature.name].to_numpy()
         fields.append(
             msgspec.structs.replace(
                 reference(feature.name, feature.expression, values),
-                inputs=[name for name in spec.inputs if name in inputs_of(feature)],
+                inputs=[name for name in spec.inputs if name in feature.inputs],
                 description=spec.described(feature.name, feature.description),
                 seen_minimum=float(values.min()),
                 seen_maximum=float(values.max()),
@@ -151,7 +151,7 @@ def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
             "the declaration now means other data or another fallback"
         )
     columns = spec.input_columns
-    comments = {feature.name: feature.description for feature in parse(spec.features_sql, columns)}
+    comments = {feature.name: feature.description for feature in spec.features}
     fallback = manifest.fallback
     if fallback is not None and spec.fallback is not None:
         fallback = msgspec.structs.replace(fallback, description=spec.fallback.description)
@@ -177,7 +177,7 @@ def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
     )
 
 
-def golden_rows(dataset: Dataset, exported: Exported, definitions: list[Feature], tolerance: float) -> Golden:
+def golden_rows(dataset: Dataset, exported: Exported, definitions: Sequence[Feature], tolerance: float) -> Golden:
     """Rows spread over the predictions, lowest and highest included, with the model's own outputs.
 
     With a fallback some of them come again without the inputs that it does without.
@@ -189,7 +189,7 @@ def golden_rows(dataset: Dataset, exported: Exported, definitions: list[Feature]
     displayed = [(inputs.iloc[rows], features.iloc[rows], prediction[rows])]
     if exported.fallback_model is not None:
         rows, without = rows[::4], set(exported.fallback_model.without)
-        lost = [feature.name for feature in definitions if inputs_of(feature) & without]
+        lost = [feature.name for feature in definitions if feature.inputs & without]
         answers = exported.fallback_model.fitted.predict(features.iloc[rows])
         gaps = inputs.iloc[rows].assign(**dict.fromkeys(without, np.nan))
         displayed.append((gaps, features.iloc[rows].assign(**dict.fromkeys(lost, np.nan)), answers))

@@ -10,7 +10,6 @@ import numpy as np
 
 from vroom_api.contract import scales
 from vroom_assets.challenger.onnx_graph import CHUNK, FallbackModel, build
-from vroom_assets.features.expressions import Feature, inputs_of
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Fallback as FallbackSpec
 from vroom_assets.spec import ForecastSpec
@@ -75,9 +74,7 @@ class Exported:
     fallback_model: FallbackModel | None = None  # what answers rows with gaps, in the same graph
 
 
-def exportable(
-    spec: ForecastSpec, definitions: list[Feature], dataset: Dataset
-) -> tuple[dict[str, Exported], dict[str, str]]:
+def exportable(spec: ForecastSpec, dataset: Dataset) -> tuple[dict[str, Exported], dict[str, str]]:
     """Fit every candidate on all rows and keep those whose graph agrees with them on every row.
 
     Returns:
@@ -95,10 +92,10 @@ def exportable(
         else FallbackModel(spec.fallback.without, models[spec.fallback.candidate])
     )
     for name, fitted in models.items():
-        model = build(spec.inputs, definitions, fitted, other).SerializeToString(deterministic=True)
+        model = build(spec.inputs, spec.features, fitted, other).SerializeToString(deterministic=True)
         gap = parity(model, inputs, dataset.features.to_numpy(), fitted.predict(dataset.features))
         if spec.fallback is not None and other is not None:
-            gap = worse(gap, fallback_parity(model, spec.fallback, other, definitions, dataset))
+            gap = worse(gap, fallback_parity(model, spec, spec.fallback, other, dataset))
         if gap.features <= 1e-9 and gap.prediction <= spec.gates.parity:
             kept[name] = Exported(fitted, model, other)
         else:
@@ -115,13 +112,13 @@ def exportable(
 
 
 def fallback_parity(
-    model: bytes, rule: FallbackSpec, other: FallbackModel, definitions: list[Feature], dataset: Dataset
+    model: bytes, spec: ForecastSpec, rule: FallbackSpec, other: FallbackModel, dataset: Dataset
 ) -> Parity:
     """How far the graph is from the fallback's model where each of its inputs in turn is left out, and all."""
     worst = Parity(0.0, 0.0)
     for gaps in [*([name] for name in rule.without), rule.without]:
         positions = [
-            position for position, feature in enumerate(definitions) if not inputs_of(feature) & set(gaps)
+            position for position, feature in enumerate(spec.features) if not feature.inputs & set(gaps)
         ]
         inputs = dataset.inputs.assign(**dict.fromkeys(gaps, np.nan)).to_numpy()
         expected = other.fitted.predict(dataset.features)

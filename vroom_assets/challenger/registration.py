@@ -40,7 +40,7 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
     version = _log_model(experiment, tracking)
     manifest = manifest_of(experiment, version, tracking.active_run().info.run_id, dagster_run_id)
     spec = experiment.spec
-    golden = golden_rows(experiment.data, experiment.exported, experiment.features, spec.gates.parity)
+    golden = golden_rows(experiment.data, experiment.exported, spec.features, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         digest = publication.write(folder, manifest, experiment.exported.model, golden)
@@ -73,7 +73,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         unit=spec.target.unit,
         horizon=spec.target.horizon,
         inputs=input_fields(spec, data.inputs),
-        features=feature_fields(spec, experiment.features, data.features),
+        features=feature_fields(spec, data.features),
         recipe=recipe_of(experiment.search.chosen, spec.candidates, fitted),
         calibration=experiment.calibration,
         metrics=experiment.scores.flat(),

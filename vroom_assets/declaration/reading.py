@@ -5,7 +5,7 @@ A declaration is checked in three rounds, each on what passed the one before: th
 A round reports all that it finds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from vroom_assets.declaration import dry_run
 from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile, _Document
 from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
 from vroom_assets.declaration.rules import _candidate, _fallback, contradictions
-from vroom_assets.features.expressions import FeatureError, parse
+from vroom_assets.features.expressions import Feature, FeatureError
 from vroom_assets.settings import defs_folder
 from vroom_assets.spec import ForecastSpec
 
@@ -99,10 +99,10 @@ def _with_statements(document: _Document, spec: ForecastSpec, folder: Path) -> F
 
 def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> Iterator[Finding]:
     """What is wrong with the features, with what uses them, and what DuckDB reports for every statement."""
+    features: Sequence[Feature] = ()
     try:
-        features = parse(spec.features_sql, spec.input_columns)
+        features = spec.features
     except FeatureError as error:
-        features = []
         yield Finding(folder / "features.sql", error.line or 1, "", error.message)
     if features:
         names = [feature.name for feature in features]

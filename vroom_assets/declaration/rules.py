@@ -1,13 +1,13 @@
 """Contradictions between the fields of a declaration."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import dagster as dg
 
 from vroom_api.contract import OPTIONS, unfit_inputs
 from vroom_assets.features.examples import TARGET_WINDOW
-from vroom_assets.features.expressions import Feature, inputs_of
+from vroom_assets.features.expressions import Feature
 from vroom_assets.spec import FACTOR, FAMILIES, Candidate, Column, ColumnType, Family, ForecastSpec
 
 # Names of assets and tables that every forecast has, and of folders in the home.
@@ -222,7 +222,7 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
             )
 
 
-def _fallback(spec: ForecastSpec, features: list[Feature]) -> str | None:
+def _fallback(spec: ForecastSpec, features: Sequence[Feature]) -> str | None:
     """What the fallback's candidate reads and has to do without."""
     if spec.fallback is None:
         return None
@@ -230,7 +230,7 @@ def _fallback(spec: ForecastSpec, features: list[Feature]) -> str | None:
     both = [candidate, *(spec.candidates[member] for member in candidate.members)]
     read = {feature for one in both for feature in (*one.features, one.offset)}
     for feature in features:
-        missed = inputs_of(feature) & set(spec.fallback.without)
+        missed = feature.inputs & set(spec.fallback.without)
         if feature.name in read and missed:
             return (
                 f"{spec.fallback.candidate} reads the feature {feature.name}, which needs "

@@ -24,13 +24,14 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import reduce
-from typing import NamedTuple
+from functools import cached_property, reduce
+from typing import TYPE_CHECKING
 
 import sqlglot
 from sqlglot import expressions as sql
 
-from vroom_assets.spec import Column
+if TYPE_CHECKING:
+    from vroom_assets.spec import Column
 
 DIALECT = "duckdb"
 NAME = r"[a-z][a-z0-9_]*"
@@ -74,13 +75,31 @@ class FeatureError(Exception):
         super().__init__(f"features.sql, line {line}: {message}" if line else message)
 
 
-class Feature(NamedTuple):
-    """A named expression over the inputs, in DuckDB's SQL, and what stands about it in the comment above."""
+@dataclass(frozen=True)
+class Feature:
+    """A named expression over the inputs, in DuckDB's SQL, and what stands about it in the comment above.
+
+    Its tree is parsed from the text once, when it is first asked for: nobody may change it.
+    """
 
     name: str
     expression: str
     texts: Texts = ()
     description: str = ""
+
+    @cached_property
+    def tree(self) -> sql.Expr:
+        """The parsed expression, with the index of each text that an input is compared with.
+
+        Raises:
+            FeatureError: a text that is not one of the input's values, or that is not compared with an input.
+        """
+        return _with_positions(self)
+
+    @cached_property
+    def inputs(self) -> frozenset[str]:
+        """The inputs that the expression reads. Raises as `tree`."""
+        return frozenset(column.name for column in self.tree.find_all(sql.Column))
 
 
 def texts_of(inputs: Mapping[str, Column]) -> Texts:
@@ -197,15 +216,10 @@ def _in_doubles(feature: Feature) -> str:
             return sql.Literal.number(text if "e" in text else f"{text}e0")
         return node
 
-    return _with_positions(feature).transform(double).sql(DIALECT, identify=True)
+    return feature.tree.transform(double).sql(DIALECT, identify=True)
 
 
 def _with_positions(feature: Feature) -> sql.Expr:
-    """The expression with the index of each text that an input is compared with.
-
-    Raises:
-        FeatureError: a text that is not one of the input's values, or that is not compared with an input.
-    """
     whole = sqlglot.parse_one(feature.expression, dialect=DIALECT)
 
     def refused(node: sql.Expr, why: str) -> FeatureError:
@@ -262,19 +276,7 @@ def nodes(
     Raises:
         FeatureError: an operation that is not offered, or not offered where it stands.
     """
-    return _Writer(feature, column, number, emit, optional).value(_with_positions(feature))
-
-
-def inputs_of(feature: Feature) -> set[str]:
-    """The inputs that an expression reads."""
-    read = set()
-
-    def column(name: str) -> str:
-        read.add(name)
-        return name
-
-    nodes(feature, column, lambda _: "", lambda *_, **__: "")
-    return read
+    return _Writer(feature, column, number, emit, optional).value(feature.tree)
 
 
 @dataclass(frozen=True)

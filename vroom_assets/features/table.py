@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pandas as pd
 
 from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
-from vroom_assets.features.expressions import Feature, parse, select_sql
+from vroom_assets.features.expressions import Feature, select_sql
 from vroom_assets.spec import Column, ColumnType, ForecastSpec
 from vroom_assets.sql import literal
 from vroom_assets.training.folds import RowStructure
@@ -64,11 +65,6 @@ def origin(connection: DuckDBPyConnection, table: str) -> dict[str, Any]:
     return json.loads(rows[0][0])
 
 
-def definitions(spec: ForecastSpec) -> list[Feature]:
-    """The declared features, parsed."""
-    return parse(spec.features_sql, spec.input_columns)
-
-
 def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
     """Replace the feature table, in one transaction, from the checked tables.
 
@@ -76,16 +72,15 @@ def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
         DatasetError: examples break their declaration or look ahead, the target has no or several rows for an entity, or a feature or target is not finite.
     """
     snapshots = {name: origin(connection, name)["snapshot"] for name in spec.sources}
-    features = definitions(spec)
     try:
         with examples.tables(connection, spec):
-            _replace_features(connection, spec, features, snapshots)
+            _replace_features(connection, spec, spec.features, snapshots)
     except examples.ExamplesError as error:
         raise DatasetError(str(error)) from error
 
 
 def _replace_features(
-    connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature], snapshots: dict[str, str]
+    connection: DuckDBPyConnection, spec: ForecastSpec, features: Sequence[Feature], snapshots: dict[str, str]
 ) -> None:
     connection.begin()
     try:
@@ -110,7 +105,7 @@ def _replace_features(
         raise
 
 
-def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature]) -> None:
+def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: Sequence[Feature]) -> None:
     """Temporary table: key, group, times, inputs, features and target of every entity, in order of the keys."""
     key = spec.entity.key
     kept = {"entity_group": spec.validation.group, "entity_time": spec.validation.order}
@@ -154,7 +149,7 @@ def encoded(name: str, column: Column) -> str:
     return f'(case "{name}" {positions} end)::double as "{name}"'
 
 
-def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, features: list[Feature]) -> None:
+def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, features: Sequence[Feature]) -> None:
     entity = spec.entity.name
     twice = connection.execute(
         "select entity_key, count(*) from computed group by 1 having count(*) > 1 order by 1 limit 3"
@@ -206,7 +201,7 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         forecast=spec.name,
         keys=table["entity_key"].to_numpy(),
         inputs=_columns(table, "input_", spec.inputs),
-        features=_columns(table, "feature_", [feature.name for feature in definitions(spec)]),
+        features=_columns(table, "feature_", [feature.name for feature in spec.features]),
         target=table["target"].to_numpy(dtype=float),
         row_structure=RowStructure(
             len(table),
@@ -227,7 +222,7 @@ def is_declared(data_version: str, spec: ForecastSpec, snapshots: dict[str, str]
     return data_version in (spec.data_version(snapshots), spec.former_data_version(snapshots))
 
 
-def recompute(connection: DuckDBPyConnection, inputs: pd.DataFrame, features: list[Feature]) -> pd.DataFrame:
+def recompute(connection: DuckDBPyConnection, inputs: pd.DataFrame, features: Sequence[Feature]) -> pd.DataFrame:
     """Features of the given inputs by other definitions than the declared ones, rows in order."""
     numbered = inputs.assign(entity_key=np.arange(len(inputs)))
     connection.register("given_inputs", numbered)

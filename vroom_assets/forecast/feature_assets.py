@@ -6,7 +6,6 @@ import numpy as np
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.entities import ENTITIES
 from vroom_assets import resources
-from vroom_assets.features.expressions import parse
 from vroom_assets.forecast.names import key
 from vroom_assets.spec import ForecastSpec, Purpose
 
@@ -24,7 +23,7 @@ def features_schema(spec: ForecastSpec) -> dg.TableSchema:
                     )
                 ),
             )
-            for feature in parse(spec.features_sql, spec.input_columns)
+            for feature in spec.features
         ]
     )
 

@@ -147,15 +147,13 @@ def _search(
     """The search among the candidates that can be served, and why others cannot."""
     from vroom_assets.challenger import parity
     from vroom_assets.challenger.experiment import Experiment
-    from vroom_assets.features import table
     from vroom_assets.training.folds import TooFewRows
     from vroom_assets.training.metrics import METRIC_SETS
     from vroom_assets.training.models import CandidateError
     from vroom_assets.training.search import search
 
-    features = table.definitions(spec)
     try:
-        exports, refused = parity.exportable(spec, features, data)
+        exports, refused = parity.exportable(spec, data)
     except CandidateError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     for name, reason in refused.items():
@@ -181,7 +179,7 @@ def _search(
         )
     except (TooFewRows, CandidateError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    return Experiment(spec, data, features, found, exports[found.chosen]), refused
+    return Experiment(spec, data, found, exports[found.chosen]), refused
 
 
 def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[str, Any]:

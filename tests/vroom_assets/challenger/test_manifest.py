@@ -20,7 +20,7 @@ from vroom_assets.challenger.manifest import (
     input_fields,
     levers,
 )
-from vroom_assets.features.table import Dataset, definitions
+from vroom_assets.features.table import Dataset
 from vroom_assets.spec import ForecastSpec
 from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.models import Constant
@@ -64,7 +64,7 @@ def test_features_carry_their_range_and_the_inputs_they_read():
             "constant": 1.5,
         }
     )
-    seats, per_seat, constant = feature_fields(spec, definitions(spec), features)
+    seats, per_seat, constant = feature_fields(spec, features)
     assert (seats.inputs, per_seat.inputs, constant.inputs) == (["seats"], ["seats", "price"], [])
     assert per_seat.seen_minimum == features["price_per_seat"].min()
     assert per_seat.seen_maximum == features["price_per_seat"].max()

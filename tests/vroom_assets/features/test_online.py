@@ -19,7 +19,7 @@ from vroom_api.contract import forecast_folder
 from vroom_assets.challenger.manifest import golden_rows, input_fields
 from vroom_assets.challenger.parity import exportable
 from vroom_assets.features import online
-from vroom_assets.features.table import DatasetError, build, definitions, note_origin, read
+from vroom_assets.features.table import DatasetError, build, note_origin, read
 
 START = datetime(2023, 1, 1)
 declared = partial(shipped, "upcoming_reservations")
@@ -136,10 +136,10 @@ def test_what_fails_leaves_the_stored_inputs_as_they_were(warehouse):
 
 def test_the_graph_answers_gaps_as_the_fallback_alone_would(warehouse):
     spec = declared()
-    data, features = read(warehouse, spec), definitions(spec)
-    kept, refused = exportable(spec, features, data)
+    data = read(warehouse, spec)
+    kept, refused = exportable(spec, data)
     assert not refused
-    golden = golden_rows(data, kept["boosting"], features, 1e-6)
+    golden = golden_rows(data, kept["boosting"], spec.features, 1e-6)
     gaps = [row for row in golden.inputs if None in row]
     assert len(gaps) >= 5
     assert all(row[-3:] == [None] * 3 for row in gaps)
@@ -187,7 +187,7 @@ def exported(tmp_path_factory):
     from vroom_assets.training.fitting import fit_all
 
     spec = declared()
-    features = definitions(spec)
+    features = spec.features
     rng = np.random.default_rng(5)
     inputs = pd.DataFrame(
         {

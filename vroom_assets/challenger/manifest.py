@@ -177,7 +177,9 @@ def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
     )
 
 
-def golden_rows(dataset: Dataset, exported: Exported, definitions: Sequence[Feature], tolerance: float) -> Golden:
+def golden_rows(
+    dataset: Dataset, exported: Exported, definitions: Sequence[Feature], tolerance: float
+) -> Golden:
     """Rows spread over the predictions, lowest and highest included, with the model's own outputs.
 
     With a fallback some of them come again without the inputs that it does without.

@@ -222,7 +222,9 @@ def is_declared(data_version: str, spec: ForecastSpec, snapshots: dict[str, str]
     return data_version in (spec.data_version(snapshots), spec.former_data_version(snapshots))
 
 
-def recompute(connection: DuckDBPyConnection, inputs: pd.DataFrame, features: Sequence[Feature]) -> pd.DataFrame:
+def recompute(
+    connection: DuckDBPyConnection, inputs: pd.DataFrame, features: Sequence[Feature]
+) -> pd.DataFrame:
     """Features of the given inputs by other definitions than the declared ones, rows in order."""
     numbered = inputs.assign(entity_key=np.arange(len(inputs)))
     connection.register("given_inputs", numbered)

@@ -17,8 +17,8 @@ import msgspec
 from vroom_api.contract.events import Decision, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets import settings
 from vroom_assets.forecast.names import FORECAST_TAG, QUIET, key
+from vroom_assets.forecast.source_assets import observe_source
 from vroom_assets.forecast.versions import (
     SELECTIONS,
     Step,
@@ -30,7 +30,7 @@ from vroom_assets.forecast.versions import (
     recorded,
     short,
 )
-from vroom_assets.sources import Observation, observe
+from vroom_assets.sources import Observation
 from vroom_assets.spec import ForecastSpec, Purpose
 
 # Dagster's daemon passes every 5 seconds and leaves out a sensor whose last tick began a moment less than its
@@ -68,10 +68,6 @@ class Tick:
     step: Step = Step.NOTHING
     decision: Decision | None = None  # for the ledger, when it is worth an entry
     changed: tuple[str, ...] = ()
-
-
-def source_paths(spec: ForecastSpec) -> dict[str, Any]:
-    return {name: settings.data_folder() / source.path for name, source in spec.sources.items()}
 
 
 def decide(
@@ -182,7 +178,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             )
             return runs[0].dagster_run.run_id[:8] if runs else None
 
-        seen = {name: observe(path, cursor.seen.get(name)) for name, path in source_paths(spec).items()}
+        seen = {name: observe_source(spec, name) for name in spec.sources}
         tick = decide(
             cursor,
             seen,
@@ -246,7 +242,7 @@ def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
         description="Safety net: starts the run that the sensor should have started, when something differs from what was made last.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        seen = {name: observe(path, None) for name, path in source_paths(spec).items()}
+        seen = {name: observe_source(spec, name, afresh=True) for name in spec.sources}
         contents = {name: observation.sha256 for name, observation in seen.items()}
         step = Step.NOTHING
         missing = [observation.path for observation in seen.values() if observation.missing]

@@ -1,7 +1,8 @@
 """The raw CSVs and the checked tables."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -9,6 +10,33 @@ from vroom_api.contract import forecast_folder
 from vroom_assets import resources, settings
 from vroom_assets.forecast.names import key
 from vroom_assets.spec import Column, ForecastSpec, Purpose
+
+if TYPE_CHECKING:
+    from vroom_assets.sources import Observation
+
+
+def observe_source(spec: ForecastSpec, name: str, *, afresh: bool = False) -> "Observation":
+    """Observe a source, hashing it only if something may have touched it since anybody observed it.
+
+    Args:
+        afresh: hash it in any case: some file systems keep times and numbers that say nothing.
+
+    Raises:
+        SourceError: it is there and cannot be read.
+    """
+    from vroom_assets import sources
+
+    file = observation_path(spec, name)
+    before = None if afresh else sources.kept(file)
+    observed = sources.observe(settings.data_folder() / spec.sources[name].path, before)
+    if observed != before:
+        sources.keep(observed, file)
+    return observed
+
+
+def observation_path(spec: ForecastSpec, name: str) -> Path:
+    """Where the latest observation of a source is kept."""
+    return forecast_folder(spec.name) / "observations" / f"{name}.json"
 
 
 def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
@@ -27,9 +55,7 @@ def raw_source(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
         ],
     )
     def raw(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
-        from vroom_assets.sources import observe
-
-        observed = observe(settings.data_folder() / source.path, None)
+        observed = observe_source(spec, name)
         if observed.missing:
             raise dg.Failure(description=f"{source.path} is not there", allow_retries=False)
         yield dg.ObserveResult(
@@ -80,7 +106,7 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
     path = settings.data_folder() / source.path
     folder = forecast_folder(spec.name)
     try:
-        taken = sources.snapshot(path, folder / "snapshots")
+        taken = sources.snapshot(path, folder / "snapshots", sources.kept(observation_path(spec, name)))
     except sources.SourceError as error:
         yield dg.AssetCheckResult(check_name="accepted", passed=False, description=str(error))
         raise dg.Failure(

@@ -11,6 +11,8 @@ from vroom_assets.sources.files import (
     Snapshot,
     SourceChanged,
     SourceError,
+    keep,
+    kept,
     observe,
     snapshot,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "SourceError",
     "SourceRefused",
     "SourceReport",
+    "keep",
+    "kept",
     "load",
     "observe",
     "snapshot",

@@ -69,6 +69,21 @@ def observe(path: Path, previous: Observation | None) -> Observation:
     return Observation(str(path), digest, identity[0], identity, looked_at, settled)
 
 
+def keep(observation: Observation, file: Path) -> None:
+    """Keep the latest observation of a source where whoever observes it next finds it."""
+    # A power cut may take it away: then the source is hashed once more.
+    with durable.replaced(file, flush=False) as beside:
+        beside.write_bytes(msgspec.json.encode(observation))
+
+
+def kept(file: Path) -> Observation | None:
+    """The observation that was kept last; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(durable.read(file), type=Observation)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
 def _untouched_since(previous: Observation, path: Path, identity: Identity) -> bool:
     return (
         previous.settled
@@ -99,10 +114,12 @@ class Snapshot:
     size: int
 
 
-def snapshot(path: Path, folder: Path) -> Snapshot:
+def snapshot(path: Path, folder: Path, observed: Observation | None = None) -> Snapshot:
     """Copy a file to `<folder>/<sha256>.csv`, read-only; the copy appears complete or not at all.
 
-    A copy of this content that is there already is read again and kept if it is whole.
+    Args:
+        observed: an observation of the file, if there is one. Where nothing can have touched the file since, a
+            copy of its content that is there already is read again, and kept if it is whole.
 
     Raises:
         SourceChanged: the file was written meanwhile. SourceError: it is not there, or cannot be copied.
@@ -111,6 +128,10 @@ def snapshot(path: Path, folder: Path) -> Snapshot:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
         before = _identity(path)
+        if observed and _untouched_since(observed, path, before):
+            target = folder / f"{observed.sha256}.csv"
+            if target.exists() and _sha256(target) == observed.sha256:
+                return Snapshot(observed.sha256, target, before[0])
         beside = folder / f".{uuid.uuid4().hex}.copy"
         try:
             digest = _copy(path, beside)
@@ -118,11 +139,11 @@ def snapshot(path: Path, folder: Path) -> Snapshot:
                 raise SourceChanged(
                     f"{path} was written while it was copied; it is copied again once it is at rest"
                 )
+            # What has the name already is replaced unread: the copy is known to be whole, and that is not.
             target = folder / f"{digest}.csv"
-            if not (target.exists() and _sha256(target) == digest):
-                beside.chmod(beside.stat().st_mode & 0o444)
-                os.replace(beside, target)
-                durable.sync(folder)
+            beside.chmod(beside.stat().st_mode & 0o444)
+            os.replace(beside, target)
+            durable.sync(folder)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:

@@ -15,7 +15,7 @@ from vroom_api.contract.heartbeat import latest_beat
 from vroom_assets.forecast import Forecast
 from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.forecast.versions import RECORDS, declared
-from vroom_assets.sources import SourceError, observe
+from vroom_assets.sources import SourceError, files, observe
 from vroom_assets.spec import Automation
 
 NAME = "reservations"
@@ -96,6 +96,16 @@ def test_a_tick_without_a_change_asks_dagster_for_nothing(sensor, data, monkeypa
 
     monkeypatch.setattr(dg.SensorEvaluationContext, "instance", property(opened))
     assert sensor.tick().startswith("no change")
+
+
+def test_a_source_is_hashed_once_for_the_sensor_and_the_run(sensor, data, run, monkeypatch):
+    hashed, honest = [], files._sha256
+    monkeypatch.setattr(files, "RACY_SECONDS", -60.0)  # they are as if at rest for a while
+    monkeypatch.setattr(files, "_sha256", lambda path: hashed.append(path.name) or honest(path))
+    assert sensor.settle().count("run") == 1
+    assert run("materialize").success
+    sensor.settle()
+    assert sorted(hashed) == ["reservations.csv", "vehicles.csv"]
 
 
 def test_every_tick_leaves_a_heartbeat(sensor, data, fast):

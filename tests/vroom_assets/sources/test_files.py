@@ -12,6 +12,8 @@ from vroom_assets.sources import (
     SourceChanged,
     SourceError,
     files,
+    keep,
+    kept,
     observe,
     snapshot,
 )
@@ -42,9 +44,19 @@ def test_a_file_is_known_by_its_content_and_not_by_its_time(path):
     assert observe(path, touched).sha256 != first.sha256
 
 
-def test_an_observation_survives_json(path):
-    observed = observe(path, None)
-    assert msgspec.json.decode(msgspec.json.encode(observed), type=Observation) == observed
+def test_an_observation_is_kept_for_whoever_observes_next(path, tmp_path):
+    file = tmp_path / "observations" / "a.json"
+    assert kept(file) is None
+    for observed in (observe(path, None), observe(tmp_path / "nowhere.csv", None)):
+        keep(observed, file)
+        assert kept(file) == observed
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"path": 3}', b"\xff"])
+def test_a_kept_observation_that_nobody_can_read_is_none(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    assert kept(tmp_path / "a.json") is None
 
 
 def test_a_file_at_rest_is_not_hashed_again(path, monkeypatch):
@@ -117,17 +129,32 @@ def test_a_snapshot_is_named_by_its_content_and_read_only(path, tmp_path):
 
 def test_one_content_is_kept_once(path, tmp_path):
     first = snapshot(path, tmp_path / "snapshots")
-    inode = first.path.stat().st_ino
     os.utime(path)
     assert snapshot(path, tmp_path / "snapshots") == first
-    assert first.path.stat().st_ino == inode
+    assert list(first.path.parent.iterdir()) == [first.path]
 
 
-def test_a_damaged_snapshot_is_replaced(path, tmp_path):
-    taken = snapshot(path, tmp_path / "snapshots")
+def test_a_file_at_rest_is_not_copied_again(path, tmp_path, monkeypatch):
+    observed = written_long_ago(path, observe(path, None))
+    first = snapshot(path, tmp_path / "snapshots", observed)
+    monkeypatch.setattr(files, "_copy", lambda *_: pytest.fail("copied again"))
+    assert snapshot(path, tmp_path / "snapshots", observed) == first
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_a_damaged_snapshot_is_replaced(path, tmp_path, at_rest):
+    observed = written_long_ago(path, observe(path, None)) if at_rest else None
+    taken = snapshot(path, tmp_path / "snapshots", observed)
     taken.path.chmod(0o644)
     taken.path.write_bytes(b"id\n9\n")
-    assert snapshot(path, tmp_path / "snapshots").path.read_bytes() == b"id\n1\n"
+    assert snapshot(path, tmp_path / "snapshots", observed).path.read_bytes() == b"id\n1\n"
+
+
+def test_a_snapshot_is_of_the_file_as_it_is_and_not_as_it_was_observed(path, tmp_path):
+    observed = written_long_ago(path, observe(path, None))
+    snapshot(path, tmp_path / "snapshots", observed)
+    path.write_bytes(b"id\n22\n")
+    assert snapshot(path, tmp_path / "snapshots", observed).path.read_bytes() == b"id\n22\n"
 
 
 def test_a_file_written_while_it_is_copied_leaves_no_snapshot(path, tmp_path, monkeypatch):

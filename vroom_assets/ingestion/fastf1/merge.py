@@ -10,7 +10,7 @@ import pandas as pd
 
 from vroom_api.contract import durable
 from vroom_assets.ingestion.fastf1.laps import COLUMNS
-from vroom_assets.sources import observe
+from vroom_assets.sources import Observation, observe
 
 SESSION = ["season", "circuit", "session"]
 KEY = [*SESSION, "driver", "lap"]
@@ -61,7 +61,7 @@ def merge(path: Path, tables: Sequence[pd.DataFrame], *, alone: bool = False) ->
     text = after.to_csv(index=False, lineterminator="\n").encode()
     written = observed.missing or path.read_bytes() != text
     if written:
-        _replace(path, text, observed.sha256)
+        _replace(path, text, observed)
     rows_before = set(before[mine].itertuples(index=False, name=None))
     rows_after = set(new[list(COLUMNS)].itertuples(index=False, name=None))
     kept, there = set(_keys(new, KEY)), set(_keys(before[mine], KEY))
@@ -102,10 +102,10 @@ def _ids(keys: Sequence[tuple[str, ...]], known: dict[tuple[str, ...], str], tak
     return ids
 
 
-def _replace(path: Path, text: bytes, expected: str) -> None:
+def _replace(path: Path, text: bytes, read: Observation) -> None:
     """Write beside and rename, if the content that is there is still the one that was read."""
     with durable.replaced(path) as beside:
         beside.write_bytes(text)
         durable.sync(beside)
-        if observe(path, None).sha256 != expected:
+        if observe(path, read).sha256 != read.sha256:
             raise FileChanged(f"{path} was written while laps were added to it; they are added again")

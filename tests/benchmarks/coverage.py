@@ -116,7 +116,8 @@ def main() -> int:
         table = pd.DataFrame({"row": split.test, "prediction": prediction})
         target = data.target[split.test]
         for level in LEVELS:
-            low, high = np.array([calibration.interval(float(one), level) for one in prediction]).T
+            intervals = [calibration.interval(float(one), level) for one in prediction]
+            low, high = np.array([(one.low, one.high) for one in intervals]).T
             table[f"covered {level}"] = (low <= target) & (target <= high)
             table[f"width {level}"] = high - low
             table[f"winkler {level}"] = (

@@ -154,7 +154,7 @@ def publish(version: int, weight: float) -> Origin:
 def predicted(origin: Origin, weight: float, actual: float = 66.0, recommended: float = 50.0) -> Prediction:
     log_ratio = float(np.log(actual / recommended))
     value = 5.0 + weight * log_ratio
-    low, high = CALIBRATION.interval(value, 0.9)
+    interval = CALIBRATION.interval(value, 0.9)
     return Prediction(
         id=new_id(),
         origin=origin,
@@ -163,8 +163,8 @@ def predicted(origin: Origin, weight: float, actual: float = 66.0, recommended: 
         inputs=(actual, recommended),
         features=(actual, log_ratio),
         value=value,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         level=0.9,
         latency_us=100,
     )

@@ -7,10 +7,10 @@ import msgspec
 
 from vroom_api.champion.freshness import Verdict
 from vroom_api.contract import BundleError, InputField, Manifest, unfit_inputs
-from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL
+from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL, Interval
 from vroom_api.explanation.reasons import Explanation
 from vroom_api.explanation.support import OutOfRange
-from vroom_api.record.prediction import EntityId, Interval, Tags
+from vroom_api.record.prediction import EntityId, Tags
 
 EXACT_INTEGER = 2**53 - 1  # beyond it two integers may be one float64 (RFC 7493 section 2.2)
 

@@ -4,9 +4,19 @@ import math
 from bisect import bisect_left, bisect_right
 from statistics import NormalDist
 
+import msgspec
+
 from vroom_api.contract.struct import ContractStruct
 
 MIN_LEVEL, DEFAULT_LEVEL, MAX_LEVEL = 0.5, 0.9, 0.99  # of an interval
+
+
+class Interval(msgspec.Struct, frozen=True, gc=False):
+    """The central interval that holds the outcome with probability `level`; integers for integer targets."""
+
+    level: float
+    low: float
+    high: float
 
 
 class Reliability(ContractStruct, frozen=True):
@@ -21,17 +31,17 @@ class Reliability(ContractStruct, frozen=True):
     yes: list[float]  # how many
     predicted: list[float]  # mean
 
-    def interval(self, prediction: float, level: float) -> tuple[float, float]:
+    def interval(self, prediction: float, level: float) -> Interval:
         position = bisect_right(self.edges, prediction)
         count, moved = self.rows[position], prediction - self.predicted[position]
         if not count:
-            return 0.0, 1.0
+            return Interval(level, 0.0, 1.0)
         z = NormalDist().inv_cdf(0.5 + level / 2)
         share, weight = self.yes[position] / count, z * z / count
         middle = (share + weight / 2) / (1 + weight)
         half = z / (1 + weight) * math.sqrt(share * (1 - share) / count + weight / (4 * count))
         low, high = middle - half + moved, middle + half + moved
-        return max(min(low, prediction), 0.0), min(max(high, prediction), 1.0)
+        return Interval(level, max(min(low, prediction), 0.0), min(max(high, prediction), 1.0))
 
 
 class Calibration(ContractStruct, frozen=True):
@@ -49,7 +59,7 @@ class Calibration(ContractStruct, frozen=True):
     coverage: dict[str, float]  # measured out of fold at 0.9: overall, lower, middle, upper tercile
     reliability: Reliability | None = None  # of a probability, which has no residuals
 
-    def interval(self, prediction: float, level: float) -> tuple[float, float]:
+    def interval(self, prediction: float, level: float) -> Interval:
         """The central interval at `level` around one prediction.
 
         For integer targets the bounds are the outermost integers inside the continuous interval, which
@@ -67,7 +77,7 @@ class Calibration(ContractStruct, frozen=True):
                 low, high = math.floor(prediction), math.ceil(prediction)
         if self.minimum is not None:
             low, high = max(low, self.minimum), max(high, self.minimum)
-        return low, high
+        return Interval(level, int(low), int(high)) if self.integer else Interval(level, low, high)
 
     def _quantile(self, probability: float) -> float:
         grid = self.probabilities

@@ -70,8 +70,8 @@ def _compare(session: onnxruntime.InferenceSession, golden: Golden, manifest: Ma
     # One row takes the same path as many: a graph with a fixed batch size is found here.
     alone, _ = score(session, rows[:1])
     for level in (MIN_LEVEL, DEFAULT_LEVEL, MAX_LEVEL):
-        low, high = manifest.calibration.interval(float(alone[0]), level)
-        if not low <= high or not math.isfinite(high - low):
+        interval = manifest.calibration.interval(float(alone[0]), level)
+        if not interval.low <= interval.high or not math.isfinite(interval.high - interval.low):
             raise BundleError("the calibration gives no interval for the first golden row")
     if features.shape != expected.shape or not np.allclose(
         features, expected, rtol=golden.tolerance, atol=FEATURE_TOLERANCE, equal_nan=True

@@ -281,13 +281,13 @@ def _point(
     calibration: Calibration, value: float, prediction: float, level: float, *, extrapolated: bool
 ) -> Point:
     value, prediction = float(value), float(prediction)
-    low, high = calibration.interval(prediction, level)
-    worths = sorted((value * low, value * high))
+    interval = calibration.interval(prediction, level)
+    worths = sorted((value * interval.low, value * interval.high))
     return Point(
         value=value,
         prediction=prediction,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         worth=value * prediction,
         worth_low=worths[0],
         worth_high=worths[1],

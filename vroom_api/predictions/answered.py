@@ -16,7 +16,7 @@ from vroom_api.explanation.support import out_of_range, supported, within
 from vroom_api.predictions.asked import Asked, Steps, decode, decode_in_steps, finish, slices
 from vroom_api.predictions.refusals import not_finite
 from vroom_api.problems import Fault, Problem
-from vroom_api.record.prediction import Interval, PredictionLog
+from vroom_api.record.prediction import PredictionLog
 
 _encode = msgspec.json.Encoder().encode
 
@@ -120,7 +120,7 @@ def _answer(
     unsupported = [] if inside else out_of_range(manifest, asked.row, features)
     answer = champion.answer(
         prediction,
-        Interval.of((fallback or manifest).calibration, prediction, asked.level),
+        (fallback or manifest).calibration.interval(prediction, asked.level),
         not unsupported,
         unsupported,
         ages.freshness,

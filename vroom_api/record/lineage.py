@@ -35,7 +35,6 @@ from vroom_api.contract import (
 )
 from vroom_api.contract.model import open_model, score
 from vroom_api.record.history import Filter, Recorded, page, pieces, prediction
-from vroom_api.record.prediction import Interval
 
 EVERYTHING = Filter()
 _MAX_FAILURES = 100
@@ -268,7 +267,7 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
         yield "its features are not those of its inputs"
     if not math.isclose(recorded.value, float(value[0]), rel_tol=champion.tolerance, abs_tol=1e-9):
         yield f"its value was recorded as {recorded.value!r}, the model gives {float(value[0])!r}"
-    interval = Interval.of(manifest.calibration_of(inputs.tolist()), recorded.value, recorded.level)
+    interval = manifest.calibration_of(inputs.tolist()).interval(recorded.value, recorded.level)
     for bound, found, expected in (
         ("low", recorded.low, interval.low),
         ("high", recorded.high, interval.high),

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from vroom_api.contract import Calibration, InputField, Manifest
+from vroom_api.contract import InputField, Manifest
+from vroom_api.contract.intervals import Interval
 from vroom_api.texts import NO_CONTROL_CHARACTERS, TAG_NAME
 
 MAX_TEXT_LENGTH = 128  # of caller and entity id, as the table declares
@@ -48,20 +49,6 @@ class Origin(msgspec.Struct, frozen=True):
             features=tuple(field.name for field in manifest.features),
             texts=tuple((index, field) for index, field in enumerate(manifest.inputs) if field.values),
         )
-
-
-class Interval(msgspec.Struct, frozen=True, gc=False):
-    """The central interval that holds the outcome with probability `level`; integers for integer targets."""
-
-    level: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, calibration: Calibration, prediction: float, level: float) -> "Interval":
-        """The interval around a prediction."""
-        low, high = calibration.interval(prediction, level)
-        return cls(level, int(low), int(high)) if calibration.integer else cls(level, low, high)
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):

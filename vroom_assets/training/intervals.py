@@ -29,8 +29,8 @@ def calibrate(
     for one in np.unique(fold):
         others = _residuals(target[fold != one], prediction[fold != one], probabilities, metric_set, {})
         for row in np.flatnonzero(fold == one):
-            low, high = others.interval(float(prediction[row]), INTERVAL_LEVEL)
-            covered[row] = low <= target[row] <= high
+            interval = others.interval(float(prediction[row]), INTERVAL_LEVEL)
+            covered[row] = interval.low <= target[row] <= interval.high
     tercile = np.searchsorted(np.quantile(prediction, [1 / 3, 2 / 3]), prediction, side="right")
     coverage = {"overall": float(covered.mean())} | {
         name: float(covered[tercile == number].mean())

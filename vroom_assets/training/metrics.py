@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn import metrics
 
 from vroom_assets.spec import Candidate, Family, Kind
 
@@ -15,14 +16,9 @@ BASELINES = {
 }
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
-
-
-def mae(target: np.ndarray, prediction: np.ndarray) -> float:
-    return float(np.abs(target - prediction).mean())
-
-
-def rmse(target: np.ndarray, prediction: np.ndarray) -> float:
-    return float(np.sqrt(np.square(target - prediction).mean()))
+HIGHER = ("r2", "auc")  # the metrics that are better when they are larger
+LEAST_RATE = 1e-9  # that a predicted count is taken to be, where its deviance is
+PROBABILITY_EPSILON = 1e-6  # that a probability is taken to be, where its logarithm is
 
 
 def bias(target: np.ndarray, prediction: np.ndarray) -> float:
@@ -30,46 +26,22 @@ def bias(target: np.ndarray, prediction: np.ndarray) -> float:
     return float((prediction - target).mean())
 
 
-def r2(target: np.ndarray, prediction: np.ndarray) -> float:
-    spread = np.square(target - target.mean()).sum()
-    return float(1.0 - np.square(target - prediction).sum() / spread) if spread > 0 else 0.0
-
-
-def median_error(target: np.ndarray, prediction: np.ndarray) -> float:
-    """Median absolute error."""
-    return float(np.median(np.abs(target - prediction)))
-
-
 def poisson_deviance(target: np.ndarray, prediction: np.ndarray) -> float:
     """Mean Poisson deviance; predictions are kept above 1e-9, where the deviance of a zero is 0."""
-    safe = np.maximum(prediction, 1e-9)
-    log_ratio = np.log(np.where(target > 0, target, 1.0) / safe)
-    return float(2.0 * (np.where(target > 0, target * log_ratio, 0.0) - target + safe).mean())
-
-
-PROBABILITY_EPSILON = 1e-6  # that a probability is taken to be, where its logarithm is
-
-
-def brier(target: np.ndarray, prediction: np.ndarray) -> float:
-    """Mean squared error of a probability (Brier 1950)."""
-    return float(np.square(target - prediction).mean())
+    return float(metrics.mean_poisson_deviance(target, np.maximum(prediction, LEAST_RATE)))
 
 
 def log_loss(target: np.ndarray, prediction: np.ndarray) -> float:
     """Mean negative log likelihood of a probability, kept 1e-6 from 0 and 1."""
     safe = np.clip(prediction, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
-    return float(-(target * np.log(safe) + (1 - target) * np.log(1 - safe)).mean())
+    return float(metrics.log_loss(target, safe, labels=[0, 1]))
 
 
 def auc(target: np.ndarray, prediction: np.ndarray) -> float:
     """Probability that a yes has a higher prediction than a no; 0.5 where there is only one of them."""
-    from scipy.stats import rankdata
-
-    yes = target > 0.5
-    count, others = int(yes.sum()), int((~yes).sum())
-    if not count or not others:
+    if target.min() == target.max():
         return 0.5
-    return float((rankdata(prediction)[yes].sum() - count * (count + 1) / 2) / (count * others))
+    return float(metrics.roc_auc_score(target, prediction))
 
 
 def calibration_error(target: np.ndarray, prediction: np.ndarray, bins: int = 10) -> float:
@@ -77,6 +49,18 @@ def calibration_error(target: np.ndarray, prediction: np.ndarray, bins: int = 10
     parts = np.array_split(np.argsort(prediction, kind="stable"), bins)
     gaps = [abs((target[part] - prediction[part]).sum()) for part in parts]
     return float(sum(gaps) / len(target))
+
+
+def _of_finite(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The metrics, the worst there is where a prediction is not finite: a candidate that explodes loses the search
+    and does not end it."""
+
+    def guarded(metric: Metric, worst: float) -> Metric:
+        return lambda target, prediction: (
+            float(metric(target, prediction)) if np.isfinite(prediction).all() else worst
+        )
+
+    return {name: guarded(metric, -np.inf if name in HIGHER else np.inf) for name, metric in metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -90,13 +74,21 @@ class MetricSet:
     row_loss: Callable[[np.ndarray, np.ndarray], np.ndarray]
     power: float  # of the prediction, with which residuals grow
     baselines: tuple[str, ...] = ("mean", "median")
-    higher: tuple[str, ...] = ("r2", "auc")  # the metrics that are better when they are larger
+    higher: tuple[str, ...] = HIGHER
 
 
 _METRIC_SETS = (
     MetricSet(
         kind=Kind.COUNT,
-        metrics={"mae": mae, "poisson_deviance": poisson_deviance, "rmse": rmse, "r2": r2, "bias": bias},
+        metrics=_of_finite(
+            {
+                "mae": metrics.mean_absolute_error,
+                "poisson_deviance": poisson_deviance,
+                "rmse": metrics.root_mean_squared_error,
+                "r2": metrics.r2_score,
+                "bias": bias,
+            }
+        ),
         select="poisson_deviance",
         error="mae",
         row_loss=lambda target, prediction: np.abs(target - prediction),
@@ -104,7 +96,15 @@ _METRIC_SETS = (
     ),
     MetricSet(
         kind=Kind.REGRESSION,
-        metrics={"mae": mae, "median_error": median_error, "rmse": rmse, "r2": r2, "bias": bias},
+        metrics=_of_finite(
+            {
+                "mae": metrics.mean_absolute_error,
+                "median_error": metrics.median_absolute_error,
+                "rmse": metrics.root_mean_squared_error,
+                "r2": metrics.r2_score,
+                "bias": bias,
+            }
+        ),
         select="mae",
         error="mae",
         row_loss=lambda target, prediction: np.abs(target - prediction),
@@ -112,13 +112,15 @@ _METRIC_SETS = (
     ),
     MetricSet(
         kind=Kind.BINARY,
-        metrics={
-            "brier": brier,
-            "log_loss": log_loss,
-            "auc": auc,
-            "calibration_error": calibration_error,
-            "bias": bias,
-        },
+        metrics=_of_finite(
+            {
+                "brier": metrics.mean_squared_error,  # of a probability (Brier 1950)
+                "log_loss": log_loss,
+                "auc": auc,
+                "calibration_error": calibration_error,
+                "bias": bias,
+            }
+        ),
         select="log_loss",
         error="brier",
         row_loss=lambda target, prediction: np.square(target - prediction),

@@ -28,7 +28,8 @@ def test_every_point_is_what_is_predicted_there(usual_price, photos, points, lev
     for point in found.points:
         prediction = float(score(np.array([[point.value, usual_price, photos]]))[0][0])
         assert point.prediction == pytest.approx(prediction, rel=1e-12)
-        assert (point.low, point.high) == manifest.calibration.interval(point.prediction, level)
+        interval = manifest.calibration.interval(point.prediction, level)
+        assert (point.low, point.high) == (interval.low, interval.high)
         assert point.worth == point.value * point.prediction
         assert (point.worth_low, point.worth_high) == (point.value * point.low, point.value * point.high)
 

@@ -116,8 +116,8 @@ def test_the_interval_is_the_calibrations_at_the_level_asked_for(
     client: TestClient[Any], level: float
 ) -> None:
     found = client.post("/predict", json=EXAMPLE | {"level": level}).json()
-    low, high = manifest(1).calibration.interval(found["predicted_reservations"], level)
-    assert found["interval"] == {"level": level, "low": low, "high": high}
+    interval = manifest(1).calibration.interval(found["predicted_reservations"], level)
+    assert found["interval"] == msgspec.to_builtins(interval)
     assert isinstance(found["interval"]["low"], int)
 
 

@@ -104,7 +104,7 @@ def test_intervals_cover_what_they_promise_on_rows_they_were_not_calibrated_on()
     fresh_target, fresh_prediction = over_dispersed(3000, 1)
     for level in (0.5, 0.8, 0.9, 0.95):
         bounds = [calibration.interval(mu, level) for mu in fresh_prediction]
-        covered = np.mean([low <= y <= high for (low, high), y in zip(bounds, fresh_target, strict=True)])
+        covered = np.mean([one.low <= y <= one.high for one, y in zip(bounds, fresh_target, strict=True)])
         assert level - 0.04 <= covered <= level + 0.08
     assert calibration.coverage["overall"] == pytest.approx(0.9, abs=0.04)
 
@@ -113,11 +113,11 @@ def test_intervals_cover_what_they_promise_on_rows_they_were_not_calibrated_on()
 def test_intervals_are_ordered_integers_from_zero_and_wider_at_higher_levels(prediction, one, other):
     calibration = calibrate(*over_dispersed(300, 2), np.arange(300) % 5, COUNT)
     narrow, wide = (calibration.interval(prediction, level) for level in sorted((one, other)))
-    assert 0 <= narrow[0] <= narrow[1]
-    assert float(narrow[0]).is_integer()
-    assert (
-        wide[1] - wide[0] >= narrow[1] - narrow[0] - 1
-    )  # an empty interval is widened to one integer or two
+    assert 0 <= narrow.low <= narrow.high
+    assert isinstance(narrow.low, int)
+    assert isinstance(narrow.high, int)
+    # An empty interval is widened to one integer or two.
+    assert wide.high - wide.low >= narrow.high - narrow.low - 1
 
 
 def test_the_reference_counts_every_row_once():
@@ -217,15 +217,15 @@ def test_the_interval_of_a_probability_holds_the_share_of_yes_among_those_like_i
     assert calibration.coverage == {}
     for prediction in np.linspace(0, 1, 21):
         narrow, wide = calibration.interval(prediction, 0.5), calibration.interval(prediction, 0.99)
-        assert 0 <= wide[0] <= narrow[0] <= prediction <= narrow[1] <= wide[1] <= 1
+        assert 0 <= wide.low <= narrow.low <= prediction <= narrow.high <= wide.high <= 1
     held = []
     for seed in range(20):
         again = (np.random.default_rng(seed).uniform(size=len(true)) < true).astype(float)
         found = calibrate(again, true, np.arange(len(true)) % 5, METRIC_SETS[Kind.BINARY])
         assert found.reliability is not None
         for mean in found.reliability.predicted:  # the share that bins of these probabilities tend to
-            low, high = found.interval(mean, 0.9)
-            held.append(low <= mean <= high)
+            interval = found.interval(mean, 0.9)
+            held.append(interval.low <= mean <= interval.high)
     assert np.mean(held) > 0.85
 
 
@@ -242,3 +242,13 @@ def test_a_calibrated_candidate_is_calibrated_where_its_model_is_not(chances, cu
     measure = METRIC_SETS[Kind.BINARY].metrics["calibration_error"]
     errors = {name: measure(target[1_000:], model.predict(frame[1_000:])) for name, model in models.items()}
     assert errors["calibrated"] < 0.06 < errors["sure"]
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("wrong", [np.inf, np.nan])
+def test_a_prediction_that_is_not_finite_is_the_worst_by_every_measure(kind, wrong):
+    target = np.array([0.0, 1.0, 1.0])
+    metric_set = METRIC_SETS[kind]
+    for name, measure in metric_set.metrics.items():
+        found = measure(target, np.array([0.5, wrong, 0.5]))
+        assert found == (-np.inf if name in metric_set.higher else np.inf)

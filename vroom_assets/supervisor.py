@@ -19,7 +19,7 @@ from pathlib import Path
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
 from vroom_api.contract.environment import PORTS, forecast, keys_required, umask
 from vroom_api.contract.permissions import keep_private
-from vroom_assets import settings
+from vroom_assets import home_lock, settings
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN_SECONDS = 180
@@ -231,23 +231,31 @@ def _answers(url: str) -> bool:
         return False
 
 
-def supervise(running: list[Service]) -> int:
+def supervise(running: list[Service], lock: home_lock.HomeLock) -> int:
     """Start all, stop all when one stops or a signal comes, and return the exit code."""
     import honcho.manager
 
     honcho.manager.KILL_WAIT = 20  # Dagster ends its own children first
     manager = honcho.manager.Manager()
     for service in running:
-        manager.add_process(service.name, shlex.join(service.command))
+        command = home_lock.sharing(lock.path, service.name, service.command)
+        manager.add_process(service.name, shlex.join(command))
     threading.Thread(target=announce, args=(running, time.monotonic()), daemon=True).start()
     manager.loop()
     return manager.returncode
 
 
 def start() -> int:
-    """Train the first champion if there is none, then run everything until it is stopped."""
+    """Train the first champion if there is none, then run everything until it is stopped.
+
+    Raises:
+        CannotStart: a setting is not valid, or a port is taken.
+        HomeInUse: another process works in the home.
+    """
     folder = prepare_home()
+    lock = home_lock.hold(folder, "python -m vroom_assets")
     running = services()
+    lock.describe({service.name: service.url for service in running if service.port})
     pointer = read_pointer(forecast())
     if pointer is None or pointer.retired is not None:
         print(f"No champion under {folder} yet: training one from the data folder.", flush=True)
@@ -255,4 +263,4 @@ def start() -> int:
             print("The first training failed; the messages above say why. Dagster starts anyway.")
     elif count := elsewhere(fail_abandoned_runs):
         print(f"{count} unfinished run(s) of the last start are marked as failed.", flush=True)
-    return supervise(running)
+    return supervise(running, lock)

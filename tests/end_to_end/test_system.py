@@ -74,6 +74,24 @@ def test_what_the_system_keeps_is_its_owners_alone(system):
     assert found == []
 
 
+def test_a_second_start_in_the_same_home_is_refused_and_the_first_goes_on(system):
+    workspace = system.folder / "home" / "dagster" / "workspace.yaml"
+    before = workspace.read_text()
+    for arguments in ([], ["materialize"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "vroom_assets", *arguments],
+            cwd=system.project,
+            env=system.environment | {"VROOM_API_PORT": "", "VROOM_DAGSTER_PORT": ""},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert f"in use by process {system.process.pid}" in done.stderr
+        assert system.url("dagster") in done.stderr
+    assert workspace.read_text() == before
+    assert "FAILURE" not in {run["status"] for run in system.runs()}
+
+
 def test_the_service_knows_that_the_sensor_looks_after_the_champion(system):
     def attended() -> bool:
         return httpx.get(system.url("api") + "/health").json()["attended_at"] is not None

@@ -14,7 +14,10 @@ from vroom_api.contract.manifest import FORECAST_NAME
 log = logging.getLogger(__name__)
 
 # What else stands in a home, beside a folder for each forecast. Its other entries are none of ours.
-OURS = ("dagster", "mlflow", "fastf1", "admin.key", "serving.db", "serving.db-wal", "serving.db-shm")
+OURS = (
+    *("dagster", "mlflow", "fastf1", "admin.key", "serving.db", "serving.db-wal", "serving.db-shm"),
+    ".vroom.lock",
+)
 
 OF_A_FORECAST = ("champions", "snapshots", "warehouse.duckdb")
 

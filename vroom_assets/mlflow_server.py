@@ -8,7 +8,7 @@ import os
 from typing import Any, NoReturn
 
 from vroom_assets import settings
-from vroom_assets.tracking import artifacts_uri
+from vroom_assets.tracking import artifacts_uri, settle
 
 
 def become(command: list[str], *, extra_env: dict[str, str], **_: Any) -> NoReturn:
@@ -21,6 +21,7 @@ def main() -> None:
     import mlflow.server
     from mlflow.cli import cli
 
+    settle()
     mlflow.server._exec_cmd = become  # type: ignore[assignment]
     port = str(settings.mlflow_port())
     position = ("--host", "127.0.0.1", "--port", port, "--workers", "1")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vroom_api.contract import Manifest, home, read_bundle
+from vroom_api.contract.environment import sqlite_url
+from vroom_assets.relocation import relocate
 from vroom_assets.settings import tracking_uri
 
 if TYPE_CHECKING:
@@ -26,14 +28,27 @@ def artifacts_uri() -> str:
     return (home() / "mlflow" / "artifacts").as_uri()
 
 
+def connect() -> MlflowClient:
+    """A client of the tracking server, or of the home's own database where the home is now."""
+    from mlflow import MlflowClient
+
+    settle()
+    return MlflowClient(tracking_uri())
+
+
+def settle() -> None:
+    """Make a place for MLflow in the home, and bring its database to where the home is now."""
+    database = home() / "mlflow" / "mlflow.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if tracking_uri() == sqlite_url(database):
+        relocate(database, artifacts_uri())
+
+
 class Registry(dg.ConfigurableResource):
     """The MLflow model registry, read and marked by the contest, the champion and roll-back."""
 
     def client(self) -> MlflowClient:
-        from mlflow import MlflowClient
-
-        (home() / "mlflow").mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri())
+        return connect()
 
     def version_of(self, forecast: str, alias: str) -> int | None:
         """The version under an alias, or None."""
@@ -98,9 +113,8 @@ class TrackedTraining:
             warnings.simplefilter("ignore", dg.BetaWarning)
             from dagster_mlflow.resources import MlFlow
 
-        (home() / "mlflow").mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(tracking_uri())
-        client = mlflow.MlflowClient()
+        client = connect()
         experiment = client.get_experiment_by_name(forecast)
         by_server = tracking_uri().startswith("http")  # then the server decides where artifacts are
         own_store = None if by_server else f"{artifacts_uri()}/{forecast}"
@@ -146,11 +160,9 @@ def tracked_training(context: dg.InitResourceContext) -> TrackedTraining:
 
 def close_orphans(forecast: str, dagster_run_id: str, reason: str, status: str = "FAILED") -> list[str]:
     """End the MLflow runs that a dead Dagster run left open, without what they registered, and return their ids."""
-    from mlflow import MlflowClient
     from mlflow.entities import ViewType
 
-    (home() / "mlflow").mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(tracking_uri())
+    client = connect()
     experiment = client.get_experiment_by_name(forecast)
     if experiment is None:
         return []

@@ -374,3 +374,21 @@ def test_a_target_that_doubles_is_held_unfitted_with_what_to_look_at(run, fast, 
     serving = entry.evidence["serving"]
     assert serving["rows"] == 1000
     assert serving["mean_target"] == pytest.approx(2 * serving["mean_prediction"], rel=0.1)
+
+
+def test_a_home_that_was_moved_trains_and_goes_back_where_it_is_now(
+    run, home, trained, monkeypatch, tmp_path
+):
+    moved, former = tmp_path / "moved here" / "home", (home / NAME, home / "mlflow", home / "serving.db")
+    moved.mkdir(parents=True)
+    for path in former:
+        shutil.move(path, moved)
+    monkeypatch.setenv("VROOM_HOME", str(moved))
+    assert run("promote").success  # reads the bundle of the challenger
+    assert run().success
+    client = MlflowClient(tracking.tracking_uri())
+    assert not any(path.exists() for path in former)
+    for logged in mlflow_runs():
+        assert logged.info.artifact_uri.startswith(tracking.artifacts_uri())
+        assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"bundle", "plots"}
+    assert tracking.Registry().challenger(NAME)[0].version == 2

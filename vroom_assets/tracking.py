@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vroom_api.contract import Manifest, home, read_bundle
+from vroom_api.contract import Manifest, Pointer, home, read_bundle
 from vroom_api.contract.environment import sqlite_url
 from vroom_assets.relocation import relocate
 from vroom_assets.settings import tracking_uri
@@ -75,9 +75,46 @@ class Registry(dg.ConfigurableResource):
     def set_alias(self, forecast: str, alias: str, version: int) -> None:
         self.client().set_registered_model_alias(forecast, alias, str(version))
 
+    def mark_champion(self, forecast: str, pointer: Pointer) -> bool:
+        """Let the alias `champion` name what serves, and say whether it does.
+
+        Where MLflow lost that version, or has another one under its number, it names none.
+        """
+        from mlflow.exceptions import MlflowException
+
+        if self.holds(forecast, pointer.version, pointer.manifest_sha256):
+            self.set_alias(forecast, "champion", pointer.version)
+            return True
+        try:
+            self.client().delete_registered_model_alias(forecast, "champion")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        return False
+
+    def holds(self, forecast: str, version: int, manifest_sha256: str) -> bool:
+        """Whether a version is registered, with this manifest."""
+        try:
+            return self.manifest_sha256(forecast, version) == manifest_sha256
+        except LookupError:
+            return False
+
     def manifest_sha256(self, forecast: str, version: int) -> str:
-        """The digest of a version's manifest as it was registered."""
-        tags = self.client().get_model_version(forecast, str(version)).tags
+        """The digest of a version's manifest as it was registered.
+
+        Raises:
+            LookupError: MLflow does not have the version, or its training did not finish.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            tags = self.client().get_model_version(forecast, str(version)).tags
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise LookupError(
+                f"MLflow does not have {forecast} version {version} any more; train again, with the job {forecast}_retrain"
+            ) from error
         if MANIFEST_TAG not in tags:
             raise LookupError(f"{forecast} version {version} has no bundle: its training did not finish")
         return tags[MANIFEST_TAG]

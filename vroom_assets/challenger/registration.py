@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vroom_api.contract import FORMAT, MINOR, Manifest
+from vroom_assets.challenger import numbering
 from vroom_assets.challenger.experiment import Experiment
 from vroom_assets.challenger.manifest import (
     background_rows,
@@ -37,6 +38,8 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
         tracking: MLflow, with the run of the training active.
     """
     _log(experiment, tracking)
+    client = tracking.MlflowClient(tracking_uri())
+    numbering.skip_given(client, experiment.spec.name)
     version = _log_model(experiment, tracking)
     manifest = manifest_of(experiment, version, tracking.active_run().info.run_id, dagster_run_id)
     spec = experiment.spec
@@ -45,7 +48,6 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
         folder = Path(scratch) / "bundle"
         digest = publication.write(folder, manifest, experiment.exported.model, golden)
         tracking.log_artifacts(str(folder), "bundle")
-    client = tracking.MlflowClient(tracking_uri())
     for key, value in {
         MANIFEST_TAG: digest,
         "vroom.data_version": manifest.data_version,

@@ -72,7 +72,7 @@ def run_contest(
     rolled_back = [
         other.version
         for other in suspended
-        if other.version == challenger.version
+        if other.mlflow_run_id == challenger.mlflow_run_id
         or (other.data_version == challenger.data_version and other.recipe == challenger.recipe)
     ]
     comparison: dict[str, float] = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from vroom_api.contract import Bundle, Manifest
+from vroom_assets.challenger import numbering
 from vroom_assets.champion import publication
 from vroom_assets.settings import tracking_uri
 from vroom_assets.tracking import BUNDLE_TAG, MANIFEST_TAG, Registry
@@ -32,6 +33,7 @@ def restated(registry: Registry, bundle: Bundle, words: Manifest) -> Iterator[tu
         tracking_uri()
     )  # the registry looks up a model's files there, whatever its client says
     client, forecast = registry.client(), words.forecast
+    numbering.skip_given(client, forecast)
     before = client.get_model_version(forecast, str(bundle.manifest.version))
     made = client.create_model_version(
         forecast, source=before.source or "", run_id=before.run_id, model_id=before.model_id

@@ -155,7 +155,10 @@ def publish(
         raise dg.Failure(description=str(error), allow_retries=False) from error
     if pointer is None:
         raise dg.Failure(description=f"no champion: {reason}", allow_retries=False)
-    registry.set_alias(spec.name, CHAMPION, pointer.version)
+    if not registry.mark_champion(spec.name, pointer):
+        context.log.warning(
+            f"MLflow does not have version {pointer.version}, which serves; its alias `{CHAMPION}` names none"
+        )
     manifest = read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256).manifest
     ledger.enter(
         forecast=spec.name,
@@ -218,6 +221,13 @@ def serve(
             words = described_as_declared(spec, bundle.manifest)
         except OtherMeaning as error:
             words, reason = bundle.manifest, f"{reason}; {error}"
+        if (
+            words != bundle.manifest
+            and decision is Decision.KEPT
+            and not registry.holds(spec.name, bundle.manifest.version, digest)
+        ):
+            words = bundle.manifest
+            reason = f"{reason}; MLflow no longer has it, so its texts change with the next training only"
         if words != bundle.manifest:
             folder, digest = stack.enter_context(restated(registry, bundle, words))
             if decision is Decision.KEPT:

@@ -55,7 +55,10 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
                 run_id=context.run.run_id,
             )
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        registry.set_alias(spec.name, CHAMPION, after.version)
+        if not registry.mark_champion(spec.name, after):
+            context.log.warning(
+                f"MLflow does not have version {after.version}; its alias `{CHAMPION}` names none"
+            )
         ledger.enter(
             forecast=spec.name,
             actor="job rollback",

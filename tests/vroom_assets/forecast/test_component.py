@@ -250,7 +250,7 @@ def test_parameters_are_checked_before_anything_is_fitted_and_once(run, fast, tr
 
 
 def registered() -> list[int]:
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(settings.tracking_uri())
     return sorted(int(one.version) for one in client.search_model_versions(f"name = '{NAME}'"))
 
 
@@ -376,6 +376,26 @@ def test_a_target_that_doubles_is_held_unfitted_with_what_to_look_at(run, fast, 
     assert serving["mean_target"] == pytest.approx(2 * serving["mean_prediction"], rel=0.1)
 
 
+@pytest.mark.parametrize("lost", ["model", "database"])
+def test_where_mlflow_lost_its_versions_no_number_is_given_twice(run, fast, data, trained, lost):
+    before = read_bundle(bundle_folder(NAME, 1), read_pointer(NAME).manifest_sha256)
+    if lost == "model":
+        tracking.Registry().client().delete_registered_model(NAME)
+    else:
+        (trained / "mlflow" / "mlflow.db").unlink()
+    named = fast.model_copy(update={"title": "Bookings"})
+    assert run(spec=named, asset_selection=assets("champion")).success
+    assert (served(), entries("champion")[-1].decision) == (1, "kept")
+    assert "MLflow no longer has it" in entries("champion")[-1].reason
+    change(data)
+    assert run().success
+    assert served() == 2
+    assert bundle(2).manifest.mlflow_run_id != before.manifest.mlflow_run_id
+    versions = tracking.Registry().client().search_model_versions(f"name = '{NAME}'")
+    assert [int(version.version) for version in versions] == [2]
+    assert tracking.Registry().version_of(NAME, "champion") == 2
+
+
 def test_a_home_that_was_moved_trains_and_goes_back_where_it_is_now(
     run, home, trained, monkeypatch, tmp_path
 ):
@@ -386,7 +406,7 @@ def test_a_home_that_was_moved_trains_and_goes_back_where_it_is_now(
     monkeypatch.setenv("VROOM_HOME", str(moved))
     assert run("promote").success  # reads the bundle of the challenger
     assert run().success
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(settings.tracking_uri())
     assert not any(path.exists() for path in former)
     for logged in mlflow_runs():
         assert logged.info.artifact_uri.startswith(tracking.artifacts_uri())

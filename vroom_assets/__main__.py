@@ -21,6 +21,7 @@ import textwrap
 from vroom_api.contract import FORECAST_NAME
 from vroom_api.contract.environment import BadSetting, forecast
 from vroom_assets import settings
+from vroom_assets.damage import DamagedDatabase, check_databases
 from vroom_assets.home_lock import HomeInUse, hold
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, prepare_home, start
 
@@ -135,11 +136,13 @@ def main() -> int:
             case []:
                 return start()
             case ["materialize"]:
+                folder = prepare_home()
                 hold(
-                    prepare_home(),
+                    folder,
                     "python -m vroom_assets materialize",
                     f"To train while it runs, start the job {forecast()}_retrain on Dagster's page.",
                 )
+                check_databases(folder)
                 fail_abandoned_runs()
                 return materialize()
             case ["check", *names]:
@@ -154,7 +157,7 @@ def main() -> int:
         raise CannotStart(
             f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name>, check [name], retire <name> <reason> or schema"
         )
-    except (CannotStart, BadSetting, HomeInUse) as error:
+    except (CannotStart, BadSetting, HomeInUse, DamagedDatabase) as error:
         print(f"Vroom cannot start: {error}", file=sys.stderr)
         return 2
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from vroom_api.contract import forecast_folder
+from vroom_api.contract.events import Rebuilt
+from vroom_assets import damage
 
 if TYPE_CHECKING:
     import duckdb
@@ -19,12 +22,42 @@ class Warehouse(dg.ConfigurableResource):
 
     @contextmanager
     def connect(self, forecast: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The warehouse, for the length of a block.
+
+        Raises:
+            dagster.Failure: its file is damaged.
+        """
         import duckdb
 
-        folder = forecast_folder(forecast)
-        folder.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(folder / "warehouse.duckdb")
+        path = warehouse_path(forecast)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield connection
-        finally:
-            connection.close()
+            with closing(duckdb.connect(path)) as connection:
+                yield connection
+        except duckdb.Error as error:
+            if not damage.is_damage(error):
+                raise
+            raise dg.Failure(
+                description=f"{path} is damaged; the job {forecast}_retrain makes it anew from the CSVs: {error}",
+                allow_retries=False,
+            ) from error
+
+    def repair(self, forecast: str) -> Rebuilt | None:
+        """Set a damaged warehouse aside, before all of its tables are made again, and say so; None for a whole one."""
+        import duckdb
+
+        path = warehouse_path(forecast)
+        if not path.exists():
+            return None
+        try:
+            with closing(duckdb.connect(path)) as connection:
+                damage.read_through(connection)
+        except duckdb.Error as error:
+            if not damage.is_damage(error):
+                raise
+            return Rebuilt(file=path.name, aside=damage.set_aside(path).name, error=str(error))
+        return None
+
+
+def warehouse_path(forecast: str) -> Path:
+    return forecast_folder(forecast) / "warehouse.duckdb"

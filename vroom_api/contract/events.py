@@ -20,6 +20,7 @@ class Event(StrEnum):
     ROLLBACK = "rollback"
     RETIREMENT = "retirement"
     RUN = "run"
+    WAREHOUSE = "warehouse"
 
 
 class Decision(StrEnum):
@@ -48,6 +49,8 @@ class Decision(StrEnum):
     # run
     FAILED = "failed"
     CANCELLED = "cancelled"
+    # warehouse
+    REBUILT = "rebuilt"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +153,15 @@ class RunCancelled(Evidence, frozen=True):
 
     event = Event.RUN
     mlflow_runs_closed: list[str]
+
+
+class Rebuilt(Evidence, frozen=True):
+    """A damaged warehouse was set aside, and is made again from the CSVs."""
+
+    event = Event.WAREHOUSE
+    file: str
+    aside: str  # what it is called now
+    error: str
 
 
 E = TypeVar("E", bound=Evidence)

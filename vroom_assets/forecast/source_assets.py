@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vroom_api.contract import forecast_folder
+from vroom_api.contract.events import Decision
 from vroom_assets import resources, settings
 from vroom_assets.forecast.names import key
+from vroom_assets.ledger import Ledger
 from vroom_assets.spec import Column, ForecastSpec, Purpose
 
 if TYPE_CHECKING:
@@ -91,7 +93,22 @@ def checked_table(spec: ForecastSpec, name: str) -> dg.AssetsDefinition:
         pool=f"{spec.name}_warehouse",
         metadata={"dagster/column_schema": column_schema(source.columns)},
     )
-    def table(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> Iterator[Any]:
+    def table(
+        context: dg.AssetExecutionContext, warehouse: resources.Warehouse, ledger: Ledger
+    ) -> Iterator[Any]:
+        if rebuilt := warehouse.repair(spec.name):
+            reason = (
+                f"{rebuilt.file} was damaged and is made again from the CSVs; it is kept as {rebuilt.aside}"
+            )
+            context.log.warning(f"{reason}: {rebuilt.error}")
+            ledger.enter(
+                forecast=spec.name,
+                actor=f"job {context.job_name}",
+                decision=Decision.REBUILT,
+                reason=reason,
+                evidence=rebuilt,
+                run_id=context.run.run_id,
+            )
         yield from check(spec, name, warehouse)
 
     return table

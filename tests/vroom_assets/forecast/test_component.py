@@ -376,6 +376,23 @@ def test_a_target_that_doubles_is_held_unfitted_with_what_to_look_at(run, fast, 
     assert serving["mean_target"] == pytest.approx(2 * serving["mean_prediction"], rel=0.1)
 
 
+def test_a_damaged_warehouse_is_set_aside_and_made_again(run, trained):
+    warehouse = trained / NAME / "warehouse.duckdb"
+    damaged = warehouse.read_bytes()[: warehouse.stat().st_size // 2]
+    warehouse.write_bytes(damaged)
+    result = run("promote")  # reads what only the sources can make again
+    assert not result.success
+    message = result.failure_data_for_node(f"{NAME}__contest").error.message
+    assert f"{warehouse} is damaged; the job {NAME}_retrain makes it anew" in message
+    assert run("materialize").success
+    (entry,) = entries("warehouse")
+    assert entry.decision == "rebuilt"
+    assert (trained / NAME / entry.evidence["aside"]).read_bytes() == damaged
+    assert entry.evidence["aside"] in entry.reason
+    assert run("promote").success
+    assert served() == 1
+
+
 @pytest.mark.parametrize("lost", ["model", "database"])
 def test_where_mlflow_lost_its_versions_no_number_is_given_twice(run, fast, data, trained, lost):
     before = read_bundle(bundle_folder(NAME, 1), read_pointer(NAME).manifest_sha256)

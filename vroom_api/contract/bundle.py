@@ -53,9 +53,22 @@ def read_pointer(forecast: str, root: Path | None = None) -> Pointer | None:
     """
     path = forecast_folder(forecast, root) / POINTER
     try:
-        return msgspec.json.decode(durable.read(path), type=Pointer)
+        return pointer_of(path)
     except FileNotFoundError:
         return None
+
+
+def pointer_of(path: Path) -> Pointer:
+    """The pointer in a file.
+
+    Raises:
+        BundleError: the file is not a pointer.
+        FileNotFoundError: it is not there.
+    """
+    try:
+        return msgspec.json.decode(durable.read(path), type=Pointer)
+    except FileNotFoundError:
+        raise
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not a pointer: {error}") from error
 

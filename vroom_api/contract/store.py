@@ -21,9 +21,12 @@ from vroom_api.contract.bundle import (
     Pointer,
     bundle_folder,
     forecast_folder,
+    pointer_of,
     read_bundle,
     read_pointer,
 )
+
+FORMER = "pointers"  # the folder of those that were replaced, by generation
 
 
 class PointerMoved(Exception):
@@ -47,6 +50,14 @@ class BundleStore(ABC):
 
         Raises:
             BundleError: the file is not a pointer.
+        """
+
+    @abstractmethod
+    def history(self, forecast: str) -> list[Pointer]:
+        """Every pointer that there was, oldest first; a version that was put and is in none of them never served.
+
+        Raises:
+            BundleError: a file is not a pointer.
         """
 
     @abstractmethod
@@ -97,6 +108,13 @@ class LocalStore(BundleStore):
     def pointer(self, forecast: str) -> Pointer | None:
         return read_pointer(forecast, self._home)
 
+    def history(self, forecast: str) -> list[Pointer]:
+        former = forecast_folder(forecast, self._home) / FORMER
+        pointers = [pointer_of(path) for path in former.glob("[0-9]*.json")]
+        if current := self.pointer(forecast):
+            pointers.append(current)
+        return list({pointer.generation: pointer for pointer in sorted(pointers, key=_generation)}.values())
+
     def read(self, forecast: str, version: int, manifest_sha256: str) -> Bundle:
         return read_bundle(bundle_folder(forecast, version, self._home), manifest_sha256)
 
@@ -127,7 +145,7 @@ class LocalStore(BundleStore):
                 manifest_sha256=manifest_sha256,
                 published_at=_now(),
             )
-            self._move(forecast, pointer)
+            self._move(forecast, current, pointer)
             return pointer
 
     def retire(self, forecast: str, reason: str) -> Pointer:
@@ -141,11 +159,15 @@ class LocalStore(BundleStore):
             pointer = msgspec.structs.replace(
                 current, generation=current.generation + 1, published_at=_now(), retired=reason
             )
-            self._move(forecast, pointer)
+            self._move(forecast, current, pointer)
             return pointer
 
-    def _move(self, forecast: str, pointer: Pointer) -> None:
-        durable.replace(forecast_folder(forecast, self._home) / POINTER, msgspec.json.encode(pointer))
+    def _move(self, forecast: str, current: Pointer | None, pointer: Pointer) -> None:
+        """Replace the pointer; the one before is kept first, so that whatever dies between, none is missing."""
+        folder = forecast_folder(forecast, self._home)
+        if current is not None:
+            durable.replace(folder / FORMER / f"{current.generation}.json", msgspec.json.encode(current))
+        durable.replace(folder / POINTER, msgspec.json.encode(pointer))
 
     @contextmanager
     def _locked(self, forecast: str) -> Iterator[None]:
@@ -155,6 +177,10 @@ class LocalStore(BundleStore):
         with open(folder / ".publish.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _generation(pointer: Pointer) -> int:
+    return pointer.generation
 
 
 def _now() -> str:

@@ -25,9 +25,9 @@ from vroom_api.contract import (
     read_manifest,
     sha256_of,
 )
-from vroom_api.contract.events import Decision, Retirement
+from vroom_api.contract.events import Decision, Event, Published, Retirement, RolledBack, evidence_of
 from vroom_api.contract.store import BundleStore, LocalStore, PointerMoved
-from vroom_api.contract.tables import enter_ledger, serving_database
+from vroom_api.contract.tables import enter_ledger, ledger, serving_database
 
 
 class NotPublished(Exception):
@@ -90,7 +90,7 @@ def restore(
 
     Args:
         version: which; None for the newest published one of an earlier training than the one that serves.
-        digest_of: the SHA-256 of a version's manifest as it was registered.
+        digest_of: the SHA-256 of a version's manifest as it was registered, for those published before pointers were kept.
 
     Returns:
         the pointer before and the pointer after.
@@ -101,9 +101,10 @@ def restore(
     """
     store = store or LocalStore()
     current = store.pointer(forecast)
-    published = store.versions(forecast)
     if current is None:
         raise NotPublished(f"{forecast}: no champion serves, so there is nothing to roll back")
+    digests = _published(forecast, store)
+    published = [version for version in store.versions(forecast) if version in digests]
     if version is None:
         first = _first_versions(forecast, published)
         own = first.get(current.version, current.version)
@@ -115,7 +116,7 @@ def restore(
         raise NotPublished(
             f"{forecast}: version {version} was never published; choose one of {', '.join(map(str, published))}"
         )
-    digest = digest_of(version)
+    digest = digests[version] or digest_of(version)
     prove(store.read(forecast, version, digest))
     return current, _point(store, forecast, version, digest, current.generation)
 
@@ -137,6 +138,35 @@ def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Poin
             evidence=Retirement(version=pointer.version, generation=pointer.generation),
         )
     return pointer
+
+
+def _published(forecast: str, store: BundleStore) -> dict[int, str | None]:
+    """The versions that ever served, with the digests of their manifests.
+
+    A bundle whose publication came too late is kept like the others, and is none of them. Pointers of before they
+    were kept are known by the ledger alone, without their digests.
+    """
+    pointers = store.history(forecast)
+    digests: dict[int, str | None] = {}
+    if pointers and len(pointers) < pointers[-1].generation:
+        digests = dict.fromkeys(_entered(forecast))
+    return digests | {pointer.version: pointer.manifest_sha256 for pointer in pointers}
+
+
+def _entered(forecast: str) -> set[int]:
+    """The versions that the ledger says served."""
+    query = ledger.select().where(ledger.c.forecast == forecast)
+    with serving_database() as engine, engine.connect() as connection:
+        rows = connection.execute(query).fetchall()
+    versions: set[int] = set()
+    for row in rows:
+        match row.event, row.decision:
+            case Event.CHAMPION, Decision.PUBLISHED | Decision.RESTATED | Decision.KEPT:
+                versions.add(evidence_of(Published, row.evidence).version)
+            case Event.ROLLBACK, Decision.RESTORED:
+                back = evidence_of(RolledBack, row.evidence)
+                versions |= {back.before, back.after}
+    return versions
 
 
 def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundles import FORECAST, publish
-from vroom_api.contract import MANIFEST, BundleError, Pointer, bundle_folder, sha256_of
+from vroom_api.contract import MANIFEST, POINTER, BundleError, Pointer, bundle_folder, durable, sha256_of
 from vroom_api.contract.store import LocalStore, NothingServes, PointerMoved
 
 
@@ -93,6 +93,33 @@ def test_of_many_publishers_against_one_generation_one_wins(store):
         thread.join()
     assert (len(won), len(lost)) == (1, 7)
     assert store.pointer(FORECAST) == won[0]
+
+
+def test_every_pointer_that_there_was_is_kept(store, files):
+    assert store.history(FORECAST) == []
+    pointers = [store.point(FORECAST, version, f"{version}" * 64, version - 1) for version in (1, 2)]
+    store.put(FORECAST, 3, files)
+    with pytest.raises(PointerMoved):
+        store.point(FORECAST, 3, "3" * 64, 1)
+    pointers.append(store.retire(FORECAST, "no longer asked for"))
+    assert store.history(FORECAST) == pointers
+    assert store.pointer(FORECAST) == pointers[-1]
+
+
+def test_a_publisher_that_dies_before_its_pointer_moved_leaves_the_history_true(store, monkeypatch):
+    first = store.point(FORECAST, 1, "1" * 64, 0)
+    with monkeypatch.context() as dying:
+        replace = durable.replace
+
+        def die(path: Path, content: bytes) -> None:
+            if path.name == POINTER:
+                raise KeyboardInterrupt
+            replace(path, content)
+
+        dying.setattr(durable, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.point(FORECAST, 2, "2" * 64, 1)
+    assert store.history(FORECAST) == [first]
 
 
 def test_a_retired_forecast_keeps_its_bundles_and_serves_again_when_it_is_published(store, files):

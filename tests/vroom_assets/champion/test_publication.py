@@ -1,11 +1,15 @@
 """A bundle is published whole and proved, or what served before serves on."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.bundles import FORECAST, golden_of, graph, manifest
-from vroom_api.contract import MODEL, BundleError, bundle_folder, read_bundle, read_pointer
+from vroom_api.contract import MODEL, BundleError, bundle_folder, forecast_folder, read_bundle, read_pointer
+from vroom_api.contract.events import Decision, Published
+from vroom_api.contract.store import FORMER
+from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets.champion import publication
 from vroom_assets.champion.publication import NotPublished
 
@@ -74,6 +78,56 @@ def test_of_two_publishers_the_one_with_the_older_generation_changes_nothing(mad
     with pytest.raises(NotPublished):
         publish(made, 2, 0)
     assert served() == 1
+
+
+def test_of_two_publishers_at_once_one_wins_and_the_other_is_never_gone_back_to(made):
+    publish(made, 1, 0)
+    for version in (2, 3):
+        written(made, version)
+    lost: list[int] = []
+    start = threading.Barrier(2)
+
+    def publisher(version: int) -> None:
+        start.wait()
+        try:
+            publication.publish(made / str(version), DIGESTS[version], generation=1)
+        except NotPublished:
+            lost.append(version)
+
+    threads = [threading.Thread(target=publisher, args=(version,)) for version in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winner = served()
+    assert [winner, *lost] in ([2, 3], [3, 2])
+    publish(made, 4, 2)
+    with pytest.raises(
+        NotPublished, match=f"version {lost[0]} was never published; choose one of 1, {winner}, 4"
+    ):
+        publication.restore(FORECAST, lost[0], DIGESTS.__getitem__)
+    assert publication.restore(FORECAST, None, DIGESTS.__getitem__)[1].version == winner
+    assert publication.restore(FORECAST, None, DIGESTS.__getitem__)[1].version == 1
+
+
+def test_what_was_published_before_pointers_were_kept_is_known_by_the_ledger(made):
+    for version in (1, 2, 3):
+        publish(made, version, version - 1)
+    for former in (forecast_folder(FORECAST) / FORMER).iterdir():
+        former.unlink()
+    evidence = Published(version=1, generation=1, verdict=Decision.PROMOTE)
+    with serving_database() as engine:
+        enter_ledger(
+            engine, forecast=FORECAST, actor="job", decision=Decision.PUBLISHED, reason="", evidence=evidence
+        )
+    assert publication.restore(FORECAST, None, DIGESTS.__getitem__)[1].version == 1
+    assert publication.restore(FORECAST, 3, DIGESTS.__getitem__)[1].version == 3
+
+
+def test_a_published_version_is_restored_without_what_was_registered(made):
+    publish(made, 1, 0)
+    publish(made, 2, 1)
+    assert publication.restore(FORECAST, None, {}.__getitem__)[1].version == 1
 
 
 def test_the_version_before_is_restored(made):

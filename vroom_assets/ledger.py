@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import dagster as dg
+import contextlib
 
-from vroom_api.contract.events import Decision, Evidence
+import dagster as dg
+import msgspec
+import sqlalchemy as sa
+
+from vroom_api.contract.events import Decision, E, Evidence, evidence_of
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_api.contract.tables import ledger as ledger_table
 
@@ -48,3 +52,18 @@ def latest_entries(forecast: str, count: int = 12) -> str:
         f"| {row.time:%Y-%m-%d %H:%M:%S} | {row.event} | {row.decision} | {row.reason} |" for row in rows
     ]
     return "\n".join(lines)
+
+
+def latest_evidence(engine: sa.Engine, forecast: str, kind: type[E]) -> E | None:
+    """The evidence of the newest entry that has this kind of it; None where there is none."""
+    newest_first = (
+        sa.select(ledger_table.c.evidence)
+        .where(ledger_table.c.forecast == forecast, ledger_table.c.event == kind.event)
+        .order_by(ledger_table.c.id.desc())
+        .limit(20)  # entries of one event may have other evidence, e.g. of a publication that was refused
+    )
+    with engine.connect() as connection:
+        for content in connection.scalars(newest_first):
+            with contextlib.suppress(msgspec.ValidationError):
+                return evidence_of(kind, content)
+    return None

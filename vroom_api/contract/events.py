@@ -78,6 +78,7 @@ class Registered(Evidence, frozen=True):
     mlflow_run: str
     failed_gates: list[str]
     not_exportable: dict[str, str]
+    trained_version: str = ""  # of data and declaration; entries of before it was kept have none
 
 
 class ContestResult(Evidence, frozen=True):
@@ -97,6 +98,7 @@ class ContestResult(Evidence, frozen=True):
     serving: dict[
         str, float
     ] = {}  # the champion as it serves, on all current rows; `comparison` has its recipe refitted
+    judging_version: str = ""  # of the rules
 
     def publishes(self, generation: int) -> bool:
         """Whether the challenger is to serve, while the pointer has this generation."""
@@ -110,6 +112,7 @@ class Published(Evidence, frozen=True):
     version: int
     generation: int
     verdict: Decision
+    serving_version: str = ""  # of the declaration's texts
 
 
 class NotPublished(Evidence, frozen=True):

@@ -11,7 +11,7 @@ from vroom_api.contract.scores import Scores
 from vroom_api.contract.struct import ContractStruct
 
 FORMAT = 1  # of the bundle; goes up when an older reader would answer wrongly, which it then refuses to do
-MINOR = 1  # goes up with every field that an older reader may pass over
+MINOR = 2  # goes up with every field that an older reader may pass over
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
 
@@ -190,6 +190,7 @@ class Manifest(ContractStruct, frozen=True):
     minor: int = 0  # see MINOR; 0 where nothing was added yet
     scores: Scores | None = None  # the same figures as in `metrics`; None before they had a shape
     tags: list[str] = []  # what errors were reported by in training, and predictions are recorded with
+    trained_version: str = ""  # of the data and the definition of the models; "" before it was kept
 
     @property
     def example(self) -> dict[str, float | str | None]:

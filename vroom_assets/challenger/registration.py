@@ -87,6 +87,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         data_as_of=data.data_as_of,
         snapshots=data.snapshots,
         code_version=spec.whole_fingerprint(),
+        trained_version=spec.trained_version(data.snapshots),
         trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
         mlflow_run_id=mlflow_run_id,
         dagster_run_id=dagster_run_id,

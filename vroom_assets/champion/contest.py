@@ -20,7 +20,7 @@ from vroom_assets.champion.gates import failed_gates, failed_shifts
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
 from vroom_assets.features.table import Dataset
-from vroom_assets.spec import Candidate, ForecastSpec
+from vroom_assets.spec import Candidate, ForecastSpec, Purpose
 from vroom_assets.training.metrics import MetricSet
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def run_contest(
         serving=served.all_rows,
         unseen=served.unseen_rows,
         data_version=data.data_version,
+        judging_version=spec.fingerprint(Purpose.JUDGING),
     )
 
 

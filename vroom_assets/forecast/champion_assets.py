@@ -165,7 +165,12 @@ def publish(
         actor=f"job {context.job_name}",
         decision=decision,
         reason=f"version {pointer.version} serves: {reason}",
-        evidence=Published(version=pointer.version, generation=pointer.generation, verdict=result.verdict),
+        evidence=Published(
+            version=pointer.version,
+            generation=pointer.generation,
+            verdict=result.verdict,
+            serving_version=spec.fingerprint(Purpose.SERVING),
+        ),
         run_id=context.run.run_id,
     )
     return dg.MaterializeResult(

@@ -3,13 +3,14 @@
 The sensor compares contents, not times. Its cursor holds what it last saw of each source and the
 versions it last asked a run for, so a change that happened while everything was down is found at the
 next start. One run is under way at a time; what changes meanwhile is noticed when it ends. A change runs
-no more than it has to: a training, the contest, or the publication alone.
+no more than it has to: a training, the contest, or the publication alone. What was asked for counts once it is
+there: a run that was never launched, or ended without it, is asked for again, with pauses that double.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import msgspec
@@ -25,6 +26,7 @@ from vroom_assets.forecast.versions import (
     Versions,
     adopted,
     declared,
+    left_undone,
     next_step,
     reason_of,
     recorded,
@@ -36,6 +38,9 @@ from vroom_assets.spec import ForecastSpec, Purpose
 # Dagster's daemon passes every 5 seconds and leaves out a sensor whose last tick began a moment less than its
 # interval ago: one of 5 seconds would tick at every other pass.
 DAEMON_LATE_SECONDS = 1
+
+FIRST_PAUSE_SECONDS = 60.0  # from a request to the first look whether it was of use
+LONGEST_PAUSE_SECONDS = 86_400.0
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -56,6 +61,9 @@ class Cursor(msgspec.Struct, frozen=True):
     contents: dict[str, str] = {}  # source -> SHA-256 behind that training
     generation: int = 0  # runs asked for so far; part of the run key, so that A, B, A are three runs
     noted: str = ""  # the last decision in the ledger, which is entered once and not at every tick
+    settled: bool = False  # whether what was wanted was seen to be there, or given up by somebody
+    asked_at: float = 0.0  # the latest request for it, in seconds since the epoch
+    requests: int = 0  # for it so far
     adopted: bool = False  # whether what earlier versions of Vroom recorded is recorded as it is today
 
 
@@ -70,21 +78,44 @@ class Tick:
     changed: tuple[str, ...] = ()
 
 
-def decide(
-    cursor: Cursor,
-    seen: Mapping[str, Observation],
-    declared: Callable[[dict[str, str]], Versions],
-    recorded: Callable[[dict[str, str]], Versions],
-    run_under_way: Callable[[], str | None],
-) -> Tick:
+class LatestRun(NamedTuple):
+    """The unfinished run of a forecast, else its latest one."""
+
+    id: str
+    under_way: bool = False
+    terminated: bool = False  # by somebody
+
+
+def latest_run(instance: dg.DagsterInstance, forecast: str) -> LatestRun | None:
+    tags = {FORECAST_TAG: forecast}
+    if runs := instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags=tags), limit=1):
+        return LatestRun(runs[0].run_id[:8], under_way=True)
+    if runs := instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
+        return LatestRun(runs[0].run_id[:8], terminated=runs[0].status is dg.DagsterRunStatus.CANCELED)
+    return None
+
+
+@dataclass(frozen=True)
+class System:
+    """What a decision asks about. Dagster's instance is behind the last three, and opening it is most of what a tick costs.
+
+    declared: the versions that should be there for these content hashes.
+    recorded: those that were made last.
+    left_undone: what the latest training still waits for.
+    latest_run: of this forecast.
+    """
+
+    declared: Callable[[dict[str, str]], Versions]
+    recorded: Callable[[dict[str, str]], Versions]
+    left_undone: Callable[[], Step]
+    latest_run: Callable[[], LatestRun | None]
+
+
+def decide(cursor: Cursor, seen: Mapping[str, Observation], system: System, at: float) -> Tick:
     """Decide on one observation of the sources.
 
     Args:
-        declared: the versions that should be there for these content hashes.
-        recorded: those that were made last.
-        run_under_way: id of an unfinished run of this forecast.
-
-    Dagster is asked for the last two only when it matters: opening its instance is most of what a tick costs.
+        at: the time, in seconds since the epoch.
     """
     updated = msgspec.structs.replace(cursor, seen=dict(seen))
     missing = [observation.path for observation in seen.values() if observation.missing]
@@ -95,9 +126,9 @@ def decide(
         return Tick(updated, f"waits: {', '.join(moving)} is being written", decision=Decision.WAITING)
 
     contents = {name: observation.sha256 for name, observation in seen.items()}
-    now = declared(contents)
+    now = system.declared(contents)
     if (now.trained, now.judged, now.served) == (cursor.wanted, cursor.judging, cursor.serving):
-        return Tick(updated, f"no change: version {short(now.trained)} is the one that was requested last")
+        return _look_again(updated, now, contents, system, at)
     changed = tuple(name for name, sha256 in contents.items() if cursor.contents.get(name) != sha256)
     unsettled = [
         n
@@ -108,13 +139,20 @@ def decide(
         return Tick(
             updated, f"waits one more tick: {', '.join(unsettled)} just changed", decision=Decision.WAITING
         )
-    if run := run_under_way():
+    run = system.latest_run()
+    if run is not None and run.under_way:
         return Tick(
-            updated, f"waits: there is a change, and run {run} is still under way", decision=Decision.WAITING
+            updated,
+            f"waits: there is a change, and run {run.id} is still under way",
+            decision=Decision.WAITING,
         )
-    done = recorded(contents)
-    step = next_step(now, done, asked=cursor.wanted)
-    reason = reason_of(step, now, done, changed)
+    done = system.recorded(contents)
+    open_still = now.trained == cursor.wanted and not cursor.settled
+    step = next_step(now, done, asked=cursor.wanted if open_still else "")
+    causes = list(changed)
+    if cursor.wanted and system.declared(cursor.contents).trained != cursor.wanted:
+        causes.append("the declaration")
+    reason = reason_of(step, now, done, causes)
     if step is Step.RETRAIN and not cursor.wanted:
         reason = f"nothing was trained from these sources yet: version {short(now.trained)}"
     after = msgspec.structs.replace(
@@ -124,8 +162,47 @@ def decide(
         serving=now.served or "",
         contents=contents,
         generation=cursor.generation + (step is not Step.NOTHING),
+        settled=step is Step.NOTHING and not open_still,
+        asked_at=cursor.asked_at if open_still else at,
+        requests=cursor.requests if open_still else 1,
     )
     return Tick(after, reason, step=step, decision=Decision(step.value), changed=changed)
+
+
+def _look_again(cursor: Cursor, now: Versions, contents: dict[str, str], system: System, at: float) -> Tick:
+    """Whether what was asked for is there by now; where no run is under way that would bring it, ask again."""
+    version = f"version {short(now.trained)}"
+    if cursor.settled:
+        return Tick(cursor, f"no change: {version} is the latest that was trained or requested")
+    due = cursor.asked_at + pause(cursor.requests)
+    if at < due:
+        return Tick(
+            cursor, f"no change: {version} was requested; looks in {due - at:.0f} s whether it is there"
+        )
+    run = system.latest_run()
+    if run is not None and run.under_way:
+        return Tick(cursor, f"no change: {version} was requested, and run {run.id} is under way")
+    settled = msgspec.structs.replace(cursor, settled=True)
+    step = next_step(now, system.recorded(contents))
+    if step is Step.NOTHING:
+        step = system.left_undone()
+    if step is Step.NOTHING:
+        return Tick(settled, f"no change: {version} is trained")
+    if run is not None and run.terminated:
+        reason = (
+            f"{version} is not finished: somebody terminated its run; start it by hand, or the schedule does"
+        )
+        return Tick(settled, reason, decision=Decision.SKIPPED)
+    after = msgspec.structs.replace(
+        cursor, asked_at=at, requests=cursor.requests + 1, generation=cursor.generation + 1
+    )
+    reason = f"{version} was requested and is not finished: its run failed or was never launched; it is requested again, with growing pauses"
+    return Tick(after, reason, step=step, decision=Decision(step.value))
+
+
+def pause(requests: int) -> float:
+    """Seconds from the latest of so many requests to the next look."""
+    return min(FIRST_PAUSE_SECONDS * 2.0 ** (requests - 1), LONGEST_PAUSE_SECONDS)
 
 
 def read_cursor(text: str | None, spec: ForecastSpec) -> Cursor:
@@ -172,20 +249,14 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
     def sources(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = read_cursor(context.cursor, spec)
 
-        def run_under_way() -> str | None:
-            runs = context.instance.get_run_records(
-                dg.RunsFilter(statuses=UNFINISHED, tags={FORECAST_TAG: spec.name}), limit=1
-            )
-            return runs[0].dagster_run.run_id[:8] if runs else None
-
         seen = {name: observe_source(spec, name) for name in spec.sources}
-        tick = decide(
-            cursor,
-            seen,
-            lambda contents: declared(spec, contents),
-            lambda contents: recorded(context.instance, spec, contents),
-            run_under_way,
+        system = System(
+            declared=lambda contents: declared(spec, contents),
+            recorded=lambda contents: recorded(context.instance, spec, contents),
+            left_undone=lambda: left_undone(spec.name),
+            latest_run=lambda: latest_run(context.instance, spec.name),
         )
+        tick = decide(cursor, seen, system, time.time())
         beat(spec.name, Heartbeat(checked_at=time.time(), every_s=spec.automation.interval_seconds))
         after = _enter(spec, tick, cursor, seen)
         events: list[dg.AssetObservation] = [_observation(spec, name, seen[name]) for name in tick.changed]

@@ -84,6 +84,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
             experiment, refused = _search(context, spec, data)
             summary.write_search(connection, experiment.search, data)
             manifest = registration.register(experiment, tracking, context.run.run_id)
+    trained = manifest.trained_version
     failures = failed_gates(manifest.scores, manifest.target_mean, spec.gates)
     ledger.enter(
         forecast=spec.name,
@@ -97,10 +98,10 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
             mlflow_run=manifest.mlflow_run_id,
             failed_gates=failures,
             not_exportable=refused,
+            trained_version=trained,
         ),
         run_id=context.run.run_id,
     )
-    trained = spec.trained_version(data.snapshots)
     yield dg.MaterializeResult(
         asset_key=key(spec, "cv_metrics"),
         data_version=dg.DataVersion(trained),

@@ -6,7 +6,19 @@ from enum import StrEnum
 
 import dagster as dg
 
+from vroom_api.contract import (
+    MANIFEST,
+    BundleError,
+    Manifest,
+    bundle_folder,
+    durable,
+    read_manifest,
+    read_pointer,
+)
+from vroom_api.contract.events import ContestResult, Published, Registered
+from vroom_api.contract.tables import serving_database
 from vroom_assets.forecast.names import CHALLENGER, CHAMPION
+from vroom_assets.ledger import latest_evidence
 from vroom_assets.spec import ForecastSpec, Purpose
 
 
@@ -53,16 +65,66 @@ def declared(spec: ForecastSpec, contents: dict[str, str]) -> Versions:
 
 
 def recorded(instance: dg.DagsterInstance, spec: ForecastSpec, contents: dict[str, str]) -> Versions:
-    """What the assets were last made for; None for what was never made, or did not record it.
+    """What was last made; None for what was never made, or left no version.
 
-    Versions that were made before fields had purposes count as what they are the same as.
+    The ledger and the bundle that serves are asked first: they are there as long as the forecast is, whereas
+    Dagster's history may be lost or another one. It knows what was made before the ledger held versions, and
+    which table of features is there. Versions of before fields had purposes count as what they are the same as.
     """
     today = {
         spec.former_data_version(contents): spec.data_version(contents),
         spec.former_trained_version(contents): spec.trained_version(contents),
     }
-    found = (_latest(instance, spec, asset) for asset in RECORDS)
+    own = made(spec, contents)
+    table, trained, judged, served = (_latest(instance, spec, asset) for asset in RECORDS)
+    found = (table or own.table, own.trained or trained, own.judged or judged, own.served or served)
     return Versions(*(today.get(version, version) if version else None for version in found))
+
+
+def made(spec: ForecastSpec, contents: dict[str, str]) -> Versions:
+    """What the ledger, the latest contest and the bundle that serves say was made."""
+    with serving_database() as engine:
+        training = latest_evidence(engine, spec.name, Registered)
+        contest = latest_evidence(engine, spec.name, ContestResult)
+        published = latest_evidence(engine, spec.name, Published)
+    champion = _champion(spec.name)
+    trained = training.trained_version if training else ""
+    if not training and champion:
+        trained = champion.trained_version
+    if not trained and champion and champion.code_version == spec.whole_fingerprint():
+        same = champion.data_version in (spec.data_version(contents), spec.former_data_version(contents))
+        trained = spec.trained_version(contents) if same else ""
+    return Versions(
+        table=(training.data_version if training else "") or (champion.data_version if champion else None),
+        trained=trained or None,
+        judged=(contest.judging_version if contest else "") or None,
+        served=(published.serving_version if published else "") or None,
+    )
+
+
+def left_undone(forecast: str) -> Step:
+    """What a run that ended early left: a challenger without its contest, or a verdict that nobody acted on."""
+    with serving_database() as engine:
+        training = latest_evidence(engine, forecast, Registered)
+        contest = latest_evidence(engine, forecast, ContestResult)
+    if training is None:
+        return Step.NOTHING
+    if contest is None or contest.challenger < training.version:
+        return Step.REJUDGE
+    pointer = read_pointer(forecast)
+    return Step.REPUBLISH if contest.publishes(pointer.generation if pointer else 0) else Step.NOTHING
+
+
+def _champion(forecast: str) -> Manifest | None:
+    """The manifest of the version that serves; None where there is none that can be read."""
+    try:
+        pointer = read_pointer(forecast)
+        if pointer is None:
+            return None
+        path = bundle_folder(forecast, pointer.version) / MANIFEST
+        return read_manifest(durable.read(path), str(path))
+    except (OSError, BundleError):
+        return None
 
 
 def adopted(
@@ -86,7 +148,7 @@ def next_step(now: Versions, done: Versions, asked: str = "") -> Step:
     What was never judged or served has nothing to be made anew: somebody trains by hand.
 
     Args:
-        asked: the training last asked for; one that failed is not asked for again.
+        asked: the training last asked for, where it is too early to ask for it again.
     """
     if now.trained not in (done.trained, asked):
         return Step.RETRAIN
@@ -101,7 +163,7 @@ def reason_of(step: Step, now: Versions, done: Versions, changed: Sequence[str] 
     """Why a step is taken, as a sentence.
 
     Args:
-        changed: the sources that did.
+        changed: the sources that did, and the declaration.
     """
     match step:
         case Step.REJUDGE:

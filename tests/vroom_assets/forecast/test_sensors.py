@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import msgspec
 import pytest
 
 from tests.support.forecasts import definitions, entries
+from vroom_api.contract.events import Decision, Registered
 from vroom_api.contract.heartbeat import latest_beat
+from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets.forecast import Forecast
 from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.forecast.versions import RECORDS, declared
@@ -59,6 +62,12 @@ class Sensor:
         later.cursor, later.run_keys = self.cursor, self.run_keys
         return later
 
+    def later(self, seconds: float) -> "Sensor":
+        """The same sensor when so much time has gone by since its latest request."""
+        cursor = json.loads(self.cursor or "")
+        self.cursor = json.dumps(cursor | {"asked_at": cursor["asked_at"] - seconds})
+        return self
+
     def observed(self) -> list[str]:
         records = self.instance.fetch_observations(dg.AssetKey([NAME, "vehicles_csv"]), limit=100).records
         return [record.asset_observation.tags["dagster/data_version"] for record in records]
@@ -88,7 +97,8 @@ def test_no_change_asks_for_nothing_and_says_so_at_every_tick(sensor, data):
     assert len(entries()) == before
 
 
-def test_a_tick_without_a_change_asks_dagster_for_nothing(sensor, data, monkeypatch):
+def test_a_tick_without_a_change_asks_dagster_for_nothing(renewed, monkeypatch):
+    sensor = renewed.later(61)
     sensor.settle()
 
     def opened(_: object) -> dg.DagsterInstance:
@@ -407,7 +417,74 @@ def test_a_cursor_that_nobody_can_read_starts_anew_and_does_not_stop_the_sensor(
     assert "run" not in renewed.settle()
 
 
-def test_a_failed_run_is_not_asked_for_again_by_the_same_content(sensor, data, run):
+def test_a_request_that_came_to_nothing_is_repeated_with_growing_pauses_and_entered_once(sensor, data):
+    sensor.settle()
+    assert sensor.later(58).tick().startswith("no change")
+    for seconds in (61, 121, 241):
+        assert sensor.later(seconds).settle().count("run") == 1
+    assert sensor.later(241).settle().count("run") == 0
+    assert [entry.decision for entry in entries("retrain")] == ["waiting", "requested", "requested"]
+    assert "is not finished: its run failed or was never launched" in entries("retrain")[-1].reason
+
+
+def test_a_request_is_not_repeated_while_its_run_is_queued_or_under_way(sensor, data, instance):
+    sensor.settle()
+    job = sensor.definitions.resolve_job_def(f"{NAME}_retrain")
+    queued = instance.create_run_for_job(job, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.NOT_STARTED)
+    assert all("is under way" in reason for reason in sensor.later(61).settle())
+    instance.report_run_failed(queued)
+    assert sensor.settle().count("run") == 1
+
+
+def test_a_run_that_somebody_terminated_is_not_requested_again(sensor, data, instance):
+    sensor.settle()
+    job = sensor.definitions.resolve_job_def(f"{NAME}_retrain")
+    run = instance.create_run_for_job(job, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_canceled(run)
+    assert "run" not in sensor.later(61).settle()
+    assert entries("retrain")[-1].decision == "skipped"
+    assert "somebody terminated its run" in entries("retrain")[-1].reason
+    edit(data / "vehicles.csv", ",", ", ")
+    assert sensor.settle().count("run") == 1
+
+
+def test_a_challenger_whose_contest_was_not_held_is_judged_and_not_trained_again(sensor, trained, data):
+    sensor.settle()  # asks for what the home of the test has since
+    earlier = entries("training")[-1]
+    with serving_database() as engine:
+        enter_ledger(
+            engine,
+            forecast=NAME,
+            actor="a training that died after it",
+            decision=Decision.REGISTERED,
+            reason="",
+            evidence=msgspec.convert(earlier.evidence | {"version": 2}, Registered),
+        )
+    sensor.cursor = json.dumps(json.loads(sensor.cursor or "") | {"settled": False, "asked_at": 0.0})
+    assert sensor.tick() == "contest+champion"
+
+
+def test_without_dagsters_history_what_is_trained_and_published_is_not_made_again(
+    sensor, trained, data, fast
+):
+    assert "run" not in sensor.settle()
+    assert "is trained already" in entries("retrain")[-1].reason
+    assert sensor.under(with_field(fast, "gates.bias", 0.04)).settle()[0] == "contest+champion"
+
+
+def test_a_lost_ledger_leaves_the_champion_as_what_was_trained(sensor, trained, data):
+    for path in trained.glob("serving.db*"):
+        path.unlink()
+    assert "run" not in sensor.settle()
+
+
+def test_sources_and_a_declaration_that_change_together_are_both_named(renewed, fast, data):
+    edit(data / "vehicles.csv", ",", ", ")
+    renewed.under(with_field(fast, "validation.seed", 8)).settle()
+    assert entries("retrain")[-1].reason.startswith("vehicles and the declaration changed")
+
+
+def test_a_failed_run_is_not_asked_for_again_at_once(sensor, data, run):
     sensor.settle()
     (data / "vehicles.csv").write_text("nonsense\n")
     assert sensor.settle().count("run") == 1

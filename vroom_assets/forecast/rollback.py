@@ -36,7 +36,11 @@ def restored(spec: ForecastSpec, pointer: Pointer, reason: str) -> dg.AssetMater
 def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
     """Serve an earlier version again; what it replaces is not promoted again automatically."""
 
-    @dg.op(name=f"roll_back_{spec.name}", required_resource_keys={"registry", "ledger"})
+    @dg.op(
+        name=f"roll_back_{spec.name}",
+        description="`version` is the one to serve again (0: the one published before the one that serves); `reason` goes into the ledger.",
+        required_resource_keys={"registry", "ledger"},
+    )
     def roll_back(context: dg.OpExecutionContext, config: RollBack) -> None:
         registry, ledger = context.resources.registry, context.resources.ledger
         try:
@@ -74,7 +78,10 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
     @dg.job(
         name=f"{spec.name}_rollback",
         tags={FORECAST_TAG: spec.name},
-        description="Serve an earlier version again, after checking that it loads and scores.",
+        description=(
+            "Serve an earlier version again, after checking that it loads and scores. In the launchpad, `version` is "
+            "its number, or 0 for the one published before the one that serves; `reason` goes into the ledger."
+        ),
     )
     def rollback() -> None:
         roll_back()

@@ -140,7 +140,10 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
                 check_name="accepted",
                 passed=False,
                 description=str(error),
-                metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
+                metadata={
+                    "findings": dg.MetadataValue.md(report.as_markdown()),
+                    "quarantined": report.quarantined,
+                },
             )
             raise dg.Failure(
                 description=str(error),

@@ -324,6 +324,13 @@ def test_without_the_client_it_fails_at_once_and_says_what_to_install(declared, 
     assert retries(instance) == 0
 
 
+def test_materialize_all_which_names_no_season_reads_nothing(declared, instance, path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastf1", None)
+    before = path.read_bytes()
+    assert materialize(declared, instance) == (True, {"sessions_read": 0}, "")
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "wrong", [{"season": 2018}, {"season": 2024, "rounds": [0]}, {"season": 2024, "rounds": [41]}]
 )

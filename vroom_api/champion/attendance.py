@@ -37,6 +37,11 @@ class Attendance:
         return None if self._latest is None else _iso(self._latest.checked_at)
 
     @property
+    def trouble(self) -> str:
+        """Why what is newest is not trained; "" where nothing says so."""
+        return self._latest.trouble if self._latest is not None and self._expected else ""
+
+    @property
     def unattended_since(self) -> str | None:
         """The latest check, where the next one is overdue; else None."""
         latest = self._latest

@@ -78,6 +78,8 @@ class ChampionWatch:
                 f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
                 f"retire {self.forecast}` ends it"
             )
+        if self.attendance.trouble:
+            return f"the newest data or declaration is not trained: {self.attendance.trouble}"
         return None
 
     async def watch(self) -> None:

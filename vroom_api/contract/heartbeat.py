@@ -21,6 +21,7 @@ class Heartbeat(ContractStruct, frozen=True):
 
     checked_at: float
     every_s: float
+    trouble: str = ""  # why what is newest is not trained; "" where it is, or may still be
 
 
 def beat(forecast: str, heartbeat: Heartbeat, root: Path | None = None) -> None:

@@ -8,6 +8,21 @@ from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import tracking
 from vroom_assets.forecast.names import FORECAST_TAG
 
+MAX_CAUSE = 1_000  # characters of it in the reason of an entry; the evidence has all
+
+
+def cause_of(event: dg.DagsterEvent) -> str:
+    """Why a step failed, in the words of what failed first: a check's own sentence, else the innermost exception's."""
+    data = event.step_failure_data
+    error = data.error
+    if error is None:
+        return event.message or ""
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip()
+
 
 def forecast_of(run: dg.DagsterRun) -> str | None:
     """Which forecast a run belongs to: by its tag, or by the assets that were selected by hand."""
@@ -28,7 +43,7 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
     forecast = forecast_of(run)
     if forecast is None:
         return
-    failures = [event.message or "" for event in context.get_step_failure_events()] or [
+    failures = [cause_of(event) for event in context.get_step_failure_events()] or [
         context.failure_event.message or ""
     ]
     orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run died")
@@ -39,7 +54,7 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
             forecast=forecast,
             actor="sensor report_failures",
             decision=Decision.FAILED,
-            reason=f"{run.job_name} failed; {again}{what_serves(forecast)}",
+            reason=f"{run.job_name} failed: {'; '.join(failures)[:MAX_CAUSE]}; {again}{what_serves(forecast)}",
             evidence=RunFailed(failures=failures[:5], mlflow_runs_closed=orphans),
             run_id=run.run_id,
         )

@@ -10,6 +10,8 @@ def key(spec: ForecastSpec, name: str) -> dg.AssetKey:
 
 
 FORECAST_TAG = "vroom/forecast"
+REASON_TAG = "vroom/reason"
+REQUESTED_TAG, TRAINED_TAG = "vroom/requested_version", "vroom/trained_version"
 CHALLENGER, CHAMPION = "challenger", "champion"
 # Of a run that nobody watches the terminal shows what needs somebody; all of it is on the run's page.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING", "name": "vroom"}}}}

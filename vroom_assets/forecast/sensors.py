@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import dagster as dg
 import msgspec
 
-from vroom_api.contract.events import Decision, SourcesSeen
+from vroom_api.contract.events import Decision, RunFailed, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets.forecast.names import FORECAST_TAG, QUIET, key
+from vroom_assets.forecast.names import FORECAST_TAG, QUIET, REASON_TAG, REQUESTED_TAG, key
 from vroom_assets.forecast.source_assets import observe_source
 from vroom_assets.forecast.versions import (
     SELECTIONS,
@@ -32,6 +32,7 @@ from vroom_assets.forecast.versions import (
     recorded,
     short,
 )
+from vroom_assets.ledger import latest_evidence
 from vroom_assets.sources import Observation
 from vroom_assets.spec import ForecastSpec, Purpose
 
@@ -64,6 +65,7 @@ class Cursor(msgspec.Struct, frozen=True):
     settled: bool = False  # whether what was wanted was seen to be there, or given up by somebody
     asked_at: float = 0.0  # the latest request for it, in seconds since the epoch
     requests: int = 0  # for it so far
+    trouble: str = ""  # why the latest request came to nothing, until one does not
     adopted: bool = False  # whether what earlier versions of Vroom recorded is recorded as it is today
 
 
@@ -95,20 +97,28 @@ def latest_run(instance: dg.DagsterInstance, forecast: str) -> LatestRun | None:
     return None
 
 
+def latest_failure(forecast: str) -> str:
+    with serving_database() as engine:
+        found = latest_evidence(engine, forecast, RunFailed)
+    return "; ".join(found.failures) if found else "its run was never launched"
+
+
 @dataclass(frozen=True)
 class System:
-    """What a decision asks about. Dagster's instance is behind the last three, and opening it is most of what a tick costs.
+    """What a decision asks about. Dagster's instance is behind most of it, and opening it is most of what a tick costs.
 
     declared: the versions that should be there for these content hashes.
     recorded: those that were made last.
     left_undone: what the latest training still waits for.
     latest_run: of this forecast.
+    failure: why its latest run failed.
     """
 
     declared: Callable[[dict[str, str]], Versions]
     recorded: Callable[[dict[str, str]], Versions]
     left_undone: Callable[[], Step]
     latest_run: Callable[[], LatestRun | None]
+    failure: Callable[[], str]
 
 
 def decide(cursor: Cursor, seen: Mapping[str, Observation], system: System, at: float) -> Tick:
@@ -165,6 +175,7 @@ def decide(cursor: Cursor, seen: Mapping[str, Observation], system: System, at: 
         settled=step is Step.NOTHING and not open_still,
         asked_at=cursor.asked_at if open_still else at,
         requests=cursor.requests if open_still else 1,
+        trouble="" if step is Step.NOTHING and not open_still else cursor.trouble,
     )
     return Tick(after, reason, step=step, decision=Decision(step.value), changed=changed)
 
@@ -182,7 +193,7 @@ def _look_again(cursor: Cursor, now: Versions, contents: dict[str, str], system:
     run = system.latest_run()
     if run is not None and run.under_way:
         return Tick(cursor, f"no change: {version} was requested, and run {run.id} is under way")
-    settled = msgspec.structs.replace(cursor, settled=True)
+    settled = msgspec.structs.replace(cursor, settled=True, trouble="")
     step = next_step(now, system.recorded(contents))
     if step is Step.NOTHING:
         step = system.left_undone()
@@ -194,7 +205,11 @@ def _look_again(cursor: Cursor, now: Versions, contents: dict[str, str], system:
         )
         return Tick(settled, reason, decision=Decision.SKIPPED)
     after = msgspec.structs.replace(
-        cursor, asked_at=at, requests=cursor.requests + 1, generation=cursor.generation + 1
+        cursor,
+        asked_at=at,
+        requests=cursor.requests + 1,
+        generation=cursor.generation + 1,
+        trouble=system.failure(),
     )
     reason = f"{version} was requested and is not finished: its run failed or was never launched; it is requested again, with growing pauses"
     return Tick(after, reason, step=step, decision=Decision(step.value))
@@ -222,13 +237,19 @@ def read_cursor(text: str | None, spec: ForecastSpec) -> Cursor:
     )
 
 
-def run_of(spec: ForecastSpec, step: Step, reason: str, run_key: str | None = None) -> dg.RunRequest:
-    """The run that takes a step: the retraining, or what of it is enough."""
+def run_of(
+    spec: ForecastSpec, step: Step, reason: str, version: str | None, run_key: str | None = None
+) -> dg.RunRequest:
+    """The run that takes a step: the retraining, or what of it is enough.
+
+    Args:
+        version: of the training that is to be there after it.
+    """
     selection = SELECTIONS.get(step)
     return dg.RunRequest(
         run_key=run_key,
         run_config=QUIET,
-        tags={FORECAST_TAG: spec.name, "vroom/reason": reason},
+        tags={FORECAST_TAG: spec.name, REASON_TAG: reason, REQUESTED_TAG: short(version)},
         asset_selection=[key(spec, asset) for asset in selection] if selection else None,
     )
 
@@ -248,17 +269,22 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
     )
     def sources(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = read_cursor(context.cursor, spec)
-
         seen = {name: observe_source(spec, name) for name in spec.sources}
         system = System(
             declared=lambda contents: declared(spec, contents),
             recorded=lambda contents: recorded(context.instance, spec, contents),
             left_undone=lambda: left_undone(spec.name),
             latest_run=lambda: latest_run(context.instance, spec.name),
+            failure=lambda: latest_failure(spec.name),
         )
         tick = decide(cursor, seen, system, time.time())
-        beat(spec.name, Heartbeat(checked_at=time.time(), every_s=spec.automation.interval_seconds))
+        every = spec.automation.interval_seconds
+        beat(spec.name, Heartbeat(checked_at=time.time(), every_s=every, trouble=tick.cursor.trouble))
         after = _enter(spec, tick, cursor, seen)
+        if tick.decision or msgspec.structs.replace(after, seen={}) != msgspec.structs.replace(
+            cursor, seen={}
+        ):
+            context.log.info(tick.reason)  # a file of its own, so not at every tick that finds all as it was
         events: list[dg.AssetObservation] = [_observation(spec, name, seen[name]) for name in tick.changed]
         if after.judging and not after.adopted:
             events += adopted(context.instance, spec, after.contents)
@@ -267,7 +293,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
         if tick.step is Step.NOTHING:
             return dg.SensorResult(skip_reason=tick.reason, cursor=text, asset_events=events)
         run_key = f"{spec.name}-{after.generation}-{after.wanted[:12]}"
-        request = run_of(spec, tick.step, tick.reason, run_key)
+        request = run_of(spec, tick.step, tick.reason, after.wanted, run_key)
         return dg.SensorResult(run_requests=[request], cursor=text, asset_events=events)
 
     return sources
@@ -335,6 +361,8 @@ def safety_net(spec: ForecastSpec, job: Any) -> dg.ScheduleDefinition:
                 reason=reason,
                 evidence=SourcesSeen(sources=contents),
             )
-        return dg.SkipReason(reason) if skipped else run_of(spec, step, reason)
+        return (
+            dg.SkipReason(reason) if skipped else run_of(spec, step, reason, spec.trained_version(contents))
+        )
 
     return daily

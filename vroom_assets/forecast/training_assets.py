@@ -7,7 +7,8 @@ import dagster as dg
 
 from vroom_api.contract import Manifest
 from vroom_api.contract.events import Decision, Registered
-from vroom_assets.forecast.names import CHALLENGER, key
+from vroom_assets.forecast.names import CHALLENGER, REASON_TAG, REQUESTED_TAG, TRAINED_TAG, key
+from vroom_assets.forecast.versions import short
 from vroom_assets.retries import retried
 from vroom_assets.spec import ForecastSpec, Purpose
 
@@ -74,7 +75,9 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
     _check_candidates(spec)
     with warehouse.connect(spec.name) as connection:
         data = _features(connection, spec)
+        why = record_what_is_trained(context, spec.trained_version(data.snapshots))
         tags = {
+            "vroom.reason": why,
             "vroom.forecast": spec.name,
             "vroom.data_version": data.data_version,
             "vroom.code_version": spec.whole_fingerprint(),
@@ -118,7 +121,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
     yield dg.MaterializeResult(
         asset_key=key(spec, CHALLENGER),
         data_version=dg.DataVersion(trained),
-        metadata=_challenger_metadata(experiment, manifest) | {"trained_version": trained},
+        metadata=_challenger_metadata(experiment, manifest) | {"trained_version": trained, "why": why},
     )
 
 
@@ -131,6 +134,23 @@ def _check_candidates(spec: ForecastSpec) -> None:
             families.check_parameters(name, candidate)
         except models.CandidateError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def record_what_is_trained(context: dg.AssetExecutionContext, version: str) -> str:
+    """Tag the run with the version that it trains and why, which is returned.
+
+    Between a request and its run, files change and a declaration is loaded again.
+    """
+    tags = context.run.tags
+    why = tags.get(REASON_TAG, "it was started by hand")
+    requested = tags.get(REQUESTED_TAG, short(version))
+    if requested != short(version):
+        why = (
+            f"version {requested} was requested ({why}); the sources or the declaration changed again before "
+            f"the training began: version {short(version)}"
+        )
+    context.instance.add_run_tags(context.run.run_id, {TRAINED_TAG: short(version), REASON_TAG: why})
+    return why
 
 
 def _features(connection: "DuckDBPyConnection", spec: ForecastSpec) -> "Dataset":

@@ -96,3 +96,16 @@ def test_health_list_answers_page_and_metrics_say_that_nothing_looks_after_a_cha
     assert f'vroom_unattended{{forecast="{FORECAST}"}} 1.0' in client.get("/metrics").text
     seen(state, -3_600)
     wait_for(lambda: client.get("/health").json()["status"] == "ok")
+
+
+def test_health_and_page_say_that_the_newest_data_are_refused_and_why(state: Path, serve: Serve) -> None:
+    publish(state, 1)
+    refused = "vans.csv, line 7: price is -3"
+    beat(FORECAST, Heartbeat(checked_at=time.time(), every_s=5.0, trouble=refused), state)
+    client = serve()
+    wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+    assert client.get("/health").json()["last_error"].endswith(f"is not trained: {refused}")
+    assert refused in client.get("/").text
+    assert client.post("/predict", json=EXAMPLE).status_code == 200
+    seen(state, 0)
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")

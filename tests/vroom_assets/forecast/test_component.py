@@ -18,6 +18,7 @@ from vroom_assets import settings, tracking
 from vroom_assets.champion import contest
 from vroom_assets.champion.publication import prove
 from vroom_assets.forecast import Forecast, failures
+from vroom_assets.forecast.names import REASON_TAG, REQUESTED_TAG, TRAINED_TAG
 
 NAME = "reservations"
 
@@ -120,8 +121,15 @@ def test_the_registered_model_is_the_graph_that_serves(run, trained):
     assert answer["prediction"] == pytest.approx(golden.predictions, rel=1e-6)
 
 
-def test_running_again_on_the_same_data_holds(run, trained):
-    run()
+def test_running_again_on_the_same_data_holds(run, fast, trained, instance):
+    version = entries("training")[-1].evidence["trained_version"][:12]
+    done = run(tags={REASON_TAG: "vehicles changed: version of-before", REQUESTED_TAG: "of-before"})
+    tags = instance.get_run_by_id(done.run_id).tags
+    assert tags[TRAINED_TAG] == version
+    assert tags[REASON_TAG] == (
+        "version of-before was requested (vehicles changed: version of-before); the sources or the declaration "
+        f"changed again before the training began: version {version}"
+    )
     assert served() == 1
     assert entries("contest")[-1].decision == "hold"
     assert "nothing new" in entries("contest")[-1].reason
@@ -301,6 +309,8 @@ def test_a_useless_file_stops_everything_behind_it_and_changes_nothing(run, data
         assert failed == {f"{NAME}__{case.source}"}, case.name
         message = result.failure_data_for_node(f"{NAME}__{case.source}").error.message
         assert case.message in message, case.name
+        checks = [check for check in result.get_asset_check_evaluations() if not check.passed]
+        assert all("quarantined" in check.metadata for check in checks if "findings" in check.metadata)
         assert stored_tables(trained) == tables, case.name
         path.write_bytes(sources[case.source])
     assert read_pointer(NAME) == champion

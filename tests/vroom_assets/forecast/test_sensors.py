@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 import pytest
+from dagster._core.definitions.instigation_logger import get_instigation_log_records
 
 from tests.support.forecasts import definitions, entries
 from vroom_api.contract.events import Decision, Registered
@@ -126,6 +127,26 @@ def test_every_tick_leaves_a_heartbeat(sensor, data, fast):
         found = latest_beat(NAME)
         assert found.checked_at >= began
         assert found.every_s == fast.automation.interval_seconds
+
+
+def test_a_decision_is_in_the_log_of_its_tick_and_no_change_is_not_written_again(sensor, data, instance):
+    def logged() -> list[str]:
+        with dg.build_sensor_context(
+            cursor=sensor.cursor,
+            repository_name="vroom",
+            sensor_name=f"{NAME}_sources",
+            definitions=sensor.definitions,
+            instance_ref=instance.get_ref(),
+        ) as context:
+            sensor.cursor = sensor.sensor.evaluate_tick(context).cursor
+            found = bool(context.has_captured_logs())
+        records = get_instigation_log_records(instance, context.log_key) if found else []
+        return [str(record["msg"]) for record in records]
+
+    (waits,), (asks,) = logged(), logged()
+    assert "waits one more tick" in waits
+    assert "nothing was trained from these sources yet" in asks
+    assert logged() == []
 
 
 def test_a_tick_that_cannot_look_leaves_none(sensor, data):
@@ -430,7 +451,9 @@ def test_a_request_that_came_to_nothing_is_repeated_with_growing_pauses_and_ente
 def test_a_request_is_not_repeated_while_its_run_is_queued_or_under_way(sensor, data, instance):
     sensor.settle()
     job = sensor.definitions.resolve_job_def(f"{NAME}_retrain")
-    queued = instance.create_run_for_job(job, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.NOT_STARTED)
+    queued = instance.create_run_for_job(
+        job, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.NOT_STARTED
+    )
     assert all("is under way" in reason for reason in sensor.later(61).settle())
     instance.report_run_failed(queued)
     assert sensor.settle().count("run") == 1
@@ -513,8 +536,13 @@ def test_the_schedule_retrains_what_differs_and_says_so(renewed, instance, fast,
     assert entries("retrain")[-1].decision == "requested"
 
 
-def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run, data, trained):
+def test_a_failed_run_is_reported_with_its_cause_and_its_mlflow_run_closed(
+    sensor, instance, fast, run, data, trained
+):
+    sensor.settle()
+    good = (data / "vehicles.csv").read_text()
     (data / "vehicles.csv").write_text("nonsense\n")
+    assert sensor.settle().count("run") == 1
     failed = run()
     event = instance.get_run_record_by_id(failed.run_id)
     failure = next(e for e in failed.all_events if e.event_type == dg.DagsterEventType.RUN_FAILURE)
@@ -528,5 +556,12 @@ def test_a_failed_run_is_reported_and_its_mlflow_run_closed(instance, fast, run,
     whole.resolve_sensor_def("report_failures")(context)
     last = entries("run")[-1]
     assert last.decision == "failed"
+    assert f"{NAME}_retrain failed: data/reservations/vehicles.csv" in last.reason
+    assert "line 1: column vehicle_id" in last.reason
     assert "version 1 keeps serving" in last.reason
     assert last.run_id == failed.run_id
+    sensor.later(61).tick()
+    assert "data/reservations/vehicles.csv" in latest_beat(NAME).trouble
+    (data / "vehicles.csv").write_text(good)
+    sensor.settle()
+    assert latest_beat(NAME).trouble == ""

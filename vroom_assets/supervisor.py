@@ -236,12 +236,21 @@ def supervise(running: list[Service], lock: home_lock.HomeLock) -> int:
     """Start all, stop all when one stops or a signal comes, and return the exit code."""
     import honcho.manager
 
+    from vroom_assets import watchdog
+
     honcho.manager.KILL_WAIT = 20  # Dagster ends its own children first
     manager = honcho.manager.Manager()
-    for service in running:
-        command = home_lock.sharing(lock.path, service.name, service.command)
-        manager.add_process(service.name, shlex.join(command))
+    manager._process_ctor = watchdog.RestartableProcess
+    started = {
+        service.name: manager.add_process(
+            service.name, shlex.join(home_lock.sharing(lock.path, service.name, service.command))
+        )
+        for service in running
+    }
     threading.Thread(target=announce, args=(running, time.monotonic()), daemon=True).start()
+    pages = next(service.url for service in running if service.name == "dagster")
+    watched = (pages, started["code"], started["daemon"])
+    threading.Thread(target=watchdog.watch, args=watched, daemon=True).start()
     manager.loop()
     return manager.returncode
 

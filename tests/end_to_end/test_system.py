@@ -207,6 +207,27 @@ def test_a_killed_run_is_noticed_reported_and_tried_again(system):
     assert (again()[0], "FINISHED") in system.mlflow_runs()
 
 
+def test_a_code_server_that_is_killed_is_started_again(system):
+    """Its child, that is, whose end its parent does not notice."""
+
+    def child() -> psutil.Process | None:
+        found = psutil.Process(system.process.pid).children(recursive=True)
+        return next((one for one in found if {"api", "grpc"} <= set(one.cmdline())), None)
+
+    def attended() -> str:
+        return httpx.get(system.url("api") + "/health").json()["attended_at"]
+
+    wait("a tick", lambda: child() and attended(), 60)
+    before = child()
+    before.kill()
+    wait("it is started again", lambda: system.ledger("automation"), 120)
+    last = attended()
+    wait("sensors tick again", lambda: attended() > last, 60)
+    assert child().pid != before.pid
+    assert system.ledger("automation")[-1]["decision"] == "restarted"
+    assert "no sensor ticked for a minute: the code server was loaded again" in system.log
+
+
 def test_a_second_start_is_ready_within_a_minute_and_changes_nothing(system):
     before = system.served()
     trainings = len(system.mlflow_runs())

@@ -21,6 +21,7 @@ class Event(StrEnum):
     RETIREMENT = "retirement"
     RUN = "run"
     WAREHOUSE = "warehouse"
+    AUTOMATION = "automation"
 
 
 class Decision(StrEnum):
@@ -51,6 +52,8 @@ class Decision(StrEnum):
     CANCELLED = "cancelled"
     # warehouse
     REBUILT = "rebuilt"
+    # automation
+    RESTARTED = "restarted"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +168,12 @@ class Rebuilt(Evidence, frozen=True):
     file: str
     aside: str  # what it is called now
     error: str
+
+
+class AutomationRestarted(Evidence, frozen=True):
+    """No sensor ticked, and the supervisor started again what stood still."""
+
+    event = Event.AUTOMATION
 
 
 E = TypeVar("E", bound=Evidence)

@@ -15,6 +15,7 @@ from vroom_assets.spec import Column, ForecastSpec, Purpose
 
 if TYPE_CHECKING:
     from vroom_assets.sources import Observation
+    from vroom_assets.sources.report import SourceReport
 
 
 def observe_source(spec: ForecastSpec, name: str, *, afresh: bool = False) -> "Observation":
@@ -136,32 +137,16 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
             )
         except sources.SourceRefused as error:
             report = error.report
+            found = found_in(report)
             yield dg.AssetCheckResult(
-                check_name="accepted",
-                passed=False,
-                description=str(error),
-                metadata={
-                    "findings": dg.MetadataValue.md(report.as_markdown()),
-                    "quarantined": report.quarantined,
-                },
+                check_name="accepted", passed=False, description=str(error), metadata=found
             )
-            raise dg.Failure(
-                description=str(error),
-                metadata={"findings": dg.MetadataValue.md(report.as_markdown())},
-                allow_retries=False,
-            ) from error
+            raise dg.Failure(description=str(error), metadata=found, allow_retries=False) from error
         finally:
             sources.write_quarantine(connection, name, folder / "quarantine" / f"{name}.csv")
         sample = connection.sql(f'select * from "{name}" limit 5').df()
         feature_table.note_origin(connection, name, {"snapshot": taken.sha256})
-    yield dg.AssetCheckResult(
-        check_name="accepted",
-        passed=True,
-        metadata={
-            "findings": dg.MetadataValue.md(report.as_markdown()),
-            "quarantined": report.quarantined,
-        },
-    )
+    yield dg.AssetCheckResult(check_name="accepted", passed=True, metadata=found_in(report))
     yield dg.MaterializeResult(
         asset_key=own,
         data_version=dg.DataVersion(taken.sha256),
@@ -176,6 +161,11 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
             "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
         },
     )
+
+
+def found_in(report: "SourceReport") -> dict[str, Any]:
+    """What an accepted file's check shows of it, and a refused one's."""
+    return {"findings": dg.MetadataValue.md(report.as_markdown()), "quarantined": report.quarantined}
 
 
 def description_of(column: Column) -> str:

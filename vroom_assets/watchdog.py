@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 import urllib.request
@@ -23,6 +24,11 @@ LOOKS_EVERY_SECONDS = 5.0
 RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "vroom") { __typename } }'
 
 
+LOG_LINE = re.compile(rb"(\x1b\[\d+m)*\d{4}-\d\d-\d\d ")
+# The run is queued again, or its forecast's sensor asks for another; the whole trace is on the run's page.
+HEALS_BY_ITSELF = b"Caught an error dequeuing run"
+
+
 class Remedy(NamedTuple):
     """What may bring ticks back, and what it is called."""
 
@@ -37,6 +43,7 @@ class RestartableProcess(honcho.process.Process):
         super().__init__(*arguments, **named)
         self._again = multiprocessing.Event()
         self._group = multiprocessing.Value("i", 0)
+        self._leaves_out = False  # the lines under a log line that is enough by itself
 
     def run(self, events: Any = None, ignore_signals: bool = False) -> None:
         super().run(events, ignore_signals)
@@ -51,6 +58,11 @@ class RestartableProcess(honcho.process.Process):
             os.killpg(self._group.value, signal.SIGKILL)
 
     def _send_message(self, data: Any, type: str = "line") -> None:
+        if type == "line":
+            begins = LOG_LINE.match(data) is not None
+            if self._leaves_out and not begins:
+                return
+            self._leaves_out = begins and HEALS_BY_ITSELF in data
         if type == "start":
             self._group.value = data["pid"]
         if type != "stop" or not self._again.is_set():

@@ -100,6 +100,13 @@ def test_dagster_runs_the_daemons_that_something_uses(prepared):
         }
 
 
+def test_a_run_that_a_busy_code_server_does_not_take_is_queued_again(prepared):
+    with dg.DagsterInstance.get() as instance:
+        queue = instance.get_concurrency_config()
+        assert queue.run_queue_config.max_user_code_failure_retries == 5
+        assert queue.pool_config.default_pool_limit == 1
+
+
 def test_dagster_keeps_its_connections_until_its_instance_is_closed(prepared):
     with dg.DagsterInstance.get() as instance:
         instance.add_run(dg.DagsterRun("a_job", "1"))

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 
@@ -67,3 +68,19 @@ def test_a_process_is_started_again_and_the_supervisor_sees_no_end_of_it():
     os.killpg(pids[1], signal.SIGKILL)
     assert events.get(timeout=30).type == "stop"
     running.join(30)
+
+
+def test_what_heals_by_itself_is_one_line_of_the_terminal():
+    events: multiprocessing.Queue = multiprocessing.Queue()
+    lines = (
+        "2026-01-01 10:00:00 +0000 - dagster.daemon.QueuedRunCoordinatorDaemon - ERROR - Caught an error dequeuing run 1",
+        "Traceback (most recent call last):",
+        "  File",
+        "2026-01-01 10:00:01 +0000 - dagster.daemon - ERROR - another",
+        "Traceback of it",
+    )
+    RestartableProcess(f"printf '%s\\n' {shlex.join(lines)}", name="daemon").run(events)
+    seen = []
+    while (event := events.get(timeout=30)).type != "stop":
+        seen.append(event.data)
+    assert [line.decode().strip() for line in seen[1:]] == [lines[0], *lines[3:]]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MANIFEST_TAG = "vroom.manifest_sha256"
 BUNDLE_TAG = "vroom.bundle"  # where the bundle is among the run's artifacts; without it in `bundle`
 DAGSTER_RUN_TAG = "dagster_run_id"
+# Without it MLflow opens an experiment on pages for language models.
+VERDICT = "Latest contest: "  # begins the last paragraph of a version's description
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 
 
 def artifacts_uri() -> str:
@@ -71,6 +74,14 @@ class Registry(dg.ConfigurableResource):
         digest = self.manifest_sha256(forecast, version)
         with self.bundle(forecast, version) as folder:
             return read_bundle(folder, digest).manifest, digest
+
+    def note_verdict(self, forecast: str, version: int, verdict: str, reason: str) -> None:
+        """Put the verdict of the latest contest on a version's page, below what it says of itself."""
+        client = self.client()
+        client.set_model_version_tag(forecast, str(version), "vroom.verdict", verdict)
+        said = client.get_model_version(forecast, str(version)).description or ""
+        own = said.partition(VERDICT)[0].rstrip()
+        client.update_model_version(forecast, str(version), f"{own}\n\n{VERDICT}{verdict}: {reason}".strip())
 
     def set_alias(self, forecast: str, alias: str, version: int) -> None:
         self.client().set_registered_model_alias(forecast, alias, str(version))
@@ -160,10 +171,10 @@ class TrackedTraining:
             if experiment
             else client.create_experiment(forecast, artifact_location=own_store)
         )
-        run = client.create_run(
-            experiment_id,
-            tags={DAGSTER_RUN_TAG: self._context.run.run_id if self._context.run else ""} | tags,
-        )
+        if experiment is None or KIND_TAG not in experiment.tags:
+            client.set_experiment_tag(experiment_id, KIND_TAG, KIND)
+        tags = self._origin() | tags
+        run = client.create_run(experiment_id, tags=tags, run_name=f"{forecast}, under way")
         config = {
             "experiment_name": forecast,
             "mlflow_run_id": run.info.run_id,
@@ -176,12 +187,22 @@ class TrackedTraining:
         try:
             yield tracking
         except BaseException as error:
+            client.update_run(run.info.run_id, name=f"{forecast}, not finished")
             terminated = isinstance(error, (KeyboardInterrupt, dg.DagsterExecutionInterruptedError))
             mlflow.set_tag("vroom.error", f"{type(error).__name__}: {error}"[:5000])
             _withdraw(client, run.info.run_id)
             mlflow.end_run(status="KILLED" if terminated else "FAILED")
             raise
         mlflow.end_run()
+
+    def _origin(self) -> dict[str, str]:
+        """Who and what started the run, as MLflow's columns *User* and *Source* show it."""
+        from mlflow.tracking.context.registry import resolve_tags
+        from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
+
+        run = self._context.run
+        job = {MLFLOW_SOURCE_NAME: f"Dagster {run.job_name}", MLFLOW_SOURCE_TYPE: "JOB"} if run else {}
+        return resolve_tags() | job | {DAGSTER_RUN_TAG: run.run_id if run else ""}
 
 
 def _withdraw(client: MlflowClient, run_id: str) -> None:

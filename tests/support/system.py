@@ -172,7 +172,8 @@ class System:
         """(Dagster run, status) of every training."""
         with sqlite3.connect(self.folder / "home" / "mlflow" / "mlflow.db") as connection:
             return connection.execute(
-                "select tags.value, runs.status from runs join tags using (run_uuid) where tags.key = 'dagster_run_id'"
+                """select tags.value, runs.status from runs join tags using (run_uuid) where tags.key = 'dagster_run_id'
+                and run_uuid not in (select run_uuid from tags where key = 'mlflow.parentRunId')"""
             ).fetchall()
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 import tempfile
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +26,11 @@ from vroom_assets.challenger.manifest import (
 )
 from vroom_assets.champion import publication
 from vroom_assets.settings import tracking_uri
-from vroom_assets.tracking import MANIFEST_TAG
+from vroom_assets.tracking import DAGSTER_RUN_TAG, MANIFEST_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 LIBRARIES = ("scikit-learn", "interpret-core", "numpy", "duckdb", "onnx", "onnxruntime", "mlflow", "dagster")
 MLFLOW_TAG = 5_000  # characters that it may have
@@ -39,6 +44,7 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
     """
     _log(experiment, tracking)
     client = tracking.MlflowClient(tracking_uri())
+    _log_candidates(experiment, client, tracking.active_run())
     numbering.skip_given(client, experiment.spec.name)
     version = _log_model(experiment, tracking)
     manifest = manifest_of(experiment, version, tracking.active_run().info.run_id, dagster_run_id)
@@ -56,8 +62,21 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
         "dagster_run_id": dagster_run_id,
     }.items():
         client.set_model_version_tag(spec.name, str(version), key, value)
+    client.update_model_version(spec.name, str(version), summary(experiment, manifest))
+    client.update_run(
+        manifest.mlflow_run_id, name=f"{spec.name} {version}, data as of {manifest.data_as_of[:10]}"
+    )
     client.set_registered_model_alias(spec.name, "challenger", str(version))
     return manifest
+
+
+def summary(experiment: Experiment, manifest: Manifest) -> str:
+    """What a version is, in a sentence, as MLflow's page of it shows."""
+    scores = experiment.scores
+    return (
+        f"{manifest.recipe.name}, fitted on {manifest.rows:,} rows as of {manifest.data_as_of[:10]}; "
+        f"{scores.error} {scores.nested[scores.error]:.4g} on rows that neither it nor its choice had seen."
+    )
 
 
 def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagster_run_id: str) -> Manifest:
@@ -103,17 +122,15 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
 
 def _log(experiment: Experiment, tracking: Any) -> None:
     """Parameters, metrics, plots and tables of the run."""
-    found, metric_set = experiment.search, experiment.metric_set
+    found, scores = experiment.search, experiment.scores
     tracking.log_params(_parameters(experiment))
+    of_folds = {f"cv_{scores.error}_fold_{number}" for number in range(len(scores.folds))}
     tracking.log_metrics(
-        experiment.scores.flat()
+        {name: value for name, value in scores.flat().items() if name not in of_folds}
         | {f"importance_{name}": value for name, value in found.importances.items()}
-        | {
-            f"candidate.{name}.cv_{metric}": float(row[metric])
-            for name, row in experiment.fold_means.iterrows()
-            for metric in metric_set.metrics
-        }
     )
+    for number, value in enumerate(scores.folds):  # one line, and not as many metrics of one point
+        tracking.log_metric(f"cv_{scores.error}", value, step=number)
     _log_dataset(experiment, tracking)
     for name, canvas in experiment.figures.items():
         tracking.log_figure(canvas, f"plots/{name}.png")
@@ -121,6 +138,26 @@ def _log(experiment: Experiment, tracking: Any) -> None:
     for name, parts in experiment.errors_by_tag.items():
         tracking.log_text(parts.to_csv(index=False), f"error_by_{name}.csv")
         tracking.set_tag(f"vroom.{name}", ", ".join(sorted(parts["value"]))[:MLFLOW_TAG])
+
+
+def _log_candidates(experiment: Experiment, client: MlflowClient, run: Run) -> None:
+    """A child run for each candidate and baseline, which MLflow compares side by side."""
+    from mlflow.entities import Metric, Param
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    tags = {MLFLOW_PARENT_RUN_ID: run.info.run_id, DAGSTER_RUN_TAG: run.data.tags.get(DAGSTER_RUN_TAG, "")}
+    now = time.time_ns() // 1_000_000
+    for name, row in experiment.fold_means.iterrows():
+        candidate = experiment.spec.candidates.get(str(name))
+        parameters = {"family": candidate.family.value} | candidate.parameters if candidate else {}
+        measures = [
+            Metric(f"cv_{one}_mean", float(row[one]), now, 0) for one in experiment.metric_set.metrics
+        ]
+        child = client.create_run(run.info.experiment_id, tags=tags, run_name=str(name))
+        client.log_batch(
+            child.info.run_id, measures, [Param(one, str(value)) for one, value in parameters.items()]
+        )
+        client.set_terminated(child.info.run_id)
 
 
 def _log_model(experiment: Experiment, tracking: Any) -> int:

@@ -86,6 +86,7 @@ def compete(
             suspended=suspended_versions(spec.name),
         )
     contest.write_result(result)
+    registry.note_verdict(spec.name, result.challenger, result.verdict.value, result.reason)
     ledger.enter(
         forecast=spec.name,
         actor=f"job {context.job_name}",

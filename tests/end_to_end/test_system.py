@@ -228,7 +228,7 @@ def test_a_code_server_that_is_killed_is_started_again(system):
     wait("a tick", lambda: child() and attended(), 60)
     before = child()
     before.kill()
-    wait("it is started again", lambda: system.ledger("automation"), 120)
+    wait("it is started again", lambda: system.ledger("automation"), 240)
     last = attended()
     wait("sensors tick again", lambda: attended() > last, 60)
     assert child().pid != before.pid

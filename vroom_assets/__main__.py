@@ -32,6 +32,7 @@ def materialize() -> int:
 
     from vroom_assets import declaration
     from vroom_assets.definitions import defs
+    from vroom_assets.local_run import execute
 
     loaded = defs()
     loaded = loaded.load_fn() if hasattr(loaded, "load_fn") else loaded
@@ -48,10 +49,7 @@ def materialize() -> int:
             )
         raise CannotStart(f"VROOM_FORECAST={forecast()!r}: no such forecast; declared are {', '.join(names)}")
     with dg.DagsterInstance.get() as instance:
-        result = loaded.resolve_job_def(f"{forecast()}_retrain").execute_in_process(
-            instance=instance, run_config=console, raise_on_error=False
-        )
-    return 0 if result.success else 1
+        return 0 if execute(instance, loaded.resolve_job_def(f"{forecast()}_retrain"), console) else 1
 
 
 def check(names: list[str]) -> int:

@@ -19,6 +19,7 @@ from vroom_api.contract import home
 from vroom_api.contract.heartbeat import HEARTBEAT, Heartbeat, latest_beat
 
 PATIENCE_SECONDS = 60.0
+STARTS_WITHIN_SECONDS = 120.0  # the first tick of a start on a busy machine
 MISSED_CHECKS = 3  # of sensors that check seldom
 LOOKS_EVERY_SECONDS = 5.0
 RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "vroom") { __typename } }'
@@ -73,19 +74,22 @@ class Watchdog:
     """Applies one remedy after the other while no sensor ticks, each once, and all again after the next tick.
 
     Times are those of a clock that stands still while the machine sleeps.
+
+    Args:
+        began: from when on ticks are expected.
     """
 
-    def __init__(self, remedies: Sequence[Remedy], now: float):
+    def __init__(self, remedies: Sequence[Remedy], began: float):
         self._remedies = remedies
         self._applied = 0
         self._newest = 0.0
-        self._since = now  # the latest tick, or remedy
+        self._since = began  # then the latest tick, or remedy
 
     def look(self, beats: Sequence[Heartbeat], now: float) -> Remedy | None:
         """What to do now; None where a tick came lately, where there never was one, and where nothing is left to do."""
         newest = max((one.checked_at for one in beats), default=0.0)
         if newest != self._newest:
-            self._newest, self._since, self._applied = newest, now, 0
+            self._newest, self._since, self._applied = newest, max(now, self._since), 0
         if not beats or self._applied == len(self._remedies):
             return None
         patience = max(PATIENCE_SECONDS, MISSED_CHECKS * min(one.every_s for one in beats))
@@ -106,7 +110,7 @@ def watch(dagster: str, code: RestartableProcess, daemon: RestartableProcess) ->
         Remedy("the code server was loaded again", partial(reload, dagster, code)),
         Remedy("Dagster's daemon was started again", daemon.restart),
     ]
-    dog = Watchdog(remedies, time.monotonic())
+    dog = Watchdog(remedies, time.monotonic() + STARTS_WITHIN_SECONDS)
     while True:
         time.sleep(LOOKS_EVERY_SECONDS)
         found = beats()

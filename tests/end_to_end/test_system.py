@@ -56,6 +56,14 @@ def test_from_nothing_to_a_first_prediction(system):
         subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
     )
     assert answer["predicted_reservations"] > 0
+    query = (
+        "{ runsOrError { ... on Runs { results { jobName repositoryOrigin { repositoryLocationName } } } } }"
+    )
+    (first,) = system.graphql(query)["runsOrError"]["results"]
+    assert first == {
+        "jobName": f"{NAME}_retrain",
+        "repositoryOrigin": {"repositoryLocationName": "vroom"},
+    }
 
 
 def test_a_page_whose_port_is_taken_opens_on_the_next_and_the_printed_addresses_are_true(system):
@@ -220,7 +228,7 @@ def test_a_code_server_that_is_killed_is_started_again(system):
     wait("a tick", lambda: child() and attended(), 60)
     before = child()
     before.kill()
-    wait("it is started again", lambda: system.ledger("automation"), 120)
+    wait("it is started again", lambda: system.ledger("automation"), 240)
     last = attended()
     wait("sensors tick again", lambda: attended() > last, 60)
     assert child().pid != before.pid

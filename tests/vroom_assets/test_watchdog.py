@@ -14,7 +14,7 @@ from vroom_assets.watchdog import Remedy, RestartableProcess, Watchdog
 
 @pytest.fixture
 def dog() -> Watchdog:
-    return Watchdog([Remedy("first", lambda: None), Remedy("second", lambda: None)], now=0.0)
+    return Watchdog([Remedy("first", lambda: None), Remedy("second", lambda: None)], began=0.0)
 
 
 def looked(dog: Watchdog, now: float, *beats: Heartbeat) -> str | None:
@@ -42,6 +42,11 @@ def test_sensors_that_check_seldom_have_more_time(dog):
     looked(dog, 0, beat)
     assert looked(dog, 299, beat) is None
     assert looked(dog, 301, beat) == "first"
+
+
+def test_a_start_has_the_time_that_it_takes():
+    dog, beat = Watchdog([Remedy("first", lambda: None)], began=120.0), Heartbeat(checked_at=1.0, every_s=5.0)
+    assert [looked(dog, now, beat) for now in (0, 100, 180, 181)] == [None, None, None, "first"]
 
 
 def test_where_no_sensor_ever_ticked_nothing_is_missed(dog):

@@ -152,6 +152,7 @@ class RunFailed(Evidence, frozen=True):
     event = Event.RUN
     failures: list[str]
     mlflow_runs_closed: list[str]
+    requested: str = ""  # version that the run was to train; "" where it was started by hand
 
 
 class RunCancelled(Evidence, frozen=True):

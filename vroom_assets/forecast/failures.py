@@ -6,7 +6,8 @@ from vroom_api.contract import read_pointer
 from vroom_api.contract.events import Decision, RunCancelled, RunFailed
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import tracking
-from vroom_assets.forecast.names import FORECAST_TAG
+from vroom_assets.forecast.names import FORECAST_TAG, REQUESTED_TAG
+from vroom_assets.ledger import latest_evidence
 
 MAX_CAUSE = 1_000  # characters of it in the reason of an entry; the evidence has all
 
@@ -22,6 +23,10 @@ def cause_of(event: dg.DagsterEvent) -> str:
     while error.cause is not None:
         error = error.cause
     return error.message.strip()
+
+
+def same_failure(one: RunFailed, other: RunFailed) -> bool:
+    return (one.requested, one.failures) == (other.requested, other.failures)
 
 
 def forecast_of(run: dg.DagsterRun) -> str | None:
@@ -48,14 +53,20 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
     ]
     orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run died")
     again = "it is tried again; " if run.tags.get("dagster/will_retry") == "true" else ""
+    evidence = RunFailed(
+        failures=failures[:5], mlflow_runs_closed=orphans, requested=run.tags.get(REQUESTED_TAG, "")
+    )
     with serving_database() as engine:
+        before = latest_evidence(engine, forecast, RunFailed)
+        if before and evidence.requested and same_failure(before, evidence):
+            return  # the same request, made again
         enter_ledger(
             engine,
             forecast=forecast,
             actor="sensor report_failures",
             decision=Decision.FAILED,
             reason=f"{run.job_name} failed: {'; '.join(failures)[:MAX_CAUSE]}; {again}{what_serves(forecast)}",
-            evidence=RunFailed(failures=failures[:5], mlflow_runs_closed=orphans),
+            evidence=evidence,
             run_id=run.run_id,
         )
 

@@ -17,7 +17,7 @@ from vroom_api.contract.events import Decision, Registered
 from vroom_api.contract.heartbeat import latest_beat
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets.forecast import Forecast
-from vroom_assets.forecast.names import FORECAST_TAG
+from vroom_assets.forecast.names import FORECAST_TAG, REQUESTED_TAG
 from vroom_assets.forecast.versions import RECORDS, declared
 from vroom_assets.sources import SourceError, files, observe
 from vroom_assets.spec import Automation
@@ -543,7 +543,7 @@ def test_a_failed_run_is_reported_with_its_cause_and_its_mlflow_run_closed(
     good = (data / "vehicles.csv").read_text()
     (data / "vehicles.csv").write_text("nonsense\n")
     assert sensor.settle().count("run") == 1
-    failed = run()
+    failed = run(tags={REQUESTED_TAG: "a-version"})
     event = instance.get_run_record_by_id(failed.run_id)
     failure = next(e for e in failed.all_events if e.event_type == dg.DagsterEventType.RUN_FAILURE)
     whole = definitions(fast)
@@ -553,7 +553,9 @@ def test_a_failed_run_is_reported_with_its_cause_and_its_mlflow_run_closed(
         dagster_instance=instance,
         dagster_run=event.dagster_run,
     ).for_run_failure()
-    whole.resolve_sensor_def("report_failures")(context)
+    for _ in range(2):  # as for a second run that fails by the same
+        whole.resolve_sensor_def("report_failures")(context)
+    assert len(entries("run")) == 1
     last = entries("run")[-1]
     assert last.decision == "failed"
     assert f"{NAME}_retrain failed: data/reservations/vehicles.csv" in last.reason

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-# DuckDB has no class for it: what is said of a header, of a block and of a file that ends too early.
+# DuckDB has no class for it: its messages about a header, of a block and of a file that ends too early.
 DAMAGE = (
     "not a valid DuckDB database file",
     "Corrupt database file",

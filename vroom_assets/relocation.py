@@ -23,7 +23,7 @@ ADDRESSES = {
 
 
 def relocate(database: Path, artifacts: str, within: str = "mlflow/artifacts") -> list[str]:
-    """Let addresses below a former place of the home be below its present one; in one transaction.
+    """Let addresses below a former folder of the home be below its present one; in one transaction.
 
     Args:
         database: MLflow's, a SQLite file of the home's own.

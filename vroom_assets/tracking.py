@@ -40,7 +40,7 @@ def connect() -> MlflowClient:
 
 
 def settle() -> None:
-    """Make a place for MLflow in the home, and bring its database to where the home is now."""
+    """Make the folder of MLflow in the home, and bring its database to where the home is now."""
     database = home() / "mlflow" / "mlflow.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     if tracking_uri() == sqlite_url(database):

@@ -26,7 +26,7 @@ from vroom_api.contract.bundle import (
     read_pointer,
 )
 
-FORMER = "pointers"  # the folder of those that were replaced, by generation
+FORMER = "pointers"  # the folder of those that were replaced, by generation and version
 
 
 class PointerMoved(Exception):
@@ -113,7 +113,7 @@ class LocalStore(BundleStore):
         pointers = [pointer_of(path) for path in former.glob("[0-9]*.json")]
         if current := self.pointer(forecast):
             pointers.append(current)
-        return list({pointer.generation: pointer for pointer in sorted(pointers, key=_generation)}.values())
+        return list(dict.fromkeys(sorted(pointers, key=_generation)))
 
     def read(self, forecast: str, version: int, manifest_sha256: str) -> Bundle:
         return read_bundle(bundle_folder(forecast, version, self._home), manifest_sha256)
@@ -166,7 +166,9 @@ class LocalStore(BundleStore):
         """Replace the pointer; the one before is kept first, so that whatever dies between, none is missing."""
         folder = forecast_folder(forecast, self._home)
         if current is not None:
-            durable.replace(folder / FORMER / f"{current.generation}.json", msgspec.json.encode(current))
+            # Generations count from 1 again where the pointer was lost; the version keeps such apart.
+            name = f"{current.generation}-{current.version}.json"
+            durable.replace(folder / FORMER / name, msgspec.json.encode(current))
         durable.replace(folder / POINTER, msgspec.json.encode(pointer))
 
     @contextmanager

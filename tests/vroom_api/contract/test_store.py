@@ -106,6 +106,15 @@ def test_every_pointer_that_there_was_is_kept(store, files):
     assert store.pointer(FORECAST) == pointers[-1]
 
 
+def test_the_history_outlives_the_pointer(store, tmp_path):
+    pointers = [store.point(FORECAST, version, f"{version}" * 64, version - 1) for version in (1, 2, 3)]
+    (tmp_path / "home" / FORECAST / POINTER).unlink()
+    again = [store.point(FORECAST, version, f"{version}" * 64, version - 4) for version in (4, 5)]
+    assert {pointer.version for pointer in store.history(FORECAST)} == {1, 2, 4, 5}
+    assert store.history(FORECAST)[0] == pointers[0]
+    assert store.pointer(FORECAST) == again[-1]
+
+
 def test_a_publisher_that_dies_before_its_pointer_moved_leaves_the_history_true(store, monkeypatch):
     first = store.point(FORECAST, 1, "1" * 64, 0)
     with monkeypatch.context() as dying:

@@ -1,6 +1,7 @@
 """From CSVs to a champion, through Dagster, MLflow and DuckDB as they are."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -13,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tests.support.forecasts import definitions, entries, train
 from tests.support.hostile import USELESS
-from tests.support.project import copy
+from tests.support.project import ROOT, copy
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_assets import settings, tracking
 from vroom_assets.champion import contest
@@ -464,3 +465,25 @@ def test_a_home_that_was_moved_trains_and_goes_back_where_it_is_now(
         assert logged.info.artifact_uri.startswith(tracking.artifacts_uri())
         assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"bundle", "plots"}
     assert tracking.Registry().challenger(NAME)[0].version == 2
+
+
+def test_the_operators_table_names_all_that_stands_in_a_home(trained):
+    text = (ROOT / "docs" / "operations.md").read_text()
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = re.findall(r"`([^`]+)`", " ".join(cells).replace("<forecast>", NAME))
+    whole = {name.replace("<version>", "1") for name in named} | {
+        f"{NAME}/features/",
+        f"{NAME}/.publish.lock",
+    }
+    found = [str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()]
+    assert [path for path in found if not any(path.startswith(name) for name in whole)] == []
+
+
+def test_what_the_jobs_make_again_is_there_again(run, trained):
+    lost = ["entities.db", "warehouse.duckdb", "contest.json", "champion.json"]
+    for name in lost:
+        (trained / NAME / name).unlink()
+    shutil.rmtree(trained / NAME / "features")
+    assert run().success
+    assert [name for name in (*lost, "features") if not (trained / NAME / name).exists()] == []
+    assert served() == 2

@@ -79,8 +79,8 @@ class Registry(dg.ConfigurableResource):
         """Put the verdict of the latest contest on a version's page, below what it says of itself."""
         client = self.client()
         client.set_model_version_tag(forecast, str(version), "vroom.verdict", verdict)
-        said = client.get_model_version(forecast, str(version)).description or ""
-        own = said.partition(VERDICT)[0].rstrip()
+        description = client.get_model_version(forecast, str(version)).description or ""
+        own = description.partition(VERDICT)[0].rstrip()
         client.update_model_version(forecast, str(version), f"{own}\n\n{VERDICT}{verdict}: {reason}".strip())
 
     def set_alias(self, forecast: str, alias: str, version: int) -> None:

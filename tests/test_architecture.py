@@ -99,7 +99,7 @@ def test_the_environment_is_read_in_one_module_of_each_package():
     functions = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
     used = {name: set(identifiers(ast.parse(path.read_text(encoding="utf-8")))) for name, path in ALL.items()}
     assert {name for name in ALL if used[name] & functions} == ENVIRONMENT
-    imported = re.compile(r"contract\.environment import .*\bEnvironment\b")
+    imported = re.compile(r"contract\.environment import (\([^)]*|[^\n]*)\bEnvironment\b")
     readers = {name for name, path in ALL.items() if imported.search(path.read_text(encoding="utf-8"))}
     assert readers == {"vroom_api.settings", "vroom_assets.settings"}
 
@@ -149,7 +149,7 @@ TESTED_BY = {
         *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
         *("vroom_assets.tracking", "vroom_assets.training.summary"),
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
-        *("vroom_assets.forecast.names", "vroom_assets.forecast.rollback"),
+        *(f"vroom_assets.forecast.{part}" for part in ("links", "names", "rollback")),
     ),
     "vroom_assets/forecast/test_sensors": (
         "vroom_assets.forecast.failures",

@@ -8,7 +8,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from vroom_api.contract.environment import Environment, forecast, home, keys_required, sqlite_url, umask
+from vroom_api.contract.environment import (
+    Environment,
+    forecast,
+    home,
+    keys_required,
+    pages,
+    sqlite_url,
+    umask,
+)
 from vroom_api.contract.origins import LOOPBACK
 
 
@@ -81,13 +89,20 @@ def check() -> None:
     Raises:
         BadSetting: a value is not what its variable allows.
     """
-    for read in (home, umask, forecast, keys_required, data_folder, defs_folder, fastf1_cache, dagster_hosts):
+    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts)
+    for read in (home, umask, forecast, keys_required, pages, *own):
         read()
 
 
 def hand_down(variables: Mapping[str, str]) -> None:
     """Set variables for this process and for every process that it starts."""
     os.environ.update(variables)
+
+
+def hand_down_addresses(addresses: Mapping[str, str]) -> None:
+    """Let every process know where the pages are, where nobody has set under which address people open them."""
+    found = Environment()
+    hand_down({name: url for name, url in addresses.items() if not found.is_set(name)})
 
 
 def hand_down_home(folder: Path) -> None:

@@ -100,6 +100,13 @@ def services() -> list[Service]:
     dagster = port_of("VROOM_DAGSTER_PORT")
     api = port_of("VROOM_API_PORT")
     mlflow = port_of("VROOM_MLFLOW_PORT")
+    settings.hand_down_addresses(
+        {
+            "VROOM_SERVICE_URL": f"http://{LOOPBACK}:{api}",
+            "VROOM_DAGSTER_URL": f"http://{LOOPBACK}:{dagster}",
+            "VROOM_MLFLOW_URL": f"http://{LOOPBACK}:{mlflow}",
+        }
+    )
     code = free_port()
     workspace = home() / "dagster" / "workspace.yaml"
     workspace.parent.mkdir(parents=True, exist_ok=True)

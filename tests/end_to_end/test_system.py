@@ -60,6 +60,9 @@ def test_from_nothing_to_a_first_prediction(system):
         "{ runsOrError { ... on Runs { results { jobName repositoryOrigin { repositoryLocationName } } } } }"
     )
     (first,) = system.graphql(query)["runsOrError"]["results"]
+    page = httpx.get(system.url("api"), timeout=10).text
+    assert f'href="{system.url("dagster")}/runs/{system.ledger()[0]["run_id"]}"' in page
+    assert f'href="{system.url("mlflow")}/#/models/{NAME}/versions/1"' in page
     assert first == {
         "jobName": f"{NAME}_retrain",
         "repositoryOrigin": {"repositoryLocationName": "vroom"},

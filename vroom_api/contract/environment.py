@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from vroom_api.contract.manifest import FORECAST_NAME
 from vroom_api.contract.origins import parse_authority
@@ -122,6 +123,16 @@ class Environment:
                 )
         return tuple(parts)
 
+    def address(self, name: str) -> str | None:
+        """Where people open a page, e.g. http://127.0.0.1:3000; a path may follow, None where it is not set."""
+        text = self.text(name, "").rstrip("/")
+        if not text:
+            return None
+        origin = _ORIGIN.match(text)
+        if origin is None or parse_authority(origin[1].encode()) is None or not text.isascii():
+            raise BadSetting(f"{name}={text!r}: use an address like https://dagster.example")
+        return text
+
     def database(self, name: str, default: str) -> str:
         """A database's URL. It may hold a password, so the error does not repeat it."""
         import sqlalchemy as sa  # the supervisor goes without it, and stays small
@@ -215,6 +226,37 @@ def keys_required(variables: Mapping[str, str] | None = None) -> bool:
             "use VROOM_AUTH=on, or VROOM_HOST=127.0.0.1"
         )
     return required
+
+
+class Pages(NamedTuple):
+    """Where people open the pages, for the links from one to another; None where that is not known."""
+
+    service: str | None
+    dagster: str | None
+    mlflow: str | None
+
+    def dagster_run(self, run_id: str) -> str | None:
+        return f"{self.dagster}/runs/{run_id}" if self.dagster and run_id else None
+
+    def mlflow_version(self, forecast: str, version: int) -> str | None:
+        return f"{self.mlflow}/#/models/{forecast}/versions/{version}" if self.mlflow else None
+
+    def champion(self, forecast: str) -> str | None:
+        return f"{self.service}/?forecast={forecast}" if self.service else None
+
+
+def pages(variables: Mapping[str, str] | None = None) -> Pages:
+    """The addresses of the pages, which `make run` sets.
+
+    Raises:
+        BadSetting: one is not the address of a page.
+    """
+    found = Environment(variables)
+    return Pages(
+        found.address("VROOM_SERVICE_URL"),
+        found.address("VROOM_DAGSTER_URL"),
+        found.address("VROOM_MLFLOW_URL"),
+    )
 
 
 def _is_loopback(address: str) -> bool:

@@ -6,7 +6,7 @@ from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
-from vroom_api.contract import FeatureField, InputField, Manifest
+from vroom_api.contract import FeatureField, InputField, Manifest, environment
 from vroom_api.contract.tables import Database
 from vroom_api.dashboard.pages import page
 from vroom_api.predictions.refusals import allowed_of
@@ -32,6 +32,7 @@ class Fact(msgspec.Struct, frozen=True):
 
     name: str
     value: str
+    link: str | None = None
 
 
 class InputRow(msgspec.Struct, frozen=True):
@@ -157,6 +158,7 @@ def _champion(champion: Champion) -> ChampionView:
 
 
 def _facts(manifest: Manifest, champion: Champion) -> list[Fact]:
+    found = environment.pages()
     nested = {name: value for name, value in manifest.metrics.items() if name.startswith("nested_")}
     return [
         Fact("version", f"{manifest.version} (generation {champion.generation})"),
@@ -166,8 +168,8 @@ def _facts(manifest: Manifest, champion: Champion) -> list[Fact]:
         Fact("data as of", manifest.data_as_of),
         Fact("published", champion.published_at),
         *(Fact(name.replace("_", " ", 1), f"{value:.4g}") for name, value in nested.items()),
-        Fact("MLflow run", manifest.mlflow_run_id),
-        Fact("Dagster run", manifest.dagster_run_id),
+        Fact("MLflow run", manifest.mlflow_run_id, found.mlflow_version(manifest.forecast, manifest.version)),
+        Fact("Dagster run", manifest.dagster_run_id, found.dagster_run(manifest.dagster_run_id)),
     ]
 
 

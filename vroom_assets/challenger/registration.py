@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vroom_api.contract import FORMAT, MINOR, Manifest
+from vroom_api.contract import FORMAT, MINOR, Manifest, environment
 from vroom_assets.challenger import numbering
 from vroom_assets.challenger.experiment import Experiment
 from vroom_assets.challenger.manifest import (
@@ -62,12 +62,20 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
         "dagster_run_id": dagster_run_id,
     }.items():
         client.set_model_version_tag(spec.name, str(version), key, value)
-    client.update_model_version(spec.name, str(version), summary(experiment, manifest))
-    client.update_run(
-        manifest.mlflow_run_id, name=f"{spec.name} {version}, data as of {manifest.data_as_of[:10]}"
-    )
+    _describe(experiment, client, manifest)
     client.set_registered_model_alias(spec.name, "challenger", str(version))
     return manifest
+
+
+def _describe(experiment: Experiment, client: MlflowClient, manifest: Manifest) -> None:
+    """Let MLflow's pages say what the run and its version are, and lead to the run of Dagster."""
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+    run_id, as_of = manifest.mlflow_run_id, manifest.data_as_of[:10]
+    client.update_run(run_id, name=f"{manifest.forecast} {manifest.version}, data as of {as_of}")
+    client.update_model_version(manifest.forecast, str(manifest.version), summary(experiment, manifest))
+    if page := environment.pages().dagster_run(manifest.dagster_run_id):
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, f"Trained by [a run of Dagster]({page}).")
 
 
 def summary(experiment: Experiment, manifest: Manifest) -> str:

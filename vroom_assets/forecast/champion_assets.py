@@ -29,6 +29,7 @@ from vroom_api.contract.events import (
 from vroom_api.contract.tables import ledger as ledger_table
 from vroom_api.contract.tables import serving_database
 from vroom_assets import ledger, resources, tracking
+from vroom_assets.forecast.links import links
 from vroom_assets.forecast.names import CHALLENGER, CHAMPION, key
 from vroom_assets.ledger import latest_entries
 from vroom_assets.spec import ForecastSpec, Purpose
@@ -194,6 +195,7 @@ def champion_metadata(
         "data_as_of": manifest.data_as_of,
         "data_version": manifest.data_version,
         "mlflow_run": manifest.mlflow_run_id,
+        **links(spec.name, pointer.version),
         "bundle": dg.MetadataValue.path(str(bundle_folder(spec.name, pointer.version))),
         **manifest.metrics,
         "ledger": dg.MetadataValue.md(latest_entries(spec.name)),

@@ -7,6 +7,7 @@ import dagster as dg
 
 from vroom_api.contract import Manifest
 from vroom_api.contract.events import Decision, Registered
+from vroom_assets.forecast.links import links
 from vroom_assets.forecast.names import CHALLENGER, REASON_TAG, REQUESTED_TAG, TRAINED_TAG, key
 from vroom_assets.forecast.versions import short
 from vroom_assets.retries import retried
@@ -231,6 +232,7 @@ def _challenger_metadata(experiment: "Experiment", manifest: Manifest) -> dict[s
         "version": manifest.version,
         "candidate": manifest.recipe.name,
         "mlflow_run": manifest.mlflow_run_id,
+        **links(manifest.forecast, manifest.version),
         **{name: value for name, value in manifest.metrics.items() if "fold_" not in name},
         "importances": dg.MetadataValue.md(plots.markdown(figures["importances"], "importances")),
         "predicted_and_observed": dg.MetadataValue.md(

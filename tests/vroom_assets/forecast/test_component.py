@@ -351,7 +351,11 @@ def stored_tables(home) -> dict[str, list]:
         }
 
 
-def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, instance, refreshed):
+def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(
+    run, instance, refreshed, monkeypatch
+):
+    monkeypatch.setenv("VROOM_MLFLOW_URL", "http://127.0.0.1:5000/")
+    monkeypatch.setenv("VROOM_SERVICE_URL", "https://vroom.example")
     assert served() == 2
     assert run("rollback").success
     assert served() == 1
@@ -359,6 +363,8 @@ def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(run, 
     assert int(alias.version) == 1
     shown = champion_page(instance)
     assert (shown["version"], shown["generation"], shown["decision"]) == (1, 3, "restored")
+    assert shown["mlflow"] == f"http://127.0.0.1:5000/#/models/{NAME}/versions/1"
+    assert shown["service"] == f"https://vroom.example/?forecast={NAME}"
     run()  # the same data and recipe as what was rolled back
     assert served() == 1
     assert "rolled back" in entries("contest")[-1].reason

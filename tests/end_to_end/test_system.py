@@ -38,6 +38,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             shutil.rmtree(other)
     with socket.socket() as another:  # as on every Mac, where its own receiver holds the port
         with contextlib.suppress(OSError):  # held already: the same to us
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # somebody may just have left it
             another.bind(("127.0.0.1", 5000))
             another.listen()
         seconds = one.start()
@@ -62,7 +63,7 @@ def test_from_nothing_to_a_first_prediction(system):
     (first,) = system.graphql(query)["runsOrError"]["results"]
     page = httpx.get(system.url("api"), timeout=10).text
     assert f'href="{system.url("dagster")}/runs/{system.ledger()[0]["run_id"]}"' in page
-    assert f'href="{system.url("mlflow")}/#/models/{NAME}/versions/1"' in page
+    assert f'href="{system.url("mlflow")}/#/models/{NAME}/versions/1?workflowType=machine_learning"' in page
     assert first == {
         "jobName": f"{NAME}_retrain",
         "repositoryOrigin": {"repositoryLocationName": "vroom"},

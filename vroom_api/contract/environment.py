@@ -16,6 +16,9 @@ from vroom_api.contract.origins import parse_authority
 
 DEFAULT_UMASK = 0o077
 PORTS = {"VROOM_DAGSTER_PORT": 3000, "VROOM_API_PORT": 8000, "VROOM_MLFLOW_PORT": 5000}
+TRAINING_VIEW = (
+    "?workflowType=machine_learning"  # behind MLflow's addresses, which open on language models else
+)
 _ORIGIN = re.compile(r"https?://([^/?#]+)")
 
 
@@ -239,7 +242,7 @@ class Pages(NamedTuple):
         return f"{self.dagster}/runs/{run_id}" if self.dagster and run_id else None
 
     def mlflow_version(self, forecast: str, version: int) -> str | None:
-        return f"{self.mlflow}/#/models/{forecast}/versions/{version}" if self.mlflow else None
+        return f"{self.mlflow}/#/models/{forecast}/versions/{version}{TRAINING_VIEW}" if self.mlflow else None
 
     def champion(self, forecast: str) -> str | None:
         return f"{self.service}/?forecast={forecast}" if self.service else None

@@ -363,7 +363,9 @@ def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(
     assert int(alias.version) == 1
     shown = champion_page(instance)
     assert (shown["version"], shown["generation"], shown["decision"]) == (1, 3, "restored")
-    assert shown["mlflow"] == f"http://127.0.0.1:5000/#/models/{NAME}/versions/1"
+    assert (
+        shown["mlflow"] == f"http://127.0.0.1:5000/#/models/{NAME}/versions/1?workflowType=machine_learning"
+    )
     assert shown["service"] == f"https://vroom.example/?forecast={NAME}"
     run()  # the same data and recipe as what was rolled back
     assert served() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,7 +24,6 @@ STARTS_WITHIN_SECONDS = 120.0  # the first tick of a start on a busy machine
 MISSED_CHECKS = 3  # of sensors that check seldom
 LOOKS_EVERY_SECONDS = 5.0
 RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "vroom") { __typename } }'
-
 
 LOG_LINE = re.compile(rb"(\x1b\[\d+m)*\d{4}-\d\d-\d\d ")
 # The run is queued again, or its forecast's sensor asks for another; the whole trace is on the run's page.
@@ -56,7 +56,8 @@ class RestartableProcess(honcho.process.Process):
         """End it with all that it started, and start it again."""
         self._again.set()
         if self._group.value:
-            os.killpg(self._group.value, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself, and is started again
+                os.killpg(self._group.value, signal.SIGKILL)
 
     def _send_message(self, data: Any, type: str = "line") -> None:
         if type == "line":
@@ -110,11 +111,11 @@ def watch(dagster: str, code: RestartableProcess, daemon: RestartableProcess) ->
         Remedy("the code server was loaded again", partial(reload, dagster, code)),
         Remedy("Dagster's daemon was started again", daemon.restart),
     ]
-    dog = Watchdog(remedies, time.monotonic() + STARTS_WITHIN_SECONDS)
+    watchdog = Watchdog(remedies, time.monotonic() + STARTS_WITHIN_SECONDS)
     while True:
         time.sleep(LOOKS_EVERY_SECONDS)
         found = beats()
-        if remedy := dog.look(list(found.values()), time.monotonic()):
+        if remedy := watchdog.look(list(found.values()), time.monotonic()):
             remedy.apply()
             reason = f"no sensor ticked for a minute: {remedy.name}"
             print(f"Automation stood still: {reason}.", flush=True)

@@ -55,9 +55,8 @@ def test_where_no_sensor_ever_ticked_nothing_is_missed(dog):
 
 def test_a_process_is_started_again_and_the_supervisor_sees_no_end_of_it():
     events: multiprocessing.Queue = multiprocessing.Queue()
-    one = RestartableProcess(
-        f"{sys.executable} -c 'import time; print(1, flush=True); time.sleep(60)'", name="one"
-    )
+    command = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]
+    one = RestartableProcess(shlex.join(command), name="one")
     running = multiprocessing.Process(target=one.run, args=(events, True))
     running.start()
     pids = []
@@ -73,6 +72,13 @@ def test_a_process_is_started_again_and_the_supervisor_sees_no_end_of_it():
     os.killpg(pids[1], signal.SIGKILL)
     assert events.get(timeout=30).type == "stop"
     running.join(30)
+
+
+def test_one_that_has_just_ended_by_itself_is_no_error():
+    events: multiprocessing.Queue = multiprocessing.Queue()
+    one = RestartableProcess("true", name="one")
+    one.run(events)
+    one.restart()
 
 
 def test_what_heals_by_itself_is_one_line_of_the_terminal():

@@ -71,6 +71,7 @@ def create_app(settings: Settings) -> Litestar:
             "forecasts": _constant(forecasts),
             "home": _constant(settings.home),
             "metrics": _constant(metrics),
+            "pages": _constant(settings.pages),
             "predictor": _constant(predictor),
             "recorder": _constant(recorder),
         },

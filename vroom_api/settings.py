@@ -7,6 +7,7 @@ from pathlib import Path
 from vroom_api.contract import environment
 from vroom_api.contract.environment import DEFAULT_UMASK, PORTS, Environment
 from vroom_api.contract.origins import LOOPBACK
+from vroom_api.contract.pages import UNKNOWN, Pages
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Settings:
     rate: float = 0.0  # requests and rows of batches a second of one key; 0 any
     log_level: str = "info"
     log_format: str = "json"
+    pages: Pages = UNKNOWN  # where people open the others, for links to them
     telemetry: bool = False  # traces by OpenTelemetry, to where its own variables say
 
     @classmethod
@@ -70,5 +72,6 @@ class Settings:
             rate=found.number("VROOM_RATE", cls.rate, 0, 1_000_000),
             log_level=found.choice("VROOM_LOG_LEVEL", cls.log_level, ("debug", "info", "warning", "error")),
             log_format=found.choice("VROOM_LOG_FORMAT", cls.log_format, ("json", "console")),
+            pages=environment.pages(variables),
             telemetry=found.switch("VROOM_TELEMETRY", cls.telemetry),
         )

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
-from vroom_api.contract.environment import PORTS, TRAINING_VIEW, forecast, keys_required, umask
+from vroom_api.contract.environment import PORTS, forecast, keys_required, umask
+from vroom_api.contract.pages import MLFLOW_VIEW
 from vroom_api.contract.permissions import keep_private
 from vroom_assets import home_lock, settings
 from vroom_assets.damage import check_databases
@@ -202,7 +203,7 @@ Vroom is ready after {time.monotonic() - started:.0f} s.
 
   Dagster   {urls["dagster"]}    lineage, runs, history
   Service   {urls["api"]}    documentation at {urls["api"]}/schema
-  MLflow    {urls["mlflow"]}/#/experiments{TRAINING_VIEW}    experiments and the model registry
+  MLflow    {urls["mlflow"]}/#/experiments{MLFLOW_VIEW}    experiments and the model registry
 
 Ask for a prediction:
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MANIFEST_TAG = "vroom.manifest_sha256"
 BUNDLE_TAG = "vroom.bundle"  # where the bundle is among the run's artifacts; without it in `bundle`
 DAGSTER_RUN_TAG = "dagster_run_id"
-# Without it MLflow opens an experiment on pages for language models.
 VERDICT = "Latest contest: "  # begins the last paragraph of a version's description
+# What MLflow takes an experiment for, which else it guesses.
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 
 
@@ -174,7 +174,7 @@ class TrackedTraining:
         if experiment is None or KIND_TAG not in experiment.tags:
             client.set_experiment_tag(experiment_id, KIND_TAG, KIND)
         tags = self._origin() | tags
-        run = client.create_run(experiment_id, tags=tags, run_name=f"{forecast}, under way")
+        run = client.create_run(experiment_id, tags=tags, run_name=f"{forecast}, not finished")
         config = {
             "experiment_name": forecast,
             "mlflow_run_id": run.info.run_id,
@@ -187,7 +187,6 @@ class TrackedTraining:
         try:
             yield tracking
         except BaseException as error:
-            client.update_run(run.info.run_id, name=f"{forecast}, not finished")
             terminated = isinstance(error, (KeyboardInterrupt, dg.DagsterExecutionInterruptedError))
             mlflow.set_tag("vroom.error", f"{type(error).__name__}: {error}"[:5000])
             _withdraw(client, run.info.run_id)

@@ -51,6 +51,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("VROOM_LARGEST_BATCH", "many", "use a whole number from 1 to 100000"),
         ("VROOM_WATCH_SECONDS", "nan", "use a number from 0.05 to 3600"),
         ("VROOM_FORECAST", "../secrets", "use the name of a forecast"),
+        ("VROOM_MLFLOW_URL", "mlflow.example", "use an address like"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(variable: str, value: str, rule: str) -> None:

@@ -9,16 +9,13 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from vroom_api.contract.manifest import FORECAST_NAME
 from vroom_api.contract.origins import parse_authority
+from vroom_api.contract.pages import Pages
 
 DEFAULT_UMASK = 0o077
 PORTS = {"VROOM_DAGSTER_PORT": 3000, "VROOM_API_PORT": 8000, "VROOM_MLFLOW_PORT": 5000}
-TRAINING_VIEW = (
-    "?workflowType=machine_learning"  # behind MLflow's addresses, which open on language models else
-)
 _ORIGIN = re.compile(r"https?://([^/?#]+)")
 
 
@@ -229,23 +226,6 @@ def keys_required(variables: Mapping[str, str] | None = None) -> bool:
             "use VROOM_AUTH=on, or VROOM_HOST=127.0.0.1"
         )
     return required
-
-
-class Pages(NamedTuple):
-    """Where people open the pages, for the links from one to another; None where that is not known."""
-
-    service: str | None
-    dagster: str | None
-    mlflow: str | None
-
-    def dagster_run(self, run_id: str) -> str | None:
-        return f"{self.dagster}/runs/{run_id}" if self.dagster and run_id else None
-
-    def mlflow_version(self, forecast: str, version: int) -> str | None:
-        return f"{self.mlflow}/#/models/{forecast}/versions/{version}{TRAINING_VIEW}" if self.mlflow else None
-
-    def champion(self, forecast: str) -> str | None:
-        return f"{self.service}/?forecast={forecast}" if self.service else None
 
 
 def pages(variables: Mapping[str, str] | None = None) -> Pages:

@@ -6,7 +6,8 @@ from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
-from vroom_api.contract import FeatureField, InputField, Manifest, environment
+from vroom_api.contract import FeatureField, InputField, Manifest
+from vroom_api.contract.pages import Pages
 from vroom_api.contract.tables import Database
 from vroom_api.dashboard.pages import page
 from vroom_api.predictions.refusals import allowed_of
@@ -82,7 +83,7 @@ class Overview(msgspec.Struct, frozen=True):
     without_decisions: str  # displayed where there are none
 
 
-def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None) -> str:
+def page_of(forecasts: Forecasts, database: Database, pages: Pages, chosen: str | None = None) -> str:
     """The page that an operator opens first: is it well, what serves, what was decided.
 
     Args:
@@ -105,7 +106,7 @@ def page_of(forecasts: Forecasts, database: Database, chosen: str | None = None)
         status=health.status,
         status_text=_status_text(health),
         forecasts=[_listed(Listed(**parts_of(forecasts, watch)), watch.champion) for watch in forecasts],
-        champion=_champion(champion) if champion else None,
+        champion=_champion(champion, pages) if champion else None,
         decisions=[_decision(entry) for entry in entries],
         without_decisions=without,
     )
@@ -146,19 +147,18 @@ def _status_text(health: Health) -> str:
     )
 
 
-def _champion(champion: Champion) -> ChampionView:
+def _champion(champion: Champion, pages: Pages) -> ChampionView:
     manifest = champion.manifest
     worth = manifest.importances
     ranked = sorted(manifest.features, key=lambda one: -worth.get(one.name, 0.0))
     return ChampionView(
-        facts=_facts(manifest, champion),
+        facts=_facts(manifest, champion, pages),
         inputs=[_input(field) for field in manifest.inputs],
         features=[_feature(feature, worth.get(feature.name, 0.0)) for feature in ranked],
     )
 
 
-def _facts(manifest: Manifest, champion: Champion) -> list[Fact]:
-    found = environment.pages()
+def _facts(manifest: Manifest, champion: Champion, pages: Pages) -> list[Fact]:
     nested = {name: value for name, value in manifest.metrics.items() if name.startswith("nested_")}
     return [
         Fact("version", f"{manifest.version} (generation {champion.generation})"),
@@ -168,8 +168,8 @@ def _facts(manifest: Manifest, champion: Champion) -> list[Fact]:
         Fact("data as of", manifest.data_as_of),
         Fact("published", champion.published_at),
         *(Fact(name.replace("_", " ", 1), f"{value:.4g}") for name, value in nested.items()),
-        Fact("MLflow run", manifest.mlflow_run_id, found.mlflow_version(manifest.forecast, manifest.version)),
-        Fact("Dagster run", manifest.dagster_run_id, found.dagster_run(manifest.dagster_run_id)),
+        Fact("MLflow run", manifest.mlflow_run_id, pages.mlflow_version(manifest.forecast, manifest.version)),
+        Fact("Dagster run", manifest.dagster_run_id, pages.dagster_run(manifest.dagster_run_id)),
     ]
 
 

@@ -5,7 +5,7 @@ Another value is refused unless it says that it is a correction; a correction is
 overwritten, and the highest revision counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -86,7 +86,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Forecast and subject, of an outcome that is complete (`with_forecasts`)."""
+        """Forecast and subject, of an outcome whose forecast is known."""
         return str(self.forecast), self.subject
 
 
@@ -98,27 +98,28 @@ class Received(msgspec.Struct, frozen=True):
     unchanged: int
 
 
-def with_forecasts(engine: sa.Engine, reported: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes with the forecasts of their predictions.
-
-    Raises:
-        UnknownSubject: a prediction is not in the record, or is of another forecast.
-    """
-    with engine.connect() as connection:
-        return _with_forecasts(connection, reported)
-
-
-def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Received:
+def receive(
+    engine: sa.Engine,
+    reported: Sequence[Outcome],
+    caller: str,
+    check: Callable[[Sequence[Outcome]], None] = lambda _: None,
+) -> Received:
     """Record outcomes, all or none.
+
+    Args:
+        check: raises where they may not be recorded; it is given them with the forecasts of their predictions.
 
     Raises:
         UnknownSubject: a prediction is not in the record, or is of another forecast.
         OtherValue: another value is recorded and this one is not a correction.
     """
+    with engine.connect() as connection:
+        complete = _with_forecasts(connection, reported)
+    check(complete)
     for attempt in range(_ATTEMPTS):
         try:
             with engine.begin() as connection:
-                return _receive(connection, reported, caller)
+                return _receive(connection, complete, caller)
         except (
             sa.exc.IntegrityError
         ):  # another writer reported the same subject at the same moment: read again
@@ -128,7 +129,6 @@ def receive(engine: sa.Engine, reported: Sequence[Outcome], caller: str) -> Rece
 
 
 def _receive(connection: sa.Connection, reported: Sequence[Outcome], caller: str) -> Received:
-    reported = _with_forecasts(connection, reported)
     recorded = _latest(connection, {outcome.key for outcome in reported})
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from vroom_api.champion.forecasts import Forecasts
+from vroom_api.contract.pages import Pages
 from vroom_api.contract.tables import Database
 from vroom_api.dashboard.overview import page_of
 
@@ -15,9 +16,10 @@ from vroom_api.dashboard.overview import page_of
 def show_page(
     forecasts: NamedDependency[Forecasts],
     database: NamedDependency[Database],
+    pages: NamedDependency[Pages],
     forecast: Annotated[str | None, QueryParameter()] = None,
 ) -> Response[str]:
-    return Response(page_of(forecasts, database, forecast), media_type=MediaType.HTML)
+    return Response(page_of(forecasts, database, pages, forecast), media_type=MediaType.HTML)
 
 
 router = Router("/", route_handlers=[show_page])

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,7 +25,6 @@ from vroom_api.record.outcomes import (
     Received,
     UnknownSubject,
     receive,
-    with_forecasts,
 )
 from vroom_api.record.performance import Performance, performance
 from vroom_api.record.prediction import caller_of
@@ -99,13 +99,10 @@ async def receive_outcomes(
     reported = _outcomes(body)
     caller = caller_of(request.scope)
 
-    def record() -> Received:
-        complete = with_forecasts(database(), reported)
-        _check(forecasts, database, complete)
-        return receive(database(), complete, caller)
-
     try:
-        return await asyncio.to_thread(record)
+        return await asyncio.to_thread(
+            lambda: receive(database(), reported, caller, partial(_check, forecasts, database))
+        )
     except UnknownSubject as error:
         raise Problem(404, "unknown-prediction", str(error)) from None
     except OtherValue as error:

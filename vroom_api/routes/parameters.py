@@ -21,6 +21,7 @@ from vroom_api.record.prediction import MAX_TEXT_LENGTH
 from vroom_api.routes.problems import documented
 from vroom_api.texts import MAX_NAME, NO_CONTROL_CHARACTERS, TAG, TAG_NAME
 
+MAX_UNKNOWN = 5  # parameters that are reported of one request
 NO_SUCH_FORECAST = documented("there is no forecast of that name")
 
 Version = Annotated[
@@ -132,16 +133,13 @@ def check_names(query: bytes, taken: Collection[str]) -> None:
         return
     allowed = ", ".join(taken) or "none"
     faults = []
-    for name in list(unknown)[:_MAX_UNKNOWN]:
+    for name in list(unknown)[:MAX_UNKNOWN]:
         near = get_close_matches(name, taken, n=1)
         near = near or [one for one in taken if len(name) > 2 and one.startswith(name)][:1]
         meant = f" (did you mean {near[0]}?)" if near else ""
         detail = f"{name[:64]}: no such parameter here{meant}; there is {allowed}"
         faults.append(Fault(name[:64], detail, allowed))
     raise Problem(400, "unknown-parameter", "; ".join(fault.detail for fault in faults), faults=faults)
-
-
-_MAX_UNKNOWN = 5  # that are reported of one request
 
 
 @lru_cache(maxsize=256)

@@ -87,7 +87,6 @@ def compete(
             suspended=suspended_versions(spec.name),
         )
     contest.write_result(result)
-    registry.note_verdict(spec.name, result.challenger, result.verdict.value, result.reason)
     ledger.enter(
         forecast=spec.name,
         actor=f"job {context.job_name}",
@@ -96,6 +95,7 @@ def compete(
         evidence=result,
         run_id=context.run.run_id,
     )
+    registry.note_verdict(spec.name, result.challenger, result.verdict.value, result.reason)
     context.log.info(f"{result.verdict}: {result.reason}")
     numbers = {f"comparison_{name}": value for name, value in result.comparison.items()}
     return dg.MaterializeResult(

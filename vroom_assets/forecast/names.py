@@ -10,6 +10,7 @@ def key(spec: ForecastSpec, name: str) -> dg.AssetKey:
 
 
 FORECAST_TAG = "vroom/forecast"
+DATA_VERSION_TAG = "dagster/data_version"  # Dagster's own, of events that are not the result of an asset
 REASON_TAG = "vroom/reason"
 REQUESTED_TAG, TRAINED_TAG = "vroom/requested_version", "vroom/trained_version"
 CHALLENGER, CHAMPION = "challenger", "champion"

@@ -7,10 +7,8 @@ from vroom_api.contract import Pointer, bundle_folder, read_bundle
 from vroom_api.contract.events import Decision, RollbackRefused, RolledBack
 from vroom_assets.champion import publication
 from vroom_assets.forecast.champion_assets import champion_metadata
-from vroom_assets.forecast.names import CHAMPION, FORECAST_TAG, key
+from vroom_assets.forecast.names import CHAMPION, DATA_VERSION_TAG, FORECAST_TAG, key
 from vroom_assets.spec import ForecastSpec
-
-DATA_VERSION = "dagster/data_version"  # Dagster's tag; DataVersion is for the results of assets
 
 
 class RollBack(dg.Config):
@@ -29,7 +27,7 @@ def restored(spec: ForecastSpec, pointer: Pointer, reason: str) -> dg.AssetMater
         key(spec, CHAMPION),
         description=f"version {pointer.version} {reason}",
         metadata=champion_metadata(spec, pointer, manifest, Decision.RESTORED, reason),
-        tags={DATA_VERSION: pointer.manifest_sha256},
+        tags={DATA_VERSION_TAG: pointer.manifest_sha256},
     )
 
 

@@ -18,7 +18,7 @@ import msgspec
 from vroom_api.contract.events import Decision, RunFailed, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets.forecast.names import FORECAST_TAG, QUIET, REASON_TAG, REQUESTED_TAG, key
+from vroom_assets.forecast.names import DATA_VERSION_TAG, FORECAST_TAG, QUIET, REASON_TAG, REQUESTED_TAG, key
 from vroom_assets.forecast.source_assets import observe_source
 from vroom_assets.forecast.versions import (
     SELECTIONS,
@@ -324,7 +324,7 @@ def _observation(spec: ForecastSpec, source: str, observation: Observation) -> d
     return dg.AssetObservation(
         dg.AssetKey([spec.name, f"{source}_csv"]),
         metadata={"sha256": observation.sha256, "size": observation.size},
-        tags={"dagster/data_version": observation.sha256},
+        tags={DATA_VERSION_TAG: observation.sha256},
     )
 
 

@@ -12,11 +12,12 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
-from tests.support.bundles import EXAMPLE, publish
+from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.markets import CATEGORIES, MARKET, MARKETS, probability, publish_markets
 from tests.support.service import Serve, metric_set, one, settings_of, wait_for
 from vroom_api.app import create_app
 from vroom_api.contract import POINTER, AgeLimits, FreshnessPolicy, bundle_folder, forecast_folder
+from vroom_api.contract.pages import Pages
 from vroom_api.contract.tables import open_database
 from vroom_api.openapi import camel
 from vroom_api.security.keys import Role, create_key
@@ -450,6 +451,16 @@ def test_the_page_lists_the_forecasts_and_shows_the_one_that_is_chosen(both: Tes
     assert f'href="{PATH}/health"' in chosen
     assert "<script" not in chosen
     assert both.get("/", params={"forecast": "horses"}).status_code == 404
+
+
+def test_the_page_leads_to_the_run_that_trained_what_serves_and_to_its_version(
+    state: Path, serve: Serve
+) -> None:
+    publish(state, 3, dagster_run_id="7")
+    dagster, mlflow = "http://127.0.0.1:3000", "https://tools.example/mlflow"
+    displayed = serve(pages=Pages(dagster=dagster, mlflow=mlflow)).get("/").text
+    assert f'href="{dagster}/runs/7"' in displayed
+    assert f'href="{mlflow}/#/models/{FORECAST}/versions/3?workflowType=machine_learning"' in displayed
 
 
 def test_an_empty_page_says_what_to_run(serve: Serve) -> None:

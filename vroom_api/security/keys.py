@@ -163,10 +163,8 @@ class Grant:
         self.role = role
         self.expires = expires  # seconds since the epoch
         self.used: float | None = None  # seconds since the epoch, where not yet written
-        self.allowance, self.refilled = (
-            0.0,
-            0.0,
-        )  # requests, below 0 where they were owed, and when that was so
+        self.allowance = 0.0  # requests; below 0 where they are owed
+        self.refilled = 0.0  # when that was so
 
     def take(self, rate: float) -> float:
         """Take one request out of a bucket that fills with `rate` requests a second and holds one second's.

@@ -96,7 +96,9 @@ body = words[words.index("-d") + 1].encode()
 address = next(word for word in words if word.startswith("http"))
 asked = urllib.request.Request(address, body, {"content-type": "application/json"})
 print(json.dumps(json.load(urllib.request.urlopen(asked)), indent=1))
-for page in re.findall(r"http://127.0.0.1:\d+", open("run.log").read())[:3]:
+pages = re.findall(r"^  (?:Dagster|Service|MLflow) +(http://[^\s#]+)", open("run.log").read(), re.MULTILINE)
+assert len(pages) == 3, pages
+for page in pages:
     print(page, urllib.request.urlopen(page).status)
 SCRIPT
   pkill -TERM -fx ".venv/bin/python -m vroom_assets"

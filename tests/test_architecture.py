@@ -160,7 +160,7 @@ TESTED_BY = {
     ),
     "vroom_assets/sources/test_table": ("vroom_assets.sources.report", "vroom_assets.sql"),
     "vroom_assets/training/test_search": (
-        *(f"vroom_assets.training.{part}" for part in ("folds", "intervals", "metrics", "fitting")),
+        *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),
     ),
     "vroom_assets/training/test_models": ("vroom_assets.training.families",),
 }

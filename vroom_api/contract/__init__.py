@@ -32,11 +32,12 @@ from vroom_api.contract.bundle import (
     sha256_of,
 )
 from vroom_api.contract.environment import home
-from vroom_api.contract.intervals import Calibration, Reliability
+from vroom_api.contract.intervals import Calibration, Reliability, Spread
 from vroom_api.contract.manifest import (
     FORECAST_NAME,
     FORMAT,
     MINOR,
+    OLDEST_FORMAT,
     OPTIONS,
     AgeLimits,
     Fallback,
@@ -48,6 +49,7 @@ from vroom_api.contract.manifest import (
     Lever,
     Manifest,
     Recipe,
+    format_of,
     scales,
     unfit_inputs,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "MANIFEST",
     "MINOR",
     "MODEL",
+    "OLDEST_FORMAT",
     "OPTIONS",
     "POINTER",
     "AgeLimits",
@@ -78,8 +81,10 @@ __all__ = [
     "Recipe",
     "Reliability",
     "Scores",
+    "Spread",
     "bundle_folder",
     "forecast_folder",
+    "format_of",
     "home",
     "read_bundle",
     "read_manifest",

@@ -7,7 +7,7 @@ import msgspec
 
 from vroom_api.contract import durable
 from vroom_api.contract.environment import home
-from vroom_api.contract.manifest import FORMAT, Golden, Manifest
+from vroom_api.contract.manifest import FORMAT, OLDEST_FORMAT, Golden, Manifest
 from vroom_api.contract.struct import ContractStruct
 
 MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
@@ -81,9 +81,10 @@ def read_manifest(content: bytes, origin: str) -> Manifest:
     """
     try:
         found = msgspec.json.decode(content, type=_Format).format
-        if found != FORMAT:
+        if not OLDEST_FORMAT <= found <= FORMAT:
             newer = "update it" if found > FORMAT else "train again"
-            raise BundleError(f"{origin}: format {found}, this service reads format {FORMAT}; {newer}")
+            formats = f"formats {OLDEST_FORMAT} to {FORMAT}"
+            raise BundleError(f"{origin}: format {found}, this service reads {formats}; {newer}")
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(f"{origin}: not a manifest: {error}") from error

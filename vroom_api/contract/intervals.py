@@ -44,11 +44,27 @@ class Reliability(ContractStruct, frozen=True):
         return Interval(level, max(min(low, prediction), 0.0), min(max(high, prediction), 1.0))
 
 
-class Calibration(ContractStruct, frozen=True):
-    """Prediction intervals from out-of-fold residuals, scaled by prediction ** power.
+class Spread(ContractStruct, frozen=True):
+    """How large errors are at a prediction: a line through points, level beyond the outer ones."""
 
-    ``quantiles[i]`` is the quantile of (target - prediction) / prediction ** power at
-    ``probabilities[i]``. Scaling makes the spread comparable between small and large counts.
+    predictions: list[float]  # ascending, at least one
+    sizes: list[float]  # above 0
+
+    def at(self, prediction: float) -> float:
+        right = bisect_right(self.predictions, prediction)
+        if right == 0 or right == len(self.predictions):
+            return self.sizes[max(right - 1, 0)]
+        before, after = self.predictions[right - 1], self.predictions[right]
+        share = (prediction - before) / (after - before)
+        return self.sizes[right - 1] + share * (self.sizes[right] - self.sizes[right - 1])
+
+
+class Calibration(ContractStruct, frozen=True):
+    """Prediction intervals from out-of-fold residuals, in units of their size at the prediction.
+
+    ``quantiles[i]`` is the quantile of (target - prediction) / scale at ``probabilities[i]``; the scale is
+    the spread at the prediction, or prediction ** power where there is none. It makes small and large values
+    comparable.
     """
 
     power: float
@@ -58,6 +74,13 @@ class Calibration(ContractStruct, frozen=True):
     minimum: float | None
     coverage: dict[str, float]  # measured out of fold at 0.9: overall, lower, middle, upper tercile
     reliability: Reliability | None = None  # of a probability, which has no residuals
+    spread: Spread | None = None
+
+    def scale(self, prediction: float) -> float:
+        """The size of errors at a prediction, up to a factor."""
+        if self.spread is not None:
+            return self.spread.at(prediction)
+        return float(max(prediction, 1e-9) ** self.power)
 
     def interval(self, prediction: float, level: float) -> Interval:
         """The central interval at `level` around one prediction.
@@ -67,7 +90,7 @@ class Calibration(ContractStruct, frozen=True):
         """
         if self.reliability is not None:
             return self.reliability.interval(prediction, level)
-        scale = max(prediction, 1e-9) ** self.power
+        scale = self.scale(prediction)
         tail = (1.0 - level) / 2.0
         low = prediction + self._quantile(tail) * scale
         high = prediction + self._quantile(1.0 - tail) * scale

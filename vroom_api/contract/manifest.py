@@ -10,7 +10,9 @@ from vroom_api.contract.intervals import Calibration
 from vroom_api.contract.scores import Scores
 from vroom_api.contract.struct import ContractStruct
 
-FORMAT = 1  # of the bundle; goes up when an older reader would answer wrongly, which it then refuses to do
+# Of a bundle: the first whose readers answer it rightly. It goes up with what an older reader would pass over and
+# answer wrongly for; a bundle without such a thing keeps the lower number, so that older services serve it too.
+OLDEST_FORMAT, FORMAT = 1, 2  # 2: intervals by a spread
 MINOR = 2  # goes up with every field that an older reader may pass over
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
@@ -157,7 +159,7 @@ def unfit_inputs(names: Sequence[str]) -> list[str]:
 class Manifest(ContractStruct, frozen=True):
     """What a version of a forecast is, what it means and where it comes from."""
 
-    format: int  # see FORMAT
+    format: int  # see FORMAT and `format_of`
     forecast: str
     title: str
     version: int  # of the model registered in MLflow
@@ -211,6 +213,11 @@ class Manifest(ContractStruct, frozen=True):
     def calibration_of(self, row: Sequence[float]) -> Calibration:
         """That of what answers a row."""
         return (self.fallback_of(row) or self).calibration
+
+
+def format_of(calibrations: Sequence[Calibration]) -> int:
+    """The format of a bundle whose intervals are these."""
+    return FORMAT if any(one.spread is not None for one in calibrations) else OLDEST_FORMAT
 
 
 class Golden(ContractStruct, frozen=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vroom_api.contract import FORMAT, MINOR, Manifest, environment
+from vroom_api.contract import MINOR, Manifest, environment, format_of
 from vroom_assets.challenger import numbering
 from vroom_assets.challenger.experiment import Experiment
 from vroom_assets.challenger.manifest import (
@@ -90,8 +90,9 @@ def summary(experiment: Experiment, manifest: Manifest) -> str:
 def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagster_run_id: str) -> Manifest:
     """What the bundle says of itself; the digests of its files are added when they are written."""
     spec, data, fitted = experiment.spec, experiment.data, experiment.exported.fitted
+    fallbacks = [experiment.fallback.calibration] if experiment.fallback is not None else []
     return Manifest(
-        format=FORMAT,
+        format=format_of([experiment.calibration, *fallbacks]),
         minor=MINOR,
         forecast=spec.name,
         title=spec.title,

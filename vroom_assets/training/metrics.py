@@ -72,7 +72,7 @@ class MetricSet:
     select: str
     error: str
     row_loss: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    power: float  # of the prediction, with which residuals grow
+    power: float | None  # of the prediction, with which residuals grow; None where that is learnt from them
     baselines: tuple[str, ...] = ("mean", "median")
     higher: tuple[str, ...] = HIGHER
 
@@ -108,7 +108,7 @@ _METRIC_SETS = (
         select="mae",
         error="mae",
         row_loss=lambda target, prediction: np.abs(target - prediction),
-        power=0.0,
+        power=None,
     ),
     MetricSet(
         kind=Kind.BINARY,

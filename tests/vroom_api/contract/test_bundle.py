@@ -10,6 +10,7 @@ from tests.support.bundles import FORECAST, publish
 from vroom_api.contract import (
     FORMAT,
     MANIFEST,
+    OLDEST_FORMAT,
     POINTER,
     BundleError,
     bundle_folder,
@@ -57,9 +58,12 @@ def test_a_field_that_has_to_be_there_is_named(written):
         read(written)
 
 
-@pytest.mark.parametrize(("format", "remedy"), [(FORMAT + 1, "update it"), (FORMAT - 1, "train again")])
+@pytest.mark.parametrize(
+    ("format", "remedy"), [(FORMAT + 1, "update it"), (OLDEST_FORMAT - 1, "train again")]
+)
 def test_another_format_is_refused_also_where_nothing_else_can_be_read(format, remedy):
-    with pytest.raises(BundleError, match=f"format {format}, this service reads format {FORMAT}; {remedy}"):
+    words = f"format {format}, this service reads formats {OLDEST_FORMAT} to {FORMAT}; {remedy}"
+    with pytest.raises(BundleError, match=words):
         read({"format": format, "everything": "is called otherwise"})
 
 

@@ -10,7 +10,6 @@ from sklearn.metrics import brier_score_loss, log_loss, mean_poisson_deviance, r
 from vroom_assets.spec import Candidate, Curve, Family, Kind, Validation
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.folds import RowStructure, TooFewRows, splits
-from vroom_assets.training.intervals import calibrate
 from vroom_assets.training.metrics import METRIC_SETS, poisson_deviance
 from vroom_assets.training.search import choose, search
 from vroom_assets.training.summary import reference, scores
@@ -90,34 +89,6 @@ def test_poisson_deviance_agrees_with_scikit_learn(pairs):
     assert poisson_deviance(target, prediction) == pytest.approx(
         mean_poisson_deviance(target, prediction), abs=1e-9
     )
-
-
-def over_dispersed(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    prediction = rng.uniform(1, 10, rows)
-    return rng.negative_binomial(2, 2 / (2 + prediction)).astype(float), prediction
-
-
-def test_intervals_cover_what_they_promise_on_rows_they_were_not_calibrated_on():
-    target, prediction = over_dispersed(3000, 0)
-    calibration = calibrate(target, prediction, np.arange(3000) % 5, COUNT)
-    fresh_target, fresh_prediction = over_dispersed(3000, 1)
-    for level in (0.5, 0.8, 0.9, 0.95):
-        bounds = [calibration.interval(mu, level) for mu in fresh_prediction]
-        covered = np.mean([one.low <= y <= one.high for one, y in zip(bounds, fresh_target, strict=True)])
-        assert level - 0.04 <= covered <= level + 0.08
-    assert calibration.coverage["overall"] == pytest.approx(0.9, abs=0.04)
-
-
-@given(st.floats(0.0, 1000.0), st.floats(0.5, 0.99), st.floats(0.5, 0.99))
-def test_intervals_are_ordered_integers_from_zero_and_wider_at_higher_levels(prediction, one, other):
-    calibration = calibrate(*over_dispersed(300, 2), np.arange(300) % 5, COUNT)
-    narrow, wide = (calibration.interval(prediction, level) for level in sorted((one, other)))
-    assert 0 <= narrow.low <= narrow.high
-    assert isinstance(narrow.low, int)
-    assert isinstance(narrow.high, int)
-    # An empty interval is widened to one integer or two.
-    assert wide.high - wide.low >= narrow.high - narrow.low - 1
 
 
 def test_the_reference_counts_every_row_once():
@@ -208,25 +179,6 @@ def test_the_measures_of_probabilities_are_those_of_scikit_learn(chances):
     assert measured["auc"] == pytest.approx(roc_auc_score(target, prediction))
     assert 0 < measured["calibration_error"] < 0.1
     assert METRIC_SETS[Kind.BINARY].metrics["calibration_error"](target, target) == 0
-
-
-def test_the_interval_of_a_probability_holds_the_share_of_yes_among_those_like_it(chances):
-    frame, target = chances
-    true = 1 / (1 + np.exp(-1.5 * frame["x"].to_numpy()))
-    calibration = calibrate(target, true, np.arange(len(target)) % 5, METRIC_SETS[Kind.BINARY])
-    assert calibration.coverage == {}
-    for prediction in np.linspace(0, 1, 21):
-        narrow, wide = calibration.interval(prediction, 0.5), calibration.interval(prediction, 0.99)
-        assert 0 <= wide.low <= narrow.low <= prediction <= narrow.high <= wide.high <= 1
-    held = []
-    for seed in range(20):
-        again = (np.random.default_rng(seed).uniform(size=len(true)) < true).astype(float)
-        found = calibrate(again, true, np.arange(len(true)) % 5, METRIC_SETS[Kind.BINARY])
-        assert found.reliability is not None
-        for mean in found.reliability.predicted:  # the share that bins of these probabilities tend to
-            interval = found.interval(mean, 0.9)
-            held.append(interval.low <= mean <= interval.high)
-    assert np.mean(held) > 0.85
 
 
 @pytest.mark.parametrize("curve", list(Curve))

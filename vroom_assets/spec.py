@@ -288,10 +288,20 @@ class Contest(Declared):
     margin: float = Field(0.01, ge=0, description="a refit may be worse by this share and still refresh")
 
 
-class Gates(Declared):
-    """What no verdict overrides, each measured out of fold, or against the data of the champion."""
+class Required(StrEnum):
+    """Of a first champion."""
 
-    added = frozenset({"target_shift", "rows_factor"})
+    BASELINES = "baselines"
+    ALL = "all"
+
+
+class Gates(Declared):
+    """What no verdict overrides, each measured out of fold, or against the data of the champion.
+
+    The first champion is published without them, as provisional, if it is better than the baselines.
+    """
+
+    added = frozenset({"target_shift", "rows_factor", "require"})
 
     coverage: tuple[float, float] = Field(
         (0.88, 0.94), description="lowest and highest share of outcomes inside the 90 % interval"
@@ -318,6 +328,11 @@ class Gates(Declared):
         description="largest factor by which the number of examples may differ from that of the champion's data",
     )
     parity: float = Field(1e-6, description="largest relative difference of bundle and model")
+    require: Required = Field(
+        Required.BASELINES,
+        description="what a first champion has to pass: to be better than the `baselines`, and then it serves as "
+        "provisional, or `all` gates",
+    )
 
 
 class Automation(Declared):
@@ -525,7 +540,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Gates: {
         Purpose.JUDGING: {
             *("coverage", "tercile_coverage", "bias", "calibration_error", "reference_margin"),
-            *("target_shift", "rows_factor"),
+            *("target_shift", "rows_factor", "require"),
         },
         Purpose.MODEL: {"reference", "parity"},  # measured in the training alone
     },

@@ -21,6 +21,7 @@ class Model(msgspec.Struct, frozen=True):
     title: str
     version: int
     generation: int
+    provisional: tuple[str, ...]  # the gates that it serves without having passed; empty where it passed all
     published_at: str
     loaded_at: str
     entity: str
@@ -128,6 +129,7 @@ def model_of(champion: Champion) -> Model:
     return Model(
         **shared,
         generation=champion.generation,
+        provisional=champion.provisional,
         published_at=champion.published_at,
         loaded_at=champion.loaded_at,
         coverage=manifest.calibration.coverage,

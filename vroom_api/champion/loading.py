@@ -35,6 +35,7 @@ class Champion:
     manifest: Manifest
     manifest_sha256: str
     generation: int
+    provisional: tuple[str, ...]  # the gates that it serves without having passed
     published_at: str
     loaded_at: str
     session: onnxruntime.InferenceSession
@@ -106,13 +107,14 @@ def prepare(
         manifest=bundle.manifest,
         manifest_sha256=pointer.manifest_sha256,
         generation=pointer.generation,
+        provisional=pointer.provisional,
         published_at=pointer.published_at,
         loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         session=session,
         origin=Origin.of(bundle.manifest, pointer.manifest_sha256, pointer.generation),
         limits=limits_of(bundle.manifest),
         request=request,
-        answer=answer_type(bundle.manifest),
+        answer=answer_type(bundle.manifest, pointer.provisional),
         decoder=msgspec.json.Decoder(request),
         batch_decoder=msgspec.json.Decoder(list[request]),  # type: ignore[valid-type]
         encoder=RowEncoder(bundle.manifest.inputs),

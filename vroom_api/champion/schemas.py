@@ -1,6 +1,7 @@
 """What a champion takes and answers, as types made from its manifest."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -93,8 +94,12 @@ def _check_names(manifest: Manifest) -> None:
             raise BundleError(f"advice about {question}: its lever {lever.input} is not one of the inputs")
 
 
-def answer_type(manifest: Manifest) -> type[msgspec.Struct]:
-    """The type of one answer; what does not change between requests is in its defaults."""
+def answer_type(manifest: Manifest, provisional: Sequence[str] = ()) -> type[msgspec.Struct]:
+    """The type of one answer; what does not change between requests is in its defaults.
+
+    Args:
+        provisional: the gates that it serves without having passed.
+    """
     interval = _INTERVAL_OF_PROBABILITY if manifest.kind == "binary" else _INTERVAL
     return msgspec.defstruct(
         "Answer",
@@ -110,6 +115,11 @@ def answer_type(manifest: Manifest) -> type[msgspec.Struct]:
             ("model_version", Annotated[int, _VERSION], manifest.version),
             ("horizon", Annotated[str, _HORIZON], manifest.horizon),
             ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
+            (
+                "provisional",
+                Annotated[str, _PROVISIONAL] | msgspec.UnsetType,
+                "; ".join(provisional) or msgspec.UNSET,
+            ),
             ("prediction_id", Annotated[str, _PREDICTION_ID] | msgspec.UnsetType, msgspec.UNSET),
             ("stored", Annotated[FilledInputs, _STORED] | msgspec.UnsetType, msgspec.UNSET),
             ("unattended_since", Annotated[str, _UNATTENDED] | msgspec.UnsetType, msgspec.UNSET),
@@ -184,6 +194,10 @@ _UNATTENDED = msgspec.Meta(
     description="when the sources were last checked, where the next check is overdue: no newer model is on its way"
 )
 
+_PROVISIONAL = msgspec.Meta(
+    description="present where the champion, the first of its forecast, serves without having passed all gates: which, "
+    "and by how much"
+)
 _FALLBACK = msgspec.Meta(description="why the fallback answered instead of the usual model")
 _DATA_AS_OF = msgspec.Meta(description="time of the latest event in the training data")
 

@@ -25,6 +25,7 @@ class Pointer(ContractStruct, frozen=True):
     manifest_sha256: str
     published_at: str
     retired: str | None = None  # why no version serves any more
+    provisional: tuple[str, ...] = ()  # the gates that it serves without having passed, each as a sentence
 
 
 class _Format(msgspec.Struct):

@@ -44,6 +44,7 @@ class Decision(StrEnum):
     PUBLISHED = "published"
     KEPT = "kept"
     RESTATED = "restated"
+    CONFIRMED = "confirmed"  # what was provisional has passed all gates, or passes others than before
     RESTORED = "restored"
     REFUSED = "refused"
     RETIRED = "retired"
@@ -102,6 +103,9 @@ class ContestResult(Evidence, frozen=True):
         str, float
     ] = {}  # the champion as it serves, on all current rows; `comparison` has its recipe refitted
     judging_version: str = ""  # of the rules
+    provisional: bool = (
+        False  # a first champion that does not pass `failed_gates`, and is better than the baselines
+    )
 
     def publishes(self, generation: int) -> bool:
         """Whether the challenger is to serve, while the pointer has this generation."""
@@ -116,6 +120,7 @@ class Published(Evidence, frozen=True):
     generation: int
     verdict: Decision
     serving_version: str = ""  # of the declaration's texts
+    provisional: tuple[str, ...] = ()  # the gates that it has not passed
 
 
 class NotPublished(Evidence, frozen=True):

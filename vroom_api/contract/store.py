@@ -7,7 +7,7 @@ of two publishers one wins, and the other changes nothing.
 import fcntl
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,11 +73,21 @@ class BundleStore(ABC):
         """Keep the files of a version, all of them or none; one that is kept already stays as it is."""
 
     @abstractmethod
-    def point(self, forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:
+    def point(
+        self,
+        forecast: str,
+        version: int,
+        manifest_sha256: str,
+        generation: int,
+        provisional: Sequence[str] = (),
+    ) -> Pointer:
         """Let a version serve, if the pointer still has a generation (0: there is none).
 
+        Args:
+            provisional: the gates that it has not passed.
+
         Returns:
-            the pointer, unchanged where it names the version already.
+            the pointer, unchanged where it says the same already.
 
         Raises:
             PointerMoved: it has another generation.
@@ -127,7 +137,14 @@ class LocalStore(BundleStore):
                 shutil.rmtree(abandoned, ignore_errors=True)
             durable.put_folder(folder, files)
 
-    def point(self, forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:
+    def point(
+        self,
+        forecast: str,
+        version: int,
+        manifest_sha256: str,
+        generation: int,
+        provisional: Sequence[str] = (),
+    ) -> Pointer:
         with self._locked(forecast):
             current = self.pointer(forecast)
             present = current.generation if current else 0
@@ -136,14 +153,17 @@ class LocalStore(BundleStore):
                     f"{forecast}: another version was published meanwhile (generation {present}, "
                     f"this one was decided against {generation}); run the contest again"
                 )
-            serves = current and current.retired is None and (current.version, current.manifest_sha256)
-            if current and serves == (version, manifest_sha256):
+            if current and (
+                (current.version, current.manifest_sha256, current.retired, current.provisional)
+                == (version, manifest_sha256, None, tuple(provisional))
+            ):
                 return current
             pointer = Pointer(
                 generation=generation + 1,
                 version=version,
                 manifest_sha256=manifest_sha256,
                 published_at=_now(),
+                provisional=tuple(provisional),
             )
             self._move(forecast, current, pointer)
             return pointer

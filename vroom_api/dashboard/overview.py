@@ -77,6 +77,7 @@ class Overview(msgspec.Struct, frozen=True):
     title: str
     status: str
     status_text: str
+    provisional: str  # the gates that the champion has not passed
     forecasts: list[ListedRow]
     champion: ChampionView | None
     decisions: list[Decision]
@@ -105,6 +106,7 @@ def page_of(forecasts: Forecasts, database: Database, pages: Pages, chosen: str 
         title=champion.manifest.title if champion else displayed.forecast,
         status=health.status,
         status_text=_status_text(health),
+        provisional="; ".join(champion.provisional) if champion else "",
         forecasts=[_listed(Listed(**parts_of(forecasts, watch)), watch.champion) for watch in forecasts],
         champion=_champion(champion, pages) if champion else None,
         decisions=[_decision(entry) for entry in entries],
@@ -140,10 +142,13 @@ def _status_text(health: Health) -> str:
         return f"No version serves any more: {health.last_error}"
     if health.status == "loading":
         return "The champion is being loaded."
-    why = f" {health.last_error}" if health.last_error else ""
+    if health.last_error:
+        return (
+            f"No champion serves yet: {health.last_error}. Correct that, and the next training publishes one."
+        )
     return (
         f"No champion serves yet; run make run FORECAST={health.forecast}, or materialize "
-        f"{health.forecast}/champion in Dagster.{why}"
+        f"{health.forecast}/champion in Dagster."
     )
 
 

@@ -151,6 +151,15 @@ async def predict_batch_of(
 router = Router("/", route_handlers=[predict, predict_batch, predict_of, predict_batch_of])
 
 
+def to_get_one(forecast: str, trouble: str | None) -> str:
+    """How a forecast comes to its first champion: by a training, and by correcting before what the latest one says."""
+    first = f": {trouble}. Correct that; then" if trouble else ";"
+    return (
+        f"{first} `make run FORECAST={forecast}` trains one, and so does materializing the asset {forecast}/champion "
+        "in Dagster"
+    )
+
+
 def serving(watch: ChampionWatch) -> Champion:
     """The champion.
 
@@ -165,12 +174,10 @@ def serving(watch: ChampionWatch) -> Champion:
             f"{watch.retired}. Its predictions stay in the record; declare and publish it again, and it serves again",
         )
     if champion is None:
-        why = f" ({watch.failure})" if watch.failure else ""
         raise Problem(
             503,
             "no-champion",
-            f"no champion of {watch.forecast} serves yet{why}; `make run FORECAST={watch.forecast}` trains one, and so does "
-            f"materializing the asset {watch.forecast}/champion in Dagster",
+            f"no champion of {watch.forecast} serves yet{to_get_one(watch.forecast, watch.trouble)}",
             headers={"retry-after": "10"},
         )
     return champion

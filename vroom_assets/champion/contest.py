@@ -8,6 +8,7 @@ resampled t-test (Nadeau & Bengio 2003, doi:10.1023/A:1024068626366) over the fo
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -16,11 +17,11 @@ import numpy as np
 from vroom_api.contract import Bundle, Manifest, Recipe, durable, forecast_folder
 from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion.comparison import Entrant, WentBack, compare, judge
-from vroom_assets.champion.gates import failed_gates, failed_shifts
+from vroom_assets.champion.gates import failed_baselines, failed_gates, failed_shifts
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
 from vroom_assets.features.table import Dataset
-from vroom_assets.spec import Candidate, ForecastSpec, Purpose
+from vroom_assets.spec import Candidate, ForecastSpec, Purpose, Required
 from vroom_assets.training.metrics import MetricSet
 
 if TYPE_CHECKING:
@@ -75,36 +76,61 @@ def run_contest(
         if other.mlflow_run_id == challenger.mlflow_run_id
         or (other.data_version == challenger.data_version and other.recipe == challenger.recipe)
     ]
-    comparison: dict[str, float] = {}
-    verdict = Decision.HOLD  # what is held anyway is not fitted again
-    if gates:
-        reason = f"a gate is not passed: {'; '.join(gates)}"
+    may_be_provisional = (
+        bool(gates)
+        and generation == 0
+        and spec.gates.require is Required.BASELINES
+        and not failed_baselines(challenger.scores)
+    )
+    if gates and not may_be_provisional:  # what is held anyway is not fitted again
+        decided = _Decided(Decision.HOLD, f"a gate is not passed: {'; '.join(gates)}")
     elif challenger.data_version != data.data_version:
-        reason = "the features changed since it was trained: train again"
+        decided = _Decided(Decision.HOLD, "the features changed since it was trained: train again")
     elif rolled_back:
-        reason = f"it equals version {rolled_back[0]}, which was rolled back"
+        decided = _Decided(Decision.HOLD, f"it equals version {rolled_back[0]}, which was rolled back")
     elif champion is None:
-        verdict, reason = Decision.PROMOTE, "there is no champion yet"
+        decided = _first(gates)
     elif champion.manifest.mlflow_run_id == challenger.mlflow_run_id:
-        reason = "it serves already"
+        decided = _Decided(Decision.HOLD, "it serves already")
     else:
-        verdict, reason, comparison = _compared(
-            connection, spec, data, metric_set, challenger, champion.manifest
-        )
+        decided = _compared(connection, spec, data, metric_set, challenger, champion.manifest)
     served = as_it_serves(connection, spec, champion, data, metric_set) if champion else Served({}, {})
     return ContestResult(
         forecast=spec.name,
         challenger=challenger.version,
         champion=champion.manifest.version if champion else None,
         generation=generation,
-        verdict=verdict,
-        reason=reason,
+        verdict=decided.verdict,
+        reason=decided.reason,
         failed_gates=gates,
-        comparison=comparison,
+        comparison=decided.comparison,
         serving=served.all_rows,
         unseen=served.unseen_rows,
         data_version=data.data_version,
         judging_version=spec.fingerprint(Purpose.JUDGING),
+        provisional=decided.provisional,
+    )
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """A verdict, why, and the figures of a comparison."""
+
+    verdict: Decision
+    reason: str
+    comparison: dict[str, float] = field(default_factory=dict)
+    provisional: bool = False
+
+
+def _first(gates: list[str]) -> _Decided:
+    """A champion where there is none, as provisional with gates that it has not passed."""
+    if not gates:
+        return _Decided(Decision.PROMOTE, "there is no champion yet")
+    return _Decided(
+        Decision.PROMOTE,
+        "there is no champion yet, and it is better than the baselines; it serves as provisional, because a gate is not "
+        f"passed: {'; '.join(gates)}",
+        provisional=True,
     )
 
 
@@ -115,14 +141,14 @@ def _compared(
     metric_set: MetricSet,
     challenger: Manifest,
     champion: Manifest,
-) -> tuple[Decision, str, dict[str, float]]:
-    """Verdict, reason and figures of both recipes on the same folds."""
+) -> _Decided:
+    """The verdict on both recipes, scored on the same folds."""
     theirs = entrant(connection, spec, champion, data)
     if theirs is None:
-        return Decision.PROMOTE, "the data no longer have the inputs that the champion needs", {}
+        return _Decided(Decision.PROMOTE, "the data no longer have the inputs that the champion needs")
     ours = entrant(connection, spec, challenger, data)
     if ours is None:
-        return Decision.HOLD, "the data no longer have the inputs that it needs: train again", {}
+        return _Decided(Decision.HOLD, "the data no longer have the inputs that it needs: train again")
     found = compare(theirs, ours, data.target, spec.validation, metric_set, data.row_structure)
     verdict, reason = judge(
         found,
@@ -134,7 +160,7 @@ def _compared(
         if challenger.data_as_of < champion.data_as_of
         else None,
     )
-    return verdict, reason, found.as_evidence()
+    return _Decided(verdict, reason, found.as_evidence())
 
 
 def entrant(

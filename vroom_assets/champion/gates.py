@@ -1,9 +1,15 @@
-"""Gates that no verdict overrides."""
+"""Gates that no verdict overrides; a first champion may serve without them, as provisional."""
 
 from __future__ import annotations
 
 from vroom_api.contract import Manifest, Scores
 from vroom_assets.spec import Gates
+
+# What usually helps where a gate is not passed.
+WIDTHS = "more rows, or features that tell rows with large errors from those with small ones"
+TREND = "a feature of time, `validation.order` where the target grows or falls, or a shorter history"
+CURVE = "`calibration: sigmoid` or `isotonic` of the candidate"
+CANDIDATES = "the reference as a member of an average, or fewer and simpler candidates"
 
 
 def failed_gates(scores: Scores | None, target_mean: float, gates: Gates) -> list[str]:
@@ -13,38 +19,53 @@ def failed_gates(scores: Scores | None, target_mean: float, gates: Gates) -> lis
         scores: of its manifest; None where it was trained before they had a shape.
     """
     if scores is None:
-        return ["its scores are of an earlier version of Vroom: train again"]
-    failures = []
-    low, high = gates.coverage
-    coverage = scores.coverage
-    if coverage and not low <= coverage["overall"] <= high:
-        failures.append(
-            f"coverage of the 90 % interval is {coverage['overall']:.3f}, not within {low}-{high}"
-        )
-    for name, value in coverage.items():
-        if name.endswith("tercile") and value < gates.tercile_coverage:
-            failures.append(
-                f"coverage in the {name.replace('_', ' ')} is {value:.3f}, below {gates.tercile_coverage}"
-            )
-    if scores.fallback_coverage and not low <= (covered := scores.fallback_coverage["overall"]) <= high:
-        failures.append(f"coverage of the fallback's 90 % interval is {covered:.3f}, not within {low}-{high}")
-    for baseline in scores.baselines:
-        for metric, skill in scores.skill(baseline).items():
-            if skill <= 0:
-                words = f"{metric} over {baseline}".replace("_", " ")
-                failures.append(f"{words}: no better than that baseline ({skill:+.3f})")
+        return failed_baselines(scores)
+    failures = _failed_intervals(scores, gates) + failed_baselines(scores)
     error = scores.nested.get("calibration_error", 0.0)  # of a probability; others have none
     if error > gates.calibration_error:
-        failures.append(f"calibration error is {error:.3f}, more than {gates.calibration_error}")
+        failures.append(
+            f"calibration error is {error:.3f}, more than {gates.calibration_error}; what usually helps: {CURVE}"
+        )
     loss = scores.loss_over_reference
     if loss is not None and loss > gates.reference_margin:
         failures.append(
-            f"error is {loss:.2%} above that of {gates.reference}, more than {gates.reference_margin:.2%}"
+            f"error is {loss:.2%} above that of {gates.reference}, more than {gates.reference_margin:.2%}; "
+            f"what usually helps: {CANDIDATES}"
         )
     share = abs(scores.nested["bias"]) / abs(target_mean) if target_mean else 0.0
     if share > gates.bias:
-        failures.append(f"mean error is {share:.1%} of the mean target, more than {gates.bias:.0%}")
+        failures.append(
+            f"mean error is {share:.1%} of the mean target, more than {gates.bias:.0%}; what usually helps: {TREND}"
+        )
     return failures
+
+
+def failed_baselines(scores: Scores | None) -> list[str]:
+    """The baselines that a challenger does not beat; without scores it is not known to be."""
+    if scores is None:
+        return ["its scores are of an earlier version of Vroom: train again"]
+    return [
+        f"{metric} over {baseline}: no better than that baseline ({skill:+.3f})".replace("_", " ")
+        for baseline in scores.baselines
+        for metric, skill in scores.skill(baseline).items()
+        if skill <= 0
+    ]
+
+
+def _failed_intervals(scores: Scores, gates: Gates) -> list[str]:
+    low, high = gates.coverage
+    parts = {"": scores.coverage, " of the fallback": scores.fallback_coverage}
+    failures = [
+        f"coverage of the 90 % interval{whose} is {coverage['overall']:.3f}, not within {low}-{high}"
+        for whose, coverage in parts.items()
+        if coverage and not low <= coverage["overall"] <= high
+    ]
+    failures += [
+        f"coverage in the {name.replace('_', ' ')} is {value:.3f}, below {gates.tercile_coverage}"
+        for name, value in scores.coverage.items()
+        if name.endswith("tercile") and value < gates.tercile_coverage
+    ]
+    return [f"{failure}; what usually helps: {WIDTHS}" for failure in failures]
 
 
 def failed_shifts(champion: Manifest, challenger: Manifest, target_sd: float, gates: Gates) -> list[str]:

@@ -5,7 +5,7 @@ MLflow alias follow. The generation in the pointer decides between two publisher
 generation loses and changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -60,13 +60,19 @@ def prove(bundle: Bundle) -> None:
 
 
 def publish(
-    source: Path, manifest_sha256: str, *, generation: int, store: BundleStore | None = None
+    source: Path,
+    manifest_sha256: str,
+    *,
+    generation: int,
+    provisional: Sequence[str] = (),
+    store: BundleStore | None = None,
 ) -> Pointer:
     """Make the bundle in `source` the one that serves.
 
     Args:
         source: folder with the files of a bundle.
         generation: of the pointer that this publication was decided against, 0 where there was none.
+        provisional: the gates that it has not passed, each as a sentence.
 
     Raises:
         BundleError: the source is damaged.
@@ -80,7 +86,7 @@ def publish(
         forecast, version, {name: (source / name).read_bytes() for name in (*bundle.manifest.files, MANIFEST)}
     )
     store.read(forecast, version, manifest_sha256)
-    return _point(store, forecast, version, manifest_sha256, generation)
+    return point(store, forecast, version, manifest_sha256, generation, provisional)
 
 
 def restore(
@@ -118,7 +124,9 @@ def restore(
         )
     digest = digests[version] or digest_of(version)
     prove(store.read(forecast, version, digest))
-    return current, _point(store, forecast, version, digest, current.generation)
+    as_it_served = [pointer for pointer in store.history(forecast) if pointer.version == version]
+    provisional = as_it_served[-1].provisional if as_it_served else ()
+    return current, point(store, forecast, version, digest, current.generation, provisional)
 
 
 def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Pointer:
@@ -161,7 +169,7 @@ def _entered(forecast: str) -> set[int]:
     versions: set[int] = set()
     for row in rows:
         match row.event, row.decision:
-            case Event.CHAMPION, Decision.PUBLISHED | Decision.RESTATED | Decision.KEPT:
+            case Event.CHAMPION, Decision.PUBLISHED | Decision.RESTATED | Decision.CONFIRMED | Decision.KEPT:
                 versions.add(evidence_of(Published, row.evidence).version)
             case Event.ROLLBACK, Decision.RESTORED:
                 back = evidence_of(RolledBack, row.evidence)
@@ -183,8 +191,20 @@ def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
     return versions
 
 
-def _point(store: BundleStore, forecast: str, version: int, manifest_sha256: str, generation: int) -> Pointer:
+def point(
+    store: BundleStore,
+    forecast: str,
+    version: int,
+    manifest_sha256: str,
+    generation: int,
+    provisional: Sequence[str] = (),
+) -> Pointer:
+    """Move the pointer to a version that is kept.
+
+    Raises:
+        NotPublished: another publication came first.
+    """
     try:
-        return store.point(forecast, version, manifest_sha256, generation)
+        return store.point(forecast, version, manifest_sha256, generation, provisional)
     except PointerMoved as error:
         raise NotPublished(str(error)) from error

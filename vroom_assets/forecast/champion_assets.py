@@ -172,6 +172,7 @@ def publish(
             generation=pointer.generation,
             verdict=result.verdict,
             serving_version=spec.fingerprint(Purpose.SERVING),
+            provisional=pointer.provisional,
         ),
         run_id=context.run.run_id,
     )
@@ -191,6 +192,7 @@ def champion_metadata(
         "decision": decision.value,
         "reason": reason,
         "candidate": manifest.recipe.name,
+        "provisional": "; ".join(pointer.provisional) or "no",
         "serving_version": spec.fingerprint(Purpose.SERVING),
         "data_as_of": manifest.data_as_of,
         "data_version": manifest.data_version,
@@ -215,6 +217,7 @@ def serve(
     with ExitStack() as stack:
         if result.publishes(generation):
             decision, reason = Decision.PUBLISHED, result.reason
+            provisional = tuple(result.failed_gates) if result.provisional else ()
             folder = stack.enter_context(registry.bundle(spec.name, result.challenger))
             digest = registry.manifest_sha256(spec.name, result.challenger)
         elif before is not None and before.retired is None:
@@ -243,9 +246,30 @@ def serve(
                     Decision.RESTATED,
                     f"the model of version {bundle.manifest.version}, with the texts of the changed declaration",
                 )
-        elif decision is Decision.KEPT:
+        if before is not None and decision is not Decision.PUBLISHED:
+            provisional = judged_anew(registry, result, before, bundle.manifest)
+            if provisional != before.provisional and decision is Decision.KEPT:
+                decision = Decision.CONFIRMED
+                reason = (
+                    f"it is still provisional, by other gates: {'; '.join(provisional)}"
+                    if provisional
+                    else "it passes every gate now, and is provisional no more"
+                )
+        if decision is Decision.KEPT:
             return before, decision, reason
-        return publication.publish(folder, digest, generation=generation), decision, reason
+        pointer = publication.publish(folder, digest, generation=generation, provisional=provisional)
+        return pointer, decision, reason
+
+
+def judged_anew(
+    registry: tracking.Registry, result: ContestResult, before: Pointer, serving: Manifest
+) -> tuple[str, ...]:
+    """The gates that a provisional champion has not passed: by the latest contest, if that was about it."""
+    if not before.provisional or result.generation != before.generation:
+        return before.provisional
+    challenger, _ = registry.challenger(serving.forecast)
+    about_it = challenger.mlflow_run_id == serving.mlflow_run_id
+    return tuple(result.failed_gates) if about_it else before.provisional
 
 
 def current_champion(

@@ -69,7 +69,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
         "predictions differ",
     ),
     "another forecast": ({"forecast": "lap_times"}, "holds version 1 of lap_times"),
-    "another format": ({"format": 2}, "format 2, this service reads format 1"),
+    "another format": ({"format": 3}, "format 3, this service reads formats 1 to 2"),
     "an input twice": (
         {"inputs": [*inputs()[:5], inputs()[0]]},
         "input names are missing, repeated or reserved: technology",

@@ -17,7 +17,7 @@ from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion import contest
 from vroom_assets.champion.contest import NoContest, as_it_serves, run_contest
 from vroom_assets.features.table import Dataset, parquet_path
-from vroom_assets.spec import Candidate, Family
+from vroom_assets.spec import Candidate, Family, ForecastSpec, Gates
 from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.metrics import METRIC_SETS
 
@@ -105,9 +105,13 @@ def held(connection: duckdb.DuckDBPyConnection):
         champion: Manifest | None,
         *suspended: Manifest,
         data: Dataset | None = None,
+        generation: int = 4,
+        spec: ForecastSpec = SPEC,
     ) -> ContestResult:
         serving = None if champion is None else bundle(champion)
-        return run_contest(connection, SPEC, data or dataset(), METRICS, challenger, serving, 4, suspended)
+        return run_contest(
+            connection, spec, data or dataset(), METRICS, challenger, serving, generation, suspended
+        )
 
     return hold
 
@@ -206,6 +210,35 @@ def test_no_verdict_overrides_a_gate(held, champion):
     assert found.verdict is Decision.HOLD
     assert found.reason.startswith("a gate is not passed: mean error is 26.7% of the mean target")
     assert len(found.failed_gates) == 1
+
+
+def test_the_first_champion_may_miss_a_gate_where_it_is_better_than_the_baselines(held):
+    found = held(version(1, LINE, scores=BIASED), None, generation=0)
+    assert (found.verdict, found.provisional, len(found.failed_gates)) == (Decision.PROMOTE, True, 1)
+    assert "serves as provisional, because a gate is not passed: mean error is 26.7%" in found.reason
+    passed = held(version(1, LINE), None, generation=0)
+    assert (passed.verdict, passed.provisional) == (Decision.PROMOTE, False)
+
+
+USELESS = msgspec.structs.replace(BIASED, baselines={"mean": {"mae": 0.4}})
+ALL = SPEC.model_copy(update={"gates": Gates(require="all")})
+
+
+@pytest.mark.parametrize(
+    ("scores", "spec"),
+    [(USELESS, SPEC), (None, SPEC), (BIASED, ALL)],
+    ids=["no better than a baseline", "without scores", "all gates are required"],
+)
+def test_the_first_champion_is_held_where(held, scores, spec):
+    found = held(version(1, LINE, scores=scores), None, generation=0, spec=spec)
+    assert (found.verdict, found.provisional) == (Decision.HOLD, False)
+    assert found.reason.startswith("a gate is not passed: ")
+
+
+def test_what_other_reasons_hold_is_not_provisional(held):
+    found = held(version(1, LINE, scores=BIASED, data_version="before"), None, generation=0)
+    assert (found.verdict, found.provisional) == (Decision.HOLD, False)
+    assert "the features changed since it was trained" in found.reason
 
 
 def test_of_several_reasons_to_hold_the_one_that_lasts_is_given(held):

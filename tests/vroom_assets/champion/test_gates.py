@@ -51,7 +51,7 @@ def test_a_sound_challenger_passes():
         (with_(nested={"bias": -0.5}), "mean error is 7.8% of the mean target, more than"),
         (with_(nested={"calibration_error": 0.2}), "calibration error is 0.200, more than"),
         (with_(loss_over_reference=0.5), "error is 50.00% above that of plain, more than"),
-        (with_(fallback_coverage={"overall": 0.5}), "coverage of the fallback's 90 % interval is 0.500"),
+        (with_(fallback_coverage={"overall": 0.5}), "coverage of the 90 % interval of the fallback is 0.500"),
         (None, "train again"),
     ],
 )

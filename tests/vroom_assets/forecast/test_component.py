@@ -9,18 +9,22 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+from litestar.testing import TestClient
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tests.support.forecasts import definitions, entries, train
 from tests.support.hostile import USELESS
 from tests.support.project import ROOT, copy
+from tests.support.service import settings_of
+from vroom_api.app import create_app
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_assets import settings, tracking
 from vroom_assets.champion import contest
 from vroom_assets.champion.publication import prove
 from vroom_assets.forecast import Forecast, failures
 from vroom_assets.forecast.names import REASON_TAG, REQUESTED_TAG, TRAINED_TAG
+from vroom_assets.spec import Gates
 
 NAME = "reservations"
 
@@ -173,9 +177,62 @@ def assets(*names: str) -> list[dg.AssetKey]:
     return [dg.AssetKey([NAME, name]) for name in names]
 
 
+def with_gates(spec: Forecast, **gates: object) -> Forecast:
+    return spec.model_copy(update={"gates": Gates(**spec.gates.model_dump() | gates)})
+
+
+def test_a_first_champion_that_beats_the_baselines_serves_as_provisional_until_it_passes(
+    run, fast, home, instance
+):
+    strict = with_gates(fast, coverage=(0.99, 1.0))
+    assert run(spec=strict).success
+    provisional = read_pointer(NAME)
+    assert provisional is not None
+    (gate,) = provisional.provisional
+    assert gate.startswith("coverage of the 90 % interval is 0.")
+    assert "what usually helps: more rows, or features that" in gate
+    contest_entry, entry = entries("contest")[-1], entries("champion")[-1]
+    assert (contest_entry.decision, contest_entry.evidence["provisional"]) == ("promote", True)
+    assert (entry.decision, entry.evidence["provisional"]) == ("published", [gate])
+    assert gate in entry.reason
+    assert champion_page(instance)["provisional"] == gate
+    app = create_app(settings_of(home))
+    with TestClient(app) as client:
+        answer = client.post("/predict", json=bundle().manifest.example).json()
+        assert answer["provisional"] == gate
+        assert client.get("/model").json()["provisional"] == [gate]
+        page = client.get("/").text
+        assert "the first champion serves without having passed every gate" in page
+        assert gate in page
+
+    assert run(spec=strict, asset_selection=assets("champion")).success
+    assert read_pointer(NAME) == provisional
+    assert run(asset_selection=assets("contest", "champion")).success  # under the gates as they are shipped
+    confirmed = read_pointer(NAME)
+    assert confirmed is not None
+    assert (confirmed.version, confirmed.generation, confirmed.provisional) == (1, 2, ())
+    assert entries("champion")[-1].decision == "confirmed"
+    assert len(mlflow_runs()) == 1
+    with TestClient(app) as client:
+        assert "provisional" not in client.post("/predict", json=bundle().manifest.example).json()
+        assert "without having passed" not in client.get("/").text
+
+
+def test_what_was_provisional_is_so_again_after_a_roll_back(run, fast, data):
+    run(spec=with_gates(fast, coverage=(0.99, 1.0)))
+    first = read_pointer(NAME)
+    change(data)
+    assert run().success
+    assert served() == 2
+    assert run("rollback").success
+    again = read_pointer(NAME)
+    assert first is not None
+    assert again is not None
+    assert (again.version, again.provisional) == (1, first.provisional)
+
+
 def test_a_changed_gate_is_judged_by_again_without_a_fit(run, fast):
-    strict = fast.model_copy(update={"gates": fast.gates.model_copy(update={"coverage": (0.99, 1.0)})})
-    run(spec=strict)
+    run(spec=with_gates(fast, coverage=(0.99, 1.0), require="all"))
     assert served() is None
     assert run(asset_selection=assets("contest", "champion")).success
     assert served() == 1

@@ -7,7 +7,7 @@ contradicts itself is refused before anything runs, with the field and the remed
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NaiveDatetime,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -58,13 +59,29 @@ class ColumnType(StrEnum):
     INTEGER = "integer"
     NUMBER = "number"
     TEXT = "text"
+    CATEGORY = "category"  # a text whose values are learnt from the data
     TIMESTAMP = "timestamp"
+
+    @property
+    def stored(self) -> "ColumnType":
+        """The type of its values in tables, and everywhere behind them."""
+        return ColumnType.TEXT if self is ColumnType.CATEGORY else self
+
+
+OTHER = "other"  # the level of a category for what is rare
+
+
+class Unseen(StrEnum):
+    """What becomes of a request with a category that training did not see."""
+
+    ANSWER = "answer"
+    REFUSE = "refuse"
 
 
 class Column(Declared):
     """One column of a source: what a cell may hold. Bounds are inclusive unless they say `above`."""
 
-    added = frozenset({"earliest", "latest"})
+    added = frozenset({"earliest", "latest", "least_rows", "unseen"})
 
     type: ColumnType
     description: str = ""
@@ -78,6 +95,26 @@ class Column(Declared):
     nullable: bool = Field(False, description="whether a cell may be empty, and an input left out")
     values: list[str] = Field([], description="allowed values of a text column; required for an input")
     references: str | None = Field(None, description="<source>.<column> whose values this column may hold")
+    least_rows: int = Field(
+        10, ge=1, description=f"of a category: values in fewer rows count as one, `{OTHER}`"
+    )
+    unseen: Unseen = Field(
+        Unseen.ANSWER,
+        description=f"of a category: answer a request with a value that training did not see, as `{OTHER}` and flagged, "
+        "or refuse it",
+    )
+    _learnt: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def levels(self) -> list[str]:
+        """The values of a text in their order: as declared, or as learnt from the data, `other` last."""
+        return self.values or list(self._learnt)
+
+    def with_levels(self, learnt: Sequence[str]) -> Self:
+        """The column of a category with the levels that the data have."""
+        column = self.model_copy()
+        column._learnt = tuple(learnt)
+        return column
 
     @property
     def range(self) -> str:
@@ -224,8 +261,15 @@ class Curve(StrEnum):
 FACTOR = r"\s*(\w+)\s*(?:\^\s*([1-9]))?\s*"  # of a candidate's term: a feature and its power
 
 
+class Monotone(StrEnum):
+    INCREASING = "increasing"
+    DECREASING = "decreasing"
+
+
 class Candidate(Declared):
     """A model recipe in the search."""
+
+    added = frozenset({"monotone"})
 
     family: Family
     features: list[str] = Field(
@@ -242,6 +286,27 @@ class Candidate(Declared):
     calibration: Curve | None = Field(
         None, description="binary: a curve over the probability, fitted on rows that the model has not seen"
     )
+    monotone: dict[str, Monotone] = Field(
+        {}, description="boosting: features in which the prediction may only rise, or only fall"
+    )
+    _categories: Mapping[str, int] = PrivateAttr(default_factory=dict)
+    _optional: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def categories(self) -> Mapping[str, int]:
+        """The features that are categories, with how many levels they have in the data."""
+        return self._categories
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """The features that may be missing."""
+        return self._optional
+
+    def on_features(self, categories: Mapping[str, int], optional: frozenset[str]) -> Self:
+        """The candidate on features of which some are categories and some may be missing."""
+        candidate = self.model_copy()
+        candidate._categories, candidate._optional = categories, optional
+        return candidate
 
 
 class Fallback(Declared):
@@ -448,6 +513,43 @@ class ForecastSpec(Declared):
         """
         return tuple(parse(self.features_sql, self.input_columns))
 
+    def with_levels(self, levels: Mapping[str, Sequence[str]]) -> Self:
+        """The declaration on data with such levels of its categories, by input; it means the same as declared."""
+
+        def learnt(columns: dict[str, Column]) -> dict[str, Column]:
+            return {
+                name: column.with_levels(levels[name])
+                if name in levels and column.type is ColumnType.CATEGORY
+                else column
+                for name, column in columns.items()
+            }
+
+        part = "sources" if self.entity.source in self.sources else "examples"
+        tables = dict(getattr(self, part))
+        table = tables[self.entity.source]
+        tables[self.entity.source] = table.model_copy(update={"columns": learnt(table.columns)})
+        resolved = self.model_copy(update={part: tables})
+        categories, optional = (
+            resolved.categories_of(resolved.features),
+            resolved.optional_of(resolved.features),
+        )
+        candidates = {name: one.on_features(categories, optional) for name, one in self.candidates.items()}
+        return resolved.model_copy(update={"candidates": candidates})
+
+    def categories_of(self, features: Sequence[Feature]) -> dict[str, int]:
+        """The features that are categories, with how many levels they have."""
+        columns = self.input_columns
+        return {
+            feature.name: len(columns[feature.category].levels)
+            for feature in features
+            if feature.category is not None
+        }
+
+    def optional_of(self, features: Sequence[Feature]) -> frozenset[str]:
+        """The features that are missing where an input is left out."""
+        optional = {name for name, column in self.input_columns.items() if column.nullable}
+        return frozenset(feature.name for feature in features if feature.unguarded & optional)
+
     def past_columns(self, source: str) -> set[str]:
         """The columns of a source that say when something happened or became known, which is in the past."""
         declared = self.sources[source]
@@ -511,9 +613,9 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Column: {
         Purpose.DATA: {
             *("type", "minimum", "above", "maximum", "unique", "nullable", "values", "references"),
-            *("earliest", "latest"),
+            *("earliest", "latest", "least_rows"),
         },
-        Purpose.SERVING: {"description", "unit"},
+        Purpose.SERVING: {"description", "unit", "unseen"},
     },
     Source: {
         Purpose.DATA: {"path", "event_time", "load_time", "tolerated_bad_share"},
@@ -528,7 +630,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     },
     Candidate: {
         Purpose.MODEL: {
-            *("family", "features", "terms", "members", "parameters", "offset", "calibration"),
+            *("family", "features", "terms", "members", "parameters", "offset", "calibration", "monotone"),
         },
     },
     Fallback: {Purpose.MODEL: {"candidate", "without"}, Purpose.SERVING: {"description"}},

@@ -14,20 +14,19 @@ class RowEncoder:
     """Encodes rows of the inputs of one champion."""
 
     def __init__(self, inputs: Sequence[InputField]) -> None:
-        codes = [
-            {value: field.encoded(value) for value in (*field.values, *([None] if field.nullable else []))}
-            for field in inputs
-        ]
-        self._codes: list[tuple[int, dict[Any, float]]] = [
-            (index, by_value) for index, by_value in enumerate(codes) if by_value
-        ]
+        self._codes: list[tuple[int, dict[Any, float], float | None]] = []
+        for index, field in enumerate(inputs):
+            codes: dict[Any, float] = {value: field.encoded(value) for value in field.values}
+            codes |= {None: field.encoded(None)} if field.nullable else {}
+            if codes:
+                self._codes.append((index, codes, float(len(field.values)) if field.is_open else None))
 
     def encode(self, values: list[Any]) -> list[float]:
         """The row of a request's values, which were checked; the list itself is changed.
 
         A text becomes its index among the allowed values, a missing value NaN.
         """
-        for index, codes in self._codes:
+        for index, codes, unseen in self._codes:
             value = values[index]
-            values[index] = codes.get(value, value)
+            values[index] = codes.get(value, value if unseen is None else unseen)
         return values

@@ -13,6 +13,7 @@ from vroom_api.explanation.reasons import Explanation
 from vroom_api.explanation.support import OutOfRange
 from vroom_api.record.prediction import EntityId, Tags
 
+LONGEST_TEXT = 500  # characters of a text that may be any
 EXACT_INTEGER = 2**53 - 1  # beyond it two integers may be one float64 (RFC 7493 section 2.2)
 
 
@@ -206,6 +207,11 @@ def _bounded(field: InputField) -> Any:
     bounds = bounds_of(field)
     limits: dict[str, Any] = {"ge": bounds.minimum, "gt": bounds.above, "le": bounds.maximum}
     words = ", in ".join(part for part in (field.description, field.unit) if part and part != "flag")
+    if field.is_open:
+        meta = msgspec.Meta(
+            min_length=1, max_length=LONGEST_TEXT, description=words, examples=[field.decoded(field.example)]
+        )
+        return Annotated[str, meta]
     if field.type == "text":
         meta = msgspec.Meta(description=words, examples=[field.decoded(field.example)])
         return Annotated[Literal[tuple(field.values)], meta]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from enum import StrEnum
 from typing import Literal
 
@@ -13,7 +13,7 @@ from vroom_api.contract.struct import ContractStruct
 # Of a bundle: the first whose readers answer it rightly. It goes up with what an older reader would pass over and
 # answer wrongly for; a bundle without such a thing keeps the lower number, so that older services serve it too.
 OLDEST_FORMAT, FORMAT = 1, 2  # 2: intervals by a spread
-MINOR = 2  # goes up with every field that an older reader may pass over
+MINOR = 3  # goes up with every field that an older reader may pass over
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
 
@@ -70,18 +70,25 @@ class InputField(ContractStruct, frozen=True):
     values: list[str] = []  # allowed values of a text; a row holds the index among them
     nullable: bool = False  # whether it may be left out; a row holds NaN then
     seen_missing: bool = False  # whether rows without it were seen in training
+    # Whether it may be any text. The last of `values` stands for those that are none of the others; a row holds the
+    # index after it for one that training did not see.
+    is_open: bool = False
 
     def decoded(self, value: float) -> float | str | None:
         """What a caller sends for a value in a row: a text for its index, nothing for NaN."""
         if value != value:
             return None
-        return self.values[round(value)] if self.values else value
+        return self.values[min(round(value), len(self.values) - 1)] if self.values else value
 
     def encoded(self, given: float | str | None) -> float:
         """The value in a row for what a caller sends, as it was checked."""
         if given is None:
             return math.nan
-        return float(self.values.index(given)) if isinstance(given, str) else given
+        if not isinstance(given, str):
+            return given
+        return float(
+            len(self.values) if self.is_open and given not in self.values else self.values.index(given)
+        )
 
     def formatted(self, value: float, digits: int = 10) -> str:
         """A value in a sentence."""
@@ -102,6 +109,10 @@ class FeatureField(ContractStruct, frozen=True):
     description: str = ""
     seen_minimum: float | None = None
     seen_maximum: float | None = None
+
+    def is_known(self, value: float, left_out: Set[str]) -> bool:
+        """Whether its value is a number, or is missing because an input that it reads is."""
+        return math.isfinite(value) or (math.isnan(value) and not left_out.isdisjoint(self.inputs))
 
 
 class Recipe(ContractStruct, frozen=True):
@@ -239,6 +250,13 @@ class Golden(ContractStruct, frozen=True):
 
 
 def scales(predictions: Sequence[float]) -> list[float]:
-    """What differences of predictions are relative to: themselves, or 1 % of their mean size where they are smaller."""
-    least = 0.01 * sum(map(abs, predictions)) / max(len(predictions), 1)
-    return [max(abs(prediction), least, 1e-12) for prediction in predictions]
+    """What differences of predictions are relative to: themselves, or their spread where they are smaller.
+
+    A prediction near 0 may be the sum of large numbers, and is as exact as these; nobody tells two predictions apart
+    that differ by a millionth of what predictions differ by. Where all are alike it is 1 % of their mean size.
+    """
+    rows = max(len(predictions), 1)
+    mean = sum(predictions) / rows
+    spread = math.sqrt(sum((prediction - mean) ** 2 for prediction in predictions) / rows)
+    least = max(spread, 0.01 * sum(map(abs, predictions)) / rows, 1e-12)
+    return [max(abs(prediction), least) for prediction in predictions]

@@ -99,9 +99,10 @@ def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.
         (rows, manifest.inputs),
         (features, manifest.features),
     )
+    nullable = {field.name for field in manifest.inputs if field.nullable}
     for values, fields in parts:
         missing = [
-            field.seen_missing if isinstance(field, InputField) else manifest.fallback is not None
+            field.seen_missing if isinstance(field, InputField) else not nullable.isdisjoint(field.inputs)
             for field in fields
         ]
         low = np.array([-np.inf if field.seen_minimum is None else field.seen_minimum for field in fields])
@@ -130,6 +131,14 @@ def _out_of_range(
         formatted = f"{field.name} = {field.expression}, {value:.6g}"
     if not levels:
         seen = f"{field.seen_minimum:.6g} to {field.seen_maximum:.6g}"
+    sentence = f"{formatted}: seen in training {seen}"
+    if isinstance(field, InputField) and field.is_open:
+        levels = []  # as many as the data have
+        sentence = (
+            f"{field.name} is left out: every row of the training had one"
+            if math.isnan(value)
+            else f"this {field.name} was not in any row of the training; it counts as {field.values[-1]}"
+        )
     return OutOfRange(
         field=field.name,
         kind=kind,
@@ -137,5 +146,5 @@ def _out_of_range(
         seen_minimum=field.seen_minimum,
         seen_maximum=field.seen_maximum,
         levels=levels,
-        sentence=f"{formatted}: seen in training {seen}",
+        sentence=sentence,
     )

@@ -114,8 +114,10 @@ def _answer(
     """
     manifest = champion.manifest
     fallback = manifest.fallback_of(asked.row)
-    read = features if fallback is None else _read_by(fallback, manifest, features)
-    if not (math.isfinite(prediction) and all(map(math.isfinite, read))):
+    if not (
+        math.isfinite(prediction)
+        and (all(map(math.isfinite, features)) or _are_known(manifest, fallback, asked, features))
+    ):
         raise not_finite(manifest, asked.row, features, asked.number)
     unsupported = [] if inside else out_of_range(manifest, asked.row, features)
     answer = champion.answer(
@@ -132,10 +134,16 @@ def _answer(
     return answer if fallback is None else replace(answer, fallback=fallback.description)
 
 
-def _read_by(fallback: Fallback, manifest: Manifest, features: list[float]) -> list[float]:
-    """The features that the fallback's recipe reads."""
-    names = fallback.recipe.features
-    return [value for field, value in zip(manifest.features, features, strict=True) if field.name in names]
+def _are_known(manifest: Manifest, fallback: Fallback | None, asked: Asked, features: list[float]) -> bool:
+    """Whether all features that are read are numbers, or missing for want of an input that may be left out."""
+    left_out = {
+        field.name for field, value in zip(manifest.inputs, asked.row, strict=True) if math.isnan(value)
+    }
+    return all(
+        field.is_known(value, left_out)
+        for field, value in zip(manifest.features, features, strict=True)
+        if fallback is None or field.name in fallback.recipe.features
+    )
 
 
 def _with_reasons(champion: Champion, asked: Asked, answer: Any) -> Any:

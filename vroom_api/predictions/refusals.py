@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.schemas import bounds_of
+from vroom_api.champion.schemas import LONGEST_TEXT, bounds_of
 from vroom_api.contract import OPTIONS, InputField, Manifest
 from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
 from vroom_api.json_bodies import malformed, repeated_names
@@ -17,6 +17,7 @@ from vroom_api.record.prediction import MAX_TAGS, MAX_TEXT_LENGTH, Tags, fits
 from vroom_api.texts import as_asked
 
 MAX_FAULTS = 20  # reported of one request
+MAX_LISTED = 12  # texts of an input that may be any
 
 
 def refusal(manifest: Manifest, body: bytes, error: Exception, *, batch: bool = False) -> Problem:
@@ -139,6 +140,10 @@ def allowed_of(field: InputField) -> str:
 
 
 def _range_of(field: InputField) -> str:
+    if field.is_open:
+        return (
+            f"any text of 1 to {LONGEST_TEXT} characters; {_listed(field.values)} are those seen in training"
+        )
     if field.type == "text":
         return f"one of {', '.join(field.values)}"
     bounds = bounds_of(field)
@@ -155,10 +160,17 @@ def _range_of(field: InputField) -> str:
     return f"{' and '.join(words) or f'any {field.type}'}{unit}"
 
 
+def _listed(values: Sequence[str]) -> str:
+    first = ", ".join(values[:MAX_LISTED])
+    return first if len(values) <= MAX_LISTED else f"{first} and {len(values) - MAX_LISTED} more"
+
+
 def wrong(value: Any, field: InputField) -> str | None:
     """What stands between a value and the range in a message; None for a value inside it."""
     if value is None and field.nullable:
         return None
+    if field.is_open:
+        return None if isinstance(value, str) and 1 <= len(value) <= LONGEST_TEXT else "is not"
     if field.type == "text":
         return None if isinstance(value, str) and value in field.values else "is not"
     if field.type == "integer" and not (_is_number(value) and value == value // 1):

@@ -23,7 +23,7 @@ from vroom_api.contract import (
 from vroom_assets.challenger.parity import Exported
 from vroom_assets.features.expressions import Feature
 from vroom_assets.features.table import Dataset, is_declared
-from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec
+from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec, Unseen
 from vroom_assets.training.intervals import calibration_of
 from vroom_assets.training.metrics import MetricSet
 from vroom_assets.training.models import Fitted
@@ -42,7 +42,7 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
     return [
         InputField(
             name=name,
-            type=INPUT_TYPES[column.type],
+            type=INPUT_TYPES[column.type.stored],
             description=column.description,
             unit=column.unit,
             minimum=column.minimum,
@@ -51,8 +51,9 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
             seen_minimum=float(seen.iloc[0]),
             seen_maximum=float(seen.iloc[-1]),
             example=float(seen.iloc[len(seen) // 2]),
-            levels=_levels(seen, column.type),
-            values=column.values,
+            levels=_levels(seen, column.type.stored),
+            values=column.levels,
+            is_open=column.type is ColumnType.CATEGORY and column.unseen is Unseen.ANSWER,
             nullable=column.nullable or name in without,
             seen_missing=len(seen) < len(inputs) or name in without,
         )
@@ -80,7 +81,8 @@ def feature_fields(spec: ForecastSpec, frame: pd.DataFrame) -> list[FeatureField
     """The features with the range of each seen in training and the inputs that each one reads."""
     fields = []
     for feature in spec.features:
-        values = frame[feature.name].to_numpy()
+        given = frame[feature.name].to_numpy()
+        values = given[~np.isnan(given)]
         fields.append(
             msgspec.structs.replace(
                 reference(feature.name, feature.expression, values),

@@ -7,7 +7,7 @@ model always gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from vroom_assets.features.expressions import Feature, nodes
 from vroom_assets.spec import Family
+from vroom_assets.training.coding import Coding, Number, Table
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
 from vroom_assets.training.models import (
     Average,
@@ -153,15 +154,12 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
     if not isinstance(fitted, Estimator):
         raise TypeError(f"no graph is written for {type(fitted).__name__}")
     own = graph.columns(matrix, [order[name] for name in fitted.features])
+    own = _encoded(graph, own, fitted.coding)
     match fitted.family:
         case Family.FOREST:
             return _forest(graph, own, fitted.estimator)
-        case Family.BOOSTING:
+        case Family.BOOSTING | Family.POISSON_BOOSTING | Family.BINARY_BOOSTING:
             return _boosting(graph, own, fitted.estimator)
-        case Family.POISSON_BOOSTING:
-            return graph.emit("Exp", _boosting(graph, own, fitted.estimator))
-        case Family.BINARY_BOOSTING:
-            return graph.emit("Sigmoid", _boosting(graph, own, fitted.estimator))
         case Family.LINEAR:
             return _polynomial(graph, own, fitted.estimator)
         case Family.LOGISTIC:
@@ -173,8 +171,37 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
     raise TypeError(f"no graph is written for {fitted.family}")
 
 
+def _encoded(graph: Graph, own: str, coding: Coding) -> str:
+    """What `coding.encode` makes of the features."""
+    if coding.is_plain:
+        return own
+    parts = []
+    for position, part in enumerate(coding.parts):
+        column = graph.column(own, position)
+        if isinstance(part, Table):
+            parts.append(_looked_up(graph, column, part.values))
+            continue
+        if not isinstance(part, Number) or part.fill is None:
+            parts.append(column)
+            continue
+        missing = graph.emit("IsNaN", column)
+        parts.append(graph.emit("Where", missing, graph.constant([[part.fill]]), column))
+        if part.indicated:
+            parts.append(graph.emit("Cast", missing, to=TensorProto.DOUBLE))
+    return graph.emit("Concat", *parts, axis=1)
+
+
+def _looked_up(graph: Graph, level: str, table: np.ndarray) -> str:
+    """Rows of a table by the index of a level, (rows, 1); the last is for a missing one. (rows, columns)."""
+    last = graph.constant([[float(len(table) - 1)]])
+    row = graph.emit("Where", graph.emit("IsNaN", level), last, level)
+    row = graph.emit("Squeeze", graph.emit("Cast", row, to=TensorProto.INT64), graph.constant([1], np.int64))
+    return graph.emit("Gather", graph.constant(table), row, axis=0)
+
+
 class Trees(NamedTuple):
-    """Nodes of an ensemble, flat: leaves carry `value`, inner nodes go left when x <= threshold."""
+    """Nodes of an ensemble, flat: leaves carry `value`, inner nodes go left when x <= threshold, or where x is missing
+    and `missing_left`."""
 
     tree: np.ndarray
     node: np.ndarray
@@ -184,6 +211,7 @@ class Trees(NamedTuple):
     right: np.ndarray
     leaf: np.ndarray
     value: np.ndarray
+    missing_left: np.ndarray
 
 
 def _ensemble(graph: Graph, own: str, trees: Trees) -> str:
@@ -207,6 +235,7 @@ def _ensemble(graph: Graph, own: str, trees: Trees) -> str:
         nodes_modes=np.where(inner, "BRANCH_LEQ", "LEAF").tolist(),
         nodes_truenodeids=np.where(inner, trees.left, 0).tolist(),
         nodes_falsenodeids=np.where(inner, trees.right, 0).tolist(),
+        nodes_missing_value_tracks_true=np.where(inner, trees.missing_left, 0).tolist(),
         target_treeids=trees.tree[trees.leaf].tolist(),
         target_nodeids=trees.node[trees.leaf].tolist(),
         target_ids=np.zeros(int(trees.leaf.sum()), dtype=int).tolist(),
@@ -231,28 +260,95 @@ def _forest(graph: Graph, own: str, forest: Any) -> str:
         right=np.concatenate([part.children_right for part in parts]),
         leaf=np.concatenate([part.children_left == -1 for part in parts]),
         value=np.concatenate([part.value[:, 0, 0] for part in parts]) / len(parts),
+        missing_left=np.zeros(sum(part.node_count for part in parts), dtype=int),
     )
     return _ensemble(graph, own, trees)
 
 
 def _boosting(graph: Graph, own: str, boosting: Any) -> str:
-    """Histogram boosting adds its trees to a base score; with a log link the exponential comes on top.
+    """Histogram boosting adds its trees to a base score and takes the inverse of its link.
 
     The base is added here, in float64, so that float32 rounds only the small sum of the trees.
     """
-    parts = [predictor.nodes for stage in boosting._predictors for predictor in stage]
+    predictors = [predictor for stage in boosting._predictors for predictor in stage]
+    parts = [predictor.nodes for predictor in predictors]
+    own, positions = _split_columns(graph, own, boosting, predictors)
+    by_level = np.concatenate([part["is_categorical"].astype(bool) for part in parts])
     trees = Trees(
         tree=np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)]),
         node=np.concatenate([np.arange(len(part)) for part in parts]),
-        feature=np.concatenate([part["feature_idx"] for part in parts]),
-        threshold=np.concatenate([part["num_threshold"] for part in parts]),
+        feature=positions,
+        threshold=np.where(by_level, 0.5, np.concatenate([part["num_threshold"] for part in parts])),
         left=np.concatenate([part["left"] for part in parts]),
         right=np.concatenate([part["right"] for part in parts]),
         leaf=np.concatenate([part["is_leaf"].astype(bool) for part in parts]),
         value=np.concatenate([part["value"] for part in parts]),
+        missing_left=np.concatenate([part["missing_go_to_left"] for part in parts]).astype(int),
     )
     base = graph.constant([[float(boosting._baseline_prediction.item())]])
-    return graph.emit("Add", _ensemble(graph, own, trees), base)
+    total = graph.emit("Add", _ensemble(graph, own, trees), base)
+    match type(boosting._loss.link).__name__:
+        case "IdentityLink":
+            return total
+        case "LogLink":
+            return graph.emit("Exp", total)
+        case "LogitLink":
+            return graph.emit("Sigmoid", total)
+    raise TypeError(f"no graph is written for a boosting with {type(boosting._loss.link).__name__}")
+
+
+def _split_columns(
+    graph: Graph, own: str, boosting: Any, predictors: Sequence[Any]
+) -> tuple[str, np.ndarray]:
+    """The columns that nodes compare with their thresholds, and the column of each node.
+
+    A tree of ONNX compares numbers, so for each split of a category by a set of levels there is a column more: 0 for
+    the levels that go left and 1 for the others, looked up for the row's level in one table for all splits of it.
+    """
+    features = np.concatenate([predictor.nodes["feature_idx"] for predictor in predictors])
+    encoder = boosting._preprocessor and boosting._preprocessor.named_transformers_["encoder"]
+    if not encoder:
+        return own, features
+    is_category = boosting.is_categorical_
+    # Inside, scikit-learn puts the categories first.
+    declared = np.concatenate([np.flatnonzero(is_category), np.flatnonzero(~is_category)])
+    positions = declared[features]
+    by_level = np.concatenate([predictor.nodes["is_categorical"].astype(bool) for predictor in predictors])
+    columns, width = [own], len(is_category)
+    for number, levels in enumerate(encoder.categories_):
+        nodes = np.flatnonzero(by_level & (features == number))
+        if not len(nodes):
+            continue
+        table = np.stack([_goes_right(levels, *node) for node in _set_splits(predictors, number)], axis=1)
+        columns.append(
+            _looked_up(graph, _within(graph, graph.column(own, int(declared[number])), len(table) - 2), table)
+        )
+        positions[nodes] = width + np.arange(len(nodes))
+        width += len(nodes)
+    return (graph.emit("Concat", *columns, axis=1) if len(columns) > 1 else own), positions
+
+
+def _within(graph: Graph, level: str, last: int) -> str:
+    return graph.emit("Min", level, graph.constant([[float(last)]]))
+
+
+def _set_splits(predictors: Sequence[Any], category: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """Of each split by a category, tree by tree: the bits of the levels that go left, and whether a missing one does."""
+    for predictor in predictors:
+        for node in predictor.nodes:
+            if node["is_categorical"] and not node["is_leaf"] and node["feature_idx"] == category:
+                yield predictor.raw_left_cat_bitsets[node["bitset_idx"]], bool(node["missing_go_to_left"])
+
+
+def _goes_right(levels: np.ndarray, bits: np.ndarray, missing_left: bool) -> np.ndarray:
+    """By level, 1.0 where a split sends it to the right; one that was not among the training rows goes where a missing
+    one does. The last is for a missing one, the one before for levels beyond those of training."""
+    known = levels[~np.isnan(levels)].astype(int)
+    last = int(known.max(initial=-1)) + 1
+    right = np.full(last + 2, 0.0 if missing_left else 1.0)
+    index = np.arange(len(known))
+    right[known] = 1.0 - ((bits[index // 32] >> (index % 32).astype(np.uint32)) & 1)
+    return right
 
 
 def _calibrated(graph: Graph, probability: str, curve: Calibrated) -> str:

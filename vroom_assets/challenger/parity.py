@@ -33,7 +33,8 @@ def parity(
 ) -> Parity:
     """Score the graph and compare with DuckDB's features and the fitted model's predictions.
 
-    A value that is not finite on either side counts as an infinite difference.
+    A value that is not finite on either side counts as an infinite difference, but for a feature that is missing on
+    both.
 
     Args:
         inputs: shape (rows, inputs). features: (rows, features). prediction: (rows,).
@@ -50,11 +51,20 @@ def parity(
         scale = np.asarray(scales(prediction[rows].tolist()))
         worst = Parity(
             features=max(
-                worst.features, _largest_gap(computed[:, compared], features[rows][:, compared], np.ones(1))
+                worst.features,
+                _largest_gap(*_missing_alike(computed[:, compared], features[rows][:, compared]), np.ones(1)),
             ),
             prediction=max(worst.prediction, _largest_gap(served, prediction[rows], scale)),
         )
     return worst
+
+
+def _missing_alike(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two tables with 0 where both have no value."""
+    if one.shape != other.shape:
+        return one, other
+    both = np.isnan(one) & np.isnan(other)
+    return np.where(both, 0.0, one), np.where(both, 0.0, other)
 
 
 def _largest_gap(one: np.ndarray, other: np.ndarray, scale: np.ndarray) -> float:

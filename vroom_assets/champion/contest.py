@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from vroom_api.contract import Bundle, Manifest, Recipe, durable, forecast_folder
+from vroom_api.contract import Bundle, InputField, Manifest, Recipe, durable, forecast_folder
 from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion.comparison import Entrant, WentBack, compare, judge
 from vroom_assets.champion.gates import failed_baselines, failed_gates, failed_shifts
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.expressions import Feature, texts_of
 from vroom_assets.features.table import Dataset
-from vroom_assets.spec import Candidate, ForecastSpec, Purpose, Required
+from vroom_assets.spec import Candidate, Column, ForecastSpec, Purpose, Required
 from vroom_assets.training.metrics import MetricSet
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def run_contest(
     Args:
         suspended: versions that were rolled back; neither they nor their equals return by themselves.
     """
+    spec = spec.with_levels(data.levels)
     gates = failed_gates(challenger.scores, challenger.target_mean, spec.gates)
     if champion is not None:
         gates += failed_shifts(champion.manifest, challenger, float(data.target.std()), spec.gates)
@@ -169,13 +170,20 @@ def entrant(
     """A version's recipe with its own feature definitions on the current data; None if inputs are gone."""
     if not {field.name for field in manifest.inputs} <= set(data.inputs.columns):
         return None
-    if any(set(field.values) - set(spec.input_columns[field.name].values) for field in manifest.inputs):
+    columns = spec.input_columns
+    # Of a category the levels are those of the data; those of the champion may be others.
+    declared = [field for field in manifest.inputs if field.values and columns[field.name].values]
+    if any(set(field.values) - set(columns[field.name].values) for field in declared):
         return None
-    texts = texts_of(spec.input_columns)
+    texts = texts_of(columns)
     features = [Feature(feature.name, feature.expression, texts) for feature in manifest.features]
+    categories, optional = spec.categories_of(features), spec.optional_of(features)
+    candidates = {
+        name: one.on_features(categories, optional) for name, one in candidates_of(manifest.recipe).items()
+    }
     return Entrant(
         name=manifest.recipe.name,
-        candidates=candidates_of(manifest.recipe),
+        candidates=candidates,
         frame=feature_table.recompute(connection, data.inputs, features),
     )
 
@@ -183,6 +191,15 @@ def entrant(
 def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
     """The recipe and its members as they were declared when it was trained."""
     return {name: Candidate(**definition) for name, definition in recipe.definition.items()}
+
+
+def _indices(field: InputField, column: Column, values: np.ndarray) -> np.ndarray:
+    """Values of an input in the data as a champion has them: the levels of a category have its own indices."""
+    if not field.is_open:
+        return values
+    own = np.array([field.encoded(level) for level in column.levels])
+    missing = np.isnan(values)
+    return np.where(missing, np.nan, own[np.nan_to_num(values).astype(int)])
 
 
 class Served(NamedTuple):
@@ -197,17 +214,20 @@ def as_it_serves(
 ) -> Served:
     """The champion exactly as it serves, scored on the current data.
 
-    Nothing where the data no longer have its inputs, or its texts have other indices in them.
+    Nothing where the data no longer have its inputs, or its texts are other ones in them.
     """
     from vroom_api.contract.model import open_model, score
 
-    names = [field.name for field in champion.manifest.inputs]
+    fields = champion.manifest.inputs
     declared = spec.input_columns
-    if not set(names) <= set(data.inputs.columns) or any(
-        field.values != declared[field.name].values for field in champion.manifest.inputs
+    if not {field.name for field in fields} <= set(data.inputs.columns) or any(
+        not field.is_open and field.values != declared[field.name].levels for field in fields
     ):
         return Served({}, {})
-    inputs = np.ascontiguousarray(data.inputs[names].to_numpy(), dtype=np.float64)
+    inputs = np.stack(
+        [_indices(field, declared[field.name], data.inputs[field.name].to_numpy(float)) for field in fields],
+        axis=1,
+    )
     prediction, _ = score(open_model(champion.model), inputs)
 
     def figures(rows: np.ndarray) -> dict[str, float]:

@@ -86,7 +86,7 @@ def faults(spec: ForecastSpec, features: Sequence[Feature]) -> Iterator[Fault]:
 
 def _typed(columns: dict[str, Column], plain: bool = False) -> str:
     return ", ".join(
-        f'"{name}" {"double" if plain else SQL_TYPES[column.type]}' for name, column in columns.items()
+        f'"{name}" {"double" if plain else SQL_TYPES[column.type.stored]}' for name, column in columns.items()
     )
 
 

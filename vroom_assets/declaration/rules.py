@@ -127,7 +127,7 @@ def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
     if not table[spec.entity.key].unique:
         yield "entity.key", f"{spec.entity.key} identifies a row; declare it `unique: true`"
     for name in spec.entity.tags:
-        if table[name].type is not ColumnType.TEXT:
+        if table[name].type.stored is not ColumnType.TEXT:
             yield "entity.tags", f"{name} is not of type text; name a column of type text"
     for name in unfit_inputs(spec.inputs):
         if name in OPTIONS:
@@ -140,7 +140,10 @@ def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
             yield "inputs", f"{name} is there twice; name it once"
     for name, column in spec.input_columns.items():
         if column.type is ColumnType.TEXT and not column.values:
-            yield "inputs", f"{name} is a text; declare its allowed `values`"
+            yield (
+                "inputs",
+                f"{name} is a text; declare its allowed `values`, or `type: category`, whose values are learnt from the data",
+            )
         if column.type is ColumnType.TIMESTAMP:
             yield "inputs", f"{name} is a time; let the examples give a number of days instead"
     without = spec.fallback.without if spec.fallback is not None else []
@@ -149,7 +152,7 @@ def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
             yield "fallback.without", f"{name} is nullable and may already be left out"
     for name, advice in spec.advice.items():
         lever = table[advice.lever]
-        if lever.type is ColumnType.TEXT or lever.nullable:
+        if lever.type.stored is ColumnType.TEXT or lever.nullable:
             yield f"advice.{name}.lever", f"{advice.lever} has to be a number that is always given"
         if advice.lever in without:
             yield f"advice.{name}.lever", f"{advice.lever} may be left out, by fallback.without"
@@ -188,7 +191,7 @@ def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
                 yield f"{field}.{name}.earliest", f"{times[0]} comes after latest, {times[1]}"
         elif times:
             yield f"{field}.{name}", f"a {column.type} has no period; leave earliest and latest out"
-        elif column.type is ColumnType.TEXT and (bounds or column.maximum is not None):
+        elif column.type.stored is ColumnType.TEXT and (bounds or column.maximum is not None):
             yield f"{field}.{name}", "a text has no range; leave minimum, above and maximum out"
 
 

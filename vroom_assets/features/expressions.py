@@ -5,9 +5,10 @@ ONNX operators. Both compute in float64 by IEEE 754, so ln(0) is -inf and 0 / 0 
 a row with such a feature is refused in training and by the service. What the language offers is what
 `nodes` writes; anything else is refused when the declaration is read.
 
-An input is a finite number, or the index of a text among its declared values: `compound = 'soft'` compares
-places. One that may be left out is NULL in DuckDB and NaN in the graph, which compare differently, so it
-stands only in `is null` or as the first of a `coalesce`.
+An input is a finite number, or the index of a text among its levels: `compound = 'soft'` compares indices, and a
+category may be a feature as it is. One that may be left out is NULL in DuckDB and NaN in the graph. Arithmetic passes
+both on alike, so that such a feature is missing too; conditions, powers, greatest and least treat them differently,
+so there it stands only in `is null` or as the first of a `coalesce`.
 
 The two sides agree in the last digit or two, not in every bit: ln, log, exp and power are rounded
 differently, and a tree or bin edge that lies exactly on a training value would tell them apart. So a
@@ -25,7 +26,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlglot
 from sqlglot import expressions as sql
@@ -64,7 +65,16 @@ OFFERED = (
     "case when … then … else … end, = <> < <= > >=, between, in, is null, and, or, not"
 )
 
-Texts = tuple[tuple[str, tuple[str, ...]], ...]  # the inputs that are texts, each with its values
+
+class Text(NamedTuple):
+    """An input that is a text, and its values; of an open one they are learnt, the last stands for all others."""
+
+    name: str
+    values: tuple[str, ...]
+    is_open: bool = False
+
+
+Texts = tuple[Text, ...]
 
 
 class FeatureError(Exception):
@@ -101,10 +111,28 @@ class Feature:
         """The inputs that the expression reads. Raises as `tree`."""
         return frozenset(column.name for column in self.tree.find_all(sql.Column))
 
+    @cached_property
+    def unguarded(self) -> frozenset[str]:
+        """The inputs without which it is missing. Raises as `tree`."""
+        return frozenset(column.name for column in self.tree.find_all(sql.Column) if not _is_guarded(column))
+
+    @cached_property
+    def category(self) -> str | None:
+        """The input whose levels it is, None where it is a number. Raises as `tree`."""
+        tree = self.tree.unnest()
+        is_open = isinstance(tree, sql.Column) and any(
+            text.is_open for text in self.texts if text.name == tree.name
+        )
+        return tree.name if is_open else None
+
 
 def texts_of(inputs: Mapping[str, Column]) -> Texts:
     """The values of the inputs that are texts."""
-    return tuple((name, tuple(column.values)) for name, column in inputs.items() if column.values)
+    return tuple(
+        Text(name, tuple(column.levels), column.type is not column.type.stored)
+        for name, column in inputs.items()
+        if column.levels or column.type is not column.type.stored
+    )
 
 
 def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Feature]:
@@ -137,7 +165,7 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
         if name in [feature.name for feature in found]:
             raise FeatureError(f"feature {name} is defined twice", line)
         read = {column.name for column in expression.find_all(sql.Column)}
-        own = tuple(one for one in texts if one[0] in read)
+        own = tuple(one for one in texts if one.name in read)
         feature = Feature(name, displayed, own, _comment_above(text, line))
         try:
             _check(feature, list(inputs), optional)
@@ -226,11 +254,13 @@ def _with_positions(feature: Feature) -> sql.Expr:
         displayed = node.sql(DIALECT, comments=False)
         return FeatureError(f"feature {feature.name} ({feature.expression}): {displayed}: {why}")
 
-    texts = dict(feature.texts)
+    texts = {text.name: text for text in feature.texts}
     for column in list(whole.find_all(sql.Column)):
         if column.name not in texts:
             continue
-        values = texts[column.name]
+        values, is_open = texts[column.name].values, texts[column.name].is_open
+        if is_open and whole.unnest() is column:
+            continue
         beside = column.parent
         literals = []
         if isinstance(beside, sql.Coalesce) and beside.this is column:
@@ -243,15 +273,28 @@ def _with_positions(feature: Feature) -> sql.Expr:
         elif not isinstance(beside, sql.Is):
             raise refused(
                 column,
-                f"it is a text; compare it, as in {column.name} = '{values[0]}' or {column.name} in (…)",
+                f"it is a text; compare it, as in {column.name} = '{values[0] if values else '…'}' or {column.name} in "
+                "(…)" + (", or name it alone" if is_open else ""),
             )
         for literal in literals:
-            if not (isinstance(literal, sql.Literal) and literal.is_string and literal.this in values):
+            is_text = isinstance(literal, sql.Literal) and literal.is_string
+            if not is_text or not (is_open or literal.this in values):
                 raise refused(literal, f"{column.name} is one of {', '.join(values)}")
-            literal.replace(sql.Literal.number(values.index(literal.this)))
+            # No row has a text that is not a level of the data.
+            index = values.index(literal.this) if literal.this in values else NO_LEVEL
+            literal.replace(sql.Literal.number(index))
     if lost := next((node for node in whole.find_all(sql.Literal) if node.is_string), None):
         raise refused(lost, "a text can only be compared with a text input")
     return whole
+
+
+NO_LEVEL = 1e9  # an index that no level has
+
+
+def _is_guarded(column: sql.Column) -> bool:
+    """Whether an expression has a value where this input has none."""
+    beside = column.parent
+    return isinstance(beside, (sql.Coalesce, sql.Is)) and beside.this is column
 
 
 Emit = Callable[..., str]
@@ -297,9 +340,7 @@ class _Writer:
         if isinstance(node, sql.Column):
             if node.table:
                 raise self.refused(node, f"write {node.name} without {node.table}")
-            if self.optional and node.name in self.optional:
-                raise self.refused(node, f"it may be left out; write `coalesce({node.name}, …)` or `is null`")
-            return self.column(node.name)
+            return self.input(node.name)
         if isinstance(node, sql.Coalesce):
             return self.coalesce(node)
         if isinstance(node, sql.Literal):
@@ -307,6 +348,7 @@ class _Writer:
         if kind in ARITHMETIC:
             return self.emit(ARITHMETIC[kind], self.value(node.this), self.value(node.expression))
         if kind is sql.Pow:
+            self.always_given(node)
             return self.emit("Pow", self.value(node.this), self.value(node.expression))
         if kind in (sql.Floor, sql.Ceil):
             self.needs(
@@ -327,6 +369,22 @@ class _Writer:
         if kind in COMPARISON or kind in LOGIC or isinstance(node, (sql.Not, sql.Between, sql.In, sql.Is)):
             raise self.refused(node, "a condition is not a number, write `case when … then 1 else 0 end`")
         raise self.refused(node, f"use {OFFERED}")
+
+    def input(self, name: str) -> str:
+        """Write an input; what training did not see of an open text is its last level."""
+        value = self.column(name)
+        for text in self.feature.texts:
+            if text.name == name and text.is_open and text.values:
+                return self.emit("Min", value, self.number(float(len(text.values) - 1)))
+        return value
+
+    def always_given(self, node: sql.Expr) -> None:
+        """Refuse what may be missing, where DuckDB and the graph would not agree on it."""
+        for column in node.find_all(sql.Column):
+            if self.optional and column.name in self.optional and not _is_guarded(column):
+                raise self.refused(
+                    column, f"it may be left out; write `coalesce({column.name}, …)` or `is null`"
+                )
 
     def condition(self, node: sql.Expr) -> str:
         """Write a truth value."""
@@ -362,7 +420,7 @@ class _Writer:
             raise self.refused(
                 node, f"`{where}` is for inputs that may be left out; declare it `nullable: true`"
             )
-        return self.column(node.name)
+        return self.input(node.name)
 
     def coalesce(self, node: sql.Coalesce) -> str:
         first = self.given(node.this, "coalesce")
@@ -371,6 +429,7 @@ class _Writer:
         return self.emit("Where", self.emit("IsNaN", first), self.value(node.expressions[0]), first)
 
     def compared(self, node: sql.Expr) -> str:
+        self.always_given(node)
         self.needs(
             node,
             _total,
@@ -398,6 +457,7 @@ class _Writer:
 
     def extreme(self, node: sql.Expr) -> str:
         """greatest and least; DuckDB takes NaN for the largest number, ONNX passes it on from either."""
+        self.always_given(node)
         parts = [node.this, *node.expressions]
         values = [self.value(part) for part in parts]
         if isinstance(node, sql.Greatest) or all(_total(inner) for part in parts for inner in part.walk()):

@@ -32,7 +32,7 @@ def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:
     with durable.replaced(path) as beside, closing(sqlite3.connect(beside)) as file:
         # Nobody sees the file before it is complete, so nothing has to be undone.
         file.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
-        stored = [*spec.inputs, *spec.entity.tags]
+        stored = dict.fromkeys([*spec.inputs, *spec.entity.tags])  # a tag may be an input too
         file.executemany("insert into field values (?, ?)", list(enumerate(stored)))
         for rows in _latest(connection, spec):
             file.executemany("insert into entity values (?, ?, ?)", rows)
@@ -45,7 +45,7 @@ def _latest(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[list
     """Id, time and inputs of every entity, some at a time."""
     table = spec.entity.source
     columns = spec.input_columns | {name: spec.entity_columns[name] for name in spec.entity.tags}
-    inputs = ", ".join(f'"{name}"::{TYPES[column.type]}' for name, column in columns.items())
+    inputs = ", ".join(f'"{name}"::{TYPES[column.type.stored]}' for name, column in columns.items())
     if table in spec.sources:
         as_of = feature_table.origin(connection, "features")["data_as_of"]
         yield from _rows(

@@ -14,7 +14,7 @@ import pandas as pd
 from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
 from vroom_assets.features.expressions import Feature, select_sql
-from vroom_assets.spec import Column, ColumnType, ForecastSpec
+from vroom_assets.spec import OTHER, Column, ColumnType, ForecastSpec
 from vroom_assets.sql import literal
 from vroom_assets.training.folds import RowStructure
 
@@ -44,6 +44,9 @@ class Dataset:
     data_as_of: str
     snapshots: dict[str, str]
     tags: pd.DataFrame = field(default_factory=pd.DataFrame)  # (rows, tags), texts
+    levels: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # of the inputs that are categories, in their order
 
 
 def note_origin(connection: DuckDBPyConnection, table: str, detail: dict[str, Any]) -> None:
@@ -74,18 +77,20 @@ def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
     snapshots = {name: origin(connection, name)["snapshot"] for name in spec.sources}
     try:
         with examples.tables(connection, spec):
-            _replace_features(connection, spec, spec.features, snapshots)
+            _replace_features(connection, spec, snapshots)
     except examples.ExamplesError as error:
         raise DatasetError(str(error)) from error
 
 
 def _replace_features(
-    connection: DuckDBPyConnection, spec: ForecastSpec, features: Sequence[Feature], snapshots: dict[str, str]
+    connection: DuckDBPyConnection, declared: ForecastSpec, snapshots: dict[str, str]
 ) -> None:
     connection.begin()
     try:
-        _compute(connection, spec, features)
-        _refuse_bad_rows(connection, spec, features)
+        levels = _learn_levels(connection, declared)
+        spec = declared.with_levels(levels)
+        _compute(connection, spec, spec.features)
+        _refuse_bad_rows(connection, spec, spec.features)
         connection.execute("create or replace table features as from computed")
         source_of_time, column = spec.target.as_of.split(".")
         [(as_of,)] = connection.execute(f'select max("{column}") from "{source_of_time}"').fetchall()
@@ -96,6 +101,7 @@ def _replace_features(
                 "data_version": spec.data_version(snapshots),
                 "data_as_of": as_of.isoformat() if as_of else "",
                 "snapshots": snapshots,
+                "levels": levels,
             },
         )
         connection.execute("drop table computed")
@@ -103,6 +109,26 @@ def _replace_features(
     except BaseException:
         connection.rollback()
         raise
+
+
+def _learn_levels(connection: DuckDBPyConnection, spec: ForecastSpec) -> dict[str, list[str]]:
+    """The values of each category that enough rows have, by name, and what stands for all others."""
+    return {
+        name: [
+            *(
+                value
+                for (value,) in connection.execute(
+                    f'''
+                    select "{name}" from "{spec.entity.source}" where "{name}" is not null and "{name}" <> '{OTHER}'
+                    group by 1 having count(*) >= {column.least_rows} order by 1
+                    '''
+                ).fetchall()
+            ),
+            OTHER,
+        ]
+        for name, column in spec.input_columns.items()
+        if column.type is ColumnType.CATEGORY
+    }
 
 
 def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: Sequence[Feature]) -> None:
@@ -139,12 +165,17 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: Seque
 
 
 def encoded(name: str, column: Column) -> str:
-    """The SQL of an input as a number: itself, or its index among the values of a text."""
-    if column.type is not ColumnType.TEXT:
+    """The SQL of an input as a number: itself, or its index among the levels of a text; a rare category is the last."""
+    if column.type.stored is not ColumnType.TEXT:
         return f'"{name}"::double as "{name}"'
+    if column.type is ColumnType.CATEGORY:
+        listed = ", ".join(literal(value) for value in column.levels[:-1])
+        rest = float(len(column.levels) - 1)
+        index = f'list_position([{listed}]::varchar[], "{name}") - 1'
+        return f'case when "{name}" is not null then coalesce({index}, {rest})::double end as "{name}"'
     positions = " ".join(
         f"when '{value.replace(chr(39), chr(39) * 2)}' then {position}"
-        for position, value in enumerate(column.values)
+        for position, value in enumerate(column.levels)
     )
     return f'(case "{name}" {positions} end)::double as "{name}"'
 
@@ -165,13 +196,18 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
                 f"target.sql, column {spec.target.known_at}: empty or not after {spec.validation.order} "
                 f"in {early} rows; a target becomes known later than what it is forecast from"
             )
+    # A feature is missing where an input is that it needs; nothing else makes one so.
+    optional = {name for name, column in spec.input_columns.items() if column.nullable}
+    left_out = {f"feature_{feature.name}": sorted(feature.unguarded & optional) for feature in features}
     rules = {"target": "target.sql gives no finite target"} | {
         f"feature_{feature.name}": f"feature {feature.name} ({feature.expression}) is not finite"
         for feature in features
     }
     for column, message in rules.items():
+        missing = " or ".join(f'"input_{name}" is null' for name in left_out.get(column, ()))
         bad = connection.execute(
-            f'select entity_key from computed where "{column}" is null or not isfinite("{column}") order by 1 limit 3'
+            f'select entity_key from computed where ("{column}" is null and not ({missing or "false"})) '
+            f'or not isfinite("{column}") order by 1 limit 3'
         ).fetchall()
         if bad:
             raise DatasetError(f"{message} for {entity} {', '.join(str(row[0]) for row in bad)}")
@@ -213,6 +249,7 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         data_version=made_from["data_version"],
         data_as_of=made_from["data_as_of"],
         snapshots=made_from["snapshots"],
+        levels=made_from.get("levels", {}),
         tags=table[[f"tag_{name}" for name in spec.entity.tags]].set_axis(spec.entity.tags, axis=1),
     )
 

@@ -76,6 +76,7 @@ def train(context: dg.AssetExecutionContext, spec: ForecastSpec) -> Iterator[Any
     _check_candidates(spec)
     with warehouse.connect(spec.name) as connection:
         data = _features(connection, spec)
+        spec = spec.with_levels(data.levels)
         why = record_what_is_trained(context, spec.trained_version(data.snapshots))
         tags = {
             "vroom.reason": why,

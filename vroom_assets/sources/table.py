@@ -252,7 +252,7 @@ def _texts(source: Source, text: Text) -> str:
 def _text(cell: str, column: Column, has_breaks: bool) -> str:
     """The text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
     cell = _with_breaks(cell) if has_breaks else cell
-    if column.type is ColumnType.TEXT:
+    if column.type.stored is ColumnType.TEXT:
         return f"case when trim({cell}) <> '' then {cell} end"
     return f"nullif(trim({cell}), '')"
 
@@ -262,11 +262,11 @@ def _with_breaks(text: str) -> str:
 
 
 def _value(text: str, column: Column) -> str:
-    if column.type is ColumnType.TEXT:
+    if column.type.stored is ColumnType.TEXT:
         return text
-    value = f"try_cast({text} as {SQL_TYPES[column.type]})"
+    value = f"try_cast({text} as {SQL_TYPES[column.type.stored]})"
     finite = f" and isfinite({value})" if column.type is ColumnType.NUMBER else ""
-    return f"case when regexp_full_match({text}, '{PATTERNS[column.type]}'){finite} then {value} end"
+    return f"case when regexp_full_match({text}, '{PATTERNS[column.type.stored]}'){finite} then {value} end"
 
 
 def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
@@ -274,7 +274,7 @@ def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
     text, value = f"text_{position}", f"value_{position}"
     if not column.nullable:
         yield "required", "is empty", f"{text} is null"
-    yield "type", f"is not a {TYPE_WORDS[column.type]}", f"({text} is not null and {value} is null)"
+    yield "type", f"is not a {TYPE_WORDS[column.type.stored]}", f"({text} is not null and {value} is null)"
     yield from broken_rules(column, value)
 
 

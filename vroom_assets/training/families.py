@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from vroom_assets.spec import Candidate, Family
+from vroom_assets.spec import Candidate, Family, Monotone
+from vroom_assets.training.coding import Coding, Number
 from vroom_assets.training.models import CandidateError, PolynomialModel, powers_of
 
-if TYPE_CHECKING:
-    pass
+DIRECTIONS = {None: 0, Monotone.INCREASING: 1, Monotone.DECREASING: -1}
 
 
 class _Blueprint(NamedTuple):
@@ -19,7 +19,14 @@ class _Blueprint(NamedTuple):
     defaults: dict[str, Any]
 
 
-def _blueprint(candidate: Candidate, seed: int) -> _Blueprint:
+def _blueprint(candidate: Candidate, seed: int, coding: Coding) -> _Blueprint:
+    histogram = {
+        "random_state": seed,
+        "categorical_features": coding.levels or None,
+        "monotonic_cst": [DIRECTIONS[candidate.monotone.get(name)] for name in candidate.features]
+        if candidate.monotone
+        else None,
+    }
     match candidate.family:
         case Family.FOREST:
             from sklearn.ensemble import RandomForestRegressor
@@ -36,24 +43,17 @@ def _blueprint(candidate: Candidate, seed: int) -> _Blueprint:
         case Family.BINARY_BOOSTING:
             from sklearn.ensemble import HistGradientBoostingClassifier
 
-            return _Blueprint(
-                HistGradientBoostingClassifier,
-                {"random_state": seed, "categorical_features": None},
-                {"early_stopping": False},
-            )
+            return _Blueprint(HistGradientBoostingClassifier, histogram, {"early_stopping": False})
         case Family.BOOSTING:
             from sklearn.ensemble import HistGradientBoostingRegressor
 
-            return _Blueprint(
-                HistGradientBoostingRegressor,
-                {"random_state": seed, "categorical_features": None},
-                {"early_stopping": False},
-            )
+            return _Blueprint(HistGradientBoostingRegressor, histogram, {"early_stopping": False})
         case Family.POISSON_BOOSTING:
             from sklearn.ensemble import HistGradientBoostingRegressor
 
-            fixed = {"loss": "poisson", "random_state": seed, "categorical_features": None}
-            return _Blueprint(HistGradientBoostingRegressor, fixed, {"early_stopping": False})
+            return _Blueprint(
+                HistGradientBoostingRegressor, {"loss": "poisson"} | histogram, {"early_stopping": False}
+            )
         case Family.POISSON_GLM:
             from sklearn.linear_model import PoissonRegressor
 
@@ -66,14 +66,19 @@ def _blueprint(candidate: Candidate, seed: int) -> _Blueprint:
                 "objective": "poisson_deviance",
                 "random_state": seed,
                 "n_jobs": 1,
-                "feature_types": ["continuous"] * len(candidate.features),
+                "feature_types": ["continuous"] * len(coding.names(candidate.features)),
             }
             return _Blueprint(ExplainableBoostingRegressor, fixed, {})
     raise TypeError(f"{candidate.family} has no estimator")
 
 
-def _estimator(name: str, candidate: Candidate, seed: int) -> Any:
-    estimator, fixed, defaults = _blueprint(candidate, seed)
+def estimator_of(name: str, candidate: Candidate, seed: int, coding: Coding) -> Any:
+    """The estimator of a candidate, not fitted yet, for features that are coded so.
+
+    Raises:
+        CandidateError: a parameter does not exist, or is set by the family; or a term is not a product of features.
+    """
+    estimator, fixed, defaults = _blueprint(candidate, seed, coding)
     allowed = sorted(set(estimator().get_params()) - set(fixed))
     for parameter in candidate.parameters:
         if parameter not in allowed:
@@ -84,7 +89,11 @@ def _estimator(name: str, candidate: Candidate, seed: int) -> Any:
             )
     parameters = defaults | candidate.parameters | fixed
     if candidate.family in (Family.POISSON_GLM, Family.LINEAR, Family.LOGISTIC):
-        powers = powers_of(name, candidate.terms or candidate.features, candidate.features)
+        columns = coding.names(candidate.features)
+        # Columns that coding adds are terms of their own, whatever terms are declared.
+        added = [column for column in columns if column not in candidate.features]
+        plain = [column for column in columns if column in candidate.features]
+        powers = powers_of(name, candidate.terms or plain, added, columns)
         return PolynomialModel(estimator(**parameters), powers)
     return estimator(**parameters)
 
@@ -97,7 +106,8 @@ def check_parameters(name: str, candidate: Candidate) -> None:
     """
     if candidate.family in (Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN):
         return
-    estimator = _estimator(name, candidate, seed=0)
+    coding = Coding(tuple(Number(None) for _ in candidate.features))
+    estimator = estimator_of(name, candidate, 0, coding)
     estimator = estimator.estimator if isinstance(estimator, PolynomialModel) else estimator
     if hasattr(estimator, "_parameter_constraints"):  # interpret's has none
         try:

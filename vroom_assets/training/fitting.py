@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import Candidate, Curve, Family
-from vroom_assets.training.families import _estimator
+from vroom_assets.training import coding
+from vroom_assets.training.families import estimator_of
 from vroom_assets.training.models import (
     ISOTONIC_FLOOR,
     Average,
@@ -92,11 +93,16 @@ def _fit(
         if len(candidate.features) != 1:
             raise CandidateError(f"candidate {name}: it passes on one feature, not {len(candidate.features)}")
         return PassThrough(candidate.features[0])
-    matrix = frame[candidate.features].to_numpy(dtype=np.float64)
-    estimator = _estimator(name, candidate, seed)
+    features = candidate.features
+    matrix = frame[features].to_numpy(dtype=np.float64)
+    encoded = coding.fit(
+        candidate.family, features, candidate.categories, candidate.optional, matrix, target, seed
+    )
+    estimator = estimator_of(name, candidate, seed, encoded.coding)
     try:
         with one_thread(candidate.family):
-            return Estimator(candidate.family, candidate.features, estimator.fit(matrix, target))
+            fitted = estimator.fit(encoded.matrix, target)
+            return Estimator(candidate.family, features, fitted, encoded.coding)
     except (TypeError, ValueError) as error:
         raise CandidateError(
             f"candidate {name} ({candidate.family}) cannot be fitted on {len(frame)} rows: {error}"

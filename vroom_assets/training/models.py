@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import FACTOR, Family
+from vroom_assets.training.coding import Coding
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ class Estimator:
     family: Family
     features: list[str]
     estimator: Any
+    coding: Coding
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        matrix = frame[self.features].to_numpy(dtype=np.float64)
+        matrix = self.coding.encode(frame[self.features].to_numpy(dtype=np.float64))
         with one_thread(self.family):
             if self.family is Family.BINARY_BOOSTING:
                 return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
@@ -174,22 +176,24 @@ class PolynomialModel:
         return self.estimator.predict(standardized)
 
 
-def powers_of(name: str, terms: list[str], features: list[str]) -> np.ndarray:
-    """Exponents of the declared terms, shape (terms, features).
+def powers_of(name: str, terms: list[str], alone: list[str], columns: list[str]) -> np.ndarray:
+    """Exponents of the declared terms, and of some columns as they are; shape (terms + alone, columns).
 
     Raises:
         CandidateError: a term that is not a product of features and whole powers of them.
     """
-    table = np.zeros((len(terms), len(features)))
+    table = np.zeros((len(terms) + len(alone), len(columns)))
     for row, term in enumerate(terms):
         for factor in term.split("*"):
             match = re.fullmatch(FACTOR, factor)
-            if not match or match[1] not in features:
+            if not match or match[1] not in columns:
                 raise CandidateError(
-                    f"candidate {name}: term {term!r} is not a product of its features ({', '.join(features)}); "
-                    "write `a`, `a * b` or `a ^ 2`, with powers up to 9"
+                    f"candidate {name}: term {term!r} is not a product of those of its features that are numbers "
+                    f"({', '.join(columns)}); write `a`, `a * b` or `a ^ 2`, with powers up to 9"
                 )
-            table[row, features.index(match[1])] += int(match[2] or 1)
+            table[row, columns.index(match[1])] += int(match[2] or 1)
+    for row, column in enumerate(alone, len(terms)):
+        table[row, columns.index(column)] = 1
     return table
 
 

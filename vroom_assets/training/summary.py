@@ -55,7 +55,9 @@ def error_by(values: pd.Series, found: Search, target: np.ndarray, metric_set: M
 
 
 def reference(name: str, expression: str, values: np.ndarray, bins: int = 10) -> FeatureField:
-    """How a feature was distributed in training: deciles, or one bin per level of a discrete feature."""
+    """How a feature was distributed in training where it was not missing: deciles, or one bin per level of a discrete
+    feature."""
+    values = values[~np.isnan(values)]
     levels = np.unique(values)
     edges = (
         (levels[1:] + levels[:-1]) / 2

@@ -283,6 +283,102 @@ def edges_of(fitted: Fitted) -> np.ndarray:
     return np.concatenate([model.low, model.high])
 
 
+GAPS = ["x", "maybe", "few", "many"]  # two numbers, one of them missing at times, and two categories
+LEVELS = {"few": 6, "many": 60}
+
+
+@lru_cache
+def rows_with_gaps() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {
+            "x": rng.uniform(0, 2, 600),
+            "maybe": np.where(rng.uniform(size=600) < 0.2, np.nan, rng.normal(size=600)),
+            "few": np.where(
+                rng.uniform(size=600) < 0.1, np.nan, rng.integers(0, 5, 600)
+            ),  # none of the last level
+            "many": rng.integers(0, 60, 600).astype(float),
+        }
+    )
+    return frame.astype(np.float32).astype(np.float64)
+
+
+def of_gaps(name: str, candidate: Candidate) -> Candidate:
+    if candidate.members or not candidate.features:
+        return candidate
+    terms = ["x", "x ^ 2"] if candidate.terms else []
+    return candidate.model_copy(update={"features": GAPS, "terms": terms}).on_features(
+        LEVELS, frozenset({"maybe", "few"})
+    )
+
+
+@lru_cache
+def gap_models() -> dict[str, Fitted]:
+    frame = rows_with_gaps()
+    rng = np.random.default_rng(4)
+    mean = np.exp(
+        0.5 * frame["x"] + 0.3 * (frame["few"] == 2) + 0.4 * (frame["many"] % 7 == 1) + frame["maybe"].isna()
+    )
+    targets = {
+        "count": rng.poisson(mean).astype(float),
+        "number": (mean + rng.normal(0, 0.1, 600)).to_numpy(),
+        "chance": (rng.uniform(size=600) < mean / 8).to_numpy().astype(float),
+    }
+    kinds = {"count": FAMILIES, "number": OF_NUMBERS, "chance": OF_CHANCES}
+    models = {}
+    for kind, candidates in kinds.items():
+        fitting = {
+            n: of_gaps(n, c) for n, c in candidates.items() if c.family not in (Family.FEATURE, Family.MEDIAN)
+        }
+        fitting = {n: c for n, c in fitting.items() if "feature" not in c.members}
+        models |= fit_all(fitting, frame, targets[kind], 0)
+    gamma = {"gamma": Candidate(family=Family.BOOSTING, features=GAPS, parameters={"loss": "gamma"})}
+    return models | fit_all(
+        {name: of_gaps(name, one) for name, one in gamma.items()}, frame, targets["number"] + 5, 0
+    )
+
+
+GAP_MODELS = [
+    *(name for name in EVERYTHING if name not in ("feature", "shifted_median", "average_of_numbers")),
+    "gamma",
+]
+
+
+@pytest.mark.parametrize("name", GAP_MODELS)
+def test_missing_values_and_categories_are_in_the_graph_what_they_are_in_the_model(name):
+    model = gap_models()[name]
+    features = [Feature(column, column) for column in GAPS]
+    graph = build(GAPS, features, model).SerializeToString()
+    frame = rows_with_gaps()
+    everywhere = pd.DataFrame(
+        [
+            (x, maybe, few, many)
+            for x in (0.3, 1.7)
+            for maybe in (np.nan, -9.0, 0.1)
+            for few in (np.nan, *range(6))
+            for many in (np.nan, 0, 1, 8, 59)
+        ],
+        columns=GAPS,
+    )
+    for rows in (frame, everywhere.astype(np.float32).astype(np.float64)):
+        found = parity(graph, rows.to_numpy(), np.nan_to_num(rows.to_numpy()), model.predict(rows), [])
+        assert found.prediction <= STEEP.get(name, PREDICTION_TOLERANCE), name
+    assert len(np.unique(model.predict(everywhere).round(9))) > 20
+
+
+def test_a_declared_direction_is_kept():
+    rng = np.random.default_rng(5)
+    price, other = rng.uniform(0, 1, 400), rng.uniform(0, 1, 400)
+    frame = pd.DataFrame({"price": price, "other": other})
+    falling = Candidate(
+        family=Family.POISSON_BOOSTING, features=["other", "price"], monotone={"price": "decreasing"}
+    )
+    model = fit_all({"falling": falling}, frame, rng.poisson(3 - price).astype(float), 0)["falling"]
+    curve = model.predict(pd.DataFrame({"price": np.linspace(0, 1, 50), "other": 0.5}))
+    assert (np.diff(curve) <= 0).all()
+    assert curve[0] - curve[-1] > 0.3
+
+
 def test_every_family_is_proved_here():
     proved = {candidate.family for candidate in EVERYTHING.values()} | {Family.MEAN}
     assert proved == set(Family)

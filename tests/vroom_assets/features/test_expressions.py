@@ -24,6 +24,7 @@ INPUTS = {
     "maybe": Column(type="number", nullable=True),
     "grade": Column(type="text", values=["low", "it's", "high"]),
     "maybe_grade": Column(type="text", values=["low", "high"], nullable=True),
+    "colour": Column(type="category", nullable=True).with_levels(["blue", "red", "other"]),
 }
 NUMBER = st.floats(-1e6, 1e6, allow_subnormal=False)
 SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 10.0, 1e6, -1e6, 2.5, 1e-6])
@@ -34,6 +35,7 @@ ROWS = st.lists(
         NUMBER | SPECIAL | MISSING,
         st.sampled_from([0.0, 1.0, 2.0]),
         st.sampled_from([0.0, 1.0]) | MISSING,
+        st.sampled_from([0.0, 1.0, 2.0]) | MISSING,
     ),
     min_size=1,
     max_size=12,
@@ -73,6 +75,21 @@ def both(expressions: Sequence[str], rows: list[tuple[float, ...]]) -> tuple[np.
 def equal(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Where both are the same finite number, or both are none."""
     return (one == other) | ~(np.isfinite(one) | np.isfinite(other))
+
+
+def test_a_level_that_training_did_not_see_is_the_last_one():
+    features = read(["colour", "case when coalesce(colour, 'red') = 'other' then 1 else 0 end"])
+    rows = np.zeros((4, len(INPUTS)))
+    rows[:, -1] = [1, 2, 3, np.nan]
+    served = in_graph(features, rows)
+    assert served[:3].tolist() == [[1, 0], [2, 1], [2, 1]]
+    assert np.isnan(served[3, 0])
+
+
+def test_what_is_missing_without_an_input_and_what_is_a_category_is_known():
+    one, other, category = read(["maybe / a + coalesce(maybe, 1)", "coalesce(maybe, a)", "colour"])
+    assert (one.unguarded, other.unguarded) == ({"maybe", "a"}, {"a"})
+    assert (one.category, other.category, category.category) == (None, None, "colour")
 
 
 # Accepted and refused
@@ -148,8 +165,13 @@ def test_a_statement_that_is_not_a_plain_select_is_refused(text, message):
         ("coalesce(a, 1)", "declare it `nullable: true`"),
         ("coalesce(maybe, a, 1)", "`coalesce` takes an input and what stands for it"),
         ("coalesce(maybe + 1, 1)", "`coalesce` takes an input alone"),
-        ("maybe", "it may be left out; write `coalesce(maybe, …)`"),
-        ("maybe + 1", "it may be left out"),
+        ("colour + 1", "it is a text; compare it, as in colour = 'blue' or colour in (…), or name it alone"),
+        ("case when colour = 1 then 1 else 0 end", "1: colour is one of blue, red, other"),
+        ("case when colour = 'red' then 1 else 0 end", "it may be left out"),
+        ("power(maybe, 0)", "it may be left out; write `coalesce(maybe, …)`"),
+        ("greatest(1 + maybe, a)", "it may be left out"),
+        ("least(maybe, 1)", "it may be left out"),
+        ("floor(case when maybe + 1 < 2 then 1 else 0 end)", "it may be left out"),
         ("case when maybe > 1 then 1 else 0 end", "it may be left out"),
         ("case when maybe_grade = 'low' then 1 else 0 end", "it may be left out"),
         ("case when a is null then 1 else 0 end", "declare it `nullable: true`"),
@@ -244,6 +266,17 @@ EXACT = [
     "case when maybe is null then a else b end",
     "case when maybe is not null and a > 0 then coalesce(maybe, 3) else b end",
     "case when coalesce(maybe, 0) > a then 1 else 0 end",
+    "maybe",
+    "-(maybe)",
+    "(maybe + a) / b - maybe * 2",
+    "sqrt(abs(maybe))",
+    "floor(maybe / 3)",
+    "case when a > b then maybe else a end",
+    "coalesce(maybe, maybe + 1)",
+    "colour",
+    "case when coalesce(colour, 'red') = 'red' then maybe else 0 end",
+    "case when coalesce(colour, 'other') in ('green', 'blue') then 1 else 0 end",
+    "case when colour is null then 1 else 0 end",
     "case when a in (1, 2.5, 10) then b else 0 end",
     "case when a not in (0, b) then 1 else 0 end",
     "case when grade = 'low' then 1 when grade = 'it''s' then 2 else 0 end",
@@ -264,6 +297,7 @@ def test_arithmetic_and_steps_are_the_same_number_on_both_sides(rows):
 
 
 ROUNDED = [
+    "ln(abs(maybe) + 1)",
     "ln(a)",
     "log(a)",
     "log10(a)",

@@ -155,12 +155,12 @@ def test_beyond_the_range_of_training_the_nearest_value_inside_counts(
 )
 def test_terms_are_read_as_products_of_powers(terms):
     written = [" * ".join(f"{n} ^ {p}" if p > 1 else n for n, p in term.items()) for term in terms]
-    powers = powers_of("glm", written, FEATURES)
+    powers = powers_of("glm", written, [], FEATURES)
     assert powers.tolist() == [[term.get(name, 0) for name in FEATURES] for term in terms]
 
 
 def test_a_feature_named_twice_in_a_term_multiplies():
-    assert powers_of("glm", ["x * x ^ 2*steps"], FEATURES).tolist() == [[3, 0, 1]]
+    assert powers_of("glm", ["x * x ^ 2*steps"], [], FEATURES).tolist() == [[3, 0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import dagster as dg
 import sqlglot
@@ -61,12 +61,28 @@ class ColumnType(StrEnum):
     TEXT = "text"
     CATEGORY = "category"  # a text whose values are learnt from the data
     TIMESTAMP = "timestamp"
+    DATE = "date"  # a day, as its first moment
+    FLAG = "flag"  # yes or no in any of its spellings, as 1 or 0
+    PERCENT = "percent"  # 90 for `90%`
+    CURRENCY = "currency"  # 1234.5 for `$1,234.50`
+    DURATION = "duration"  # seconds, 84.5 for `1:24.500`
+    ROW = "row"  # the number of the row in its file, for files in which no column tells rows apart
 
     @property
     def stored(self) -> "ColumnType":
         """The type of its values in tables, and everywhere behind them."""
-        return ColumnType.TEXT if self is ColumnType.CATEGORY else self
+        return STORED.get(self, self)
 
+
+STORED = {
+    ColumnType.CATEGORY: ColumnType.TEXT,
+    ColumnType.DATE: ColumnType.TIMESTAMP,
+    ColumnType.FLAG: ColumnType.INTEGER,
+    ColumnType.PERCENT: ColumnType.NUMBER,
+    ColumnType.CURRENCY: ColumnType.NUMBER,
+    ColumnType.DURATION: ColumnType.NUMBER,
+    ColumnType.ROW: ColumnType.INTEGER,
+}
 
 OTHER = "other"  # the level of a category for what is rare
 
@@ -81,7 +97,7 @@ class Unseen(StrEnum):
 class Column(Declared):
     """One column of a source: what a cell may hold. Bounds are inclusive unless they say `above`."""
 
-    added = frozenset({"earliest", "latest", "least_rows", "unseen"})
+    added = frozenset({"earliest", "latest", "least_rows", "unseen", "header"})
 
     type: ColumnType
     description: str = ""
@@ -103,6 +119,7 @@ class Column(Declared):
         description=f"of a category: answer a request with a value that training did not see, as `{OTHER}` and flagged, "
         "or refuse it",
     )
+    header: str | None = Field(None, description="its name in the file, where that is another one")
     _learnt: tuple[str, ...] = PrivateAttr(())
 
     @property
@@ -140,12 +157,45 @@ class Column(Declared):
         return self
 
 
+class Format(Declared):
+    """How a file writes what its columns hold; as it stands here it is a CSV by RFC 4180 in UTF-8."""
+
+    added = frozenset(
+        {"delimiter", "quote", "encoding", "decimal", "thousands", "nulls", "dates", "zone", "skip", "header"}
+    )
+
+    delimiter: str = Field(",", min_length=1, max_length=1, description='between two cells; a tab is "\\t"')
+    quote: str = Field('"', min_length=1, max_length=1, description="around a cell; inside it is doubled")
+    encoding: str = Field("utf-8", description="of the file, e.g. windows-1252, utf-16")
+    decimal: Literal[".", ","] = Field(".", description="before the fraction of a number")
+    thousands: Literal[".", ",", " ", "'"] | None = Field(None, description="between groups of three digits")
+    nulls: list[str] = Field([], description="words that mean an empty cell, e.g. [NA, NULL, '-']")
+    dates: list[str] = Field(
+        [], description="how times are written, e.g. ['%d.%m.%Y', '%d.%m.%Y %H:%M']; else ISO 8601"
+    )
+    zone: str | None = Field(
+        None, description="IANA time zone of times without an offset, e.g. Europe/Vienna; all become UTC"
+    )
+    skip: int = Field(0, ge=0, le=1000, description="lines before the header")
+    header: list[str] = Field([], description="names of the columns of a file that has no header")
+
+    @field_validator("dates", "nulls", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
 class Source(Declared):
     """A raw CSV and the contract its rows must keep."""
+
+    added = frozenset({"format"})
 
     path: str = Field(description="CSV file, relative to the data folder")
     description: str
     columns: dict[str, Column]
+    format: Format = Field(
+        Format(), description="how the file is written, where that is not RFC 4180 and UTF-8"
+    )
     event_time: str | None = Field(
         None, description="the column that says when a row happened; no example before it may know the row"
     )
@@ -613,9 +663,25 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Column: {
         Purpose.DATA: {
             *("type", "minimum", "above", "maximum", "unique", "nullable", "values", "references"),
-            *("earliest", "latest", "least_rows"),
+            *("earliest", "latest", "least_rows", "header"),
         },
         Purpose.SERVING: {"description", "unit", "unseen"},
+    },
+    Format: {
+        Purpose.DATA: {
+            *(
+                "delimiter",
+                "quote",
+                "encoding",
+                "decimal",
+                "thousands",
+                "nulls",
+                "dates",
+                "zone",
+                "skip",
+                "header",
+            ),
+        },
     },
     Source: {
         Purpose.DATA: {"path", "event_time", "load_time", "tolerated_bad_share"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature, select_sql
-from vroom_assets.sources.table import SQL_TYPES
+from vroom_assets.sources.cells import SQL_TYPES
 from vroom_assets.spec import Column, ColumnType, ForecastSpec
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def faults(spec: ForecastSpec, features: Sequence[Feature]) -> Iterator[Fault]:
         for name, examples in spec.examples.items():
             made = _made(connection, name, spec.examples_sql[name], [*spec.sources, "as_of"], found)
             field = f"examples.{name}.columns"
-            needed = {column: Needed(field, rule.type) for column, rule in examples.columns.items()}
+            needed = {column: Needed(field, rule.type.stored) for column, rule in examples.columns.items()}
             found += _unfit(name, made, needed)
         yield from found
         if found:
             return
         needed = {
-            spec.entity.key: Needed("entity.key", spec.entity_columns[spec.entity.key].type),
+            spec.entity.key: Needed("entity.key", spec.entity_columns[spec.entity.key].type.stored),
             spec.target.name: Needed("target.name", ColumnType.NUMBER),
         }
         if spec.target.known_at:

@@ -1,14 +1,17 @@
 """Contradictions between the fields of a declaration."""
 
+import codecs
 import re
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from zoneinfo import available_timezones
 
 import dagster as dg
 
 from vroom_api.contract import OPTIONS, unfit_inputs
 from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature
-from vroom_assets.spec import FACTOR, FAMILIES, Candidate, Column, ColumnType, Family, ForecastSpec
+from vroom_assets.spec import FACTOR, FAMILIES, Candidate, Column, ColumnType, Family, ForecastSpec, Format
 
 # Names of assets and tables that every forecast has, and of folders in the home.
 OWN_TABLES = (
@@ -66,9 +69,43 @@ def _values(spec: ForecastSpec) -> Iterator[Contradiction]:
     low, high = spec.gates.coverage
     if not 0 <= low <= high <= 1:
         yield "gates.coverage", f"[{low:g}, {high:g}] is not a valid range of shares; write e.g. [0.88, 0.94]"
+    for name, source in spec.sources.items():
+        for format_field, message in _format(source.format):
+            yield f"sources.{name}.format.{format_field}", message
     for part, tables in (("sources", spec.sources), ("examples", spec.examples)):
         for name, table in tables.items():
             yield from _columns(f"{part}.{name}.columns", table.columns)
+
+
+def _format(format: Format) -> Iterator[Contradiction]:
+    """What a format cannot be."""
+    try:
+        if not getattr(codecs.lookup(format.encoding), "_is_text_encoding", True):
+            raise LookupError
+    except LookupError:
+        yield (
+            "encoding",
+            f"{format.encoding!r} is not a text encoding that Python knows; write e.g. windows-1252 or utf-16",
+        )
+    if format.zone is not None and format.zone not in available_timezones():
+        yield "zone", f"{format.zone!r} is not a time zone; write an IANA name, e.g. Europe/Vienna"
+    if format.decimal == format.thousands:
+        yield "thousands", f"{format.thousands!r} is before the fraction already; one of the two is wrong"
+    if format.delimiter == format.quote or (not format.delimiter.isprintable() and format.delimiter != "\t"):
+        yield "delimiter", f"{format.delimiter!r} cannot stand between cells; write one character, e.g. ';'"
+    if format.quote.isalnum() or not format.quote.isprintable():
+        yield "quote", f"{format.quote!r} cannot stand around cells; write one character, e.g. '\"'"
+    if len(set(format.header)) != len(format.header):
+        yield "header", "a name is there twice; name each column once"
+    for pattern in format.dates:
+        try:
+            fitting = (
+                bool(re.search("%[dejY]", pattern)) and datetime(2024, 3, 1).strftime(pattern) != pattern
+            )
+        except ValueError:
+            fitting = False
+        if not fitting:
+            yield "dates", f"{pattern!r} is not a way to write a date; write e.g. '%d.%m.%Y %H:%M:%S'"
 
 
 def _references(spec: ForecastSpec) -> Iterator[Contradiction]:
@@ -124,7 +161,7 @@ def _declared(field: str, name: str | None, names: Collection[str]) -> Iterator[
 def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
     """What the columns of the entity's table cannot be used for."""
     table = spec.entity_columns
-    if not table[spec.entity.key].unique:
+    if not (table[spec.entity.key].unique or table[spec.entity.key].type is ColumnType.ROW):
         yield "entity.key", f"{spec.entity.key} identifies a row; declare it `unique: true`"
     for name in spec.entity.tags:
         if table[name].type.stored is not ColumnType.TEXT:
@@ -144,7 +181,7 @@ def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
                 "inputs",
                 f"{name} is a text; declare its allowed `values`, or `type: category`, whose values are learnt from the data",
             )
-        if column.type is ColumnType.TIMESTAMP:
+        if column.type.stored is ColumnType.TIMESTAMP:
             yield "inputs", f"{name} is a time; let the examples give a number of days instead"
     without = spec.fallback.without if spec.fallback is not None else []
     for name in without:
@@ -180,7 +217,7 @@ def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
                 f"no value is {column.range}; the lower bound has to be below the upper one",
             )
         times = [time for time in (column.earliest, column.latest) if time is not None]
-        if column.type is ColumnType.TIMESTAMP:
+        if column.type.stored is ColumnType.TIMESTAMP:
             if bounds or column.maximum is not None:
                 yield (
                     f"{field}.{name}",
@@ -207,15 +244,16 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
     ]
     for field, reference in named:
         source, _, column = reference.partition(".")
-        if (message := spec.sources[source].columns[column].type) is not ColumnType.TIMESTAMP:
-            yield field, f"{reference} is of type {message}; name a column of type timestamp"
+        kind = spec.sources[source].columns[column].type
+        if kind.stored is not ColumnType.TIMESTAMP:
+            yield field, f"{reference} is of type {kind}; name a column of type timestamp"
     if spec.target.window_days is not None and spec.entity.source in spec.examples:
         yield "target.window_days", "the target of an example has `as_of.horizon_days`; leave window_days out"
     for name, examples in spec.examples.items():
-        if examples.columns["as_of"].type is not ColumnType.TIMESTAMP:
+        if examples.columns["as_of"].type.stored is not ColumnType.TIMESTAMP:
             yield f"examples.{name}.columns.as_of", "it is a time; declare it `type: timestamp`"
     if (order := spec.validation.order) is not None:
-        if spec.entity_columns[order].type is not ColumnType.TIMESTAMP:
+        if spec.entity_columns[order].type.stored is not ColumnType.TIMESTAMP:
             yield "validation.order", f"{order} is not a timestamp; name a column of type timestamp"
         if spec.target.known_at is None:
             yield (

@@ -21,6 +21,8 @@ from typing import BinaryIO
 
 from vroom_api.contract import durable
 from vroom_assets.sources.files import CHUNK
+from vroom_assets.sources.transcoding import Unreadable, transcoded
+from vroom_assets.spec import Format
 
 LONGEST_LINE = 1 << 16  # bytes, of a row as of a line
 LONGEST_HELD = 1 << 24  # bytes of a line that are read to find where its row ends
@@ -35,16 +37,40 @@ FORBIDDEN = {
     BREAK.encode(): "a control character",
 }
 
-# RFC 4180: a quote opens at the start of a cell and closes before a comma or the end; inside it is doubled.
-_QUOTED, _BARE = rb'(?:[^"]++|"")*+', rb'[^",]*+'
-_CELL = rb'(?:"%b"|%b)' % (_QUOTED, _BARE)
-_OPENED = re.compile(rb'(?:%b,)*+"%b' % (_CELL, _QUOTED))
-_STILL_OPEN = re.compile(rb'%b(?:",(?:%b,)*+"%b)?+' % (_QUOTED, _CELL, _QUOTED))
-_CLOSED = re.compile(rb'%b"(?:,%b)*+' % (_QUOTED, _CELL))
+
+class _State(Enum):
+    """Of a row, at the end of a line."""
+
+    COMPLETE = auto()
+    OPEN = auto()  # within quotes: the row goes on in the next line
+    BROKEN = auto()  # a quote stands where none can
 
 
-class Unreadable(Exception):
-    """A file without a readable header; the message begins with the line in the file."""
+PLAIN = Format()
+
+
+class Grammar:
+    """RFC 4180: a quote opens at the start of a cell and closes before a delimiter or the end; inside it is doubled."""
+
+    def __init__(self, delimiter: str = ",", quote: str = '"') -> None:
+        self.delimiter, self.quote = delimiter, quote
+        self.mark = quote.encode()
+        q, d = re.escape(self.mark), re.escape(delimiter.encode())
+        quoted, bare = rb"(?:[^%b]++|%b%b)*+" % (q, q, q), rb"[^%b%b]*+" % (q, d)
+        cell = rb"(?:%b%b%b|%b)" % (q, quoted, q, bare)
+        self.opened = re.compile(rb"(?:%b%b)*+%b%b" % (cell, d, q, quoted))
+        self.still_open = re.compile(rb"%b(?:%b%b(?:%b%b)*+%b%b)?+" % (quoted, q, d, cell, d, q, quoted))
+        self.closed = re.compile(rb"%b%b(?:%b%b)*+" % (quoted, q, d, cell))
+
+    def state(self, line: bytes, is_open: bool) -> _State:
+        if not is_open:
+            odd = (
+                line.count(self.mark) % 2
+            )  # of what is even, the quotes are closed or broken within the line
+            return _State.OPEN if odd and self.opened.fullmatch(line) else _State.COMPLETE
+        if self.still_open.fullmatch(line):
+            return _State.OPEN
+        return _State.COMPLETE if self.closed.fullmatch(line) else _State.BROKEN
 
 
 @dataclass(frozen=True)
@@ -54,52 +80,57 @@ class Text:
     path: Path
     header: list[str]
     ends_in_line_break: bool
+    first_row: int = 1  # lines before it
     has_breaks: bool = False  # some cell may hold BREAK, which means a line break
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[Text]:
+def readable(path: Path, format: Format = PLAIN) -> Iterator[Text]:
     """A file, or a mended copy of it for the length of a block.
 
     Raises:
-        Unreadable: it is not there or empty, or its first line is not a header.
+        Unreadable: it is not there or empty, or does not begin with a header, or is not written as declared.
     """
-    try:
-        header, clean, ends = _survey(path)
-    except OSError as error:
-        raise Unreadable(f" cannot be read: {error.strerror}") from error
-    if clean:
-        yield Text(path, header, ends)
-        return
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".copy") as copy:
-        with durable.opened(path) as source:
-            for mended in _mended(_blocks(source)):
-                copy.write(mended)
-        copy.flush()
-        yield Text(Path(copy.name), header, ends, has_breaks=True)
+    with transcoded(path, format) as plain:
+        grammar = Grammar(format.delimiter, format.quote)
+        try:
+            header, clean, ends = _survey(plain, grammar, format)
+        except OSError as error:
+            raise Unreadable(f" cannot be read: {error.strerror}") from error
+        first = format.skip + (0 if format.header else 1)
+        if clean:
+            yield Text(plain, header, ends, first)
+            return
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".copy") as copy:
+            with durable.opened(plain) as source:
+                for mended in _mended(_blocks(source, grammar), grammar):
+                    copy.write(mended)
+            copy.flush()
+            yield Text(Path(copy.name), header, ends, first, has_breaks=True)
 
 
-def _survey(path: Path) -> tuple[list[str], bool, bool]:
+def _survey(path: Path, grammar: Grammar, format: Format) -> tuple[list[str], bool, bool]:
     """The header, whether all lines can be read as they are, and whether the last one is complete."""
     header: list[str] | None = None
     clean, last = True, b""
     line_ends: set[float] = set()
     with durable.opened(path) as source:
-        for block in _blocks(source):
+        for block in _blocks(source, grammar):
             if header is None:
-                header = _header(block.partition(b"\n")[0])
+                first = block.split(b"\n", format.skip + 1)[: format.skip + 1]
+                header = format.header or _header(first[-1], len(first), grammar)
             unix = block.replace(b"\r\n", b"\n") if b"\r" in block else block
             breaks = unix.count(b"\n")
             if breaks:
                 line_ends.add((len(block) - len(unix)) / breaks)  # 0: LF, 1: CRLF, between: both
-            clean = clean and _is_clean(unix)
+            clean = clean and _is_clean(unix, grammar)
             last = block
     if header is None:
         raise Unreadable(": the file is empty")
     return header, clean and line_ends in (set(), {0.0}, {1.0}), last.endswith(b"\n")
 
 
-def _blocks(source: BinaryIO) -> Iterator[bytes]:
+def _blocks(source: BinaryIO, grammar: Grammar) -> Iterator[bytes]:
     """Whole lines, many at a time. What an over-long line has beyond the limit may be left out.
 
     Raises:
@@ -113,7 +144,7 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
             pending = rest
         else:
             pending += chunk
-        if b'"' not in pending:
+        if grammar.mark not in pending:
             pending = pending[: LONGEST_LINE + 1]
         elif len(pending) > LONGEST_HELD:
             start = pending[:DISPLAYED].decode(errors="backslashreplace")
@@ -124,10 +155,10 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
         yield pending
 
 
-def _is_clean(block: bytes) -> bool:
+def _is_clean(block: bytes, grammar: Grammar) -> bool:
     if b"\r" in block or any(byte in block for byte in FORBIDDEN):
         return False
-    if b'"' in block and any(line.count(b'"') % 2 for line in block.split(b"\n")):
+    if grammar.mark in block and any(line.count(grammar.mark) % 2 for line in block.split(b"\n")):
         return False
     start, end = 0, len(block)
     while end - start > LONGEST_LINE:
@@ -142,13 +173,13 @@ def _is_clean(block: bytes) -> bool:
     return True
 
 
-def _mended(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _mended(blocks: Iterator[bytes], grammar: Grammar) -> Iterator[bytes]:
     """The lines as they are, as notes, or as rows of several lines that stand on their first line."""
-    mending = _Mending()
+    mending = _Mending(grammar)
     last = b""
     for block in blocks:
         block = block.replace(b"\r\n", b"\n")
-        if not mending.is_open and _is_clean(block):
+        if not mending.is_open and _is_clean(block, grammar):
             mending.number += block.count(b"\n")
             yield block
             continue
@@ -156,23 +187,6 @@ def _mended(blocks: Iterator[bytes]) -> Iterator[bytes]:
         last = lines.pop()  # empty, but for the end of a file without a line break
         yield b"".join(line + b"\n" for line in mending.mended(lines))
     yield b"\n".join([*mending.mended([last] if last else []), *mending.end()])
-
-
-class _State(Enum):
-    """Of a row, at the end of a line."""
-
-    COMPLETE = auto()
-    OPEN = auto()  # within quotes: the row goes on in the next line
-    BROKEN = auto()  # a quote stands where none can
-
-
-def _state(line: bytes, is_open: bool) -> _State:
-    if not is_open:
-        odd = line.count(b'"') % 2  # of what is even, the quotes are closed or broken within the line
-        return _State.OPEN if odd and _OPENED.fullmatch(line) else _State.COMPLETE
-    if _STILL_OPEN.fullmatch(line):
-        return _State.OPEN
-    return _State.COMPLETE if _CLOSED.fullmatch(line) else _State.BROKEN
 
 
 @dataclass
@@ -183,6 +197,7 @@ class _Mending:
     was not written by RFC 4180 are its lines read one by one.
     """
 
+    grammar: Grammar
     number: int = 0  # of the lines so far
     row: list[bytes] = field(default_factory=list)  # lines of a row that is open
     size: int = 0
@@ -197,7 +212,7 @@ class _Mending:
         while pending:
             line = pending.pop()
             self.number += 1
-            state = _state(line, self.is_open)
+            state = self.grammar.state(line, self.is_open)
             if self.opened is not None:
                 yield _within_quotes(self.opened, line)
                 if state is not _State.OPEN:
@@ -276,26 +291,36 @@ def _fault(line: bytes) -> tuple[str, str] | None:
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        return "encoding", f"holds byte 0x{line[error.start]:02x}, which is not UTF-8; save the file as UTF-8"
+        return (
+            "encoding",
+            f"holds byte 0x{line[error.start]:02x}, which is not UTF-8; declare `format: {{encoding: …}}`, e.g. windows-1252, or save it as UTF-8",
+        )
     return None
 
 
-def _header(line: bytes) -> list[str]:
-    """The names in the first line.
+def _header(line: bytes, number: int, grammar: Grammar) -> list[str]:
+    """The names in the line with this number.
 
     Raises:
         Unreadable: there are none.
     """
+    where = f" line {number}"
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Unreadable(" line 1 is UTF-16; save the file as UTF-8")
+        raise Unreadable(
+            f"{where} is UTF-16; declare `format: {{encoding: utf-16}}`, or save the file as UTF-8"
+        )
     line = line.removesuffix(b"\r")
     if fault := _fault(line):
-        raise Unreadable(f" line 1 {fault[1]}; a CSV header is expected here")
+        raise Unreadable(f"{where} {fault[1]}; a CSV header is expected here")
     text = line.decode("utf-8-sig")
     if not text.strip():
-        raise Unreadable(" line 1: the header is empty")
+        raise Unreadable(f"{where}: the header is empty")
+    if text.startswith("sep="):
+        raise Unreadable(
+            f"{where}: {text} is for spreadsheets; declare `format: {{skip: 1, delimiter: '{text[4:5]}'}}`"
+        )
     try:
-        names = next(csv.reader([text], strict=True))
+        names = next(csv.reader([text], strict=True, delimiter=grammar.delimiter, quotechar=grammar.quote))
     except csv.Error as error:
-        raise Unreadable(f" line 1: the header is not valid CSV: {error}") from error
+        raise Unreadable(f"{where}: the header is not valid CSV: {error}") from error
     return [name.strip() for name in names]

@@ -7,6 +7,7 @@ of it is a few statements over the whole file, so that millions of rows spill to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vroom_api.contract import durable
+from vroom_assets.sources import cells
 from vroom_assets.sources.lines import BREAK, DELIMITER, NOTE, Text, Unreadable, readable
 from vroom_assets.sources.report import Finding, SourceRefused, SourceReport, sentence
-from vroom_assets.spec import Column, ColumnType, Source
+from vroom_assets.spec import Column, ColumnType, Format, Source
 from vroom_assets.sql import broken_rules, identifier, literal
 
 if TYPE_CHECKING:
@@ -27,23 +29,6 @@ EASTERNMOST = timedelta(hours=14)
 MAX_KEPT = 10_000  # findings in quarantine of a refused file
 # Temporary tables and views; no source can have such a name.
 LINES, ROWS, REPEATS, FINDINGS = '"the lines"', '"the rows"', '"the repeats and orphans"', '"the findings"'
-SQL_TYPES = {
-    ColumnType.INTEGER: "bigint",
-    ColumnType.NUMBER: "double",
-    ColumnType.TEXT: "varchar",
-    ColumnType.TIMESTAMP: "timestamp",
-}
-TYPE_WORDS = {
-    ColumnType.INTEGER: "whole number",
-    ColumnType.NUMBER: "finite number",
-    ColumnType.TEXT: "text",
-    ColumnType.TIMESTAMP: "date and time without zone (2023-07-27 14:58:26)",
-}
-PATTERNS = {
-    ColumnType.INTEGER: r"[+-]?\d+",
-    ColumnType.NUMBER: r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?",
-    ColumnType.TIMESTAMP: r"[1-9]\d{3}-\d\d-\d\d([ T]([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?)?",
-}
 
 
 def load(
@@ -68,7 +53,7 @@ def load(
             the bad rows (the first 10,000 findings) are in the table `quarantine` all the same.
     """
     try:
-        with readable(path) as text:
+        with readable(path, source.format) as text:
             source = _until_now(source, past)
             warnings = _check_declaration(connection, source, text)
             with _findings(connection, source, text):
@@ -123,14 +108,7 @@ def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Tex
     Raises:
         Unreadable: a column is missing or occurs twice, or the table it refers to is not there.
     """
-    missing = [column for column in source.columns if column not in text.header]
-    twice = [column for column in source.columns if text.header.count(column) > 1]
-    if missing:
-        found = ", ".join(text.header)
-        remedy = "; separate the columns by commas" if len(text.header) == 1 else ""
-        raise Unreadable(f" line 1: column {', '.join(missing)} is missing; the header is {found}{remedy}")
-    if twice:
-        raise Unreadable(f" line 1: column {', '.join(twice)} occurs twice")
+    _check_header(source, text)
     for name, column in source.columns.items():
         if column.references:
             table, _, key = column.references.partition(".")
@@ -142,11 +120,45 @@ def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Tex
                     f": column {name} refers to {column.references}, which is not there; load {table} first"
                 )
     warnings = []
-    if extra := [name for name in text.header if name not in source.columns]:
+    read = {position_of(name, column, text.header) for name, column in source.columns.items()}
+    if extra := [name for position, name in enumerate(text.header) if position not in read]:
         warnings.append(f"column {', '.join(name or '(without a name)' for name in extra)} is ignored")
     if not text.ends_in_line_break:
         warnings.append("the last line has no line break at its end; was the file cut off there?")
     return warnings
+
+
+def position_of(name: str, column: Column, header: list[str]) -> int | None:
+    """The position of a column in the file: by its name, or by the one whose letters and digits are the same; None for
+    one that is in no file."""
+    if column.type is ColumnType.ROW:
+        return None
+    wanted = column.header or name
+    if wanted in header:
+        return header.index(wanted)
+    like = [position for position, one in enumerate(header) if _bare(one) == _bare(wanted)]
+    return like[0] if len(like) == 1 else None
+
+
+def _bare(name: str) -> str:
+    return "".join(each for each in name.casefold() if each.isalnum())
+
+
+def _check_header(source: Source, text: Text) -> None:
+    wanted = {name: one for name, one in source.columns.items() if one.type is not ColumnType.ROW}
+    missing = [name for name, column in wanted.items() if position_of(name, column, text.header) is None]
+    twice = [name for name, one in wanted.items() if text.header.count(one.header or name) > 1]
+    where = f" line {text.first_row}" if not source.format.header else ""
+    if missing:
+        found = ", ".join(text.header)
+        remedy = "; or declare another name in the file as the column's `header`"
+        if len(text.header) == 1:
+            other = next((mark for mark in (";", "\t", "|") if mark in found), None)
+            named = {"\t": '"\\t"', None: "…"}.get(other, f"'{other}'")
+            remedy = f"; separate the columns by commas, or declare `format: {{delimiter: {named}}}`"
+        raise Unreadable(f"{where}: column {', '.join(missing)} is missing; the header is {found}{remedy}")
+    if twice:
+        raise Unreadable(f"{where}: column {', '.join(twice)} occurs twice")
 
 
 @contextmanager
@@ -180,7 +192,7 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
     """
     columns = list(source.columns.items())
     values = ", ".join(
-        f"{_value(f'text_{position}', column)} as value_{position}"
+        f"{_value(f'text_{position}', column, source.format)} as value_{position}"
         for position, (_, column) in enumerate(columns, 1)
     )
     bad = " or ".join(
@@ -188,6 +200,10 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
         for position, (_, column) in enumerate(columns, 1)
         for *_, condition in _rules(position, column)
     )
+    mark, quote = source.format.delimiter, source.format.quote
+    bare = f"[^{re.escape(quote)}{re.escape(mark)}]*"
+    quoted = f"{re.escape(quote)}(?:[^{re.escape(quote)}]|{re.escape(quote * 2)})*{re.escape(quote)}"
+    cell = literal(f"({quoted}|{bare}){re.escape(mark)}")
     kept = ", ".join(f"value_{position}" for position in range(1, len(columns) + 1))
     # A line with quotes is taken apart by the CSV grammar; one without is split, which is ten times faster.
     connection.execute(
@@ -198,20 +214,23 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
                 raw,
                 case
                     when starts_with(raw, '{NOTE}') then [raw]
-                    when contains(raw, '"') then regexp_extract_all(raw || ',', '("(?:[^"]|"")*"|[^",]*),', 1)
-                    else string_split(raw, ',')
+                    when contains(raw, {literal(quote)}) then regexp_extract_all(raw || {literal(mark)}, {cell}, 1)
+                    else string_split(raw, {literal(mark)})
                 end as pieces
             from {_raw_lines(text.path)}
         ),
         cells as (
             select
                 trim(coalesce(raw, '')) = '' as blank,
-                coalesce(contains(raw, '"') and array_to_string(pieces, ',') <> raw, false) as broken,
+                coalesce(
+                    contains(raw, {literal(quote)}) and array_to_string(pieces, {literal(mark)}) <> raw, false
+                ) as broken,
                 case
-                    when contains(raw, '"') and not starts_with(raw, '{NOTE}') then list_transform(
+                    when contains(raw, {literal(quote)}) and not starts_with(raw, '{NOTE}') then list_transform(
                         pieces,
                         lambda piece: case
-                            when starts_with(piece, '"') then replace(piece[2:-2], '""', '"')
+                            when starts_with(piece, {literal(quote)})
+                                then replace(piece[2:-2], {literal(quote * 2)}, {literal(quote)})
                             else piece
                         end
                     )
@@ -236,46 +255,70 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
     connection.execute(
         f"""
         create or replace temp view {ROWS} as
-        select rowid + 1 as line, * from {LINES} where rowid > 0 and good is not null
+        select rowid + 1 as line, *{_numbered(source, text)} from {LINES}
+        where rowid >= {text.first_row} and good is not null
         """
     )
 
 
+def _numbered(source: Source, text: Text) -> str:
+    """The numbers of rows where a column asks for them: their lines, counted from the first."""
+    positions = [n for n, one in enumerate(source.columns.values(), 1) if one.type is ColumnType.ROW]
+    counted = ", ".join(f"rowid - {text.first_row - 1} as value_{position}" for position in positions)
+    return f" replace ({counted})" if counted else ""
+
+
 def _texts(source: Source, text: Text) -> str:
     """SQL for the text of every declared column, from the cells in the file's own order."""
+
+    def of(name: str, column: Column) -> str:
+        position = position_of(name, column, text.header)
+        if position is None:
+            return "null::varchar"
+        return _text(f"cells[{position + 1}]", column, source.format, text.has_breaks)
+
     return ", ".join(
-        f"{_text(f'cells[{text.header.index(name) + 1}]', column, text.has_breaks)} as text_{position}"
+        f"{of(name, column)} as text_{position}"
         for position, (name, column) in enumerate(source.columns.items(), 1)
     )
 
 
-def _text(cell: str, column: Column, has_breaks: bool) -> str:
+def _text(cell: str, column: Column, format: Format, has_breaks: bool) -> str:
     """The text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
     cell = _with_breaks(cell) if has_breaks else cell
+    empty = ", ".join(map(literal, ["", *format.nulls]))
     if column.type.stored is ColumnType.TEXT:
-        return f"case when trim({cell}) <> '' then {cell} end"
-    return f"nullif(trim({cell}), '')"
+        return f"case when trim({cell}) not in ({empty}) then {cell} end"
+    return f"case when trim({cell}) not in ({empty}) then trim({cell}) end"
 
 
 def _with_breaks(text: str) -> str:
     return f"replace({text}, '{BREAK}', chr(10))"
 
 
-def _value(text: str, column: Column) -> str:
-    if column.type.stored is ColumnType.TEXT:
-        return text
-    value = f"try_cast({text} as {SQL_TYPES[column.type.stored]})"
-    finite = f" and isfinite({value})" if column.type is ColumnType.NUMBER else ""
-    return f"case when regexp_full_match({text}, '{PATTERNS[column.type.stored]}'){finite} then {value} end"
+def _value(text: str, column: Column, format: Format) -> str:
+    return "null::bigint" if column.type is ColumnType.ROW else cells.value(text, column, format)
 
 
 def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
     """Rule, message for a text that breaks it, and the condition for breaking it: never null."""
+    if column.type is ColumnType.ROW:
+        return
     text, value = f"text_{position}", f"value_{position}"
     if not column.nullable:
         yield "required", "is empty", f"{text} is null"
-    yield "type", f"is not a {TYPE_WORDS[column.type.stored]}", f"({text} is not null and {value} is null)"
+    yield "type", cells.not_one(column), f"({text} is not null and {value} is null)"
     yield from broken_rules(column, value)
+
+
+def _explained_rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
+    """The rules, those of types with what would read such a text."""
+    for rule, words, condition in _rules(position, column):
+        if rule != "type":
+            yield rule, words, condition
+            continue
+        for message, part in cells.explained(column, f"text_{position}", condition):
+            yield rule, message, part
 
 
 def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) -> None:
@@ -338,7 +381,7 @@ def _gather_findings(connection: DuckDBPyConnection, source: Source, text: Text)
     for position, (name, column) in enumerate(source.columns.items(), 1):
         parts += [
             f"select line, {position}, {literal(name)}, '{rule}', text_{position}, {literal(words)} from whole where {condition}"
-            for rule, words, condition in _rules(position, column)
+            for rule, words, condition in _explained_rules(position, column)
         ]
     connection.execute(
         f"""

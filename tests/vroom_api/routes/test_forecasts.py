@@ -60,6 +60,7 @@ def test_the_model_says_what_serves_and_what_it_takes(client: TestClient[Any]) -
         "values": [],
         "nullable": False,
         "seen_missing": False,
+        "is_open": False,
         "description": "photos",
         "unit": "photos",
         "minimum": 0,

@@ -1,0 +1,229 @@
+"""What a cell means: from its text to a value, by the column's type and the file's format.
+
+A text has a value only where the whole of it is one. All is SQL over the text of a cell, so that millions of rows
+are read in one statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vroom_assets.spec import Column, ColumnType, Format
+from vroom_assets.sql import literal
+
+SQL_TYPES = {
+    ColumnType.INTEGER: "bigint",
+    ColumnType.NUMBER: "double",
+    ColumnType.TEXT: "varchar",
+    ColumnType.TIMESTAMP: "timestamp",
+}
+WORDS = {
+    ColumnType.INTEGER: "whole number",
+    ColumnType.NUMBER: "finite number",
+    ColumnType.TEXT: "text",
+    ColumnType.TIMESTAMP: "date and time (2023-07-27 14:58:26)",
+    ColumnType.DATE: "date (2023-07-27)",
+    ColumnType.FLAG: "flag (yes or no, true or false, t or f, 1 or 0)",
+    ColumnType.PERCENT: "percentage (90%)",
+    ColumnType.CURRENCY: "amount of money ($1,234.50)",
+    ColumnType.DURATION: "duration (1:24.500, 2 days 03:04:05, PT1H2M or seconds)",
+}
+YES, NO = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
+ISO_DATE = r"[1-9]\d{3}-\d\d-\d\d"
+ISO_TIME = r"([ T]([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?)?"
+OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
+CLOCK = r"(-)?(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)"  # sign, days, hours, minutes, seconds
+ISO_DURATION = r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?"
+MONEY = r"[$€£¥₹]|[A-Z]{3}"
+
+
+def value(text: str, column: Column, format: Format) -> str:
+    """SQL of the value of a cell, null where its text is none.
+
+    Args:
+        text: SQL of the text of the cell, without blanks around it; null if it is empty.
+    """
+    match column.type:
+        case ColumnType.TEXT | ColumnType.CATEGORY:
+            return text
+        case ColumnType.INTEGER:
+            return _where(text, _integers(format), f"try_cast({_whole(_digits(text, format))} as bigint)")
+        case ColumnType.NUMBER:
+            return _number(text, format)
+        case ColumnType.PERCENT:
+            return _number(f"rtrim(rtrim({text}, '%'))", format)
+        case ColumnType.CURRENCY:
+            return _money(text, format)
+        case ColumnType.FLAG:
+            listed = [", ".join(map(literal, words)) for words in (YES, NO)]
+            return f"case when lower({text}) in ({listed[0]}) then 1::bigint when lower({text}) in ({listed[1]}) then 0::bigint end"
+        case ColumnType.DURATION:
+            return _duration(text, format)
+        case ColumnType.TIMESTAMP:
+            return _moment(text, ISO_DATE + ISO_TIME, format)
+        case ColumnType.DATE:
+            day = _moment(text, ISO_DATE, format.model_copy(update={"zone": None}))
+            return f"case when {day} = date_trunc('day', {day}) then {day} end" if format.dates else day
+    raise TypeError(f"a cell cannot be of type {column.type}")
+
+
+def _where(text: str, pattern: str, meaning: str) -> str:
+    return f"case when regexp_full_match({text}, {literal(pattern)}) then {meaning} end"
+
+
+def _numbers(format: Format) -> str:
+    """What numbers look like."""
+    point = re.escape(format.decimal)
+    plain = rf"[+-]?(\d+{point}?\d*|{point}\d+)([eE][+-]?\d+)?"
+    return plain if format.thousands is None else rf"({plain}|[+-]?{_groups(format)}({point}\d*)?)"
+
+
+def _integers(format: Format) -> str:
+    """What whole numbers look like: 5.0 is one, as pandas writes those of a column with gaps."""
+    zeros = rf"({re.escape(format.decimal)}0*)?"
+    plain = rf"[+-]?\d+{zeros}"
+    return plain if format.thousands is None else rf"({plain}|[+-]?{_groups(format)}{zeros})"
+
+
+def _groups(format: Format) -> str:
+    return rf"\d{{1,3}}({re.escape(format.thousands or '')}\d{{3}})+"
+
+
+def _digits(text: str, format: Format) -> str:
+    """A number as SQL writes it."""
+    if format.thousands is not None:
+        text = f"replace({text}, {literal(format.thousands)}, '')"
+    return text if format.decimal == "." else f"replace({text}, ',', '.')"
+
+
+def _whole(digits: str) -> str:
+    return f"split_part({digits}, '.', 1)"
+
+
+def _number(text: str, format: Format) -> str:
+    number = f"try_cast({_digits(text, format)} as double)"
+    return f"case when regexp_full_match({text}, {literal(_numbers(format))}) and isfinite({number}) then {number} end"
+
+
+def _money(text: str, format: Format) -> str:
+    """An amount with its currency before or after it; in brackets, or with a sign anywhere before it, it is negative."""
+    thousands = format.thousands or ("," if format.decimal == "." else ".")
+    grouped = format.model_copy(update={"thousands": thousands})
+    number = rf"\d+({re.escape(format.decimal)}\d*)?|{_groups(grouped)}({re.escape(format.decimal)}\d*)?"
+    whole = rf"-?({MONEY})?\s*-?({number})\s*({MONEY})?|\(({MONEY})?\s*({number})\s*({MONEY})?\)"
+    others = literal(rf"{MONEY}|[-()\s]")
+    bare = f"regexp_replace({text}, {others}, '', 'g')"
+    sign = f"case when contains({text}, '-') or starts_with({text}, '(') then -1 else 1 end"
+    return _where(text, whole, f"{sign} * try_cast({_digits(bare, grouped)} as double)")
+
+
+def _duration(text: str, format: Format) -> str:
+    """Seconds, from a clock's notation, that of ISO 8601, or a number of them."""
+    point = text if format.decimal == "." else f"replace({text}, ',', '.')"
+    parts = {2: 86_400, 3: 3_600, 4: 60, 5: 1}
+
+    def seconds(pattern: str) -> str:
+        def part(number: int) -> str:
+            return f"coalesce(try_cast(regexp_extract({point}, {literal(f'^{pattern}$')}, {number}) as double), 0)"
+
+        total = " + ".join(f"{part(number)} * {factor}" for number, factor in parts.items())
+        return f"(case when starts_with({text}, '-') then -1 else 1 end) * ({total})"
+
+    some = f"regexp_matches({text}, '\\d')"  # `P` and `PT` alone say nothing
+    return f"""
+    case
+        when regexp_full_match({point}, {literal(CLOCK)}) then {seconds(CLOCK)}
+        when regexp_full_match({point}, {literal(ISO_DURATION)}) and {some} then {seconds(ISO_DURATION)}
+        else {_number(text, format)}
+    end"""
+
+
+def _moment(text: str, iso: str, format: Format) -> str:
+    """A time in UTC where the zone is known, else as it is written.
+
+    A time that clocks show twice when summer ends counts as the later one, one that they skip as an hour later.
+    """
+    if format.dates:
+        listed = ", ".join(map(literal, format.dates))
+        local = f"try_strptime({text}, [{listed}])::timestamp"
+    else:
+        local = _where(text, iso, f"try_cast({text} as timestamp)")
+    if format.zone is not None:
+        local = f"timezone('UTC', timezone({literal(format.zone)}, {local}))"
+    if iso == ISO_DATE or format.dates:
+        return local
+    with_offset = _where(
+        text, iso.removesuffix("?") + OFFSET, f"timezone('UTC', try_cast({text} as timestamptz))"
+    )
+    return f"coalesce({local}, {with_offset})"
+
+
+class Remedy(NamedTuple):
+    """What would read a text that a column's type does not."""
+
+    pattern: str
+    words: str
+
+
+NULLS = r"(?i)n/?a|null|none|nan|nil|missing|-+|\?|\."
+NUMBERS = (
+    Remedy(NULLS, "`format: {nulls: [NA]}` with this word reads it as empty, where the column is `nullable`"),
+    Remedy(rf"\(?-?({MONEY}).*\d.*|.*\d\s*({MONEY})\)?", "`type: currency` reads it"),
+    Remedy(r".*\d\s*%", "`type: percent` reads it"),
+    Remedy(
+        r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?",
+        "`format: {thousands: ','}` reads it, or as an amount `type: currency`",
+    ),
+    Remedy(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", "`format: {decimal: ',', thousands: '.'}` reads it"),
+    Remedy(r"[+-]?\d+,\d+", "`format: {decimal: ','}` reads it"),
+    Remedy(CLOCK, "`type: duration` reads it"),
+    Remedy(r"(?i)t|f|true|false|y|n|yes|no", "`type: flag` reads it"),
+    Remedy(ISO_DATE + ".*", "`type: timestamp` reads it"),
+)
+WHOLE = (
+    Remedy(r"[+-]?\d*\.\d*[1-9]\d*", "`type: number` reads it"),
+    Remedy(
+        r"[+-]?\d+(\.\d+)?[eE][+-]?\d+",
+        "it was rounded where the file was written; `type: number` reads it, and as an id it is lost",
+    ),
+)
+MOMENTS = (
+    NUMBERS[0],
+    Remedy(r"\d{1,2}([./-])\d{1,2}[./-]\d{4}", "say how, e.g. `format: {dates: '%d.%m.%Y'}`, or '%m/%d/%Y'"),
+    Remedy(r"\d{1,2}([./-])\d{1,2}[./-]\d{4}[ T].*", "say how, e.g. `format: {dates: '%d.%m.%Y %H:%M'}`"),
+    Remedy(ISO_DATE + ISO_TIME.removesuffix("?") + OFFSET, "`type: timestamp` reads it"),
+)
+REMEDIES = {
+    ColumnType.INTEGER: (*WHOLE, *NUMBERS),
+    ColumnType.NUMBER: NUMBERS,
+    ColumnType.PERCENT: NUMBERS,
+    ColumnType.CURRENCY: NUMBERS,
+    ColumnType.DURATION: NUMBERS[:1],
+    ColumnType.FLAG: NUMBERS[:1],
+    ColumnType.TIMESTAMP: MOMENTS,
+    ColumnType.DATE: MOMENTS,
+}
+
+
+def not_one(column: Column) -> str:
+    """What stands behind a text that is not of the column's type."""
+    name = WORDS.get(column.type, WORDS[column.type.stored])
+    return f"is not {'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def explained(column: Column, text: str, condition: str) -> Iterator[tuple[str, str]]:
+    """Message and condition for texts that are not of the column's type, by what would read them.
+
+    Args:
+        condition: SQL that holds for all of them.
+    """
+    words, before = not_one(column), "false"
+    for remedy in REMEDIES.get(column.type, ()):
+        if f"type: {column.type}`" in remedy.words:
+            continue
+        own = f"regexp_full_match({text}, {literal(remedy.pattern)})"
+        yield f"{words}; {remedy.words}", f"({condition} and {own} and not ({before}))"
+        before = f"{before} or {own}"
+    yield words, f"({condition} and not ({before}))"

@@ -260,7 +260,7 @@ class Entity(Declared):
 class Target(Declared):
     """What is forecast. `target.sql` yields one row per entity: its key and the target."""
 
-    added = frozenset({"window_days"})
+    added = frozenset({"window_days", "as_of"})
 
     name: str = Field(pattern=NAME)
     kind: Kind
@@ -272,7 +272,10 @@ class Target(Declared):
         description="length of that period: target.sql counts what lies after `opens` and up to `closes` of the "
         "table target_window, which ends with the data",
     )
-    as_of: str = Field(description="<source>.<column> whose latest value dates the data")
+    as_of: str | None = Field(
+        None,
+        description="<source>.<column> whose latest value dates the data; else they are as old as their newest file",
+    )
     known_at: str | None = Field(
         None,
         description="column of target.sql that says when the target was known; ordered validation needs it",
@@ -603,7 +606,8 @@ class ForecastSpec(Declared):
     def past_columns(self, source: str) -> set[str]:
         """The columns of a source that say when something happened or became known, which is in the past."""
         declared = self.sources[source]
-        events = [self.target.as_of, *(one.as_of.events for one in self.examples.values())]
+        events = [one.as_of.events for one in self.examples.values()]
+        events += [self.target.as_of] if self.target.as_of is not None else []
         named = {column for table, _, column in (event.partition(".") for event in events) if table == source}
         return named | {column for column in (declared.event_time, declared.load_time) if column is not None}
 

@@ -110,7 +110,7 @@ def _format(format: Format) -> Iterator[Contradiction]:
 
 def _references(spec: ForecastSpec) -> Iterator[Contradiction]:
     """References to names that are not declared."""
-    columns = [("target.as_of", spec.target.as_of)]
+    columns = [("target.as_of", spec.target.as_of)] if spec.target.as_of is not None else []
     for name, examples in spec.examples.items():
         columns.append((f"examples.{name}.as_of.events", examples.as_of.events))
         yield from _declared(f"examples.{name}.columns", "as_of", examples.columns)
@@ -234,7 +234,7 @@ def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
 
 def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
     """The columns that say when, and are not timestamps."""
-    named = [("target.as_of", spec.target.as_of)]
+    named = [("target.as_of", spec.target.as_of)] if spec.target.as_of is not None else []
     named += [(f"examples.{name}.as_of.events", one.as_of.events) for name, one in spec.examples.items()]
     named += [
         (f"sources.{name}.{field}", f"{name}.{column}")
@@ -249,6 +249,8 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
             yield field, f"{reference} is of type {kind}; name a column of type timestamp"
     if spec.target.window_days is not None and spec.entity.source in spec.examples:
         yield "target.window_days", "the target of an example has `as_of.horizon_days`; leave window_days out"
+    if spec.target.window_days is not None and spec.target.as_of is None:
+        yield "target.window_days", "the window ends at the latest time of `as_of`; name that column"
     for name, examples in spec.examples.items():
         if examples.columns["as_of"].type.stored is not ColumnType.TIMESTAMP:
             yield f"examples.{name}.columns.as_of", "it is a time; declare it `type: timestamp`"

@@ -111,6 +111,7 @@ def _derive(connection: DuckDBPyConnection, name: str, sql: str, times: list[str
 
 def _derive_window(connection: DuckDBPyConnection, spec: ForecastSpec, days: float) -> None:
     """The window ends with the data, so that more history makes no larger target."""
+    assert spec.target.as_of is not None  # a declaration without it has no window
     source, _, column = spec.target.as_of.partition(".")
     connection.execute(
         f"""

@@ -91,15 +91,14 @@ def _replace_features(
         spec = declared.with_levels(levels)
         _compute(connection, spec, spec.features)
         _refuse_bad_rows(connection, spec, spec.features)
-        connection.execute("create or replace table features as from computed")
-        source_of_time, column = spec.target.as_of.split(".")
-        [(as_of,)] = connection.execute(f'select max("{column}") from "{source_of_time}"').fetchall()
+        connection.execute("create or replace table features as from computed where target is not null")
+        _refuse_few_rows(connection, spec)
         note_origin(
             connection,
             "features",
             {
                 "data_version": spec.data_version(snapshots),
-                "data_as_of": as_of.isoformat() if as_of else "",
+                "data_as_of": _as_of(connection, spec),
                 "snapshots": snapshots,
                 "levels": levels,
             },
@@ -109,6 +108,15 @@ def _replace_features(
     except BaseException:
         connection.rollback()
         raise
+
+
+def _as_of(connection: DuckDBPyConnection, spec: ForecastSpec) -> str:
+    """The time of the data, ISO 8601: of the latest event, or of the newest file where no column says it."""
+    if spec.target.as_of is None:
+        return str(max(origin(connection, name)["modified"] for name in spec.sources))
+    source, _, column = spec.target.as_of.partition(".")
+    [(as_of,)] = connection.execute(f'select max("{column}") from "{source}"').fetchall()
+    return as_of.isoformat() if as_of else ""
 
 
 def _learn_levels(connection: DuckDBPyConnection, spec: ForecastSpec) -> dict[str, list[str]]:
@@ -156,7 +164,7 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: Seque
             {"".join(f"entities.{name}, " for name in kept)}
             {", ".join(f'entities."{name}" as "input_{name}"' for name in spec.inputs)},
             {", ".join(f'entities."feature_{feature.name}"' for feature in features)},
-            target."{spec.target.name}"::double as target{known}
+            target."{spec.target.name}"::double as target, target."{key}" is not null as is_known{known}
         from ({select_sql(features, "inputs", keep=["entity_key", *kept, *spec.inputs], prefix="feature_")}) as entities
         {join} join target on target."{key}" = entities.entity_key
         order by entities.entity_key
@@ -189,7 +197,8 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
         raise DatasetError(f"target.sql gives several rows for one {entity}: {twice[0][0]}; group by its key")
     if spec.target.known_at and spec.validation.order:
         [(early,)] = connection.execute(
-            "select count(*) from computed where target_known is null or target_known <= entity_time"
+            "select count(*) from computed "
+            "where target is not null and (target_known is null or target_known <= entity_time)"
         ).fetchall()
         if early:
             raise DatasetError(
@@ -199,7 +208,15 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
     # A feature is missing where an input is that it needs; nothing else makes one so.
     optional = {name for name, column in spec.input_columns.items() if column.nullable}
     left_out = {f"feature_{feature.name}": sorted(feature.unguarded & optional) for feature in features}
-    rules = {"target": "target.sql gives no finite target"} | {
+    without = connection.execute(
+        "select entity_key from computed where not is_known order by 1 limit 3"
+    ).fetchall()
+    if without:
+        raise DatasetError(
+            f"target.sql gives no row for {entity} {', '.join(str(row[0]) for row in without)}; give it one, with NULL "
+            "where the target is not known yet"
+        )
+    rules = {
         f"feature_{feature.name}": f"feature {feature.name} ({feature.expression}) is not finite"
         for feature in features
     }
@@ -211,6 +228,13 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
         ).fetchall()
         if bad:
             raise DatasetError(f"{message} for {entity} {', '.join(str(row[0]) for row in bad)}")
+    endless = connection.execute(
+        "select entity_key from computed where not isfinite(target) order by 1 limit 3"
+    ).fetchall()
+    if endless:
+        raise DatasetError(
+            f"target.sql gives no finite target for {entity} {', '.join(str(row[0]) for row in endless)}"
+        )
     if spec.target.kind.is_probability:
         other = connection.execute(
             "select entity_key, target from computed where target not in (0, 1) limit 1"
@@ -219,11 +243,14 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
             raise DatasetError(
                 f"target.sql: {other[0][1]:g} for {entity} {other[0][0]}; yes is 1 and no is 0"
             )
-    [(rows,)] = connection.execute("select count(*) from computed").fetchall()
+
+
+def _refuse_few_rows(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
+    [(rows,)] = connection.execute("select count(*) from features").fetchall()
     needed = spec.validation.folds * 2
     if rows < needed:
         raise DatasetError(
-            f"{rows} entities are too few for {spec.validation.folds} folds; {needed} are needed"
+            f"{rows} entities with a target are too few for {spec.validation.folds} folds; {needed} are needed"
         )
 
 
@@ -252,6 +279,14 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         levels=made_from.get("levels", {}),
         tags=table[[f"tag_{name}" for name in spec.entity.tags]].set_axis(spec.entity.tags, axis=1),
     )
+
+
+def count_without_target(connection: DuckDBPyConnection, spec: ForecastSpec, rows: int) -> int:
+    """How many entities of a source are only to be forecast; of examples none are kept."""
+    if spec.entity.source not in spec.sources:
+        return 0
+    [(entities,)] = connection.execute(f'select count(*) from "{spec.entity.source}"').fetchall()
+    return int(entities) - rows
 
 
 def is_declared(data_version: str, spec: ForecastSpec, snapshots: dict[str, str]) -> bool:

@@ -63,11 +63,13 @@ def compute(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.Materializ
         data = feature_table.read(connection, spec)
         path = feature_table.write_parquet(connection, spec.name, data.data_version)
         sample = connection.execute("from features limit 5").df()
+        without_target = feature_table.count_without_target(connection, spec, len(data.target))
     table = data.features.assign(**{spec.target.name: data.target})
     return dg.MaterializeResult(
         data_version=dg.DataVersion(data.data_version),
         metadata={
             "dagster/row_count": len(table),
+            "rows_without_target": without_target,
             "target_mean": float(data.target.mean()),
             "target_median": float(np.median(data.target)),
             "target_sd": float(data.target.std()),

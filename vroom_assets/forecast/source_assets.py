@@ -145,7 +145,7 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
         finally:
             sources.write_quarantine(connection, name, folder / "quarantine" / f"{name}.csv")
         sample = connection.sql(f'select * from "{name}" limit 5').df()
-        feature_table.note_origin(connection, name, {"snapshot": taken.sha256})
+        feature_table.note_origin(connection, name, {"snapshot": taken.sha256, "modified": taken.modified})
     yield dg.AssetCheckResult(check_name="accepted", passed=True, metadata=found_in(report))
     yield dg.MaterializeResult(
         asset_key=own,

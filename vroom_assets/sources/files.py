@@ -8,6 +8,7 @@ import stat
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -112,6 +113,7 @@ class Snapshot:
     sha256: str
     path: Path
     size: int
+    modified: str  # ISO 8601 UTC: when the file was last written
 
 
 def snapshot(path: Path, folder: Path, observed: Observation | None = None) -> Snapshot:
@@ -131,7 +133,7 @@ def snapshot(path: Path, folder: Path, observed: Observation | None = None) -> S
         if observed and _untouched_since(observed, path, before):
             target = folder / f"{observed.sha256}.csv"
             if target.exists() and _sha256(target) == observed.sha256:
-                return Snapshot(observed.sha256, target, before[0])
+                return Snapshot(observed.sha256, target, before[0], _modified(before))
         beside = folder / f".{uuid.uuid4().hex}.copy"
         try:
             digest = _copy(path, beside)
@@ -149,7 +151,11 @@ def snapshot(path: Path, folder: Path, observed: Observation | None = None) -> S
     except OSError as error:
         position = error.filename or folder
         raise SourceError(f"{path} cannot be copied to {folder}: {position}: {error.strerror}") from error
-    return Snapshot(digest, target, before[0])
+    return Snapshot(digest, target, before[0], _modified(before))
+
+
+def _modified(identity: Identity) -> str:
+    return datetime.fromtimestamp(identity[1] / 1e9, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def _copy(path: Path, target: Path) -> str:

@@ -159,6 +159,10 @@ TESTED_BY = {
         *(f"vroom_assets.ingestion.fastf1.{part}" for part in ("client", "laps", "merge")),
     ),
     "real/test_reading": ("vroom_assets.sources.cells", "vroom_assets.sources.transcoding"),
+    "vroom_assets/inference/test_writing": (
+        "vroom_assets.inference.seen",
+        "vroom_assets.inference.proposal",
+    ),
     "vroom_assets/sources/test_table": ("vroom_assets.sources.report", "vroom_assets.sql"),
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),

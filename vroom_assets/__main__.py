@@ -3,7 +3,8 @@
     python -m vroom_assets               a champion if there is none, then Dagster, the service and MLflow
     python -m vroom_assets materialize   everything from the sources to the champion, once, and stop
     python -m vroom_assets new <name>    a new forecast: a small working example under defs/ and data/
-    python -m vroom_assets check [name]  whether the declarations are valid, before anything runs
+    python -m vroom_assets new <name> --from <file> --target <column>   a new forecast of a column of a CSV
+    python -m vroom_assets check [name]  whether the declarations are valid, before anything runs; --data: the CSVs too
     python -m vroom_assets retire <name> <reason>   ends the champion of a forecast whose declaration was taken away
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
 
@@ -13,17 +14,23 @@ VROOM_API_PORT and VROOM_MLFLOW_PORT, by default 3000, 8000 and 5000 or the next
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import sys
 import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vroom_api.contract import FORECAST_NAME
+from vroom_api.contract import FORECAST_NAME, Kind
 from vroom_api.contract.environment import BadSetting, forecast
 from vroom_assets import settings
 from vroom_assets.damage import DamagedDatabase, check_databases
 from vroom_assets.home_lock import HomeInUse, hold
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, prepare_home, start
+
+if TYPE_CHECKING:
+    from vroom_assets.spec import ForecastSpec
 
 
 def materialize() -> int:
@@ -52,8 +59,12 @@ def materialize() -> int:
         return 0 if execute(instance, loaded.resolve_job_def(f"{forecast()}_retrain"), console) else 1
 
 
-def check(names: list[str]) -> int:
-    """Print for each declaration whether it is valid, and return 1 if one is not."""
+def check(names: list[str], *, data: bool = False) -> int:
+    """Print for each declaration whether it is valid, and return 1 if one is not.
+
+    Args:
+        data: also check the CSVs, every row of them.
+    """
     from vroom_assets import declaration
 
     folders = [settings.defs_folder() / name for name in names] or declaration.folders()
@@ -76,7 +87,34 @@ def check(names: list[str]) -> int:
         for source in spec.sources.values():
             if not (settings.data_folder() / source.path).is_file():
                 print(f"  {settings.data_folder() / source.path} is not there yet; nothing runs without it")
+        broken += data and not check_data(spec)
     return 1 if broken else 0
+
+
+def check_data(spec: ForecastSpec) -> bool:
+    """Print what is wrong with the CSVs of a forecast, and say whether all would be accepted."""
+    import duckdb
+
+    from vroom_assets import sources
+
+    accepted = True
+    with duckdb.connect() as connection:
+        for name, source in spec.sources.items():
+            path = settings.data_folder() / source.path
+            try:
+                report = sources.load(
+                    connection, name, source, path, f"data/{source.path}", spec.past_columns(name)
+                )
+            except sources.SourceRefused as error:
+                accepted, report = False, error.report
+                print(f"  refused: {error}")
+            words = f"{report.accepted:,} of {report.read:,} rows accepted"
+            print(f"  data/{source.path}: {words}" if report.read else f"  data/{source.path}: not read")
+            for finding in report.findings:
+                print(f"    {finding.rows:,} rows: {finding.examples[0]}")
+            for warning in report.warnings:
+                print(f"    note: {warning}")
+    return accepted
 
 
 def schema() -> int:
@@ -105,6 +143,30 @@ def new(name: str) -> int:
     return 0
 
 
+def new_from(name: str, file: Path, target: str, kind: Kind | None) -> int:
+    """Write the declaration of a forecast of a file's column, and say what was seen and what to do with it."""
+    from vroom_assets.inference import writing
+
+    try:
+        proposal, written = writing.infer(settings.defs_folder(), name, file, target, kind)
+    except (writing.CannotScaffold, writing.CannotInfer) as error:
+        print(f"Nothing was written: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(writing.summary(proposal)))
+    print("\n".join(f"wrote {path}" for path in written))
+    print(
+        f"\nEach guess stands as a comment in {declared_in(written[0])}. It works as it is:\n\n"
+        f"  python -m vroom_assets check {name} --data\n"
+        f"  VROOM_FORECAST={name} python -m vroom_assets materialize\n"
+        f"  make run FORECAST={name}"
+    )
+    return 0
+
+
+def declared_in(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
 def retire(name: str, reason: str) -> int:
     """End the champion of a forecast that is declared no more."""
     from vroom_api.contract import BundleError
@@ -128,11 +190,32 @@ def retire(name: str, reason: str) -> int:
     return 0
 
 
+def new_arguments(arguments: list[str]) -> argparse.Namespace:
+    """What `new` takes; exits with 2 and its usage where it is none of that."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vroom_assets new",
+        description="Write a new forecast: a small working example, or one of a column of a CSV that is there.",
+        epilog="Nothing that is there is changed; every guess becomes a comment in the declaration.",
+    )
+    parser.add_argument("name", help="of the forecast: lower-case letters, digits and _")
+    parser.add_argument(
+        "--from", dest="file", type=Path, required=True, help="the CSV; it is copied into the data folder"
+    )
+    parser.add_argument("--target", required=True, help="the column to forecast, as the file calls it")
+    parser.add_argument(
+        "--kind", type=Kind, choices=list(Kind), help="of the target; by default what its values look like"
+    )
+    return parser.parse_args(arguments)
+
+
 def main() -> int:
     try:
         match sys.argv[1:]:
             case []:
                 return start()
+            case [*_, "--help" | "-h"]:
+                print(__doc__)
+                return 0
             case ["materialize"]:
                 folder = prepare_home()
                 hold(
@@ -144,16 +227,19 @@ def main() -> int:
                 fail_abandoned_runs()
                 return materialize()
             case ["check", *names]:
-                return check(names)
+                return check([name for name in names if name != "--data"], data="--data" in names)
             case ["schema"]:
                 return schema()
             case ["new", name]:
                 return new(name)
+            case ["new", *arguments]:
+                given = new_arguments(arguments)
+                return new_from(given.name, given.file, given.target, given.kind)
             case ["retire", name, *words] if words and FORECAST_NAME.fullmatch(name):
                 prepare_home()
                 return retire(name, " ".join(words))
         raise CannotStart(
-            f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name>, check [name], retire <name> <reason> or schema"
+            f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name> [--from <file> --target <column>], check [name] [--data], retire <name> <reason> or schema"
         )
     except (CannotStart, BadSetting, HomeInUse, DamagedDatabase) as error:
         print(f"Vroom cannot start: {error}", file=sys.stderr)

@@ -123,6 +123,10 @@ class Column(Declared):
     _learnt: tuple[str, ...] = PrivateAttr(())
 
     @property
+    def is_category(self) -> bool:
+        return self.type is ColumnType.CATEGORY
+
+    @property
     def levels(self) -> list[str]:
         """The values of a text in their order: as declared, or as learnt from the data, `other` last."""
         return self.values or list(self._learnt)
@@ -571,9 +575,7 @@ class ForecastSpec(Declared):
 
         def learnt(columns: dict[str, Column]) -> dict[str, Column]:
             return {
-                name: column.with_levels(levels[name])
-                if name in levels and column.type is ColumnType.CATEGORY
-                else column
+                name: column.with_levels(levels[name]) if name in levels and column.is_category else column
                 for name, column in columns.items()
             }
 

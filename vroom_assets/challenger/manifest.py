@@ -53,7 +53,7 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
             example=float(seen.iloc[len(seen) // 2]),
             levels=_levels(seen, column.type.stored),
             values=column.levels,
-            is_open=column.type is ColumnType.CATEGORY and column.unseen is Unseen.ANSWER,
+            is_open=column.is_category and column.unseen is Unseen.ANSWER,
             nullable=column.nullable or name in without,
             seen_missing=len(seen) < len(inputs) or name in without,
         )

@@ -37,6 +37,23 @@ def write(defs: Path, name: str) -> list[Path]:
     Raises:
         CannotScaffold: it is not a valid name for a forecast, or taken.
     """
+    folder, data = free_folders(defs, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [Path(shutil.copy(file, folder)) for file in sorted(TEMPLATE.iterdir())]
+    main = folder / declaration.FILE
+    text = main.read_text(encoding="utf-8").replace("my_forecast", name)
+    main.write_text(text.replace("forecast.schema.json", schema_beside(folder)), encoding="utf-8")
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "trips.csv").write_text(example_rows(), encoding="utf-8")
+    return [*written, data / "trips.csv"]
+
+
+def free_folders(defs: Path, name: str) -> tuple[Path, Path]:
+    """The folders of a new forecast's declaration and of its data.
+
+    Raises:
+        CannotScaffold: it is not a valid name for a forecast, or taken.
+    """
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in declaration.OWN_FOLDERS:
         raise CannotScaffold(
             f"{name!r} is not a valid name for a forecast: use lower-case letters, digits and _, a letter first, "
@@ -46,14 +63,7 @@ def write(defs: Path, name: str) -> list[Path]:
     for taken in (folder, data):
         if taken.is_dir() and any(taken.iterdir()):
             raise CannotScaffold(f"{taken} is there already; choose another name, or delete it")
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [Path(shutil.copy(file, folder)) for file in sorted(TEMPLATE.iterdir())]
-    main = folder / declaration.FILE
-    text = main.read_text(encoding="utf-8").replace("my_forecast", name)
-    main.write_text(text.replace("forecast.schema.json", schema_beside(folder)), encoding="utf-8")
-    data.mkdir(parents=True, exist_ok=True)
-    (data / "trips.csv").write_text(example_rows(), encoding="utf-8")
-    return [*written, data / "trips.csv"]
+    return folder, data
 
 
 def schema_beside(folder: Path) -> str:

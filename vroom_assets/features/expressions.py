@@ -129,9 +129,9 @@ class Feature:
 def texts_of(inputs: Mapping[str, Column]) -> Texts:
     """The values of the inputs that are texts."""
     return tuple(
-        Text(name, tuple(column.levels), column.type is not column.type.stored)
+        Text(name, tuple(column.levels), column.is_category)
         for name, column in inputs.items()
-        if column.levels or column.type is not column.type.stored
+        if column.levels or column.is_category
     )
 
 

@@ -135,7 +135,7 @@ def _learn_levels(connection: DuckDBPyConnection, spec: ForecastSpec) -> dict[st
             OTHER,
         ]
         for name, column in spec.input_columns.items()
-        if column.type is ColumnType.CATEGORY
+        if column.is_category
     }
 
 
@@ -176,7 +176,7 @@ def encoded(name: str, column: Column) -> str:
     """The SQL of an input as a number: itself, or its index among the levels of a text; a rare category is the last."""
     if column.type.stored is not ColumnType.TEXT:
         return f'"{name}"::double as "{name}"'
-    if column.type is ColumnType.CATEGORY:
+    if column.is_category:
         listed = ", ".join(literal(value) for value in column.levels[:-1])
         rest = float(len(column.levels) - 1)
         index = f'list_position([{listed}]::varchar[], "{name}") - 1'

@@ -136,11 +136,12 @@ def position_of(name: str, column: Column, header: list[str]) -> int | None:
     wanted = column.header or name
     if wanted in header:
         return header.index(wanted)
-    like = [position for position, one in enumerate(header) if _bare(one) == _bare(wanted)]
+    like = [position for position, one in enumerate(header) if bare(one) == bare(wanted)]
     return like[0] if len(like) == 1 else None
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """The letters and digits of a name, by which a column is found in a file."""
     return "".join(each for each in name.casefold() if each.isalnum())
 
 

@@ -1,0 +1,246 @@
+"""A file that nobody described becomes a declaration that passes `check` and trains."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from litestar.testing import TestClient
+
+from tests.support.foreign import FOREIGN
+from tests.support.service import settings_of
+from vroom_api.app import create_app
+from vroom_api.contract import Kind, read_pointer
+from vroom_assets import declaration
+from vroom_assets.__main__ import main
+from vroom_assets.inference import writing
+from vroom_assets.inference.seen import CannotInfer
+from vroom_assets.spec import ColumnType, ForecastSpec
+
+ROWS = 700
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with declarations and data of nothing yet."""
+    for name in ("defs", "data"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"VROOM_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
+    for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME", "VROOM_FORECAST"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def command(*arguments: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vroom_assets", *arguments])
+        return main()
+
+
+def inferred(project: Path, content: str | bytes, target: str, kind: Kind | None = None) -> ForecastSpec:
+    """The declaration that is made of a file, read as any other."""
+    file = project / "given.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    writing.infer(project / "defs", "mine", file, target, kind)
+    spec = declaration.read(project / "defs" / "mine")
+    declaration.check_parameters(project / "defs" / "mine", spec)
+    return spec
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_in_the_shape_of_a_public_one_is_declared_and_accepted(project, capsys, name):
+    foreign = FOREIGN[name]
+    file = project / f"{name}.csv"
+    foreign.write(file, ROWS)
+    assert command("new", name, "--from", str(file), "--target", foreign.target) == 0
+    assert command("check", name, "--data") == 0
+    output = capsys.readouterr().out
+    assert f"{ROWS:,} of {ROWS:,} rows accepted" in output
+    spec = declaration.read(project / "defs" / name)
+    assert spec.target.kind is foreign.kind
+    columns = spec.entity_columns
+    match name:
+        case "churn":
+            assert (spec.entity.key, columns["total_charges"].nullable) == ("customer_id", True)
+            assert "case" not in spec.target_sql  # yes and no are a flag
+        case "cancellations":
+            assert "left out: reservation_status: LEAK? it alone explains 100.0% of is_canceled" in output
+            assert "reservation_status" not in spec.inputs
+            assert "company" not in spec.inputs
+            assert spec.entity.key == "row"
+            assert columns["country"].type is ColumnType.CATEGORY
+            assert {"NA", "NULL"} == set(spec.sources["rows"].format.nulls)
+        case "rides":
+            assert spec.target.as_of == "rows.dteday"
+            assert spec.sources["rows"].format.dates == ["%d-%m-%Y"]
+        case "houses":
+            assert spec.entity.key == "pid"
+            assert columns["lot_frontage"].type is ColumnType.INTEGER
+            assert columns["neighborhood"].type is ColumnType.CATEGORY
+        case "lodgings":
+            assert [columns[one].type for one in ("price", "host_is_superhost", "host_response_rate")] == [
+                *(ColumnType.CURRENCY, ColumnType.FLAG, ColumnType.PERCENT)
+            ]
+            assert columns["beds"].type is ColumnType.INTEGER
+            assert "name" not in spec.inputs
+        case "weekly_sales":
+            assert (spec.entity.key, spec.sources["rows"].format.dates) == ("row", ["%d-%m-%Y"])
+
+
+def test_what_is_written_trains_and_answers_without_a_line_edited(project, capsys):
+    file = project / "lodgings.csv"
+    FOREIGN["lodgings"].write(file, 400)
+    text = file.read_text().splitlines(keepends=True)
+    text[-1] = text[-1].rsplit(",", 1)[0].removesuffix('"$1') + ",\n"  # its price is not known yet
+    file.write_text("".join(text))
+    assert command("new", "lodgings", "--from", str(file), "--target", "price") == 0
+    shrink(project / "defs" / "lodgings" / "defs.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VROOM_FORECAST", "lodgings")
+        assert command("materialize") == 0
+    pointer = read_pointer("lodgings", project / "home")
+    assert pointer is not None
+    with TestClient(create_app(settings_of(project / "home", forecast="lodgings"))) as client:
+        model = client.get("/model").json()
+        assert model["rows"] == 399
+        assert (
+            client.post("/predict", json=client.get("/forecasts/lodgings").json()["example"]).status_code
+            == 200
+        )
+        unpriced = text[-2].split(",")[0]  # a row of two lines: its key stands in the first
+        stored = client.post("/predict", json={"entity_id": unpriced})
+        assert stored.status_code == 200
+        interval = stored.json()["interval"]
+        assert interval["low"] < stored.json()["predicted_price"] < interval["high"]
+
+
+def shrink(path: Path) -> None:
+    """Fewer trees and folds, for a test's time."""
+    whole = yaml.safe_load(path.read_text())
+    whole["attributes"]["validation"] = {"folds": 3, "repeats": 1, "inner_folds": 2}
+    for one in whole["attributes"]["candidates"].values():
+        for name in ("max_iter", "n_estimators"):
+            if name in one.get("parameters", {}):
+                one["parameters"][name] = 15
+    path.write_text(yaml.safe_dump(whole))
+
+
+def table(target: list[Any], **columns: list[Any]) -> str:
+    names = [*columns, "y"]
+    rows = zip(*columns.values(), target, strict=True)
+    return "\n".join([";".join(names), *(";".join(map(str, row)) for row in rows)]) + "\n"
+
+
+NUMBERS = list(range(1, 61))
+NOISE = [(7 * number) % 13 for number in NUMBERS]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "sql"),
+    [
+        (["won" if n % 3 else "lost" for n in NUMBERS], Kind.BINARY, "when 'won' then 1 when 'lost' then 0"),
+        (["a" if n % 3 else "b" for n in NUMBERS], Kind.BINARY, "when 'b' then 1 when 'a' then 0"),
+        ([n % 2 for n in NUMBERS], Kind.BINARY, '"y"'),
+        ([n % 9 for n in NUMBERS], Kind.COUNT, '"y"'),
+        ([f"{n},5" for n in NUMBERS[::-1]], Kind.REGRESSION, '"y"'),
+        ([f"{1000 + 7 * n % 501}" for n in NUMBERS], Kind.REGRESSION, '"y"'),
+    ],
+)
+def test_the_kind_of_a_target_is_what_its_values_look_like(project, target, kind, sql):
+    spec = inferred(project, table(target, x=NOISE, size=NUMBERS), "y")
+    assert spec.target.kind is kind
+    assert sql in spec.target_sql
+    assert spec.sources["rows"].format.delimiter == ";"
+
+
+@pytest.mark.parametrize(
+    ("content", "target", "kind", "message"),
+    [
+        (table(NUMBERS, x=NOISE), "z", None, "has no column 'z'; it has x, y"),
+        (table(["a", "b", "c"] * 20, x=NOISE), "y", None, "is a text of 3 values; a forecast is of a number"),
+        (table([5] * 60, x=NOISE), "y", None, "y is 5 in every row; there is nothing to forecast"),
+        (table([f"2024-01-{n % 28 + 1:02}" for n in NUMBERS], x=NOISE), "y", None, "y is a time"),
+        (table([f"{n}.5" for n in NOISE], x=NOISE), "y", Kind.COUNT, "is not a valid count target"),
+        (
+            table(NOISE, x=[1] * 60),
+            "y",
+            None,
+            "nothing is left to forecast y from: x: no input: it is the same",
+        ),
+        (table(NOISE, x=NOISE, z=[n * 2 for n in NOISE]), "y", None, "LEAK? it alone explains 100.0% of y"),
+        (b"", "y", None, "given.csv"),
+        (b"\x00\x01\x02", "y", None, "given.csv"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_made_is_refused_and_nothing_remains(
+    project, content, target, kind, message
+):
+    with pytest.raises(CannotInfer) as refusal:
+        inferred(project, content, target, kind)
+    assert message in str(refusal.value)
+    assert list((project / "defs").iterdir()) == []
+    assert list((project / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("encode", "format"),
+    [
+        (lambda text: text.encode("latin-1"), {"encoding": "windows-1252"}),
+        (lambda text: text.encode("utf-16"), {"encoding": "utf-16"}),
+        (lambda text: b"sep=;\n" + text.encode(), {"skip": 1}),
+        (lambda text: text.replace(";", "\t").encode(), {"delimiter": "\t"}),
+    ],
+)
+def test_how_a_file_is_written_is_declared(project, encode, format):
+    text = table(NUMBERS, x=NOISE, größe=["groß", "klein", "größer"] * 20)
+    spec = inferred(project, encode(text), "y")
+    assert {name: getattr(spec.sources["rows"].format, name) for name in format} == format
+    assert spec.inputs == ["x", "gr_e"]
+    assert spec.sources["rows"].columns["gr_e"].header == "größe"
+
+
+def test_names_that_requests_have_already_and_names_that_are_there_twice_get_others(project):
+    text = table(NOISE, level=[n % 7 for n in NUMBERS], explain=[n % 5 for n in NUMBERS]).replace(
+        "explain;y", "level;y", 1
+    )
+    spec = inferred(project, text, "y")
+    assert len(set(spec.inputs)) == len(spec.inputs) == 2
+    assert "level" not in spec.inputs
+
+
+def test_rows_that_a_time_orders_are_validated_forward_and_rows_of_one_id_stay_together(project):
+    days = [f"2024-{1 + n % 12:02}-{1 + n % 28:02}" for n in range(240)]
+    ids = [n // 4 for n in range(240)]
+    text = table([n * 7 % 11 for n in range(240)], host_id=ids, day=days, x=[n % 17 for n in range(240)])
+    ordered = inferred(project, text, "y")
+    assert ordered.validation.order == "day"
+    assert ordered.target.known_at == "known_at"
+
+
+def test_a_taken_name_and_a_wrong_use_are_refused(project, capsys):
+    file = project / "f.csv"
+    file.write_text(table(NUMBERS, x=NOISE))
+    assert command("new", "mine", "--from", str(file), "--target", "y") == 0
+    assert command("new", "mine", "--from", str(file), "--target", "y") == 2
+    assert "is there already" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        command("new", "other", "--from", str(file))
+    assert ended.value.code == 2
+    assert "--target" in capsys.readouterr().err
+    assert command("--help") == 0
+    assert "new <name> --from <file>" in capsys.readouterr().out
+
+
+def test_check_with_data_lists_every_finding_of_the_csvs(project, capsys):
+    file = project / "f.csv"
+    file.write_text(table(NUMBERS, x=NOISE))
+    assert command("new", "mine", "--from", str(file), "--target", "y") == 0
+    copied = project / "data" / "mine" / "f.csv"
+    copied.write_text(copied.read_text() + "seven;8\n-1;9\n")
+    assert command("check", "mine", "--data") == 1
+    output = capsys.readouterr().out
+    assert "refused: data/mine/f.csv: 2 of 62 rows are bad" in output
+    assert "data/mine/f.csv line 62, column x: 'seven' is not a whole number" in output
+    assert "data/mine/f.csv line 63, column x: -1 is not ≥ 0" in output

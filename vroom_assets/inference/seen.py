@@ -1,0 +1,342 @@
+"""What a file holds: its format and, by reading every cell, the type of each column and what stands in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from vroom_api.contract import durable
+from vroom_assets import sources
+from vroom_assets.sources import cells
+from vroom_assets.sources.lines import readable
+from vroom_assets.sources.transcoding import Unreadable, transcoded
+from vroom_assets.spec import Column, ColumnType, Format, Source
+from vroom_assets.sql import identifier, literal
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+NOTATIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"thousands": ","},
+    {"decimal": ","},
+    {"decimal": ",", "thousands": "."},
+    {"decimal": ",", "thousands": " "},
+)
+DAYS = (
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d.%m.%Y",
+    "%Y/%m/%d",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d-%m-%y",
+    "%m/%d/%y",
+)
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+TYPES = (  # tried in this order; the first that reads every text counts
+    *(ColumnType.FLAG, ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.PERCENT, ColumnType.CURRENCY),
+    *(ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.DURATION),
+)
+NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "?", ".", "NONE")
+MOST_BAD = 0.002  # share of texts that a type may leave unread, to be set aside
+TABLE = "seen"
+
+
+class CannotInfer(Exception):
+    """Why nothing can be made of a file; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class SeenColumn:
+    """A column of the file."""
+
+    header: str  # as the file has it
+    name: str  # as the declaration has it
+    type: ColumnType  # text for what no other type reads
+    rows: int
+    missing: int
+    distinct: int
+    lowest: Any  # of the values, as SQL orders them; of texts the most frequent
+    highest: Any
+    mean_length: float  # of its texts
+
+    @property
+    def is_constant(self) -> bool:
+        return self.distinct <= 1
+
+    @property
+    def is_unique(self) -> bool:
+        return self.missing == 0 and self.distinct == self.rows
+
+    @property
+    def as_words(self) -> str:
+        """What was seen, for a comment."""
+        parts = [f"{self.distinct:,} different"]
+        if self.distinct > 1 and self.type.stored is not ColumnType.TEXT:
+            parts.append(f"{_short(self.lowest)} to {_short(self.highest)}")
+        elif self.type.stored is ColumnType.TEXT and self.lowest is not None:
+            parts.append(f"most often {_short(self.lowest)!r}")
+        if self.missing:
+            parts.append(f"{self.missing:,} of {self.rows:,} missing")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A file as it can be read."""
+
+    path: Path
+    format: Format
+    columns: list[SeenColumn]
+    rows: int
+    notes: list[str] = field(default_factory=list)  # guesses that are worth a check
+
+    def column(self, name: str) -> SeenColumn:
+        """A column by its name in the file or in the declaration.
+
+        Raises:
+            CannotInfer: there is none.
+        """
+        for one in self.columns:
+            if name in (one.header, one.name):
+                return one
+        listed = ", ".join(one.header for one in self.columns)
+        raise CannotInfer(f"{self.path.name} has no column {name!r}; it has {listed}")
+
+
+@contextmanager
+def seen(path: Path) -> Iterator[tuple[DuckDBPyConnection, SeenFile]]:
+    """What a file holds, and for the length of a block its rows as the typed table `seen`.
+
+    Raises:
+        CannotInfer: it cannot be read, or holds nothing.
+    """
+    with duckdb.connect() as connection:
+        try:
+            format = _format(path)
+            header = _header(path, format)
+            names = unique_names(header)
+            if len(set(header)) != len(header) or "" in header:
+                format = format.model_copy(
+                    update={"skip": format.skip + (0 if format.header else 1), "header": names}
+                )
+                header = names
+            texts = {
+                name: Column(type=ColumnType.TEXT, nullable=True, header=one)
+                for name, one in zip(names, header, strict=True)
+            }
+            source = Source(
+                path=path.name, description="", columns=texts, format=format, tolerated_bad_share=0.01
+            )
+            report = sources.load(connection, TABLE, source, path, path.name)
+        except (Unreadable, sources.SourceError) as error:
+            raise CannotInfer(f"{path.name}: {str(error).removeprefix(path.name).lstrip(': ')}") from error
+        yield (
+            connection,
+            _typed(connection, path, format, dict(zip(names, header, strict=True)), report.accepted),
+        )
+
+
+def unique_names(header: list[str]) -> list[str]:
+    """Names for a declaration: lower-case letters, digits and _, none twice."""
+    names: list[str] = []
+    for number, one in enumerate(header, 1):
+        snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", one)
+        name = re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_") or f"column_{number}"
+        name = f"c_{name}" if name[0].isdigit() else name
+        while name in names or name in RESERVED:
+            name += "_"
+        names.append(name)
+    return [
+        name.rstrip("_") + f"_{number}" if name.endswith("_") else name
+        for number, name in enumerate(names, 1)
+    ]
+
+
+RESERVED = ("level", "explain", "entity_id", "tags", "row")
+
+
+def _format(path: Path) -> Format:
+    """Encoding, delimiter, quote and lines before the header."""
+    encoding = _encoding(path)
+    with transcoded(path, Format(encoding=encoding)) as plain:
+        with durable.opened(plain) as file:
+            first = file.readline(4096).decode("utf-8-sig", errors="replace")
+        skip = 1 if first.lower().startswith("sep=") else 0
+        if skip:
+            return Format(encoding=encoding, delimiter=first[4:5], skip=1)
+        with duckdb.connect() as connection:
+            try:
+                [(mark, quote, before, has_header)] = connection.execute(
+                    "select Delimiter, Quote, SkipRows, HasHeader from sniff_csv(?, sample_size = 20000)",
+                    [str(plain)],
+                ).fetchall()
+            except duckdb.Error as error:
+                raise CannotInfer(
+                    f"{path.name} does not look like a CSV: {str(error).splitlines()[0]}"
+                ) from error
+    parts: dict[str, Any] = {"encoding": encoding, "delimiter": mark, "skip": int(before)}
+    if quote not in ("", "(empty)", '"') and len(quote) == 1:
+        parts["quote"] = quote
+    if not has_header:
+        parts["header"] = [f"column_{number}" for number in range(1, len(_header(path, Format(**parts))) + 1)]
+    return Format(**parts)
+
+
+def _encoding(path: Path) -> str:
+    """UTF-8 or UTF-16 where the bytes say so, else the encoding that Western spreadsheets write."""
+    with durable.opened(path) as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16"
+    with transcoded(path, Format()) as plain, durable.opened(plain) as file:
+        try:
+            while chunk := file.readlines(1 << 20):
+                b"".join(chunk).decode()
+        except UnicodeDecodeError:
+            return "windows-1252"
+    return "utf-8"
+
+
+def _header(path: Path, format: Format) -> list[str]:
+    if format.header:
+        return list(format.header)
+    with readable(path, format) as text:
+        return text.header
+
+
+def _typed(
+    connection: DuckDBPyConnection, path: Path, format: Format, headers: dict[str, str], rows: int
+) -> SeenFile:
+    """Types for the columns of the table of texts, which has typed columns from then on."""
+    nulls = _nulls(connection, headers)
+    bare = format.model_copy(update={"nulls": nulls})
+    notation = max(
+        NOTATIONS, key=lambda one: (_read_as_numbers(connection, list(headers), bare, one), -len(one))
+    )
+    format = bare.model_copy(update=notation)
+    dates = sorted({one for name in headers if (one := _way_of_dates(connection, name, format)) is not None})
+    format = format.model_copy(update={"dates": dates})
+    types = {name: _type_of(connection, name, format) for name in headers}
+    if dates and any(types[name] in (ColumnType.DATE, ColumnType.TIMESTAMP) for name in headers):
+        format = format.model_copy(update={"dates": [*dates, *_iso_ways(connection, headers, format)]})
+        types = {name: _type_of(connection, name, format) for name in headers}
+    typed = ", ".join(
+        f"{cells.value(_text(name, format), Column(type=type), format)} as {identifier(name)}"
+        for name, type in types.items()
+    )
+    connection.execute(f"create or replace table {TABLE} as select {typed} from {TABLE}")
+    columns = [_summary(connection, name, headers[name], types[name], rows) for name in headers]
+    notes = [
+        f"times are read as {way}; check it where days and months can be mixed up"
+        for way in dates
+        if way[:2] in ("%d", "%m")
+    ]
+    return SeenFile(path, format, columns, rows, notes)
+
+
+def _text(name: str, format: Format) -> str:
+    listed = ", ".join(map(literal, ["", *format.nulls]))
+    return f"case when trim({identifier(name)}) not in ({listed}) then trim({identifier(name)}) end"
+
+
+def _nulls(connection: DuckDBPyConnection, names: dict[str, str]) -> list[str]:
+    """The words for nothing that some column has."""
+    parts = [
+        f"select distinct trim({identifier(name)}) as word from {TABLE} where trim({identifier(name)}) in ({', '.join(map(literal, NULLS))})"
+        for name in names
+    ]
+    rows = connection.execute(f"select distinct word from ({' union all '.join(parts)})").fetchall()
+    return sorted(word for (word,) in rows)
+
+
+def _read_as_numbers(
+    connection: DuckDBPyConnection, names: list[str], format: Format, notation: dict[str, Any]
+) -> int:
+    """How many columns are numbers in a notation."""
+    tried = format.model_copy(update=notation)
+    return sum(_reads(connection, name, ColumnType.NUMBER, tried) for name in names)
+
+
+def _reads(connection: DuckDBPyConnection, name: str, type: ColumnType, format: Format) -> bool:
+    """Whether a type reads all texts of a column, but for very few, and there are any."""
+    text = _text(name, format)
+    value = cells.value("word", Column(type=type), format)
+    [(given, read)] = connection.execute(
+        f"select count(word), count({value}) from (select {text} as word from {TABLE})"
+    ).fetchall()
+    return bool(given) and given - read <= MOST_BAD * given
+
+
+def _way_of_dates(connection: DuckDBPyConnection, name: str, format: Format) -> str | None:
+    """How a column writes times, where it does and not as ISO 8601 has it."""
+    if any(_reads(connection, name, type, format) for type in TYPES):
+        return None
+    fitting = [
+        day + clock
+        for day in DAYS
+        for clock in CLOCKS
+        if _reads(connection, name, ColumnType.TIMESTAMP, format.model_copy(update={"dates": [day + clock]}))
+    ]
+    if not fitting:
+        return None
+    # Of two that fit, the one in which the file is in order.
+    return min(
+        fitting,
+        key=lambda way: (_disorder(connection, name, format, way), way[:2] == "%m" and "/" not in way),
+    )
+
+
+def _disorder(connection: DuckDBPyConnection, name: str, format: Format, way: str) -> int:
+    """How often a row is earlier than the one before it."""
+    moment = cells.value(
+        "word", Column(type=ColumnType.TIMESTAMP), format.model_copy(update={"dates": [way]})
+    )
+    [(count,)] = connection.execute(
+        f"""
+        with texts as (select rowid as line, {_text(name, format)} as word from {TABLE}),
+        moments as (select line, {moment} as moment from texts)
+        select count(*) from (select moment < lag(moment) over (order by line) as earlier from moments)
+        where earlier
+        """
+    ).fetchall()
+    return int(count)
+
+
+def _iso_ways(connection: DuckDBPyConnection, headers: dict[str, str], format: Format) -> list[str]:
+    """ISO 8601 as one of several ways, where another column of the same file has it."""
+    plain = format.model_copy(update={"dates": []})
+    iso = any(_reads(connection, name, ColumnType.TIMESTAMP, plain) for name in headers)
+    return ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S"] if iso else []
+
+
+def _type_of(connection: DuckDBPyConnection, name: str, format: Format) -> ColumnType:
+    for type in TYPES:
+        if _reads(connection, name, type, format):
+            zero_or_one = type is ColumnType.FLAG and _reads(connection, name, ColumnType.INTEGER, format)
+            return ColumnType.INTEGER if zero_or_one else type
+    return ColumnType.TEXT
+
+
+def _summary(
+    connection: DuckDBPyConnection, name: str, header: str, type: ColumnType, rows: int
+) -> SeenColumn:
+    column = identifier(name)
+    bounds = f"mode({column}), null" if type is ColumnType.TEXT else f"min({column}), max({column})"
+    [(given, distinct, low, high, length)] = connection.execute(
+        f"select count({column}), count(distinct {column}), {bounds}, coalesce(avg(length({column}::varchar)), 0) from {TABLE}"
+    ).fetchall()
+    return SeenColumn(header, name, type, rows, rows - given, distinct, low, high, float(length))
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 30 else text[:29] + "…"

@@ -1,0 +1,245 @@
+"""A proposal as a folder of declarations and one of data, in which every guess is a comment."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vroom_api.contract import Kind
+from vroom_assets import declaration
+from vroom_assets.declaration.scaffold import CannotScaffold, free_folders, schema_beside
+from vroom_assets.inference import proposal as proposals
+from vroom_assets.inference.proposal import Proposal, Proposed, is_ordered
+from vroom_assets.inference.seen import CannotInfer, seen
+from vroom_assets.sources.table import bare
+from vroom_assets.spec import ColumnType, Format
+from vroom_assets.sql import identifier
+
+SOURCE = "rows"
+KINDS = {
+    Kind.COUNT: "how many",
+    Kind.REGRESSION: "how much",
+    Kind.BINARY: "the probability of a yes in",
+}
+
+
+def infer(defs: Path, name: str, file: Path, target: str, kind: Kind | None) -> tuple[Proposal, list[Path]]:
+    """Write the declaration of a forecast of one column of a file, and copy the file into the data folder.
+
+    Raises:
+        CannotScaffold: the name is not valid or taken.
+        CannotInfer: nothing can be made of the file, or not of this target.
+    """
+    folder, data = free_folders(defs, name)
+    if not file.is_file():
+        raise CannotInfer(f"{file} is not a file")
+    with seen(file) as (connection, found):
+        proposal = proposals.propose(connection, found, target, kind)
+    texts = {
+        declaration.FILE: _defs(proposal, name, schema_beside(folder)),
+        "features.sql": _features(proposal),
+        "target.sql": _target(proposal),
+    }
+    # Beside, then renamed: what is there is whole.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    data.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as beside,
+        tempfile.TemporaryDirectory(dir=data.parent, prefix=".") as copied,
+    ):
+        for part, text in texts.items():
+            (Path(beside) / part).write_text(text, encoding="utf-8")
+        shutil.copyfile(file, Path(copied) / file.name)
+        for made, final in ((copied, data), (beside, folder)):
+            final.mkdir(parents=True, exist_ok=True)
+            for written in Path(made).iterdir():
+                written.replace(final / written.name)
+    return proposal, [*(folder / part for part in texts), data / file.name]
+
+
+def summary(proposal: Proposal) -> Iterator[str]:
+    """What was seen and decided, a line each."""
+    file = proposal.file
+    yield f"{file.path.name}: {file.rows:,} rows, {len(file.columns)} columns{_format_words(file.format)}"
+    yield f"target: {proposal.target.header}, a {proposal.kind}: {proposal.target_why}"
+    yield f"key: {proposal.key}: {proposal.key_why}"
+    yield f"time: {proposal.time or 'none'}: {proposal.time_why}"
+    yield f"validation: {_validation_why(proposal)}"
+    for note in file.notes:
+        yield f"note: {note}"
+    yield f"inputs: {', '.join(one.column.header for one in proposal.inputs)}"
+    for one in proposal.left_out:
+        yield f"left out: {one.column.header}: {one.why.removeprefix('no input: ')}"
+
+
+def _format_words(format: Format) -> str:
+    given = _given(format)
+    return (
+        f", written with {', '.join(f'{name} {value!r}' for name, value in given.items())}" if given else ""
+    )
+
+
+def _given(format: Format) -> dict[str, Any]:
+    """What differs from RFC 4180 in UTF-8."""
+    return format.model_dump(mode="json")  # defaults are left out
+
+
+def _validation_why(proposal: Proposal) -> str:
+    if is_ordered(proposal):
+        return f"forward in time, by {proposal.time}"
+    if proposal.group is not None:
+        return f"rows of one {proposal.group} stay together"
+    return "shuffled folds"
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line; JSON is YAML."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _flow(parts: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"{name}: {_word(value)}" for name, value in parts.items()) + "}"
+
+
+def _word(value: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"[a-z][a-z_]*", value) and value not in YAML_WORDS
+    return value if plain else _yaml(value)
+
+
+YAML_WORDS = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
+
+
+def _defs(proposal: Proposal, name: str, schema: str) -> str:
+    target = proposal.target
+    words = target.header.replace("_", " ")
+    lines = [
+        f"# yaml-language-server: $schema={schema}",
+        f"# Made from {proposal.file.path.name}: what was seen in it stands beside what was made of it. Every word is",
+        f"# explained in docs/forecasts.md; `python -m vroom_assets check {name}` says whether what you change is sound.",
+        "type: vroom_assets.forecast.Forecast",
+        "attributes:",
+        f"  name: {name}",
+        f"  title: {_yaml(f'{words} of {name}'.replace('_', ' '))}",
+        f"  description: {_yaml(f'Forecasts {KINDS[proposal.kind]} {words}, from {proposal.file.path.name}.')}",
+        "  owner: team:example  # an e-mail address, or team:<name>",
+        "",
+        "  sources:",
+        f"    {SOURCE}:",
+        f"      path: {_yaml(f'{name}/{proposal.file.path.name}')}",
+        f"      description: {_yaml(f'{proposal.file.rows:,} rows as they are in {proposal.file.path.name}.')}",
+        *_format_lines(proposal),
+        "      columns:",
+        *_column_lines(proposal),
+        "",
+        f"  entity: {{name: row, source: {SOURCE}, key: {proposal.key}}}  # {proposal.key_why}",
+        f"  inputs: [{', '.join(one.column.name for one in proposal.inputs)}]",
+        "",
+        "  target:",
+        f"    name: {target.name}",
+        f"    kind: {proposal.kind}  # {proposal.target_why}",
+        f"    unit: {_yaml(words)}",
+        "    horizon: as in the file  # the period that the number covers, in words",
+        *_time_lines(proposal),
+        "",
+        *_validation_lines(proposal),
+        "  candidates:",
+        *_candidate_lines(proposal),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _format_lines(proposal: Proposal) -> list[str]:
+    given = _given(proposal.file.format)
+    notes = [f"      # {note}" for note in proposal.file.notes]
+    parts = ", ".join(f"{name}: {_yaml(value)}" for name, value in given.items())
+    return [*notes, f"      format: {{{parts}}}"] if given else notes
+
+
+def _column_lines(proposal: Proposal) -> list[str]:
+    own = {one.column.name: one for one in proposal.columns}
+    lines = (
+        ["        row: {type: row}  # no column of the file tells rows apart"]
+        if proposal.key == "row"
+        else []
+    )
+    for column in proposal.file.columns:
+        proposed = own.get(column.name, Proposed(column, column.type, False, proposal.target_why))
+        parts: dict[str, Any] = {"type": str(proposed.type)}
+        if bare(column.header) != column.name.replace("_", ""):
+            parts["header"] = column.header
+        if column.name == proposal.key:
+            parts["unique"] = True
+        elif column.missing:
+            parts["nullable"] = True
+        if (
+            proposed.type.stored in (ColumnType.INTEGER, ColumnType.NUMBER)
+            and isinstance(column.lowest, int | float)
+            and column.lowest >= 0
+        ):
+            parts["minimum"] = 0
+        seen_words = f"; {column.as_words}" if not proposed.is_input and column.distinct else ""
+        lines.append(f"        {column.name}: {_flow(parts)}  # {proposed.why}{seen_words}")
+    return lines
+
+
+def _time_lines(proposal: Proposal) -> list[str]:
+    if proposal.time is None:
+        return [f"    # {proposal.time_why}"]
+    lines = [f"    as_of: {SOURCE}.{proposal.time}  # {proposal.time_why}"]
+    return [*lines, "    known_at: known_at"] if is_ordered(proposal) else lines
+
+
+def _validation_lines(proposal: Proposal) -> list[str]:
+    why = _validation_why(proposal)
+    if is_ordered(proposal):
+        return [f"  validation: {{order: {proposal.time}, blocks: 4, inner_folds: 3}}  # {why}"]
+    large = proposal.file.rows >= proposals.MANY_ROWS
+    parts: dict[str, Any] = {"repeats": 1 if large else 2, "inner_folds": 3}
+    parts |= {"group": proposal.group} if proposal.group is not None else {}
+    return [f"  validation: {_flow(parts)}  # {why}"]
+
+
+def _candidate_lines(proposal: Proposal) -> list[str]:
+    lines: list[str] = []
+    for name, candidate in proposal.candidates.items():
+        lines.append(f"    {name}:")
+        for field, value in candidate.items():
+            if isinstance(value, dict):
+                lines.append(f"      {field}: {_flow(value)}")
+            elif isinstance(value, list):
+                lines.append(f"      {field}: [{', '.join(value)}]")
+            else:
+                lines.append(f"      {field}: {value}")
+    return lines
+
+
+def _features(proposal: Proposal) -> str:
+    names = ",\n    ".join(identifier(one.column.name) for one in proposal.inputs)
+    return (
+        "-- What the models see: here every input as it is. Ratios and differences that mean something are worth adding,\n"
+        "-- with a comment above each; docs/forecasts.md has the language.\n"
+        f"select\n    {names}\nfrom inputs\n"
+    )
+
+
+def _target(proposal: Proposal) -> str:
+    known = ""
+    if is_ordered(proposal):
+        known = (
+            f",\n    -- taken to be known a second after the row; move it if it takes longer\n"
+            f"    {identifier(proposal.time or '')} + interval 1 second as known_at"
+        )
+    name = identifier(proposal.target.name)
+    value = proposal.target_sql if proposal.target_sql == name else f"{proposal.target_sql} as {name}"
+    return (
+        "-- One row per entity: its key and what is forecast. Where it is NULL the row is not trained on.\n"
+        f"select\n    {identifier(proposal.key)},\n    {value}{known}\nfrom {SOURCE}\n"
+    )
+
+
+__all__ = ["CannotInfer", "CannotScaffold", "infer", "summary"]

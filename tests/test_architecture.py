@@ -138,10 +138,7 @@ TESTED_BY = {
     "vroom_assets/challenger/test_onnx_graph": ("vroom_assets.challenger.parity",),
     "vroom_assets/declaration/test_reading": (
         *("vroom_assets.declaration.document", "vroom_assets.declaration.dry_run"),
-        *(
-            "vroom_assets.declaration.findings",
-            "vroom_assets.declaration.rules",
-        ),
+        "vroom_assets.declaration.findings",
     ),
     "vroom_assets/features/test_examples": ("vroom_assets.features.table",),
     "vroom_assets/forecast/test_component": (

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vroom_api.contract import durable
 from vroom_assets.declaration import dry_run
 from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile, _Document
-from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
+from vroom_assets.declaration.findings import Finding, _refuse
 from vroom_assets.declaration.rules import _candidate, _fallback, contradictions
 from vroom_assets.features.expressions import Feature, FeatureError
 from vroom_assets.settings import defs_folder
@@ -76,25 +77,30 @@ def schema() -> dict[str, Any]:
 def _with_statements(document: _Document, spec: ForecastSpec, folder: Path) -> ForecastSpec:
     """The declaration together with the SQL that stands beside it."""
     needed = {"features": "inputs", "target": "target"} | {name: f"examples.{name}" for name in spec.examples}
-    _refuse(
-        document.finding(f"attributes.{field}", f"there is no {name}.sql; write it beside {FILE}")
-        for name, field in needed.items()
-        if not (folder / f"{name}.sql").is_file()
+    texts: dict[str, str] = {}
+    findings: list[Finding] = []
+    for name, field in needed.items():
+        path = folder / f"{name}.sql"
+        try:
+            texts[name] = durable.read(path).decode()
+        except FileNotFoundError:
+            findings.append(
+                document.finding(f"attributes.{field}", f"there is no {name}.sql; write it beside {FILE}")
+            )
+        except OSError as error:
+            findings.append(
+                Finding(path, 1, "", f"it cannot be read: {error.strerror}; write a file instead")
+            )
+        except UnicodeDecodeError as error:
+            findings.append(Finding(path, 1, "", f"it is not UTF-8: {error}; save it as UTF-8"))
+    _refuse(iter(findings))
+    return spec.model_copy(
+        update={
+            "features_sql": texts["features"],
+            "target_sql": texts["target"],
+            "examples_sql": {name: texts[name] for name in spec.examples},
+        }
     )
-    try:
-        return spec.model_copy(
-            update={
-                "features_sql": (folder / "features.sql").read_text(encoding="utf-8"),
-                "target_sql": (folder / "target.sql").read_text(encoding="utf-8"),
-                "examples_sql": {
-                    name: (folder / f"{name}.sql").read_text(encoding="utf-8") for name in spec.examples
-                },
-            }
-        )
-    except UnicodeDecodeError as error:
-        raise DeclarationError(
-            [Finding(folder, 1, "", f"a .sql file is not UTF-8: {error}; save it as UTF-8")]
-        ) from None
 
 
 def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> Iterator[Finding]:

@@ -143,7 +143,7 @@ def _defs(proposal: Proposal, name: str, schema: str) -> str:
         f"    name: {target.name}",
         f"    kind: {proposal.kind}  # {proposal.target_why}",
         f"    unit: {_yaml(words)}",
-        "    horizon: as in the file  # the period that the number covers, in words",
+        "    horizon: as in the file  # the period that the number covers, as text",
         *_time_lines(proposal),
         "",
         *_validation_lines(proposal),

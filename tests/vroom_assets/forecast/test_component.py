@@ -1,9 +1,7 @@
 """From CSVs to a champion, through Dagster, MLflow and DuckDB as they are."""
 
-import os
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import dagster as dg
@@ -22,7 +20,7 @@ from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_assets import settings, tracking
 from vroom_assets.champion import contest
 from vroom_assets.champion.publication import prove
-from vroom_assets.forecast import Forecast, failures
+from vroom_assets.forecast import Forecast
 from vroom_assets.forecast.names import REASON_TAG, REQUESTED_TAG, TRAINED_TAG
 from vroom_assets.spec import Gates
 
@@ -338,45 +336,6 @@ def test_parameters_are_checked_before_anything_is_fitted_and_once(run, fast, tr
     assert message in result.failure_data_for_node(f"{NAME}_training").user_failure_data.description
     assert result.retry_attempts_for_node(f"{NAME}_training") == 0
     assert len(mlflow_runs()) == 1
-
-
-def registered() -> list[int]:
-    client = MlflowClient(settings.tracking_uri())
-    return sorted(int(one.version) for one in client.search_model_versions(f"name = '{NAME}'"))
-
-
-@pytest.mark.parametrize(
-    "stage", ["vroom_assets.training.search.choose", "vroom_assets.champion.publication.write"]
-)
-def test_a_terminated_training_ends_there_and_leaves_no_version(instance, fast, trained, monkeypatch, stage):
-    """The signal comes as it does from the page, at some moment of the training."""
-
-    def terminated(*_: object, **__: object) -> None:
-        (run,) = instance.get_runs(limit=1)
-        instance.report_run_canceling(run)
-        os.kill(os.getpid(), signal.SIGINT)
-        pytest.fail("the training went on")
-
-    monkeypatch.setattr(stage, terminated)
-    job = definitions(fast).resolve_job_def(f"{NAME}_retrain")
-    job.execute_in_process(instance=instance, raise_on_error=False)
-    (run,) = instance.get_runs(limit=1)
-    assert run.status is dg.DagsterRunStatus.CANCELED
-    assert sorted(run.info.status for run in mlflow_runs()) == ["FINISHED", "KILLED"]
-    assert registered() == [1]
-    assert served() == 1
-    event = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.PIPELINE_CANCELED)[0].dagster_event
-    failures.report_terminated_runs(
-        dg.build_run_status_sensor_context(
-            sensor_name="report_terminated_runs",
-            dagster_event=event,
-            dagster_instance=instance,
-            dagster_run=run,
-        )
-    )
-    entry = entries()[-1]
-    assert (entry.event, entry.decision, entry.run_id) == ("run", "cancelled", run.run_id)
-    assert "was terminated; version 1 keeps serving" in entry.reason
 
 
 def test_a_useless_file_stops_everything_behind_it_and_changes_nothing(run, data, trained):

@@ -20,7 +20,8 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
 from vroom_api.predictions.advice import Advice, Options
-from vroom_api.problems import MEDIA_TYPE
+from vroom_api.predictions.answered import predict_one
+from vroom_api.problems import MEDIA_TYPE, Problem
 from vroom_api.security.shield import PROBES
 
 Served = dict[str, Champion | None]  # by forecast, the flagship first
@@ -199,11 +200,20 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
         for part in msgspec.structs.fields(champion.answer)
         if part.default is not msgspec.UNSET
     ]
+    answer["examples"] = samples_of(champion)
     answer["description"] = f"{champion.manifest.title}: {describe(champion.manifest)}."
     own = {"Request": request, "Answer": answer}
     if champion.manifest.advice:
         own["Question"] = request | {"properties": request["properties"] | options["properties"]}
     return schemas | {f"{prefix}{name}": schema | {"title": prefix + name} for name, schema in own.items()}
+
+
+def samples_of(champion: Champion) -> list[Schema]:
+    """The answer to the example of a request, by the champion itself; none where it refuses even that."""
+    try:
+        return [msgspec.json.decode(predict_one(champion, msgspec.json.encode(champion.manifest.example)))]
+    except Problem:  # it has expired, or its example has no finite prediction
+        return []
 
 
 def unknown(prefix: str = "") -> Schema:

@@ -207,6 +207,21 @@ def test_the_page_marks_what_is_required_and_types_what_is_inside(client: TestCl
     assert '<a href="#performance">GET /performance</a>' in page
 
 
+def test_answers_have_samples_as_the_champion_gives_them(client: TestClient[Any]) -> None:
+    answer = client.get("/schema/openapi.json").json()["components"]["schemas"]["Answer"]
+    (sample,) = answer["examples"]
+    given = client.post("/predict", json=EXAMPLE).json()
+    moving = ("data_age_s", "model_age_s")
+    assert {**sample, **dict.fromkeys(moving, 0)} == {**given, **dict.fromkeys(moving, 0)}
+    Draft202012Validator(
+        {"$ref": "#/components/schemas/Answer", **client.get("/schema/openapi.json").json()}
+    ).validate(sample)
+    samples = re.findall(r'<pre class="sample">(.*?)</pre>', client.get("/schema").text, re.DOTALL)
+    assert json.loads(html.unescape(samples[0]))["interval"] == sample["interval"]
+    assert isinstance(json.loads(html.unescape(samples[-1])), list | dict)
+    assert len(samples) == 4  # predict and batch, by the short path and by the forecast's own
+
+
 def test_every_example_of_the_page_can_be_asked(serve: Callable[..., TestClient[Any]], state: Path) -> None:
     publish(state, 1)
     client = serve(record=True)

@@ -33,6 +33,7 @@ class Part(msgspec.Struct, frozen=True):
     heading: str
     properties: list[Property]
     empty: str = ""  # displayed where there are none
+    sample: str = ""  # one such body, as JSON
 
 
 class OperationView(msgspec.Struct, frozen=True):
@@ -89,7 +90,8 @@ def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
         yield _body("Request", body["content"]["application/json"]["schema"], schemas)
     for media_type, content in operation["responses"]["200"]["content"].items():
         if media_type == "application/json":
-            yield _body("Answer", content["schema"], schemas)
+            part = _body("Answer", content["schema"], schemas)
+            yield msgspec.structs.replace(part, sample=_sample(content["schema"], schemas))
         else:
             yield Part(f"Answer: {media_type}", [])
 
@@ -104,6 +106,14 @@ def _body(heading: str, schema: Schema, schemas: Schema) -> Part:
     one = _resolved(schema.get("items", schema), schemas)
     plural = ": a list, each with" if "items" in schema else ""
     return Part(heading + plural, _properties(one, schemas), one.get("description", ""))
+
+
+def _sample(schema: Schema, schemas: Schema) -> str:
+    """An answer as a champion gives it; "" where none of its type is known."""
+    samples = _resolved(schema.get("items", schema), schemas).get("examples", [])
+    if not samples:
+        return ""
+    return json.dumps([samples[0]] if "items" in schema else samples[0], indent=2, ensure_ascii=False)
 
 
 def _properties(schema: Schema, schemas: Schema) -> list[Property]:

@@ -133,6 +133,7 @@ TESTED_BY = {
     "vroom_api/routes/test_parameters": ("vroom_api.texts",),
     "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
     "vroom_api/security/test_shield": ("vroom_api.security.bodies", "vroom_api.observability.logs"),
+    "vroom_assets/test_mlflow_server": ("vroom_assets.mlflow_app",),
     "vroom_assets/test_definitions": ("vroom_assets.forecast.attributes",),
     "vroom_assets/test_supervisor": ("vroom_assets.resources",),
     "vroom_assets/challenger/test_onnx_graph": ("vroom_assets.challenger.parity",),

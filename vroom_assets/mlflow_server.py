@@ -5,16 +5,28 @@ Here it becomes the server. All that it prepares, it prepares.
 """
 
 import os
+import shlex
+import sys
 from typing import Any, NoReturn
 
 from vroom_assets import settings
 from vroom_assets.tracking import artifacts_uri, settle
 
+APPLICATION, OURS = "mlflow.server.fastapi_app:app", "vroom_assets.mlflow_app:app"
+
 
 def become(command: list[str], *, extra_env: dict[str, str], **_: Any) -> NoReturn:
-    """Run the command in this process; the rest of what MLflow asks for is about a process to wait for."""
+    """Run the command in this process; the rest of what MLflow asks for is about a process to wait for.
+
+    Raises:
+        SystemExit: MLflow would start another application than the one that ours is made of.
+    """
+    if command.count(APPLICATION) != 1:
+        sys.exit(
+            f"MLflow does not start {APPLICATION}, which Vroom takes the assistant out of: {shlex.join(command)}"
+        )
     settings.hand_down(extra_env)
-    os.execv(command[0], command)
+    os.execv(command[0], [OURS if part == APPLICATION else part for part in command])
 
 
 def main() -> None:

@@ -35,6 +35,15 @@ def test_it_is_one_process_that_serves_and_keeps_what_clients_send(home: Path):
             # What `mlflow server` prepares: by it a server knows itself and runs no scorer's code.
             environment = psutil.Process(process.pid).environ()
             assert environment["_MLFLOW_SERVER_BOOT_ID"]
+            # Its assistant would run commands for whoever reaches the port.
+            for method, path in (
+                ("GET", "config"),
+                ("PUT", "config"),
+                ("POST", "message"),
+                ("POST", "skills/install"),
+            ):
+                answer = client.request(method, f"/ajax-api/3.0/mlflow/assistant/{path}", json={})
+                assert answer.status_code == 404, path
             foreign = client.post(
                 "/api/2.0/mlflow/experiments/create",
                 json={"name": "two"},

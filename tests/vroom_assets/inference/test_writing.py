@@ -18,7 +18,7 @@ from vroom_assets.inference import writing
 from vroom_assets.inference.seen import CannotInfer
 from vroom_assets.spec import ColumnType, ForecastSpec
 
-ROWS = 700
+ROWS = 320
 
 
 @pytest.fixture

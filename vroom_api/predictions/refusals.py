@@ -141,9 +141,7 @@ def allowed_of(field: InputField) -> str:
 
 def _range_of(field: InputField) -> str:
     if field.is_open:
-        return (
-            f"any text of 1 to {LONGEST_TEXT} characters; {_listed(field.values)} are those seen in training"
-        )
+        return f"any text of 1 to {LONGEST_TEXT} characters; seen in training: {_listed(field.values[:-1])}"
     if field.type == "text":
         return f"one of {', '.join(field.values)}"
     bounds = bounds_of(field)

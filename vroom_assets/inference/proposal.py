@@ -265,8 +265,8 @@ def _candidates(kind: Kind, features: list[str], rows: int) -> dict[str, dict[st
             "family": boosting,
             "features": features,
             "parameters": {
-                "max_iter": 200 if large else 120,
-                "learning_rate": 0.06,
+                "max_iter": 100,
+                "learning_rate": 0.1 if large else 0.06,
                 "max_leaf_nodes": 31 if large else 15,
                 "min_samples_leaf": 20,
                 "l2_regularization": 1.0,

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def _defs(proposal: Proposal, name: str, schema: str) -> str:
         "type: vroom_assets.forecast.Forecast",
         "attributes:",
         f"  name: {name}",
-        f"  title: {_yaml(f'{words} of {name}'.replace('_', ' '))}",
+        f"  title: {_yaml(f'{words}, from {proposal.file.path.name}')}",
         f"  description: {_yaml(f'Forecasts {KINDS[proposal.kind]} {words}, from {proposal.file.path.name}.')}",
         "  owner: team:example  # an e-mail address, or team:<name>",
         "",
@@ -218,8 +219,22 @@ def _candidate_lines(proposal: Proposal) -> list[str]:
     return lines
 
 
+def _sql(name: str) -> str:
+    """A name as somebody would write it: in quotes only where it is a word of SQL."""
+    return identifier(name) if name in _keywords() else name
+
+
+@cache
+def _keywords() -> frozenset[str]:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        rows = connection.execute("select keyword_name from duckdb_keywords()").fetchall()
+    return frozenset(name for (name,) in rows)
+
+
 def _features(proposal: Proposal) -> str:
-    names = ",\n    ".join(identifier(one.column.name) for one in proposal.inputs)
+    names = ",\n    ".join(_sql(one.column.name) for one in proposal.inputs)
     return (
         "-- What the models see: here every input as it is. Ratios and differences that mean something are worth adding,\n"
         "-- with a comment above each; docs/forecasts.md has the language.\n"
@@ -232,13 +247,14 @@ def _target(proposal: Proposal) -> str:
     if is_ordered(proposal):
         known = (
             f",\n    -- taken to be known a second after the row; move it if it takes longer\n"
-            f"    {identifier(proposal.time or '')} + interval 1 second as known_at"
+            f"    {_sql(proposal.time or '')} + interval 1 second as known_at"
         )
-    name = identifier(proposal.target.name)
-    value = proposal.target_sql if proposal.target_sql == name else f"{proposal.target_sql} as {name}"
+    name = _sql(proposal.target.name)
+    plain = proposal.target_sql == identifier(proposal.target.name)
+    value = name if plain else f"{proposal.target_sql} as {name}"
     return (
         "-- One row per entity: its key and what is forecast. Where it is NULL the row is not trained on.\n"
-        f"select\n    {identifier(proposal.key)},\n    {value}{known}\nfrom {SOURCE}\n"
+        f"select\n    {_sql(proposal.key)},\n    {value}{known}\nfrom {SOURCE}\n"
     )
 
 

@@ -142,10 +142,10 @@ NOISE = [(7 * number) % 13 for number in NUMBERS]
     [
         (["won" if n % 3 else "lost" for n in NUMBERS], Kind.BINARY, "when 'won' then 1 when 'lost' then 0"),
         (["a" if n % 3 else "b" for n in NUMBERS], Kind.BINARY, "when 'b' then 1 when 'a' then 0"),
-        ([n % 2 for n in NUMBERS], Kind.BINARY, '"y"'),
-        ([n % 9 for n in NUMBERS], Kind.COUNT, '"y"'),
-        ([f"{n},5" for n in NUMBERS[::-1]], Kind.REGRESSION, '"y"'),
-        ([f"{1000 + 7 * n % 501}" for n in NUMBERS], Kind.REGRESSION, '"y"'),
+        ([n % 2 for n in NUMBERS], Kind.BINARY, "    y\n"),
+        ([n % 9 for n in NUMBERS], Kind.COUNT, "    y\n"),
+        ([f"{n},5" for n in NUMBERS[::-1]], Kind.REGRESSION, "    y\n"),
+        ([f"{1000 + 7 * n % 501}" for n in NUMBERS], Kind.REGRESSION, "    y\n"),
     ],
 )
 def test_the_kind_of_a_target_is_what_its_values_look_like(project, target, kind, sql):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_LINES = 12  # of a plot
 INK, ACCENT, PALE = "#334155", "#0f766e", "#cbd5e1"
 
 
@@ -54,6 +55,11 @@ def target_distribution(target: np.ndarray, name: str) -> Figure:
 
 def target_by_feature(frame: pd.DataFrame, target: np.ndarray, name: str) -> Figure:
     """Mean target over each feature's quantile bins, features side by side on a common scale."""
+
+    # Those with the clearest trend: more lines than these nobody tells apart.
+    if len(frame.columns) > MAX_LINES:
+        trends = frame.rank().corrwith(pd.Series(target, index=frame.index).rank()).abs()
+        frame = frame[trends.sort_values(ascending=False).index[:MAX_LINES]]
 
     def draw(axes: Axes) -> None:
         for feature in frame.columns:

@@ -158,7 +158,12 @@ class PolynomialModel:
     def terms(self, matrix: np.ndarray) -> np.ndarray:
         """Terms of shape (rows, terms)."""
         inside = np.clip(matrix, self.low, self.high)
-        return np.prod(inside[:, None, :] ** self.powers[None, :, :], axis=2)
+        # Term by term: of many columns each term reads one or two.
+        terms = np.ones((len(matrix), len(self.powers)))
+        for number, powers in enumerate(self.powers):
+            for column in np.flatnonzero(powers):
+                terms[:, number] *= inside[:, column] ** powers[column]
+        return terms
 
     def fit(self, matrix: np.ndarray, target: np.ndarray) -> PolynomialModel:
         self.low, self.high = matrix.min(axis=0), matrix.max(axis=0)

@@ -86,7 +86,7 @@ def publish(
         forecast, version, {name: (source / name).read_bytes() for name in (*bundle.manifest.files, MANIFEST)}
     )
     store.read(forecast, version, manifest_sha256)
-    return point(store, forecast, version, manifest_sha256, generation, provisional)
+    return _point(store, forecast, version, manifest_sha256, generation, provisional)
 
 
 def restore(
@@ -126,7 +126,7 @@ def restore(
     prove(store.read(forecast, version, digest))
     as_it_served = [pointer for pointer in store.history(forecast) if pointer.version == version]
     provisional = as_it_served[-1].provisional if as_it_served else ()
-    return current, point(store, forecast, version, digest, current.generation, provisional)
+    return current, _point(store, forecast, version, digest, current.generation, provisional)
 
 
 def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Pointer:
@@ -191,7 +191,7 @@ def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
     return versions
 
 
-def point(
+def _point(
     store: BundleStore,
     forecast: str,
     version: int,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vroom_api.contract import Kind
@@ -159,7 +160,10 @@ def _time(file: SeenFile, target: SeenColumn) -> tuple[str | None, str]:
     dated = [
         one
         for one in file.columns
-        if one is not target and one.type.stored is ColumnType.TIMESTAMP and one.missing == 0
+        if one is not target
+        and one.type.stored is ColumnType.TIMESTAMP
+        and one.missing == 0
+        and one.highest <= datetime.now()  # what is planned dates nothing that was seen
     ]
     if not dated:
         return None, "no column dates every row: the data are as old as their file"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from vroom_api.contract import durable
+from vroom_api.contract import OPTIONS, durable
 from vroom_assets import sources
 from vroom_assets.sources import cells
 from vroom_assets.sources.lines import readable
@@ -47,6 +47,8 @@ TYPES = (  # tried in this order; the first that reads every text counts
     *(ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.DURATION),
 )
 NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "?", ".", "NONE")
+NUMBER = r"[-+$€£(]*\d"  # how a number begins
+SAMPLE = 50  # lines by which the delimiter is found
 MOST_BAD = 0.002  # share of texts that a type may leave unread, to be set aside
 TABLE = "seen"
 
@@ -162,7 +164,7 @@ def unique_names(header: list[str]) -> list[str]:
     ]
 
 
-RESERVED = ("level", "explain", "entity_id", "tags", "row")
+RESERVED = (*OPTIONS, "row", "yes", "no", "on", "off", "true", "false", "null")  # of requests, and of YAML
 
 
 def _format(path: Path) -> Format:
@@ -184,12 +186,39 @@ def _format(path: Path) -> Format:
                 raise CannotInfer(
                     f"{path.name} does not look like a CSV: {str(error).splitlines()[0]}"
                 ) from error
+        with durable.opened(plain) as file:
+            lines = [file.readline(1 << 16).decode(errors="replace") for _ in range(int(before) + SAMPLE)]
+    whole = [line.rstrip() for line in lines if line.strip()]
+    better = _delimiter(whole, mark)
+    mark, before = (mark, before) if better == mark else (better, 0)
+    sample = whole[int(before) :]
+    has_header = has_header or _is_header(sample, mark)
     parts: dict[str, Any] = {"encoding": encoding, "delimiter": mark, "skip": int(before)}
     if quote not in ("", "(empty)", '"') and len(quote) == 1:
         parts["quote"] = quote
     if not has_header:
         parts["header"] = [f"column_{number}" for number in range(1, len(_header(path, Format(**parts))) + 1)]
     return Format(**parts)
+
+
+def _delimiter(lines: list[str], sniffed: str) -> str:
+    """What stands equally often in every line, outside quotes; as sniffed where that does, or nothing does.
+
+    A decimal comma stands in many lines, and in no header.
+    """
+    bare = [re.sub(r'"[^"]*"', "", line) for line in lines]
+    counts = {mark: {line.count(mark) for line in bare} for mark in (",", ";", "\t", "|")}
+    steady = {mark: min(found) for mark, found in counts.items() if len(found) == 1 and min(found) > 0}
+    return sniffed if sniffed in steady or not steady else max(steady, key=lambda mark: steady[mark])
+
+
+def _is_header(lines: list[str], mark: str) -> bool:
+    """Whether the first line has names above lines with numbers, however these are written."""
+    if not lines:
+        return False
+    first, *others = ([cell.strip(" \"'") for cell in line.split(mark)] for line in lines)
+    named = len(set(first)) == len(first) and not any(re.match(NUMBER, cell) or not cell for cell in first)
+    return named and any(re.match(NUMBER, cell) for line in others for cell in line)
 
 
 def _encoding(path: Path) -> str:

@@ -192,7 +192,15 @@ def _time_lines(proposal: Proposal) -> list[str]:
     if proposal.time is None:
         return [f"    # {proposal.time_why}"]
     lines = [f"    as_of: {SOURCE}.{proposal.time}  # {proposal.time_why}"]
-    return [*lines, "    known_at: known_at"] if is_ordered(proposal) else lines
+    return [*lines, f"    known_at: {_known_at(proposal)}"] if is_ordered(proposal) else lines
+
+
+def _known_at(proposal: Proposal) -> str:
+    """A name that no column has."""
+    name = "known_at"
+    while any(one.name == name for one in proposal.file.columns):
+        name = f"target_{name}"
+    return name
 
 
 def _validation_lines(proposal: Proposal) -> list[str]:
@@ -247,7 +255,7 @@ def _target(proposal: Proposal) -> str:
     if is_ordered(proposal):
         known = (
             f",\n    -- taken to be known a second after the row; move it if it takes longer\n"
-            f"    {_sql(proposal.time or '')} + interval 1 second as known_at"
+            f"    {_sql(proposal.time or '')} + interval 1 second as {_known_at(proposal)}"
         )
     name = _sql(proposal.target.name)
     plain = proposal.target_sql == identifier(proposal.target.name)

@@ -426,7 +426,7 @@ def _report(connection: DuckDBPyConnection, file: str, warnings: list[str]) -> S
         select count(*), count(*) filter (not good) from {ROWS}
         """
     ).fetchall()
-    if not quarantined:  # asking costs a look at each rule of each column
+    if not quarantined:  # asking goes through each rule of each column
         return SourceReport(file, read, 0, [], warnings)
     found = connection.execute(
         f"""

@@ -210,6 +210,35 @@ def test_names_that_requests_have_already_and_names_that_are_there_twice_get_oth
     assert "level" not in spec.inputs
 
 
+def test_a_decimal_comma_is_not_taken_for_a_delimiter(project):
+    rows = "".join(f"{n}.{n % 9}34,5{n % 10};{n % 7},25;{n * 3 % 11},5\n" for n in range(1, 80))
+    spec = inferred(project, f"a;b;y\n{rows}", "y")
+    format = spec.sources["rows"].format
+    assert (format.delimiter, format.decimal, format.thousands) == (";", ",", ".")
+    assert spec.target.kind is Kind.REGRESSION
+
+
+def test_words_of_yaml_and_of_the_declaration_are_names_like_others(project):
+    days = [f"2023-{1 + n % 12:02}-{1 + n % 28:02}" for n in range(60)]
+    text = table(
+        NOISE,
+        day=days,
+        yes=NUMBERS[::2] * 2,
+        null=[n % 5 for n in NUMBERS],
+        known_at=[n % 7 for n in NUMBERS],
+    )
+    spec = inferred(project, text, "y")
+    assert {spec.sources["rows"].columns[name].header for name in spec.inputs} == {"yes", "null", None}
+    assert spec.target.known_at == "target_known_at"
+
+
+def test_a_time_that_lies_ahead_dates_nothing(project):
+    days = [f"2999-{1 + n % 12:02}-{1 + n % 28:02}" for n in range(60)]
+    spec = inferred(project, table(NOISE, departs=days, x=[n % 7 for n in NUMBERS]), "y")
+    assert (spec.target.as_of, spec.validation.order) == (None, None)
+    assert command("check", "mine", "--data") == 0
+
+
 def test_rows_that_a_time_orders_are_validated_forward_and_rows_of_one_id_stay_together(project):
     days = [f"2024-{1 + n % 12:02}-{1 + n % 28:02}" for n in range(240)]
     ids = [n // 4 for n in range(240)]

@@ -25,6 +25,7 @@ MONEY = re.compile(r"price|rent|cost|salary|income|amount|revenue|value|fare|fee
 IDENTIFIES = re.compile(r"(^|_)((p|u|gu|uu)?id|key|code|no|number|nr)$")
 POSITIVE = ("yes", "true", "1", "y", "t", "positive", "churned", "won", "success")
 MANY_ROWS = 5_000
+STOPPING_ROWS = 10_000  # from which on boosting can spare some to see when to stop
 LEAST_DAYS = 30  # different times, from which on rows are ordered by them
 
 
@@ -273,7 +274,7 @@ def _candidates(kind: Kind, features: list[str], rows: int) -> dict[str, dict[st
                 "learning_rate": 0.1 if large else 0.06,
                 "max_leaf_nodes": 31 if large else 15,
                 "min_samples_leaf": 20,
-                "l2_regularization": 1.0,
+                **({"early_stopping": True} if rows >= STOPPING_ROWS else {}),
             },
         },
         "forest": {

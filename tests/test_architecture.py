@@ -160,7 +160,9 @@ TESTED_BY = {
     "vroom_assets/inference/test_writing": (
         "vroom_assets.inference.seen",
         "vroom_assets.inference.proposal",
+        "vroom_assets.inference.relations",
     ),
+    "vroom_assets/test_main": ("vroom_assets.arguments",),
     "vroom_assets/sources/test_table": ("vroom_assets.sources.report", "vroom_assets.sql"),
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),

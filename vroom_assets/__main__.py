@@ -22,9 +22,9 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vroom_api.contract import FORECAST_NAME, Kind
+from vroom_api.contract import Kind
 from vroom_api.contract.environment import BadSetting, forecast
-from vroom_assets import settings
+from vroom_assets import arguments, settings
 from vroom_assets.damage import DamagedDatabase, check_databases
 from vroom_assets.home_lock import HomeInUse, hold
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, prepare_home, start
@@ -190,60 +190,46 @@ def retire(name: str, reason: str) -> int:
     return 0
 
 
-def new_arguments(arguments: list[str]) -> argparse.Namespace:
-    """What `new` takes; exits with 2 and its usage where it is none of that."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vroom_assets new",
-        description="Write a new forecast: a small working example, or one of a column of a CSV that is there.",
-        epilog="Nothing that is there is changed; every guess becomes a comment in the declaration.",
-    )
-    parser.add_argument("name", help="of the forecast: lower-case letters, digits and _")
-    parser.add_argument(
-        "--from", dest="file", type=Path, required=True, help="the CSV; it is copied into the data folder"
-    )
-    parser.add_argument("--target", required=True, help="the column to forecast, as the file calls it")
-    parser.add_argument(
-        "--kind", type=Kind, choices=list(Kind), help="of the target; by default what its values look like"
-    )
-    return parser.parse_args(arguments)
+def run(given: argparse.Namespace) -> int:
+    """Carry out a command, and return its exit code."""
+    match given.command:
+        case None:
+            return start()
+        case "materialize":
+            folder = prepare_home()
+            hold(
+                folder,
+                "python -m vroom_assets materialize",
+                f"To train while it runs, start the job {forecast()}_retrain on Dagster's page.",
+            )
+            check_databases(folder)
+            fail_abandoned_runs()
+            return materialize()
+        case "check":
+            return check(given.names, data=given.data)
+        case "schema":
+            return schema()
+        case "new" if given.file is None:
+            return new(given.name)
+        case "new":
+            return new_from(given.name, given.file, given.target, given.kind and Kind(given.kind))
+        case "retire":
+            prepare_home()
+            return retire(given.name, " ".join(given.reason))
+    raise TypeError(f"{given.command} is not carried out")
 
 
 def main() -> int:
     try:
-        match sys.argv[1:]:
-            case []:
-                return start()
-            case [*_, "--help" | "-h"]:
-                print(__doc__)
-                return 0
-            case ["materialize"]:
-                folder = prepare_home()
-                hold(
-                    folder,
-                    "python -m vroom_assets materialize",
-                    f"To train while it runs, start the job {forecast()}_retrain on Dagster's page.",
-                )
-                check_databases(folder)
-                fail_abandoned_runs()
-                return materialize()
-            case ["check", *names]:
-                return check([name for name in names if name != "--data"], data="--data" in names)
-            case ["schema"]:
-                return schema()
-            case ["new", name]:
-                return new(name)
-            case ["new", *arguments]:
-                given = new_arguments(arguments)
-                return new_from(given.name, given.file, given.target, given.kind)
-            case ["retire", name, *words] if words and FORECAST_NAME.fullmatch(name):
-                prepare_home()
-                return retire(name, " ".join(words))
-        raise CannotStart(
-            f"unknown command {shlex.join(sys.argv[1:])!r}: use none, materialize, new <name> [--from <file> --target <column>], check [name] [--data], retire <name> <reason> or schema"
+        return run(arguments.parsed(__doc__ or "", sys.argv[1:]))
+    except arguments.BadArguments as error:
+        print(
+            f"Vroom cannot start: unknown command {shlex.join(sys.argv[1:])!r}: {error}",
+            file=sys.stderr,
         )
     except (CannotStart, BadSetting, HomeInUse, DamagedDatabase) as error:
         print(f"Vroom cannot start: {error}", file=sys.stderr)
-        return 2
+    return 2
 
 
 if __name__ == "__main__":

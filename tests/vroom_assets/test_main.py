@@ -72,3 +72,48 @@ def test_what_was_never_published_is_not_retired(
 ) -> None:
     assert command("retire", "nothing_here", "why") == 2
     assert "nothing was ever published" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["materialize", "new", "check", "retire", "schema"])
+def test_every_command_has_a_help_of_its_own(
+    command: Any, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(name, "--help")
+    assert ended.value.code == 0
+    assert f"usage: python -m vroom_assets {name}" in capsys.readouterr().out
+
+
+def test_the_help_of_all_names_every_command(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command("--help")
+    assert ended.value.code == 0
+    output = capsys.readouterr().out
+    for name in (
+        "materialize",
+        "new <name> --from <file>",
+        "check [name]",
+        "retire <name> <reason>",
+        "schema",
+    ):
+        assert f"python -m vroom_assets {name}" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("bogus",), "choose from 'materialize', 'new', 'check', 'retire', 'schema'"),
+        (("schema", "more"), "unrecognized arguments: more"),
+        (("check", "--dat"), "unrecognized arguments: --dat"),
+        (("new",), "required: <name>; use python -m vroom_assets new"),
+        (("new", "x", "--kind", "count"), "name them by --from <file> --target <column>"),
+        (("new", "x", "--from", "f", "--target", "y", "--kind", "odd"), "'count', 'regression', 'binary'"),
+    ],
+)
+def test_what_is_no_command_is_refused_with_what_would_be_one(
+    command: Any, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], remedy: str
+) -> None:
+    assert command(*arguments) == 2
+    error = capsys.readouterr().err
+    assert "Vroom cannot start: unknown command" in error
+    assert remedy in error

@@ -48,8 +48,11 @@ def write(defs: Path, name: str) -> list[Path]:
     return [*written, data / "trips.csv"]
 
 
-def free_folders(defs: Path, name: str) -> tuple[Path, Path]:
+def free_folders(defs: Path, name: str, *, with_data: bool = False) -> tuple[Path, Path]:
     """The folders of a new forecast's declaration and of its data.
+
+    Args:
+        with_data: the folder of data may hold some.
 
     Raises:
         CannotScaffold: it is not a valid name for a forecast, or taken.
@@ -60,7 +63,7 @@ def free_folders(defs: Path, name: str) -> tuple[Path, Path]:
             f"and none of {', '.join(declaration.OWN_FOLDERS)}"
         )
     folder, data = defs / name, settings.data_folder() / name
-    for taken in (folder, data):
+    for taken in (folder,) if with_data else (folder, data):
         if taken.is_dir() and any(taken.iterdir()):
             raise CannotScaffold(f"{taken} is there already; choose another name, or delete it")
     return folder, data

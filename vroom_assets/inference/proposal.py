@@ -6,11 +6,12 @@ No guess is silent: each part of a proposal carries why, which becomes a comment
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vroom_api.contract import Kind
+from vroom_assets.inference import relations
 from vroom_assets.inference.seen import TABLE, CannotInfer, SeenColumn, SeenFile
 from vroom_assets.spec import ColumnType
 from vroom_assets.sql import identifier, literal
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MOST_LEVELS = 2000  # of a category
 LONG_TEXT = 60  # mean characters of what people wrote, and not chose
 TELLS_ALL = 0.97  # share of the target's variance that one column cannot honestly explain
+SEPARATES_ALL = 0.99  # how well one number cannot honestly order yes and no
+DOUBTFUL, DOUBTFUL_ORDER = 0.8, 0.95  # from which on it is worth a question
 MONEY = re.compile(r"price|rent|cost|salary|income|amount|revenue|value|fare|fee|sales", re.IGNORECASE)
 IDENTIFIES = re.compile(r"(^|_)((p|u|gu|uu)?id|key|code|no|number|nr)$")
 POSITIVE = ("yes", "true", "1", "y", "t", "positive", "churned", "won", "success")
@@ -37,6 +40,7 @@ class Proposed:
     type: ColumnType
     is_input: bool
     why: str
+    doubt: str = ""  # of an input: why it may be known too late
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
     found, sql, why = _target(connection, column, kind)
     key, key_why = _key(file, column)
     time, time_why = _time(file, column)
-    columns = [_proposed(connection, one, sql, key, column) for one in file.columns if one is not column]
+    about = _About(connection, column, found, sql)
+    columns = _related(about, [_proposed(about, one, key) for one in file.columns if one is not column])
     inputs = [one for one in columns if one.is_input]
     if not inputs:
         reasons = "; ".join(f"{one.column.header}: {one.why}" for one in columns)
@@ -123,6 +128,9 @@ def _target(connection: DuckDBPyConnection, column: SeenColumn, kind: Kind | Non
     whole = column.type.stored is ColumnType.INTEGER
     if column.type is ColumnType.FLAG or (whole and column.distinct == 2 and (low, high) == (0, 1)):
         natural, why = Kind.BINARY, "0 or 1 in every row"
+    elif whole and column.distinct == 2 and kind in (None, Kind.BINARY):
+        sql = f"case {name} when {high:.0f} then 1 when {low:.0f} then 0 end"
+        return Kind.BINARY, sql, f"one of two numbers: {high:.0f} counts as yes"
     elif whole and 0 <= low <= 5 and high >= 2 and not MONEY.search(column.name):
         natural, why = Kind.COUNT, f"whole numbers from {low:g} to {high:g}"
     else:
@@ -148,12 +156,17 @@ def _key(file: SeenFile, target: SeenColumn) -> tuple[str, str]:
         and one.is_unique
         and one.type in (ColumnType.INTEGER, ColumnType.TEXT)
         and one.mean_length <= LONG_TEXT
-        and (IDENTIFIES.search(one.name) or one is file.columns[0])
+        and (IDENTIFIES.search(one.name) or (one is file.columns[0] and not _is_measure(one)))
     ]
     if not fitting:
         return "row", "no column tells rows apart: the number of the row does"
     best = min(fitting, key=lambda one: not IDENTIFIES.search(one.name))
     return best.name, f"{best.distinct:,} different in {best.rows:,} rows"
+
+
+def _is_measure(one: SeenColumn) -> bool:
+    """Whether whole numbers that are all different measure something, and do not count the rows."""
+    return one.type is ColumnType.INTEGER and one.highest - one.lowest > 2 * one.rows
 
 
 def _time(file: SeenFile, target: SeenColumn) -> tuple[str | None, str]:
@@ -179,6 +192,11 @@ def is_ordered(proposal: Proposal) -> bool:
     return proposal.file.column(proposal.time).distinct >= LEAST_DAYS
 
 
+def _least_groups(rows: int) -> float:
+    """Values from which on an id tells one from another, where fewer values all come again."""
+    return max(20, rows / 50)
+
+
 def _group(file: SeenFile, key: str, target: SeenColumn) -> str | None:
     """A column by whose values rows belong together: an id that repeats."""
     repeated = [
@@ -189,14 +207,22 @@ def _group(file: SeenFile, key: str, target: SeenColumn) -> str | None:
         and IDENTIFIES.search(one.name)
         and one.type in (ColumnType.INTEGER, ColumnType.TEXT)
         and one.missing == 0
-        and file.rows / 50 <= one.distinct < file.rows
+        and _least_groups(file.rows) <= one.distinct < file.rows
     ]
     return max(repeated, key=lambda one: one.distinct).name if repeated else None
 
 
-def _proposed(
-    connection: DuckDBPyConnection, one: SeenColumn, target_sql: str, key: str, target: SeenColumn
-) -> Proposed:
+@dataclass(frozen=True)
+class _About:
+    """The target that columns are judged by, and where their values are."""
+
+    connection: DuckDBPyConnection
+    target: SeenColumn
+    kind: Kind
+    sql: str
+
+
+def _proposed(about: _About, one: SeenColumn, key: str) -> Proposed:
     """Whether a column is an input, and why or why not."""
     type = one.type
 
@@ -215,43 +241,53 @@ def _proposed(
         if one.distinct > min(MOST_LEVELS, one.rows / 4):
             return left_out(f"its {one.distinct:,} different texts repeat too seldom to learn from")
         type = ColumnType.CATEGORY
-    if IDENTIFIES.search(one.name) and one.distinct > one.rows / 50:
+    if IDENTIFIES.search(one.name) and one.distinct >= _least_groups(one.rows):
         return left_out("it identifies something, and says nothing about what is new")
     if one.is_unique and one.type is ColumnType.INTEGER and one.highest - one.lowest == one.rows - 1:
         return left_out("it counts the rows")
     if one.missing > 0.995 * one.rows:
         return left_out("it is missing in almost every row")
-    explained = _explained(connection, one, target_sql)
-    if explained > TELLS_ALL:
-        return left_out(
-            f"LEAK? it alone explains {explained:.1%} of {target.header}: most likely it is known only afterwards. If it is known "
-            "before, add it to `inputs`, `features.sql` and the candidates"
-        )
-    return Proposed(one, type, True, one.as_words)
+    return _unless_leaking(about, Proposed(one, type, True, one.as_words))
 
 
-def _explained(connection: DuckDBPyConnection, one: SeenColumn, target_sql: str) -> float:
-    """The share of the target's variance between the levels of a column, or between 50 parts of its range.
+PUT_BACK = "If it is known before, add it to `inputs`, `features.sql` and the candidates"
 
-    Levels of few rows explain by chance; each costs one row, as in an adjusted R².
-    """
-    name = identifier(one.name)
-    parts = (
-        name
-        if one.type.stored is ColumnType.TEXT or one.distinct <= 50
-        else f"ntile(50) over (order by {name})"
+
+def _unless_leaking(about: _About, proposed: Proposed) -> Proposed:
+    """An input as it is, with a doubt, or left out, by how much it alone says of the target."""
+    one, target = proposed.column, about.target.header
+    explained = relations.explained(about.connection, one, about.sql)
+    order = relations.separated(about.connection, one, about.sql) if about.kind is Kind.BINARY else 0.5
+    words = f"it alone explains {explained:.1%} of {target}"
+    if order > max(DOUBTFUL_ORDER, explained):
+        words = f"its order alone separates yes and no of {target} to {order:.1%}"
+    if explained > TELLS_ALL or order > SEPARATES_ALL:
+        return _out(proposed, f"LEAK? {words}: most likely it is known only afterwards. {PUT_BACK}")
+    if explained > DOUBTFUL or order > DOUBTFUL_ORDER:
+        return replace(proposed, doubt=f"{words}: is it known before?")
+    return proposed
+
+
+def _out(proposed: Proposed, why: str) -> Proposed:
+    return replace(proposed, is_input=False, why=f"no input: {why}", doubt="")
+
+
+def _related(about: _About, columns: list[Proposed]) -> list[Proposed]:
+    """The same without copies of other inputs, and without those that make up the target together."""
+    inputs = [one.column for one in columns if one.is_input]
+    copies = relations.copies(about.connection, inputs)
+    columns = [
+        _out(one, f"it repeats {copies[one.column.name]}") if one.column.name in copies else one
+        for one in columns
+    ]
+    remaining = [one for one in inputs if one.name not in copies]
+    formula = relations.formula(about.connection, remaining, about.sql)
+    if formula is None:
+        return columns
+    why = (
+        f"LEAK? {about.target.header} is {formula.words}: most likely it is known only afterwards. {PUT_BACK}"
     )
-    [(rows, groups, within, total)] = connection.execute(
-        f"""
-        with given as (select ({target_sql})::double as y, {parts} as part from {TABLE} where {name} is not null),
-        known as (from given where y is not null),
-        means as (select part, count(*) as n, coalesce(var_pop(y), 0) * count(*) as square from known group by part)
-        select (select count(*) from known), count(*), sum(square), (select coalesce(var_pop(y), 0) * count(*) from known) from means
-        """
-    ).fetchall()
-    if not total or not rows or rows <= groups:
-        return 0.0
-    return float(1 - (within / (rows - groups)) / (total / max(rows - 1, 1)))
+    return [_out(one, why) if one.column.name in formula.columns else one for one in columns]
 
 
 FAMILIES = {

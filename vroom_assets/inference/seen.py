@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,7 +41,10 @@ DAYS = (
     "%b %d, %Y",
     "%d-%m-%y",
     "%m/%d/%y",
+    "%Y%m%dT%H%M%S",
 )
+COMPACT = "%Y%m%d"  # looks like a number, so that the name of the column has to say that it is a day
+DAY = re.compile(r"(^|_)(date|day|dt|ymd)(_|$)")
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 TYPES = (  # tried in this order; the first that reads every text counts
     *(ColumnType.FLAG, ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.PERCENT, ColumnType.CURRENCY),
@@ -49,7 +53,11 @@ TYPES = (  # tried in this order; the first that reads every text counts
 NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "?", ".", "NONE")
 NUMBER = r"[-+$€£(]*\d"  # how a number begins
 SAMPLE = 50  # lines by which the delimiter is found
-MOST_BAD = 0.002  # share of texts that a type may leave unread, to be set aside
+MOST_BAD = 0.005  # share of texts that a type may leave unread, to be set aside
+MOST_BAD_ROWS = 0.009  # share of rows with such a text; a file of more than 0.01 would be refused
+FIRST_ROWS = 1000  # of a long file, by which a type is ruled out that reads few of them
+MOST_WORDS = 3  # different ones that can mean nothing in a column of numbers
+LEAST_NUMBERS = 10  # different ones that make it such a column
 TABLE = "seen"
 
 
@@ -152,7 +160,7 @@ def unique_names(header: list[str]) -> list[str]:
     """Names for a declaration: lower-case letters, digits and _, none twice."""
     names: list[str] = []
     for number, one in enumerate(header, 1):
-        snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", one)
+        snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _plain(one))
         name = re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_") or f"column_{number}"
         name = f"c_{name}" if name[0].isdigit() else name
         while name in names or name in RESERVED:
@@ -162,6 +170,12 @@ def unique_names(header: list[str]) -> list[str]:
         name.rstrip("_") + f"_{number}" if name.endswith("_") else name
         for number, name in enumerate(names, 1)
     ]
+
+
+def _plain(text: str) -> str:
+    """A text without accents: `größe` is `grosse`."""
+    parted = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    return "".join(each for each in parted if not unicodedata.combining(each))
 
 
 RESERVED = (*OPTIONS, "row", "yes", "no", "on", "off", "true", "false", "null")  # of requests, and of YAML
@@ -248,6 +262,8 @@ def _typed(
     """Types for the columns of the table of texts, which has typed columns from then on."""
     nulls = _nulls(connection, headers)
     bare = format.model_copy(update={"nulls": nulls})
+    words = {word for name in headers for word in _words_for_nothing(connection, name, bare)}
+    bare = format.model_copy(update={"nulls": sorted({*nulls, *words})})
     notation = max(
         NOTATIONS, key=lambda one: (_read_as_numbers(connection, list(headers), bare, one), -len(one))
     )
@@ -258,6 +274,7 @@ def _typed(
     if dates and any(types[name] in (ColumnType.DATE, ColumnType.TIMESTAMP) for name in headers):
         format = format.model_copy(update={"dates": [*dates, *_iso_ways(connection, headers, format)]})
         types = {name: _type_of(connection, name, format) for name in headers}
+    types = _few_bad_rows(connection, types, format, rows)
     typed = ", ".join(
         f"{cells.value(_text(name, format), Column(type=type), format)} as {identifier(name)}"
         for name, type in types.items()
@@ -287,6 +304,57 @@ def _nulls(connection: DuckDBPyConnection, names: dict[str, str]) -> list[str]:
     return sorted(word for (word,) in rows)
 
 
+def _words_for_nothing(connection: DuckDBPyConnection, name: str, format: Format) -> list[str]:
+    """The words that stand between the numbers of a column, such as `missing` and `--`, each more than once."""
+    found = connection.execute(
+        f"""
+        with texts as (select {_text(name, format)} as word from {TABLE}),
+        counted as (
+            select word, count(*) as times, regexp_matches(word, '[0-9]') as has_digit
+            from texts where word is not null group by 1
+        )
+        select count(*) filter (has_digit), count(*) filter (not has_digit), min(times) filter (not has_digit),
+            (select list(word order by word) from (from counted where not has_digit limit {MOST_WORDS}))
+        from counted
+        """
+    ).fetchall()
+    [(numbers, others, least, words)] = found
+    if not (numbers >= LEAST_NUMBERS and 0 < others <= MOST_WORDS and least > 1):
+        return []
+    tried = format.model_copy(update={"nulls": [*format.nulls, *words]})
+    is_number = any(
+        _reads(connection, name, type, tried.model_copy(update=notation))
+        for type in (ColumnType.NUMBER, ColumnType.PERCENT, ColumnType.CURRENCY)
+        for notation in NOTATIONS
+    )
+    return list(words) if is_number else []
+
+
+def _few_bad_rows(
+    connection: DuckDBPyConnection, types: dict[str, ColumnType], format: Format, rows: int
+) -> dict[str, ColumnType]:
+    """The types, but texts for the columns with the most unread cells, until few rows have one."""
+    bad = {name: _unread(name, type, format) for name, type in types.items() if type is not ColumnType.TEXT}
+    if not bad:
+        return types
+    counts = ", ".join(f"count(*) filter ({condition})" for condition in bad.values())
+    [found] = connection.execute(f"select {counts} from {TABLE}").fetchall()
+    worst = sorted((count, name) for name, count in zip(bad, found, strict=True) if count)
+    types = dict(types)
+    while worst:
+        conditions = " or ".join(bad[name] for _, name in worst)
+        [(together,)] = connection.execute(f"select count(*) from {TABLE} where {conditions}").fetchall()
+        if together <= MOST_BAD_ROWS * rows:
+            break
+        types[worst.pop()[1]] = ColumnType.TEXT
+    return types
+
+
+def _unread(name: str, type: ColumnType, format: Format) -> str:
+    text = _text(name, format)
+    return f"(({text}) is not null and ({cells.value(text, Column(type=type), format)}) is null)"
+
+
 def _read_as_numbers(
     connection: DuckDBPyConnection, names: list[str], format: Format, notation: dict[str, Any]
 ) -> int:
@@ -299,14 +367,20 @@ def _reads(connection: DuckDBPyConnection, name: str, type: ColumnType, format: 
     """Whether a type reads all texts of a column, but for very few, and there are any."""
     text = _text(name, format)
     value = cells.value("word", Column(type=type), format)
-    [(given, read)] = connection.execute(
-        f"select count(word), count({value}) from (select {text} as word from {TABLE})"
-    ).fetchall()
-    return bool(given) and given - read <= MOST_BAD * given
+    given = 0
+    for part, most_bad in ((f"limit {FIRST_ROWS}", 10 * MOST_BAD), ("", MOST_BAD)):
+        [(given, read)] = connection.execute(
+            f"select count(word), count({value}) from (select {text} as word from {TABLE} {part})"
+        ).fetchall()
+        if given - read > most_bad * given:
+            return False
+    return bool(given)
 
 
 def _way_of_dates(connection: DuckDBPyConnection, name: str, format: Format) -> str | None:
     """How a column writes times, where it does and not as ISO 8601 has it."""
+    if _is_compact_day(connection, name, format):
+        return COMPACT
     if any(_reads(connection, name, type, format) for type in TYPES):
         return None
     fitting = [
@@ -322,6 +396,11 @@ def _way_of_dates(connection: DuckDBPyConnection, name: str, format: Format) -> 
         fitting,
         key=lambda way: (_disorder(connection, name, format, way), way[:2] == "%m" and "/" not in way),
     )
+
+
+def _is_compact_day(connection: DuckDBPyConnection, name: str, format: Format) -> bool:
+    days = format.model_copy(update={"dates": [COMPACT]})
+    return DAY.search(name) is not None and _reads(connection, name, ColumnType.DATE, days)
 
 
 def _disorder(connection: DuckDBPyConnection, name: str, format: Format, way: str) -> int:
@@ -348,6 +427,8 @@ def _iso_ways(connection: DuckDBPyConnection, headers: dict[str, str], format: F
 
 
 def _type_of(connection: DuckDBPyConnection, name: str, format: Format) -> ColumnType:
+    if COMPACT in format.dates and _is_compact_day(connection, name, format):
+        return ColumnType.DATE
     for type in TYPES:
         if _reads(connection, name, type, format):
             zero_or_one = type is ColumnType.FLAG and _reads(connection, name, ColumnType.INTEGER, format)

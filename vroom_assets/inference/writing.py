@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vroom_api.contract import Kind
-from vroom_assets import declaration
+from vroom_assets import declaration, settings
 from vroom_assets.declaration.scaffold import CannotScaffold, free_folders, schema_beside
 from vroom_assets.inference import proposal as proposals
 from vroom_assets.inference.proposal import Proposal, Proposed, is_ordered
@@ -32,13 +32,16 @@ KINDS = {
 def infer(defs: Path, name: str, file: Path, target: str, kind: Kind | None) -> tuple[Proposal, list[Path]]:
     """Write the declaration of a forecast of one column of a file, and copy the file into the data folder.
 
+    A file that lies in the data folder of the forecast already is left where it is.
+
     Raises:
         CannotScaffold: the name is not valid or taken.
         CannotInfer: nothing can be made of the file, or not of this target.
     """
-    folder, data = free_folders(defs, name)
+    is_there = file.is_file() and file.resolve().parent == (settings.data_folder() / name).resolve()
+    folder, data = free_folders(defs, name, with_data=is_there)
     if not file.is_file():
-        raise CannotInfer(f"{file} is not a file")
+        raise CannotInfer(f"{file} is not a file; name a CSV")
     with seen(file) as (connection, found):
         proposal = proposals.propose(connection, found, target, kind)
     texts = {
@@ -46,21 +49,46 @@ def infer(defs: Path, name: str, file: Path, target: str, kind: Kind | None) -> 
         "features.sql": _features(proposal),
         "target.sql": _target(proposal),
     }
-    # Beside, then renamed: what is there is whole.
+    # Beside, then renamed: what is there is whole, and was checked.
     folder.parent.mkdir(parents=True, exist_ok=True)
     data.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as beside,
         tempfile.TemporaryDirectory(dir=data.parent, prefix=".") as copied,
     ):
+        made = Path(beside) / name
+        made.mkdir()
         for part, text in texts.items():
-            (Path(beside) / part).write_text(text, encoding="utf-8")
-        shutil.copyfile(file, Path(copied) / file.name)
-        for made, final in ((copied, data), (beside, folder)):
-            final.mkdir(parents=True, exist_ok=True)
-            for written in Path(made).iterdir():
-                written.replace(final / written.name)
-    return proposal, [*(folder / part for part in texts), data / file.name]
+            (made / part).write_text(text, encoding="utf-8")
+        _check(made)
+        if not is_there:
+            shutil.copyfile(file, Path(copied) / file.name)
+            data.mkdir(exist_ok=True)
+            (Path(copied) / file.name).replace(data / file.name)
+        try:
+            made.replace(folder)  # an empty folder may be there
+        except OSError:
+            if not is_there:
+                (data / file.name).unlink()
+            raise
+    written = [folder / part for part in texts]
+    return proposal, written if is_there else [*written, data / file.name]
+
+
+def _check(folder: Path) -> None:
+    """Refuse to hand out a declaration that `check` would refuse.
+
+    Raises:
+        CannotInfer: it is not valid.
+    """
+    try:
+        declaration.check_parameters(folder, declaration.read(folder))
+    except declaration.DeclarationError as error:
+        findings = str(error).replace(f"{folder}/", "")
+        raise CannotInfer(
+            f"what was made of the file is not a valid declaration; begin with `new {folder.name}` and declare it by "
+            f"hand:\n{findings}"
+        ) from error
 
 
 def summary(proposal: Proposal) -> Iterator[str]:
@@ -74,6 +102,9 @@ def summary(proposal: Proposal) -> Iterator[str]:
     for note in file.notes:
         yield f"note: {note}"
     yield f"inputs: {', '.join(one.column.header for one in proposal.inputs)}"
+    for one in proposal.inputs:
+        if one.doubt:
+            yield f"doubt: {one.column.header}: {one.doubt}"
     for one in proposal.left_out:
         yield f"left out: {one.column.header}: {one.why.removeprefix('no input: ')}"
 
@@ -184,7 +215,8 @@ def _column_lines(proposal: Proposal) -> list[str]:
         ):
             parts["minimum"] = 0
         seen_words = f"; {column.as_words}" if not proposed.is_input and column.distinct else ""
-        lines.append(f"        {column.name}: {_flow(parts)}  # {proposed.why}{seen_words}")
+        doubt = f"; LEAK? {proposed.doubt}" if proposed.doubt else ""
+        lines.append(f"        {column.name}: {_flow(parts)}  # {proposed.why}{seen_words}{doubt}")
     return lines
 
 

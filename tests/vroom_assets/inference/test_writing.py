@@ -1,6 +1,9 @@
 """A file that nobody described becomes a declaration that passes `check` and trains."""
 
+import random
+import shutil
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,8 @@ NOISE = [(7 * number) % 13 for number in NUMBERS]
         (["won" if n % 3 else "lost" for n in NUMBERS], Kind.BINARY, "when 'won' then 1 when 'lost' then 0"),
         (["a" if n % 3 else "b" for n in NUMBERS], Kind.BINARY, "when 'b' then 1 when 'a' then 0"),
         ([n % 2 for n in NUMBERS], Kind.BINARY, "    y\n"),
+        ([1 + n % 2 for n in NUMBERS], Kind.BINARY, "when 2 then 1 when 1 then 0"),
+        ([2 * (n % 2) - 1 for n in NUMBERS], Kind.BINARY, "when 1 then 1 when -1 then 0"),
         ([n % 9 for n in NUMBERS], Kind.COUNT, "    y\n"),
         ([f"{n},5" for n in NUMBERS[::-1]], Kind.REGRESSION, "    y\n"),
         ([f"{1000 + 7 * n % 501}" for n in NUMBERS], Kind.REGRESSION, "    y\n"),
@@ -197,8 +202,8 @@ def test_how_a_file_is_written_is_declared(project, encode, format):
     text = table(NUMBERS, x=NOISE, größe=["groß", "klein", "größer"] * 20)
     spec = inferred(project, encode(text), "y")
     assert {name: getattr(spec.sources["rows"].format, name) for name in format} == format
-    assert spec.inputs == ["x", "gr_e"]
-    assert spec.sources["rows"].columns["gr_e"].header == "größe"
+    assert spec.inputs == ["x", "grosse"]
+    assert spec.sources["rows"].columns["grosse"].header == "größe"
 
 
 def test_names_that_requests_have_already_and_names_that_are_there_twice_get_others(project):
@@ -239,6 +244,156 @@ def test_a_time_that_lies_ahead_dates_nothing(project):
     assert command("check", "mine", "--data") == 0
 
 
+def unlike(count: int, seed: int) -> list[float]:
+    draw = random.Random(seed)
+    return [round(draw.gauss(50, 12), 2) for _ in range(count)]
+
+
+LEAVING = [n % 3 == 0 for n in range(600)]  # who left
+
+
+@pytest.mark.parametrize(
+    ("leak", "why"),
+    [
+        (
+            [("moved", "price")[n % 2] if left else "" for n, left in enumerate(LEAVING)],
+            "it alone explains 100.0%",
+        ),
+        ([n * 7 % 41 if left else "" for n, left in enumerate(LEAVING)], "it alone explains 100.0%"),
+        (
+            [round(one / 10 + 4.5 * left, 1) for one, left in zip(unlike(600, 3), LEAVING, strict=True)],
+            "its order alone separates",
+        ),
+    ],
+    ids=["a reason is given", "a number is given", "a score is higher"],
+)
+def test_what_only_those_have_who_left_is_a_leak(project, leak, why):
+    text = table([int(left) for left in LEAVING], x=unlike(600, 2), leak=leak)
+    (project / "f.csv").write_text(text)
+    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    assert [one.column.name for one in proposal.inputs] == ["x"]
+    (out,) = proposal.left_out
+    assert out.why.startswith(f"no input: LEAK? {why}")
+    assert "leak: {type" in (project / "defs" / "mine" / "defs.yaml").read_text()
+
+
+def test_what_nearly_says_the_target_stays_an_input_with_a_question(project, capsys):
+    left = [n % 2 == 0 for n in range(400)]
+    score = [one + 26 * yes for one, yes in zip(unlike(400, 1), left, strict=True)]
+    text = table([int(yes) for yes in left], x=unlike(400, 2), score=score)
+    (project / "f.csv").write_text(text)
+    assert command("new", "mine", "--from", str(project / "f.csv"), "--target", "y") == 0
+    assert "doubt: score: its order alone separates yes and no of y to 9" in capsys.readouterr().out
+    spec = declaration.read(project / "defs" / "mine")
+    assert spec.inputs == ["x", "score"]
+    declared = (project / "defs" / "mine" / "defs.yaml").read_text()
+    assert "is it known before?" in next(line for line in declared.splitlines() if "score: {type" in line)
+
+
+@pytest.mark.parametrize(
+    ("combine", "words"),
+    [
+        (lambda a, b: a + b, "y is a + b"),
+        (lambda a, b: b - a, "y is b - a"),
+        (lambda a, b: round(a * b, 4), "y is a * b"),
+        (lambda a, b: round(a / b, 6), "y is a / b"),
+    ],
+)
+def test_columns_that_make_up_the_target_together_are_leaks(project, combine, words):
+    a, b = unlike(120, 1), unlike(120, 2)
+    text = table([combine(one, other) for one, other in zip(a, b, strict=True)], a=a, x=unlike(120, 3), b=b)
+    (project / "f.csv").write_text(text)
+    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    assert [one.column.name for one in proposal.inputs] == ["x"]
+    assert all(words in one.why for one in proposal.left_out)
+
+
+def test_a_row_of_totals_makes_no_leak_of_a_column_that_it_has_not(project):
+    text = table(unlike(300, 1), x=unlike(300, 2), g=["abc"[n % 3] for n in range(300)]) + "Total;;15000\n"
+    spec = inferred(project, text, "y")
+    assert spec.inputs == ["x", "g"]
+    assert spec.sources["rows"].columns["x"].type is ColumnType.NUMBER
+    assert command("check", "mine", "--data") == 0  # the row of totals is set aside
+
+
+def test_columns_that_repeat_others_are_left_out(project):
+    x, place = unlike(120, 1), [n * 7 % 5 for n in range(120)]
+    text = table(
+        unlike(120, 2),
+        celsius=x,
+        place=[f"place {n}" for n in place],
+        fahrenheit=[round(32 + 1.8 * one, 1) for one in x],
+        place_index=[9 - n for n in place],
+        area=[n % 3 for n in place],  # goes with the place, and not the other way round
+    )
+    (project / "f.csv").write_text(text)
+    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    assert [one.column.name for one in proposal.inputs] == ["celsius", "place", "area"]
+    assert {one.column.name: one.why for one in proposal.left_out} == {
+        "fahrenheit": "no input: it repeats celsius",
+        "place_index": "no input: it repeats place",
+    }
+
+
+def test_words_between_numbers_mean_nothing_and_more_than_a_few_bad_cells_make_a_text(project):
+    numbers = unlike(300, 1)
+    text = table(
+        unlike(300, 2),
+        given=["missing" if n % 5 == 0 else one for n, one in enumerate(numbers)],
+        mostly=["--" if n % 2 else one for n, one in enumerate(unlike(300, 3))],
+        grade=["ABC"[n % 3] for n in range(300)],
+        size=[*(str(n % 4) for n in range(299)), "XL"],  # a slip
+    )
+    spec = inferred(project, text, "y")
+    columns = spec.sources["rows"].columns
+    assert spec.sources["rows"].format.nulls == ["--", "missing"]
+    assert [columns[name].type for name in ("given", "mostly", "grade", "size")] == [
+        *(ColumnType.NUMBER, ColumnType.NUMBER, ColumnType.CATEGORY, ColumnType.INTEGER)
+    ]
+    assert columns["given"].nullable
+    assert command("check", "mine", "--data") == 0
+
+
+def test_bad_cells_in_many_columns_do_not_make_the_file_refused(project):
+    wrong = {
+        f"c{column}": [f"{column}wrong" if n == 40 * column else n * 7 % 11 for n in range(300)]
+        for column in range(1, 6)
+    }
+    spec = inferred(project, table(unlike(300, 2), **wrong), "y")
+    types = [spec.sources["rows"].columns[name].type for name in wrong]
+    assert types.count(ColumnType.INTEGER) == 2  # 2 of 300 rows
+    assert command("check", "mine", "--data") == 0
+
+
+@pytest.mark.parametrize("way", ["%Y%m%d", "%Y%m%dT%H%M%S"])
+def test_days_without_marks_between_are_days_where_the_column_is_called_so(project, way):
+    days = [(datetime(2020, 1, 1) + timedelta(days=n)).strftime(way) for n in range(80)]
+    spec = inferred(project, table(unlike(80, 1), sold_date=days, x=unlike(80, 2)), "y")
+    assert spec.validation.order == "sold_date"
+    assert command("check", "mine", "--data") == 0
+
+
+def test_a_first_column_of_large_unlike_numbers_is_a_measure_and_one_that_counts_is_a_key(project):
+    counted = table(unlike(60, 1), place=NUMBERS, x=unlike(60, 2))
+    assert inferred(project, counted, "y").entity.key == "place"
+    shutil.rmtree(project / "defs" / "mine"), shutil.rmtree(project / "data" / "mine")
+    measured = table(unlike(60, 1), area=[n * n * 37 % 100_003 for n in NUMBERS], x=unlike(60, 2))
+    assert inferred(project, measured, "y").entity.key == "row"
+
+
+def test_few_shops_are_inputs_and_no_groups_and_many_hosts_are_groups_and_no_input(project):
+    text = table(
+        unlike(240, 1),
+        shop_id=[n % 4 for n in range(240)],
+        guests_number=[n % 9 for n in range(240)],
+        country_code=["ABCDEFGH"[n * 7 % 8] * 2 for n in range(240)],
+        host_id=[n // 4 for n in range(240)],
+    )
+    spec = inferred(project, text, "y")
+    assert spec.inputs == ["shop_id", "guests_number", "country_code"]
+    assert spec.validation.group == "host_id"
+
+
 def test_rows_that_a_time_orders_are_validated_forward_and_rows_of_one_id_stay_together(project):
     days = [f"2024-{1 + n % 12:02}-{1 + n % 28:02}" for n in range(240)]
     ids = [n // 4 for n in range(240)]
@@ -254,12 +409,29 @@ def test_a_taken_name_and_a_wrong_use_are_refused(project, capsys):
     assert command("new", "mine", "--from", str(file), "--target", "y") == 0
     assert command("new", "mine", "--from", str(file), "--target", "y") == 2
     assert "is there already" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as ended:
-        command("new", "other", "--from", str(file))
-    assert ended.value.code == 2
+    assert command("new", "other", "--from", str(file)) == 2
     assert "--target" in capsys.readouterr().err
-    assert command("--help") == 0
-    assert "new <name> --from <file>" in capsys.readouterr().out
+
+
+def test_a_file_that_lies_with_the_forecast_s_data_stays_there(project, capsys):
+    file = project / "data" / "mine" / "f.csv"
+    file.parent.mkdir()
+    file.write_text(table(NUMBERS, x=NOISE))
+    before = file.stat()
+    assert command("new", "mine", "--from", str(file), "--target", "y") == 0
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert "f.csv\n" not in capsys.readouterr().out.split("wrote", 1)[1]
+    assert command("check", "mine", "--data") == 0
+
+
+def test_where_the_folder_cannot_be_put_in_its_place_the_data_are_not_left_either(project):
+    file = project / "f.csv"
+    file.write_text(table(NUMBERS, x=NOISE))
+    (project / "defs" / "mine").write_text("a file, not a folder")
+    with pytest.raises(NotADirectoryError):
+        writing.infer(project / "defs", "mine", file, "y", None)
+    assert list((project / "data").rglob("*.csv")) == []
+    assert [path.name for path in (project / "defs").iterdir()] == ["mine"]
 
 
 def test_check_with_data_lists_every_finding_of_the_csvs(project, capsys):

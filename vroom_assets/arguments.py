@@ -1,0 +1,80 @@
+"""What the commands of `python -m vroom_assets` take, and the help of each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from vroom_api.contract import FORECAST_NAME, Kind
+
+
+class BadArguments(Exception):
+    """What cannot be asked for; the message says how it is written."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
+        raise BadArguments(f"{message}; use {usage}")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The parser of all commands; `command` is None where none is given.
+
+    Its `parse_args` raises BadArguments for what it does not know, and exits with 0 after `--help`.
+    """
+    whole = _Parser(
+        prog="python -m vroom_assets",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = whole.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
+
+    def command(name: str, description: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+
+    command("materialize", "Everything from the sources to the champion of VROOM_FORECAST, once, and stop.")
+    new = command("new", "Write a new forecast: a small working example, or one of a column of a CSV.")
+    new.epilog = "Nothing that is there is changed; every guess becomes a comment in the declaration."
+    new.add_argument("name", metavar="<name>", help="of the forecast: lower-case letters, digits and _")
+    new.add_argument(
+        "--from",
+        dest="file",
+        type=Path,
+        metavar="<file>",
+        help="the CSV; it is copied into the data folder, unless it is in that of the forecast already",
+    )
+    new.add_argument("--target", metavar="<column>", help="the column to forecast, as the file calls it")
+    new.add_argument(
+        "--kind",
+        choices=[str(one) for one in Kind],
+        help="of the target; by default what its values look like",
+    )
+    check = command("check", "Print whether declarations are valid; exits with 1 if one is not.")
+    check.add_argument("names", nargs="*", metavar="name", help="of a forecast; by default all")
+    check.add_argument("--data", action="store_true", help="also check every row of the CSVs")
+    retire = command("retire", "End the champion of a forecast whose declaration was taken away.")
+    retire.usage = "%(prog)s <name> <reason>"
+    retire.add_argument("name", metavar="<name>", help="of the forecast")
+    retire.add_argument("reason", nargs="+", metavar="<reason>", help="why, for its record")
+    command("schema", "Print the JSON schema of defs.yaml, for editors.")
+    return whole
+
+
+def parsed(description: str, arguments: list[str]) -> argparse.Namespace:
+    """The arguments of a command line.
+
+    Raises:
+        BadArguments: it asks for nothing that there is.
+    """
+    whole = parser(description)
+    given = whole.parse_args(arguments)
+    if given.command == "new" and (given.file is None) != (given.target is None):
+        raise BadArguments("`new` takes both of --from <file> and --target <column>, or neither")
+    if given.command == "new" and given.file is None and given.kind is not None:
+        raise BadArguments("--kind is of the target of a file; name them by --from <file> --target <column>")
+    if given.command == "retire" and not FORECAST_NAME.fullmatch(given.name):
+        raise BadArguments(f"{given.name!r} is not the name of a forecast; use retire <name> <reason>")
+    return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ DAYS = (
 )
 COMPACT = "%Y%m%d"  # looks like a number, so that the name of the column has to say that it is a day
 DAY = re.compile(r"(^|_)(date|day|dt|ymd)(_|$)")
+ISO_WAYS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S")  # beside others in one file
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 TYPES = (  # tried in this order; the first that reads every text counts
     *(ColumnType.FLAG, ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.PERCENT, ColumnType.CURRENCY),
@@ -264,16 +265,18 @@ def _typed(
     bare = format.model_copy(update={"nulls": nulls})
     words = {word for name in headers for word in _words_for_nothing(connection, name, bare)}
     bare = format.model_copy(update={"nulls": sorted({*nulls, *words})})
-    notation = max(
-        NOTATIONS, key=lambda one: (_read_as_numbers(connection, list(headers), bare, one), -len(one))
-    )
+    names = list(headers)
+    notation = max(NOTATIONS, key=lambda one: (len(_numbers(connection, names, bare, one)), -len(one)))
     format = bare.model_copy(update=notation)
-    dates = sorted({one for name in headers if (one := _way_of_dates(connection, name, format)) is not None})
-    format = format.model_copy(update={"dates": dates})
-    types = {name: _type_of(connection, name, format) for name in headers}
-    if dates and any(types[name] in (ColumnType.DATE, ColumnType.TIMESTAMP) for name in headers):
-        format = format.model_copy(update={"dates": [*dates, *_iso_ways(connection, headers, format)]})
-        types = {name: _type_of(connection, name, format) for name in headers}
+    types = _types_of(connection, names, format)
+    ways = _ways_of_dates(connection, types, format)
+    dates = sorted(set(ways.values()))
+    if dates:
+        iso = any(type.stored is ColumnType.TIMESTAMP for type in types.values())
+        format = format.model_copy(update={"dates": [*dates, *(ISO_WAYS if iso else ())]})
+        timed = [name for name in names if name in ways or types[name].stored is ColumnType.TIMESTAMP]
+        days = _read(connection, timed, ColumnType.DATE, format)
+        types |= {name: ColumnType.DATE if name in days else ColumnType.TIMESTAMP for name in timed}
     types = _few_bad_rows(connection, types, format, rows)
     typed = ", ".join(
         f"{cells.value(_text(name, format), Column(type=type), format)} as {identifier(name)}"
@@ -323,7 +326,7 @@ def _words_for_nothing(connection: DuckDBPyConnection, name: str, format: Format
         return []
     tried = format.model_copy(update={"nulls": [*format.nulls, *words]})
     is_number = any(
-        _reads(connection, name, type, tried.model_copy(update=notation))
+        _read(connection, [name], type, tried.model_copy(update=notation))
         for type in (ColumnType.NUMBER, ColumnType.PERCENT, ColumnType.CURRENCY)
         for notation in NOTATIONS
     )
@@ -355,52 +358,63 @@ def _unread(name: str, type: ColumnType, format: Format) -> str:
     return f"(({text}) is not null and ({cells.value(text, Column(type=type), format)}) is null)"
 
 
-def _read_as_numbers(
+def _numbers(
     connection: DuckDBPyConnection, names: list[str], format: Format, notation: dict[str, Any]
-) -> int:
-    """How many columns are numbers in a notation."""
-    tried = format.model_copy(update=notation)
-    return sum(_reads(connection, name, ColumnType.NUMBER, tried) for name in names)
+) -> set[str]:
+    """The columns that are numbers in a notation."""
+    return _read(connection, names, ColumnType.NUMBER, format.model_copy(update=notation))
 
 
-def _reads(connection: DuckDBPyConnection, name: str, type: ColumnType, format: Format) -> bool:
-    """Whether a type reads all texts of a column, but for very few, and there are any."""
-    text = _text(name, format)
-    value = cells.value("word", Column(type=type), format)
-    given = 0
+def _read(connection: DuckDBPyConnection, names: Iterable[str], type: ColumnType, format: Format) -> set[str]:
+    """The columns whose texts a type reads all, but for very few, and that have any.
+
+    The first rows rule most of them out, so that few are read to their end.
+    """
+    left = list(names)
     for part, most_bad in ((f"limit {FIRST_ROWS}", 10 * MOST_BAD), ("", MOST_BAD)):
-        [(given, read)] = connection.execute(
-            f"select count(word), count({value}) from (select {text} as word from {TABLE} {part})"
-        ).fetchall()
-        if given - read > most_bad * given:
-            return False
-    return bool(given)
+        if not left:
+            return set()
+        texts = ", ".join(f"{_text(name, format)} as {identifier(name)}" for name in left)
+        counts = ", ".join(
+            f"count({identifier(name)}), count({cells.value(identifier(name), Column(type=type), format)})"
+            for name in left
+        )
+        [found] = connection.execute(f"select {counts} from (select {texts} from {TABLE} {part})").fetchall()
+        given = dict(zip(left, zip(found[::2], found[1::2], strict=True), strict=True))
+        left = [name for name, (every, read) in given.items() if every - read <= most_bad * every]
+    return {name for name in left if given[name][0]}
 
 
-def _way_of_dates(connection: DuckDBPyConnection, name: str, format: Format) -> str | None:
-    """How a column writes times, where it does and not as ISO 8601 has it."""
-    if _is_compact_day(connection, name, format):
-        return COMPACT
-    if any(_reads(connection, name, type, format) for type in TYPES):
-        return None
-    fitting = [
-        day + clock
-        for day in DAYS
-        for clock in CLOCKS
-        if _reads(connection, name, ColumnType.TIMESTAMP, format.model_copy(update={"dates": [day + clock]}))
-    ]
-    if not fitting:
-        return None
-    # Of two that fit, the one in which the file is in order.
-    return min(
-        fitting,
-        key=lambda way: (_disorder(connection, name, format, way), way[:2] == "%m" and "/" not in way),
-    )
+def _types_of(connection: DuckDBPyConnection, names: list[str], format: Format) -> dict[str, ColumnType]:
+    """The first type that reads each column; text for what none does."""
+    types: dict[str, ColumnType] = {}
+    for type in TYPES:
+        read = _read(connection, [name for name in names if name not in types], type, format)
+        numbers = _read(connection, read, ColumnType.INTEGER, format) if type is ColumnType.FLAG else set()
+        types |= {name: ColumnType.INTEGER if name in numbers else type for name in read}
+    return {name: types.get(name, ColumnType.TEXT) for name in names}
 
 
-def _is_compact_day(connection: DuckDBPyConnection, name: str, format: Format) -> bool:
-    days = format.model_copy(update={"dates": [COMPACT]})
-    return DAY.search(name) is not None and _reads(connection, name, ColumnType.DATE, days)
+def _ways_of_dates(
+    connection: DuckDBPyConnection, types: dict[str, ColumnType], format: Format
+) -> dict[str, str]:
+    """How columns write times, of those that do and not as ISO 8601 has it."""
+    days = [name for name, type in types.items() if type is ColumnType.INTEGER and DAY.search(name)]
+    compact = _read(connection, days, ColumnType.DATE, format.model_copy(update={"dates": [COMPACT]}))
+    ways = dict.fromkeys(compact, COMPACT)
+    texts = [name for name, type in types.items() if type is ColumnType.TEXT]
+    fitting: dict[str, list[str]] = {}
+    for way in (day + clock for day in DAYS for clock in CLOCKS):
+        for name in _read(
+            connection, texts, ColumnType.TIMESTAMP, format.model_copy(update={"dates": [way]})
+        ):
+            fitting.setdefault(name, []).append(way)
+    for name, found in fitting.items():  # of two that fit, the one in which the file is in order
+        ways[name] = min(
+            found,
+            key=lambda way: (_disorder(connection, name, format, way), way[:2] == "%m" and "/" not in way),
+        )
+    return ways
 
 
 def _disorder(connection: DuckDBPyConnection, name: str, format: Format, way: str) -> int:
@@ -417,23 +431,6 @@ def _disorder(connection: DuckDBPyConnection, name: str, format: Format, way: st
         """
     ).fetchall()
     return int(count)
-
-
-def _iso_ways(connection: DuckDBPyConnection, headers: dict[str, str], format: Format) -> list[str]:
-    """ISO 8601 as one of several ways, where another column of the same file has it."""
-    plain = format.model_copy(update={"dates": []})
-    iso = any(_reads(connection, name, ColumnType.TIMESTAMP, plain) for name in headers)
-    return ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S"] if iso else []
-
-
-def _type_of(connection: DuckDBPyConnection, name: str, format: Format) -> ColumnType:
-    if COMPACT in format.dates and _is_compact_day(connection, name, format):
-        return ColumnType.DATE
-    for type in TYPES:
-        if _reads(connection, name, type, format):
-            zero_or_one = type is ColumnType.FLAG and _reads(connection, name, ColumnType.INTEGER, format)
-            return ColumnType.INTEGER if zero_or_one else type
-    return ColumnType.TEXT
 
 
 def _summary(

@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -250,15 +251,20 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     publish(home, 1)
     with running(home, REQUEST_SECONDS=2) as (address, _):
         port = int(address.rpartition(":")[2])
-        for part in (b"", b"{"):
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-                head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
+        head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
+        with ExitStack() as stack:
+            connections = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+                for _ in range(2)
+            ]
+            for connection, part in zip(connections, (b"", b"{"), strict=True):
                 connection.sendall(head + part)
+            for connection in connections:
                 answer = b""
                 while piece := connection.recv(65_536):
                     answer += piece
-            assert answer.startswith(b"HTTP/1.1 408 ")
-            assert b"the body did not come within 2 s" in answer
+                assert answer.startswith(b"HTTP/1.1 408 ")
+                assert b"the body did not come within 2 s" in answer
         assert httpx.post(f"{address}/predict", json=EXAMPLE).status_code == 200
 
 

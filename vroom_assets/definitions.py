@@ -8,6 +8,7 @@ import dagster as dg
 from vroom_assets import declaration, ingestion, ledger, resources, tracking
 from vroom_assets.forecast import failures, loading
 from vroom_assets.ingestion import WRITES
+from vroom_assets.run_workers import watched_in_process_executor
 
 INGESTIONS = Path(ingestion.__file__).parent
 
@@ -15,7 +16,7 @@ INGESTIONS = Path(ingestion.__file__).parent
 @dg.definitions
 def defs() -> dg.Definitions:
     shared = dg.Definitions(
-        executor=dg.in_process_executor,
+        executor=watched_in_process_executor,
         resources={
             "warehouse": resources.Warehouse(),
             "registry": tracking.Registry(),

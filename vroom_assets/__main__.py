@@ -65,7 +65,7 @@ def check(names: list[str], *, data: bool = False) -> int:
     Args:
         data: also check the CSVs, every row of them.
     """
-    from vroom_assets import declaration
+    from vroom_assets import declaration, sources
 
     folders = [settings.defs_folder() / name for name in names] or declaration.folders()
     if not folders:
@@ -85,7 +85,7 @@ def check(names: list[str], *, data: bool = False) -> int:
             f"{len(spec.candidates)} candidates"
         )
         for source in spec.sources.values():
-            if not (settings.data_folder() / source.path).is_file():
+            if not any(one.is_file() for one in sources.files_like(settings.data_folder() / source.path)):
                 print(f"  {settings.data_folder() / source.path} is not there yet; nothing runs without it")
         broken += data and not check_data(spec)
     return 1 if broken else 0
@@ -100,11 +100,13 @@ def check_data(spec: ForecastSpec) -> bool:
     accepted = True
     with duckdb.connect() as connection:
         for name, source in spec.sources.items():
-            path = settings.data_folder() / source.path
+            folder = settings.data_folder()
+            files = [
+                sources.NamedFile(path, f"data/{path.relative_to(folder)}")
+                for path in sources.files_like(folder / source.path)
+            ]
             try:
-                report = sources.load(
-                    connection, name, source, path, f"data/{source.path}", spec.past_columns(name)
-                )
+                report = sources.load(connection, name, source, files, spec.past_columns(name))
             except sources.SourceRefused as error:
                 accepted, report = False, error.report
                 print(f"  refused: {error}")

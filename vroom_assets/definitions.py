@@ -1,6 +1,7 @@
 """The Dagster code location: every forecast declared under ``defs/`` (or the folder VROOM_DEFS), and the ingestions."""
 
 import warnings
+from fnmatch import fnmatch
 from pathlib import Path
 
 import dagster as dg
@@ -37,7 +38,8 @@ def defs() -> dg.Definitions:
 
 
 def with_writers(loaded: dg.Definitions) -> dg.Definitions:
-    """The raw CSVs made to depend on the assets of ingestions that write them, by the path that both declare.
+    """The raw CSVs made to depend on the assets of ingestions that write them, by the path that both declare, or the pattern
+    that the path is like.
 
     A raw CSV is observed and never made, so nothing of the forecast runs an ingestion.
     """
@@ -45,7 +47,8 @@ def with_writers(loaded: dg.Definitions) -> dg.Definitions:
     writers = {spec.metadata[WRITES]: spec.key for spec in specs if WRITES in spec.metadata}
 
     def with_writer(spec: dg.AssetSpec) -> dg.AssetSpec:
-        writer = writers.get(spec.metadata.get("path"))
+        path = spec.metadata.get("path")
+        writer = next((key for written, key in writers.items() if path and fnmatch(written, path)), None)
         return spec.merge_attributes(deps=[writer]) if writer else spec
 
     with warnings.catch_warnings():

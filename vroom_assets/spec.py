@@ -194,7 +194,9 @@ class Source(Declared):
 
     added = frozenset({"format"})
 
-    path: str = Field(description="CSV file, relative to the data folder")
+    path: str = Field(
+        description="CSV or Parquet file, relative to the data folder; or a pattern (`laps/*.csv`) whose files are one source"
+    )
     description: str
     columns: dict[str, Column]
     format: Format = Field(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from vroom_assets.spec import Column
 
@@ -12,6 +13,11 @@ def identifier(name: str) -> str:
 
 def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def glob_escaped(path: Path) -> str:
+    """A path that means itself, where DuckDB would take it for a pattern."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))
 
 
 def broken_rules(column: Column, value: str) -> Iterator[tuple[str, str, str]]:

@@ -55,7 +55,7 @@ def warehouse(spec: ForecastSpec, folder: Path) -> DuckDBPyConnection:
     connection = duckdb.connect()
     for name, source in spec.sources.items():
         path = folder / Path(source.path).name
-        sources.load(connection, name, source, path, str(path))
+        sources.load(connection, name, source, [sources.NamedFile(path, str(path))])
         feature_table.note_origin(connection, name, {"snapshot": path.name})
     feature_table.build(connection, spec)
     return connection

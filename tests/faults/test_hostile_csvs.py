@@ -22,7 +22,7 @@ from tests.support.hostile import (
     Hostile,
 )
 from tests.support.project import ROOT
-from vroom_assets.sources import SourceRefused, load, write_quarantine
+from vroom_assets.sources import NamedFile, SourceRefused, load, write_quarantine
 from vroom_assets.spec import Source
 
 DECLARATION = ROOT / "vroom_assets" / "defs" / "reservations" / "defs.yaml"
@@ -43,7 +43,7 @@ def connection(tmp_path: Path, declared: dict[str, Source]) -> Iterator[duckdb.D
         for name, content in {"vehicles": VEHICLES, "reservations": RESERVATIONS}.items():
             path = tmp_path / f"good_{name}.csv"
             path.write_bytes(content)
-            load(one, name, declared[name], path, FILES[name])
+            load(one, name, declared[name], [NamedFile(path, FILES[name])])
         yield one
 
 
@@ -62,7 +62,7 @@ def test_a_useless_file_is_refused_and_the_table_stays(connection, declared, tmp
     path.write_bytes(case.content)
 
     with pytest.raises(SourceRefused) as refused:
-        load(connection, case.source, declared[case.source], path, FILES[case.source])
+        load(connection, case.source, declared[case.source], [NamedFile(path, FILES[case.source])])
 
     assert case.message in str(refused.value)
     assert str(refused.value).startswith(FILES[case.source])
@@ -81,7 +81,7 @@ def test_a_bad_vehicle_is_set_aside_and_the_others_are_taken(connection, declare
     path = tmp_path / "mixed.csv"
     path.write_bytes(VEHICLES + case.content)
 
-    report = load(connection, "vehicles", declared["vehicles"], path, FILES["vehicles"])
+    report = load(connection, "vehicles", declared["vehicles"], [NamedFile(path, FILES["vehicles"])])
 
     assert [report.read, report.accepted, report.quarantined] == [201, 200, 1]
     assert set_aside(connection, "vehicles", case.message, report) == [202]
@@ -96,7 +96,7 @@ def test_a_line_of_100_mb_is_set_aside_like_any_other(connection, declared, tmp_
             file.write(b"9" * 1_000_000)
         file.write(b"\n")
 
-    report = load(connection, "vehicles", declared["vehicles"], path, FILES["vehicles"])
+    report = load(connection, "vehicles", declared["vehicles"], [NamedFile(path, FILES["vehicles"])])
 
     assert [report.read, report.quarantined] == [201, 1]
     assert set_aside(connection, "vehicles", "is longer than 65536 bytes", report) == [202]
@@ -108,7 +108,9 @@ def test_a_bad_reservation_is_set_aside_and_the_others_are_taken(connection, dec
     path = tmp_path / "mixed.csv"
     path.write_bytes(RESERVATIONS + case.content)
 
-    report = load(connection, "reservations", declared["reservations"], path, FILES["reservations"])
+    report = load(
+        connection, "reservations", declared["reservations"], [NamedFile(path, FILES["reservations"])]
+    )
 
     assert [report.read, report.accepted, report.quarantined] == [201, 200, 1]
     assert set_aside(connection, "reservations", case.message, report) == [202]
@@ -122,7 +124,7 @@ def test_where_none_is_tolerated_one_bad_line_refuses_the_file(connection, decla
     path.write_bytes(VEHICLES + case.content)
 
     with pytest.raises(SourceRefused, match="1 of 201 rows are bad") as refused:
-        load(connection, "vehicles", strict, path, FILES["vehicles"])
+        load(connection, "vehicles", strict, [NamedFile(path, FILES["vehicles"])])
 
     assert case.message in str(refused.value)
     assert set_aside(connection, "vehicles", case.message, refused.value.report) == [202]

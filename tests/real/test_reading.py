@@ -34,7 +34,7 @@ def read(tmp_path: Path) -> Read:
             path="file.csv", description="", columns=declared, format=Format(**format), tolerated_bad_share=0
         )
         with duckdb.connect() as connection:
-            sources.load(connection, "rows", source, path, "data/file.csv")
+            sources.load(connection, "rows", source, [sources.NamedFile(path, "data/file.csv")])
             return connection.execute("from rows").fetchall()
 
     return load

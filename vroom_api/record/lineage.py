@@ -216,18 +216,25 @@ def _training(manifest: Manifest) -> list[Step]:
 
 
 def _check_snapshot(forecast: str, root: Path, source: str, digest: str) -> Step:
-    path = forecast_folder(forecast, root) / "snapshots" / f"{digest}.csv"
+    """A copy of the CSV with this digest; or a list of several with it, and each of these copies."""
+    folder = forecast_folder(forecast, root) / "snapshots"
+    files = [(folder / f"{digest}.csv", digest)]
+    listed = folder / f"{digest}.sha256"
     problem = None
     try:
-        with durable.opened(path) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        problem = f"snapshot of {source}, {_relative(path, root)}: cannot be read: {error.strerror}"
-    else:
-        if found != digest:
-            problem = (
-                f"snapshot of {source}, {_relative(path, root)}: its bytes are not those that were trained on"
-            )
+        if listed.is_file():
+            digests = [line.split(b"  ")[0].decode() for line in durable.read(listed).splitlines()]
+            files = [(listed, digest), *((folder / f"{one}.csv", one) for one in digests)]
+        for path, expected in files:
+            with durable.opened(path) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != expected:
+                problem = f"snapshot of {source}, {_relative(path, root)}: its bytes are not those that were trained on"
+                break
+    except (OSError, UnicodeDecodeError) as error:
+        path = Path(getattr(error, "filename", None) or listed)
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+        problem = f"snapshot of {source}, {_relative(path, root)}: cannot be read: {reason}"
     return Step("snapshot", digest, problem is None, f"SHA-256 of the bytes of {source}", problem)
 
 

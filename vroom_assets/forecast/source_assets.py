@@ -132,9 +132,11 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
         ) from error
     with warehouse.connect(spec.name) as connection:
         try:
-            report = sources.load(
-                connection, name, source, taken.path, f"data/{source.path}", spec.past_columns(name)
-            )
+            files = [
+                sources.NamedFile(copy.path, f"data/{copy.source.relative_to(settings.data_folder())}")
+                for copy in taken.copies
+            ]
+            report = sources.load(connection, name, source, files, spec.past_columns(name))
         except sources.SourceRefused as error:
             report = error.report
             found = found_in(report)
@@ -154,6 +156,7 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
             "dagster/row_count": report.accepted,
             "rows_read": report.read,
             "rows_quarantined": report.quarantined,
+            "files": len(taken.copies),
             "bytes": taken.size,
             "sha256": taken.sha256,
             "snapshot": dg.MetadataValue.path(str(taken.path)),

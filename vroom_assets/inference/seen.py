@@ -148,7 +148,7 @@ def seen(path: Path) -> Iterator[tuple[DuckDBPyConnection, SeenFile]]:
             source = Source(
                 path=path.name, description="", columns=texts, format=format, tolerated_bad_share=0.01
             )
-            report = sources.load(connection, TABLE, source, path, path.name)
+            report = sources.load(connection, TABLE, source, [sources.NamedFile(path, path.name)])
         except (Unreadable, sources.SourceError) as error:
             raise CannotInfer(f"{path.name}: {str(error).removeprefix(path.name).lstrip(': ')}") from error
         yield (

@@ -7,10 +7,12 @@ before stays.
 """
 
 from vroom_assets.sources.files import (
+    NamedFile,
     Observation,
     Snapshot,
     SourceChanged,
     SourceError,
+    files_like,
     keep,
     kept,
     observe,
@@ -21,12 +23,14 @@ from vroom_assets.sources.table import load, write_quarantine
 
 __all__ = [
     "Finding",
+    "NamedFile",
     "Observation",
     "Snapshot",
     "SourceChanged",
     "SourceError",
     "SourceRefused",
     "SourceReport",
+    "files_like",
     "keep",
     "kept",
     "load",

@@ -1,12 +1,14 @@
-"""A source as a file: observed by content, copied once per content."""
+"""A source as a file, or as all files that a pattern names: observed by content, copied once per content."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import stat
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +33,7 @@ class SourceChanged(SourceError):
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """One observation of a file. `settled` is false when it changed while it was hashed."""
+    """One observation of a file, or of the `parts` that a pattern names. `settled` is false when it changed while it was hashed."""
 
     path: str
     sha256: str = ""
@@ -40,14 +42,41 @@ class Observation(msgspec.Struct, frozen=True):
     looked_at: float = 0.0  # seconds since the epoch, when hashing began
     settled: bool = True
     missing: bool = False
+    parts: tuple[Observation, ...] = ()
 
     def same_file_as(self, other: Observation) -> bool:
         """Whether nothing touched the file between two observations."""
-        return self.identity == other.identity and self.sha256 == other.sha256
+        return (
+            self.identity == other.identity
+            and self.sha256 == other.sha256
+            and len(self.parts) == len(other.parts)
+            and all(one.same_file_as(two) for one, two in zip(self.parts, other.parts, strict=True))
+        )
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path names all files that are like it: it has `*`, `?` or `[`, and is not a file of just that name."""
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def files_like(path: Path) -> list[Path]:
+    """The files that a path names, in the order of their names: itself, or those that a pattern names.
+
+    Hidden files are left out, as is all that is not a regular file.
+    """
+    if not is_pattern(path):
+        return [path]
+    return [found for each in sorted(glob.glob(str(path))) if (found := Path(each)).is_file()]
+
+
+def listing(pattern: Path, files: Sequence[tuple[Path, str]]) -> bytes:
+    """Several files as one content: their digests and their names below the pattern's fixed folder, as `sha256sum` prints them."""
+    fixed = next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
+    return "".join(f"{sha256}  {path.relative_to(fixed)}\n" for path, sha256 in files).encode()
 
 
 def observe(path: Path, previous: Observation | None) -> Observation:
-    """Hash a file, or reuse the hash of the previous observation when nothing can have touched it since.
+    """Hash what a path names, or reuse the hash of the previous observation where nothing can have touched it since.
 
     The change time is set by the kernel at every write and cannot be set back, unlike the modification
     time; but it is coarse, so a file changed just before the previous observation is hashed again (the "racily
@@ -56,6 +85,24 @@ def observe(path: Path, previous: Observation | None) -> Observation:
     Raises:
         SourceError: it is there and cannot be read.
     """
+    if not is_pattern(path):
+        return _observed(path, previous)
+    before = {one.path: one for one in previous.parts} if previous else {}
+    parts = [_observed(one, before.get(str(one))) for one in files_like(path)]
+    there = tuple(one for one in parts if not one.missing)
+    if not there:
+        return Observation(str(path), missing=True)
+    return Observation(
+        str(path),
+        hashlib.sha256(listing(path, [(Path(one.path), one.sha256) for one in there])).hexdigest(),
+        sum(one.size for one in there),
+        looked_at=min(one.looked_at for one in there),
+        settled=all(one.settled for one in parts) and there == tuple(parts),
+        parts=there,
+    )
+
+
+def _observed(path: Path, previous: Observation | None) -> Observation:
     try:
         identity = _identity(path)
         if previous and _untouched_since(previous, path, identity):
@@ -97,7 +144,7 @@ def _untouched_since(previous: Observation, path: Path, identity: Identity) -> b
 def _identity(path: Path) -> Identity:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{path} is not a regular file; a source is a CSV file")
+        raise SourceError(f"{path} is not a regular file; a source is a CSV file, or a pattern of such")
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
@@ -107,33 +154,87 @@ def _sha256(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """An immutable copy of a source, named by its content."""
+class NamedFile:
+    """A file to read, and the name that people know it by, for messages."""
 
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An immutable copy of one file, named by its content."""
+
+    source: Path  # what it is a copy of
     sha256: str
     path: Path
     size: int
     modified: str  # ISO 8601 UTC: when the file was last written
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Immutable copies of all files of a source."""
+
+    sha256: str  # of the only file, or of all together
+    path: Path  # the copy of the only file, or the list of all
+    copies: tuple[Copy, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(one.size for one in self.copies)
+
+    @property
+    def modified(self) -> str:
+        """When the latest of the files was last written."""
+        return max(one.modified for one in self.copies)
+
+
 def snapshot(path: Path, folder: Path, observed: Observation | None = None) -> Snapshot:
-    """Copy a file to `<folder>/<sha256>.csv`, read-only; the copy appears complete or not at all.
+    """Copy what a path names to `<folder>/<sha256>.csv`, read-only; each copy appears complete or not at all.
+
+    Of several files there is also the list of all, `<its sha256>.sha256`.
 
     Args:
-        observed: an observation of the file, if there is one. Where nothing can have touched the file since, a
+        observed: an observation of the source, if there is one. Where nothing can have touched a file since, a
             copy of its content that is there already is read again, and kept if it is whole.
 
     Raises:
-        SourceChanged: the file was written meanwhile. SourceError: it is not there, or cannot be copied.
+        SourceChanged: a file was written meanwhile. SourceError: it is not there, or cannot be copied.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be made: {error.strerror}") from error
+    if not is_pattern(path):
+        copy = _copied(path, folder, observed)
+        return Snapshot(copy.sha256, copy.path, (copy,))
+    files = files_like(path)
+    if not files:
+        raise SourceError(f"{path} is not there: no file has such a name")
+    before = {one.path: one for one in observed.parts} if observed else {}
+    copies = tuple(_copied(one, folder, before.get(str(one))) for one in files)
+    if files_like(path) != files:
+        raise SourceChanged(f"{path} has other files than when it was copied; they are copied again")
+    listed = listing(path, [(one.source, one.sha256) for one in copies])
+    digest = hashlib.sha256(listed).hexdigest()
+    list_of_all = folder / f"{digest}.sha256"
+    try:
+        with durable.replaced(list_of_all) as beside:
+            beside.write_bytes(listed)
+    except OSError as error:
+        raise SourceError(f"{list_of_all} cannot be written: {error.strerror}") from error
+    return Snapshot(digest, list_of_all, copies)
+
+
+def _copied(path: Path, folder: Path, observed: Observation | None) -> Copy:
+    try:
         before = _identity(path)
         if observed and _untouched_since(observed, path, before):
             target = folder / f"{observed.sha256}.csv"
             if target.exists() and _sha256(target) == observed.sha256:
-                return Snapshot(observed.sha256, target, before[0], _modified(before))
+                return Copy(path, observed.sha256, target, before[0], _modified(before))
         beside = folder / f".{uuid.uuid4().hex}.copy"
         try:
             digest = _copy(path, beside)
@@ -151,7 +252,7 @@ def snapshot(path: Path, folder: Path, observed: Observation | None = None) -> S
     except OSError as error:
         position = error.filename or folder
         raise SourceError(f"{path} cannot be copied to {folder}: {position}: {error.strerror}") from error
-    return Snapshot(digest, target, before[0], _modified(before))
+    return Copy(path, digest, target, before[0], _modified(before))
 
 
 def _modified(identity: Identity) -> str:

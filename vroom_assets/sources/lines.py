@@ -82,6 +82,7 @@ class Text:
     ends_in_line_break: bool
     first_row: int = 1  # lines before it
     has_breaks: bool = False  # some cell may hold BREAK, which means a line break
+    types: tuple[str, ...] | None = None  # of the columns of a Parquet file
 
 
 @contextmanager

@@ -1,25 +1,29 @@
 """A source as a table: lines become typed rows by the rules of the declaration alone.
 
 Nothing is guessed and nothing is rounded: a cell is read as text, and has a value only where its whole
-text is one. Lines are numbered by their order in the file, whatever is wrong with those before them. All
-of it is a few statements over the whole file, so that millions of rows spill to disk and not into memory.
+text is one. Lines are numbered by their order in their file, whatever is wrong with those before them. All
+of it is a few statements over the whole source, so that millions of rows spill to disk and not into memory.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vroom_api.contract import durable
-from vroom_assets.sources import cells
+from vroom_assets.sources import cells, parquet
+from vroom_assets.sources.files import NamedFile
 from vroom_assets.sources.lines import BREAK, DELIMITER, NOTE, Text, Unreadable, readable
 from vroom_assets.sources.report import Finding, SourceRefused, SourceReport, sentence
 from vroom_assets.spec import Column, ColumnType, Format, Source
-from vroom_assets.sql import broken_rules, identifier, literal
+from vroom_assets.sql import broken_rules, glob_escaped, identifier, literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,38 +39,105 @@ def load(
     connection: DuckDBPyConnection,
     name: str,
     source: Source,
-    path: Path,
-    file: str,
+    files: Sequence[NamedFile],
     past: Collection[str] = (),
 ) -> SourceReport:
-    """Check a snapshot and replace table `name` by its good rows, in one transaction.
+    """Check a source and replace table `name` by its good rows, in one transaction.
 
     The bad rows replace those in the table `quarantine` that this source had there before. A row is bad if
     a cell of it breaks a rule, if an earlier good row has its key, or if what it refers to is not there.
 
     Args:
-        file: the name that people know the file by, for messages.
+        files: CSVs or Parquet files, whose rows follow each other.
         past: columns that say when something happened, and so cannot lie ahead of now, wherever on earth.
 
     Raises:
-        SourceRefused: the file as a whole is unusable, or too many rows are bad. The table stays as it was;
+        SourceRefused: a file as a whole is unusable, or too many rows are bad. The table stays as it was;
             the bad rows (the first 10,000 findings) are in the table `quarantine` all the same.
     """
+    source = _until_now(source, past)
+    whole = files[0].name if len(files) == 1 else f"{source.path} ({len(files)} files)"
     try:
-        with readable(path, source.format) as text:
-            source = _until_now(source, past)
-            warnings = _check_declaration(connection, source, text)
-            with _findings(connection, source, text):
-                return _decide(connection, name, source, text, path, file, warnings)
-    except Unreadable as error:
-        message = f"{file}{error}"
+        if not files:
+            raise _Unusable(NamedFile(Path(source.path), source.path), ": no file has such a name")
+        with ExitStack() as opened:
+            parts, warnings = [], []
+            for file in files:
+                try:
+                    part = _Part(file, opened.enter_context(_text(connection, file.path, source.format)))
+                    found = _check_declaration(connection, source, part.text)
+                except Unreadable as error:
+                    raise _Unusable(file, str(error)) from error
+                parts.append(part)
+                warnings += [one if len(files) == 1 else f"{file.name}: {one}" for one in found]
+            with _findings(connection, source, parts) as rows:
+                return _decide(connection, name, source, rows, whole, warnings)
+    except _Unusable as error:
+        message = f"{error.file.name}{error}"
         with _transaction(connection):
             _empty_quarantine(connection, name)
             connection.execute(
                 "insert into quarantine values (?, ?, ?, null, '', 'file', null, ?, null)",
-                [name, file, path.stem, message],
+                [name, error.file.name, error.file.path.stem, message],
             )
-        raise SourceRefused(message, SourceReport(file)) from error
+        raise SourceRefused(message, SourceReport(whole)) from error
+
+
+class _Unusable(Exception):
+    """A file that cannot be read at all."""
+
+    def __init__(self, file: NamedFile, why: str):
+        super().__init__(why)
+        self.file = file
+
+
+@contextmanager
+def _text(connection: DuckDBPyConnection, path: Path, format: Format) -> Iterator[Text]:
+    """A file that can be read, for the length of a block.
+
+    Raises:
+        Unreadable: it cannot.
+    """
+    if parquet.is_parquet(path):
+        yield parquet.text(connection, path)
+        return
+    with readable(path, format) as text:
+        yield text
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file among those of a source, whose lines begin at `start` among all."""
+
+    file: NamedFile
+    text: Text
+    index: int = 0
+    start: int = 0
+    headers: int = 0  # lines before rows, in it and in those before it
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The lines of all files, one after the other: `nth` counts them from 0."""
+
+    parts: list[_Part]
+
+    def of_each(self, nth: str, value: Callable[[_Part], str]) -> str:
+        """SQL of what the file that `nth` lies in has."""
+        last, *others = reversed(self.parts)
+        if not others:
+            return value(last)
+        cases = [f"when {nth} < {after.start} then {value(one)}" for one, after in pairwise(self.parts)]
+        return f"case {' '.join(cases)} else {value(last)} end"
+
+    def line(self, nth: str) -> str:
+        """SQL of the line in its file."""
+        return f"({nth} + 1 - {self.of_each(nth, lambda part: str(part.start))})"
+
+    def locate(self, nth: int) -> tuple[NamedFile, int]:
+        """The file and the line in it."""
+        part = self.parts[bisect_right(self.parts, nth, key=lambda one: one.start) - 1]
+        return part.file, nth + 1 - part.start
 
 
 def write_quarantine(connection: DuckDBPyConnection, name: str, path: Path) -> None:
@@ -87,7 +158,7 @@ def write_quarantine(connection: DuckDBPyConnection, name: str, path: Path) -> N
     with durable.replaced(path) as beside:
         connection.execute(
             f"copy (select * replace ({guarded}) from quarantine where source = {literal(name)} "
-            f'order by line, "column") to {literal(str(beside))} (format csv, header)'
+            f'order by file, line, "column") to {literal(str(beside))} (format csv, header)'
         )
 
 
@@ -163,37 +234,51 @@ def _check_header(source: Source, text: Text) -> None:
 
 
 @contextmanager
-def _findings(connection: DuckDBPyConnection, source: Source, text: Text) -> Iterator[None]:
+def _findings(connection: DuckDBPyConnection, source: Source, parts: Sequence[_Part]) -> Iterator[_Rows]:
     """For the length of a block: all rows, typed, and what is wrong with them."""
     try:
-        _read_rows(connection, source, text)
-        _find_repeats_and_orphans(connection, source)
-        _gather_findings(connection, source, text)
-        yield
+        rows = _Rows(list(_read_lines(connection, source, parts)))
+        _number_rows(connection, source, rows)
+        _find_repeats_and_orphans(connection, source, rows)
+        _gather_findings(connection, source, rows)
+        yield rows
     finally:
         for kind, one in (("view", FINDINGS), ("view", ROWS), ("table", REPEATS), ("table", LINES)):
             connection.execute(f"drop {kind} if exists temp.{one}")
 
 
-def _raw_lines(path: Path) -> str:
+def _raw_lines(text: Text) -> str:
+    """SQL of a table of `raw`, the lines as they are."""
+    if text.types is not None:
+        return parquet.raw(text)
     return f"""
-    read_csv(
-        {literal(_glob_escaped(path))}, columns = {{'raw': 'varchar'}}, auto_detect = false, header = false,
+    from read_csv(
+        {literal(glob_escaped(text.path))}, columns = {{'raw': 'varchar'}}, auto_detect = false, header = false,
         delim = '{DELIMITER}', quote = '', escape = '', strict_mode = false, hive_partitioning = false
     )"""
 
 
-def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> None:
-    """Temporary table of all lines in order, and a view of those that are rows.
+def _read_lines(connection: DuckDBPyConnection, source: Source, parts: Sequence[_Part]) -> Iterator[_Part]:
+    """Temporary table of all lines in order, file by file; yields the files with where theirs begin.
 
-    A row has its line, `good` unless a cell breaks a rule, and a value per column, `value_1` …; a bad one
-    also has its cells and whether its quotes are `broken`.
-
-    Long: it is one statement.
+    A row has `good`, true unless a cell breaks a rule and null for a blank line, and a value per column, `value_1` …;
+    a bad one also has its cells and whether its quotes are `broken`.
     """
+    start = headers = 0
+    for index, part in enumerate(parts):
+        into = f"insert into {LINES}" if index else f"create or replace temp table {LINES} as"
+        connection.execute(f"{into} {_typed_lines(source, part.text)}")
+        headers += part.text.first_row
+        yield replace(part, index=index, start=start, headers=headers)
+        [(start,)] = connection.execute(f"select count(*) from {LINES}").fetchall()
+
+
+def _typed_lines(source: Source, text: Text) -> str:
+    """SQL of the lines of a file, typed by the declaration."""
     columns = list(source.columns.items())
+    format = source.format if text.types is None else Format(nulls=source.format.nulls)
     values = ", ".join(
-        f"{_value(f'text_{position}', column, source.format)} as value_{position}"
+        f"{_value(f'text_{position}', column, format)} as value_{position}"
         for position, (_, column) in enumerate(columns, 1)
     )
     bad = " or ".join(
@@ -201,44 +286,10 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
         for position, (_, column) in enumerate(columns, 1)
         for *_, condition in _rules(position, column)
     )
-    mark, quote = source.format.delimiter, source.format.quote
-    bare = f"[^{re.escape(quote)}{re.escape(mark)}]*"
-    quoted = f"{re.escape(quote)}(?:[^{re.escape(quote)}]|{re.escape(quote * 2)})*{re.escape(quote)}"
-    cell = literal(f"({quoted}|{bare}){re.escape(mark)}")
     kept = ", ".join(f"value_{position}" for position in range(1, len(columns) + 1))
-    # A line with quotes is taken apart by the CSV grammar; one without is split, which is ten times faster.
-    connection.execute(
-        f"""
-        create or replace temp table {LINES} as
-        with pieces as (
-            select
-                raw,
-                case
-                    when starts_with(raw, '{NOTE}') then [raw]
-                    when contains(raw, {literal(quote)}) then regexp_extract_all(raw || {literal(mark)}, {cell}, 1)
-                    else string_split(raw, {literal(mark)})
-                end as pieces
-            from {_raw_lines(text.path)}
-        ),
-        cells as (
-            select
-                trim(coalesce(raw, '')) = '' as blank,
-                coalesce(
-                    contains(raw, {literal(quote)}) and array_to_string(pieces, {literal(mark)}) <> raw, false
-                ) as broken,
-                case
-                    when contains(raw, {literal(quote)}) and not starts_with(raw, '{NOTE}') then list_transform(
-                        pieces,
-                        lambda piece: case
-                            when starts_with(piece, {literal(quote)})
-                                then replace(piece[2:-2], {literal(quote * 2)}, {literal(quote)})
-                            else piece
-                        end
-                    )
-                    else pieces
-                end as cells
-            from pieces
-        ),
+    cells = _cells(text, source.format) if text.types is None else parquet.cells(text)
+    return f"""
+        with cells as ({cells}),
         texts as (select *, {_texts(source, text)} from cells),
         typed as (select *, {values} from texts)
         select
@@ -252,21 +303,59 @@ def _read_rows(connection: DuckDBPyConnection, source: Source, text: Text) -> No
             {kept}
         from typed
         """
-    )
+
+
+def _cells(text: Text, format: Format) -> str:
+    """SQL of the cells of each line, whether it is `blank`, and whether its quotes are `broken`."""
+    mark, quote = format.delimiter, format.quote
+    bare = f"[^{re.escape(quote)}{re.escape(mark)}]*"
+    quoted = f"{re.escape(quote)}(?:[^{re.escape(quote)}]|{re.escape(quote * 2)})*{re.escape(quote)}"
+    cell = literal(f"({quoted}|{bare}){re.escape(mark)}")
+    # A line with quotes is taken apart by the CSV grammar; one without is split, which is ten times faster.
+    return f"""
+        with pieces as (
+            select
+                raw,
+                case
+                    when starts_with(raw, '{NOTE}') then [raw]
+                    when contains(raw, {literal(quote)}) then regexp_extract_all(raw || {literal(mark)}, {cell}, 1)
+                    else string_split(raw, {literal(mark)})
+                end as pieces
+            from ({_raw_lines(text)})
+        )
+        select
+            trim(coalesce(raw, '')) = '' as blank,
+            coalesce(
+                contains(raw, {literal(quote)}) and array_to_string(pieces, {literal(mark)}) <> raw, false
+            ) as broken,
+            case
+                when contains(raw, {literal(quote)}) and not starts_with(raw, '{NOTE}') then list_transform(
+                    pieces,
+                    lambda piece: case
+                        when starts_with(piece, {literal(quote)})
+                            then replace(piece[2:-2], {literal(quote * 2)}, {literal(quote)})
+                        else piece
+                    end
+                )
+                else pieces
+            end as cells
+        from pieces
+        """
+
+
+def _number_rows(connection: DuckDBPyConnection, source: Source, rows: _Rows) -> None:
+    """View of the lines that are rows, with `nth`; a column that counts rows is filled."""
+    first = rows.of_each("rowid", lambda part: str(part.start + part.text.first_row))
+    counted = rows.of_each("rowid", lambda part: f"rowid + 1 - {part.headers}")
+    positions = [n for n, one in enumerate(source.columns.values(), 1) if one.type is ColumnType.ROW]
+    filled = ", ".join(f"{counted} as value_{position}" for position in positions)
     connection.execute(
         f"""
         create or replace temp view {ROWS} as
-        select rowid + 1 as line, *{_numbered(source, text)} from {LINES}
-        where rowid >= {text.first_row} and good is not null
+        select rowid as nth, *{f" replace ({filled})" if filled else ""} from {LINES}
+        where rowid >= {first} and good is not null
         """
     )
-
-
-def _numbered(source: Source, text: Text) -> str:
-    """The numbers of rows where a column asks for them: their lines, counted from the first."""
-    positions = [n for n, one in enumerate(source.columns.values(), 1) if one.type is ColumnType.ROW]
-    counted = ", ".join(f"rowid - {text.first_row - 1} as value_{position}" for position in positions)
-    return f" replace ({counted})" if counted else ""
 
 
 def _texts(source: Source, text: Text) -> str:
@@ -276,7 +365,7 @@ def _texts(source: Source, text: Text) -> str:
         position = position_of(name, column, text.header)
         if position is None:
             return "null::varchar"
-        return _text(f"cells[{position + 1}]", column, source.format, text.has_breaks)
+        return _cell_text(f"cells[{position + 1}]", column, source.format, text.has_breaks)
 
     return ", ".join(
         f"{of(name, column)} as text_{position}"
@@ -284,7 +373,7 @@ def _texts(source: Source, text: Text) -> str:
     )
 
 
-def _text(cell: str, column: Column, format: Format, has_breaks: bool) -> str:
+def _cell_text(cell: str, column: Column, format: Format, has_breaks: bool) -> str:
     """The text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
     cell = _with_breaks(cell) if has_breaks else cell
     empty = ", ".join(map(literal, ["", *format.nulls]))
@@ -322,11 +411,14 @@ def _explained_rules(position: int, column: Column) -> Iterator[tuple[str, str, 
             yield rule, message, part
 
 
-def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) -> None:
+def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source, rows: _Rows) -> None:
     """Temporary table of the faults of good rows that only other rows show."""
     connection.execute(
-        f'create or replace temp table {REPEATS} (line bigint, position int, "column" varchar, rule varchar, '
+        f'create or replace temp table {REPEATS} (nth bigint, position int, "column" varchar, rule varchar, '
         "value varchar, message varchar)"
+    )
+    of_file = (
+        rows.of_each("first", lambda part: literal(f" of {part.file.name}")) if len(rows.parts) > 1 else "''"
     )
     for position, (name, column) in enumerate(source.columns.items(), 1):
         value = f"value_{position}"
@@ -335,14 +427,14 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
                 f"""
                 insert into {REPEATS}
                 with firsts as (
-                    select {value}, min(line) as first from {ROWS} where good and {value} is not null
+                    select {value}, min(nth) as first from {ROWS} where good and {value} is not null
                     group by {value} having count(*) > 1
                 )
                 select
-                    line, {position}, {literal(name)}, 'unique', {value}::varchar,
-                    'is in line ' || first || ' already'
+                    nth, {position}, {literal(name)}, 'unique', {value}::varchar,
+                    'is in line ' || {rows.line("first")} || {of_file} || ' already'
                 from {ROWS} join firsts using ({value})
-                where good and line > first
+                where good and nth > first
                 """
             )
         if column.references:
@@ -351,47 +443,52 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source) ->
                 f"""
                 insert into {REPEATS}
                 select
-                    line, {position}, {literal(name)}, 'references', {value}::varchar,
+                    nth, {position}, {literal(name)}, 'references', {value}::varchar,
                     {literal(f"does not occur in {column.references}")}
                 from {ROWS} anti join {identifier(table)} as present on {value} = present.{identifier(key)}
                 where good and {value} is not null
                 """
             )
     # An update: a join would not keep the order of the file.
-    connection.execute(f"update {LINES} set good = false where rowid + 1 in (select line from {REPEATS})")
+    connection.execute(f"update {LINES} set good = false where rowid in (select nth from {REPEATS})")
 
 
-def _gather_findings(connection: DuckDBPyConnection, source: Source, text: Text) -> None:
-    """Temporary view: line, position of the column, column, rule, value and message."""
-    width = len(text.header)
+def _gather_findings(connection: DuckDBPyConnection, source: Source, rows: _Rows) -> None:
+    """Temporary view: where, position of the column, column, rule, value and message."""
+    width = rows.of_each("nth", lambda part: str(len(part.text.header)))
+    texts = " union all ".join(
+        f"select *, {_texts(source, part.text)} from cut where nth >= {part.start}"
+        + (f" and nth < {after.start}" if after else "")
+        for part, after in zip_longest(rows.parts, rows.parts[1:])
+    )
     parts = [
         f"""
-        select line, 0 as position, '' as "column", note[2] as rule, note[4] as value, note[3] as message
-        from (select line, string_split(cells[1], '{NOTE}') as note from bad) where len(note) = 4
+        select nth, 0 as position, '' as "column", note[2] as rule, note[4] as value, note[3] as message
+        from (select nth, string_split(cells[1], '{NOTE}') as note from bad) where len(note) = 4
         """,
         """
-        select line, 0, '', 'quotes', null, 'has a quote that is not closed, or that stands inside a cell'
+        select nth, 0, '', 'quotes', null, 'has a quote that is not closed, or that stands inside a cell'
         from bad where broken
         """,
         f"""
-        select line, 0, '', 'cells', null, 'has ' || len(cells) || ' cells, the header has {width}'
+        select nth, 0, '', 'cells', null, 'has ' || len(cells) || ' cells, the header has ' || {width}
         from bad where not broken and not starts_with(cells[1], '{NOTE}') and len(cells) <> {width}
         """,
         f"from {REPEATS}",
     ]
     for position, (name, column) in enumerate(source.columns.items(), 1):
         parts += [
-            f"select line, {position}, {literal(name)}, '{rule}', text_{position}, {literal(words)} from whole where {condition}"
+            f"select nth, {position}, {literal(name)}, '{rule}', text_{position}, {literal(words)} from whole where {condition}"
             for rule, words, condition in _explained_rules(position, column)
         ]
     connection.execute(
         f"""
         create or replace temp view {FINDINGS} as
         with bad as materialized (from {ROWS} where not good),
-        whole as materialized (
-            select *, {_texts(source, text)} from bad
-            where not broken and not starts_with(cells[1], '{NOTE}') and len(cells) = {width}
-        )
+        cut as materialized (
+            from bad where not broken and not starts_with(cells[1], '{NOTE}') and len(cells) = {width}
+        ),
+        whole as materialized ({texts})
         {" union all ".join(parts)}
         """
     )
@@ -401,18 +498,17 @@ def _decide(
     connection: DuckDBPyConnection,
     name: str,
     source: Source,
-    text: Text,
-    path: Path,
-    file: str,
+    rows: _Rows,
+    whole: str,
     warnings: list[str],
 ) -> SourceReport:
-    """Replace quarantine and table together, or quarantine alone when the file is refused."""
-    report = _report(connection, file, warnings)
-    refusal = _refusal(report, source)
+    """Replace quarantine and table together, or quarantine alone when the source is refused."""
+    report = _report(connection, rows, whole, warnings)
+    refusal = _refusal(report, source) or _refusal_of_a_file(connection, rows)
     with _transaction(connection):
         _empty_quarantine(connection, name)
         if report.findings:
-            _fill_quarantine(connection, name, text, path, file, MAX_KEPT if refusal else None)
+            _fill_quarantine(connection, name, rows, MAX_KEPT if refusal else None)
         if refusal is None:
             _replace_table(connection, name, source)
     if refusal:
@@ -420,32 +516,47 @@ def _decide(
     return report
 
 
-def _report(connection: DuckDBPyConnection, file: str, warnings: list[str]) -> SourceReport:
+def _report(connection: DuckDBPyConnection, rows: _Rows, whole: str, warnings: list[str]) -> SourceReport:
     [(read, quarantined)] = connection.execute(
         f"""
         select count(*), count(*) filter (not good) from {ROWS}
         """
     ).fetchall()
     if not quarantined:  # asking goes through each rule of each column
-        return SourceReport(file, read, 0, [], warnings)
+        return SourceReport(whole, read, 0, [], warnings)
     found = connection.execute(
         f"""
-        select "column", rule, count(*), arg_min({{line: line, value: value, message: message}}, line, {EXAMPLES})
+        select "column", rule, count(*), arg_min({{nth: nth, value: value, message: message}}, nth, {EXAMPLES})
         from {FINDINGS} group by position, "column", rule order by position, count(*) desc, rule
         """
     ).fetchall()
-    findings = [
-        Finding(
-            column=column or "(row)",
-            rule=rule,
-            rows=rows,
-            examples=[
-                sentence(file, one["line"], column, rule, one["value"], one["message"]) for one in examples
-            ],
-        )
-        for column, rule, rows, examples in found
-    ]
-    return SourceReport(file, read, quarantined, findings, warnings)
+    findings = []
+    for column, rule, count, examples in found:
+        sentences = []
+        for one in examples:
+            file, line = rows.locate(one["nth"])
+            sentences.append(sentence(file.name, line, column, rule, one["value"], one["message"]))
+        findings.append(Finding(column=column or "(row)", rule=rule, rows=count, examples=sentences))
+    return SourceReport(whole, read, quarantined, findings, warnings)
+
+
+def _refusal_of_a_file(connection: DuckDBPyConnection, rows: _Rows) -> str | None:
+    """Why a source is refused for one of its files: among many rows, a file without a good one would not be noticed."""
+    if len(rows.parts) == 1:
+        return None
+    index = rows.of_each("nth", lambda part: str(part.index))
+    found = connection.execute(
+        f"select {index}, count(*) from {ROWS} group by 1 having count(*) filter (good) = 0 order by 1 limit 1"
+    ).fetchall()
+    if not found:
+        return None
+    [(part, count)] = found
+    start = rows.parts[part].start
+    [(column, rule, value, message, nth)] = connection.execute(
+        f'select "column", rule, value, message, nth from {FINDINGS} where nth >= {start} order by nth, position limit 1'
+    ).fetchall()
+    file, line = rows.locate(nth)
+    return f"{file.name}: none of its {count} rows is good; {sentence(file.name, line, column, rule, value, message)}"
 
 
 def _refusal(report: SourceReport, source: Source) -> str | None:
@@ -490,23 +601,27 @@ def _empty_quarantine(connection: DuckDBPyConnection, name: str) -> None:
     connection.execute("delete from quarantine where source = ?", [name])
 
 
-def _fill_quarantine(
-    connection: DuckDBPyConnection, name: str, text: Text, path: Path, file: str, limit: int | None
-) -> None:
-    """The findings with their lines as they stand in the file, which is read again for that."""
+def _fill_quarantine(connection: DuckDBPyConnection, name: str, rows: _Rows, limit: int | None) -> None:
+    """The findings with their lines as they stand in the files, which are read again for that."""
+    index = rows.of_each("nth", lambda part: str(part.index))
+    bad = connection.execute(f"select distinct {index} from {ROWS} where not good").fetchall()
+    raws = " union all ".join(
+        f"select row_number() over () - 1 + {part.start} as nth, {literal(part.file.name)} as file, "
+        f"{literal(part.file.path.stem)} as snapshot, raw from ({_raw_lines(part.text)})"
+        for part in (rows.parts[one] for (one,) in sorted(bad))
+    )
     connection.execute(
         f"""
         insert into quarantine
-        with kept as (from {FINDINGS} order by line, position {f"limit {limit}" if limit else ""}),
-        numbered as (select row_number() over () as line, raw from {_raw_lines(text.path)}),
-        raws as (from numbered semi join kept using (line))
+        with kept as (from {FINDINGS} order by nth, position {f"limit {limit}" if limit else ""}),
+        raws as (from ({raws}) semi join kept using (nth))
         select
-            ?, ?, ?, line, "column", rule, value, message,
+            ?, file, snapshot, {rows.line("nth")}, "column", rule, value, message,
             case when starts_with(raw, '{NOTE}') then string_split(raw, '{NOTE}')[4] else {_with_breaks("raw")} end
-        from kept join raws using (line)
-        order by line, position
+        from kept join raws using (nth)
+        order by nth, position
         """,
-        [name, file, path.stem],
+        [name],
     )
 
 
@@ -519,8 +634,3 @@ def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
     except BaseException:
         connection.rollback()
         raise
-
-
-def _glob_escaped(path: Path) -> str:
-    """DuckDB takes a path for a pattern: this one means itself."""
-    return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))

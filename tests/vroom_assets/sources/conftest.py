@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from vroom_assets.sources import load
+from vroom_assets.sources import NamedFile, load
 from vroom_assets.spec import Source
 
 Loaded = Callable[..., list[tuple]]
@@ -25,7 +25,7 @@ def loaded(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> Loaded:
     def take(content: bytes, declared: Source, name: str = "things") -> list[tuple]:
         path = tmp_path / "content.csv"
         path.write_bytes(content)
-        load(connection, name, declared, path, "data/a.csv")
+        load(connection, name, declared, [NamedFile(path, "data/a.csv")])
         return connection.execute(f'from "{name}"').fetchall()
 
     return take

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.sources import column, source
 from vroom_assets.sources import (
+    NamedFile,
     SourceRefused,
     load,
     table,
@@ -23,7 +24,7 @@ from vroom_assets.sources import (
 def test_columns_are_found_by_name_in_any_order_and_others_are_ignored(connection, loaded, tmp_path):
     declared = source(id=column(), price=column("number"))
     assert loaded(b"price,note,id\n1.5,x,1\n", declared) == [(1, 1.5)]
-    report = load(connection, "things", declared, tmp_path / "content.csv", "data/a.csv")
+    report = load(connection, "things", declared, [NamedFile(tmp_path / "content.csv", "data/a.csv")])
     assert report.warnings == ["column note is ignored"]
     assert "Note: column note is ignored." in report.as_markdown()
 
@@ -76,7 +77,7 @@ def test_a_path_with_signs_of_patterns_means_itself(connection, tmp_path):
     folder = tmp_path / "it's [x]*?=1"
     folder.mkdir()
     (folder / "a.csv").write_bytes(b"id\n1\n")
-    load(connection, "things", source(id=column()), folder / "a.csv", "a.csv")
+    load(connection, "things", source(id=column()), [NamedFile(folder / "a.csv", "a.csv")])
     write_quarantine(connection, "things", folder / "quarantine.csv")
     assert connection.execute("from things").fetchall() == [(1,)]
 
@@ -114,7 +115,7 @@ def test_a_reference_to_a_table_that_is_not_there_names_what_to_load(loaded):
 
 def test_a_snapshot_that_is_not_there_is_refused_by_name(connection, tmp_path):
     with pytest.raises(SourceRefused, match=r"^data/a\.csv cannot be read: No such file"):
-        load(connection, "things", source(id=column()), tmp_path / "nowhere.csv", "data/a.csv")
+        load(connection, "things", source(id=column()), [NamedFile(tmp_path / "nowhere.csv", "data/a.csv")])
 
 
 def test_the_share_decides_between_quarantine_and_refusal(connection, loaded):
@@ -231,13 +232,13 @@ def test_what_has_happened_does_not_lie_ahead_of_now(connection, tmp_path):
     ]
     path.write_text("at\n" + "".join(f"{time}\n" for time in times))
     declared = source(0.9, at=column("timestamp"))
-    report = load(connection, "things", declared, path, "data/a.csv", past=["at"])
+    report = load(connection, "things", declared, [NamedFile(path, "data/a.csv")], past=["at"])
     assert connection.execute("select line, rule from quarantine order by line").fetchall() == [
         (4, "period"),
         (5, "period"),
     ]
     assert "lies ahead of now" in report.findings[0].examples[0]
-    load(connection, "things", declared, path, "data/a.csv")
+    load(connection, "things", declared, [NamedFile(path, "data/a.csv")])
     assert connection.execute("select count(*) from things").fetchall() == [(4,)]
 
 
@@ -269,7 +270,7 @@ def test_every_row_is_accepted_or_quarantined_and_none_is_altered(tmp_path, rows
     expected, bad = by_hand(path.read_bytes())
     with duckdb.connect() as connection:
         try:
-            report = load(connection, "things", declared, path, "a.csv")
+            report = load(connection, "things", declared, [NamedFile(path, "a.csv")])
             assert connection.execute("from things").fetchall() == expected
         except SourceRefused as refused:
             report = refused.report

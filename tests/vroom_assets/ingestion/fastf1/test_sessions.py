@@ -184,7 +184,9 @@ def test_the_declared_source_takes_every_row(rows, tmp_path):
     declared = yaml.safe_load((DEFS / "lap_times" / "defs.yaml").read_text())["attributes"]["sources"]["laps"]
     merge(tmp_path / "laps.csv", [rows.table])
     with duckdb.connect() as connection:
-        report = sources.load(connection, "laps", Source(**declared), tmp_path / "laps.csv", "laps.csv")
+        report = sources.load(
+            connection, "laps", Source(**declared), [sources.NamedFile(tmp_path / "laps.csv", "laps.csv")]
+        )
     assert (report.accepted, report.quarantined) == (len(rows.table), 0)
 
 

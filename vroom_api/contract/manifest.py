@@ -43,12 +43,15 @@ class Kind(StrEnum):
         """What can really happen, as text; what is measured has no range that is known."""
         if self is Kind.BINARY:
             return "0 or 1"
-        return "any number" if self.lowest is None else f"at least {self.lowest:g}"
+        number = "a whole number" if self.is_integer else "any number"
+        return number if self.lowest is None else f"{number}, at least {self.lowest:g}"
 
     def can_be(self, outcome: float) -> bool:
         """Whether an outcome is one of those that `outcomes` names."""
         if self is Kind.BINARY:
             return outcome in (0, 1)
+        if self.is_integer and not outcome.is_integer():
+            return False
         return self.lowest is None or outcome >= self.lowest
 
 

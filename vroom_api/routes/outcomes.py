@@ -213,7 +213,7 @@ def _check(forecasts: Forecasts, database: Database, reported: Sequence[Outcome]
                 raise _invalid("forecast", problem.detail, where, f"one of {names}") from None
         kind = kinds.get(outcome.forecast or "")
         if kind is not None and not kind.can_be(outcome.value):
-            rule = f"{outcome.value:g} is not an outcome of {outcome.forecast}; it is {kind.outcomes}"
+            rule = f"{outcome.value:.16g} is not an outcome of {outcome.forecast}; it is {kind.outcomes}"
             raise _invalid("value", rule, where, kind.outcomes)
 
 

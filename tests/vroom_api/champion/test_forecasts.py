@@ -309,7 +309,8 @@ def test_what_is_neither_yes_nor_no_is_no_outcome_of_a_probability(both: TestCli
     assert (
         both.post("/outcomes", json=given | {"value": 1}).json()["recorded"] == 1
     )  # none was recorded before
-    assert both.post("/outcomes", json=given | {"forecast": "reservations"}).json()["recorded"] == 1
+    of_a_count = both.post("/outcomes", json=given | {"forecast": "reservations"})
+    assert (of_a_count.status_code, of_a_count.json()["allowed"]) == (422, "a whole number, at least 0")
 
 
 def test_measures_are_taken_of_each_forecast(state: Path, both: TestClient[Any]) -> None:

@@ -13,7 +13,7 @@ from tests.support.service import Serve
 
 @pytest.fixture
 def client(state: Path, serve: Serve) -> TestClient[Any]:
-    publish(state, 1, scale=2.0)
+    publish(state, 1, scale=2.0, kind="regression")  # outcomes at any distance from a prediction
     return serve(record=True)
 
 

@@ -98,7 +98,12 @@ VEHICLE = {"entity_id": "7", "period": "2026"}
         (
             VEHICLE | {"forecast": FORECAST, "value": -3},
             "value",
-            f"-3 is not an outcome of {FORECAST}; it is at least 0",
+            f"-3 is not an outcome of {FORECAST}; it is a whole number, at least 0",
+        ),
+        (
+            VEHICLE | {"forecast": FORECAST, "value": 2.5},
+            "value",
+            f"2.5 is not an outcome of {FORECAST}; it is a whole number, at least 0",
         ),
         (
             VEHICLE | {"forecast": "nope", "value": 1},

@@ -1,7 +1,8 @@
-"""Query parameters: those that several routes of the record share, and the names that a route takes."""
+"""Query parameters: those that several routes of the record share, and which a route takes, each once."""
 
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import lru_cache
@@ -111,7 +112,7 @@ def known_forecast(name: str | None, forecasts: Forecasts, database: Database) -
 
 
 async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
-    """What is asked before every route: a parameter that it would pass over is refused.
+    """What is asked before every route: a parameter that it would pass over, or a value of one, is refused.
 
     Raises:
         Problem: 400.
@@ -122,24 +123,33 @@ async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
 
 
 def check_names(query: bytes, taken: Collection[str]) -> None:
-    """Refuse parameters that are not taken; the nearest name is most likely the one that was meant.
+    """Refuse parameters that are not taken, and those that are given twice: each has one value.
 
     Raises:
         Problem: 400.
     """
-    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    unknown = dict.fromkeys(name for name, _ in given if name not in taken)
-    if not unknown:
-        return
+    given = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    unknown = [name for name in given if name not in taken]
+    if unknown:
+        raise _unknown(unknown, taken)
+    if repeated := [name for name, times in given.items() if times > 1]:
+        allowed = "one value"
+        faults = [Fault(name, f"{name}: given {given[name]} times; give it once", allowed) for name in repeated]
+        detail = "; ".join(fault.detail for fault in faults)
+        raise Problem(400, "repeated-parameter", detail, faults=faults)
+
+
+def _unknown(unknown: Sequence[str], taken: Collection[str]) -> Problem:
+    """The nearest name is most likely the one that was meant."""
     allowed = ", ".join(taken) or "none"
     faults = []
-    for name in list(unknown)[:MAX_UNKNOWN]:
+    for name in unknown[:MAX_UNKNOWN]:
         near = get_close_matches(name, taken, n=1)
         near = near or [one for one in taken if len(name) > 2 and one.startswith(name)][:1]
         meant = f" (did you mean {near[0]}?)" if near else ""
         detail = f"{name[:64]}: no such parameter here{meant}; there is {allowed}"
         faults.append(Fault(name[:64], detail, allowed))
-    raise Problem(400, "unknown-parameter", "; ".join(fault.detail for fault in faults), faults=faults)
+    return Problem(400, "unknown-parameter", "; ".join(fault.detail for fault in faults), faults=faults)
 
 
 @lru_cache(maxsize=256)

@@ -43,6 +43,35 @@ def test_what_is_sent_in_a_body_is_not_taken_from_the_query(client: TestClient[A
     assert "there is none" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("/predictions?limit=1&limit=2", "limit"),
+        ("/predictions?forecast=reservations&forecast=nope", "forecast"),
+        ("/predictions/export?format=csv&format=csv", "format"),
+        ("/ledger?event=a&limit=1&event=b&event=c", "event"),
+        ("/performance?forecast=nope&forecast=reservations", "forecast"),
+        ("/?forecast=nope&forecast=reservations", "forecast"),
+    ],
+)
+def test_a_parameter_that_is_given_twice_is_refused(client: TestClient[Any], query: str, field: str) -> None:
+    answer = client.get(query)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:vroom:repeated-parameter")
+    times = query.count(f"{field}=")
+    assert answer.json()["detail"] == f"{field}: given {times} times; give it once"
+    assert answer.json()["field"] == field
+
+
+def test_no_parameter_is_a_list(client: TestClient[Any]) -> None:
+    """One that is given several times would have to be let through by its route."""
+    document = client.get("/schema/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                kinds = [parameter["schema"], *parameter["schema"].get("oneOf", [])]
+                assert all(kind.get("type") != "array" for kind in kinds), path
+
+
 PAGES = ["/predictions", "/predictions/export", "/ledger", "/performance", "/"]
 
 

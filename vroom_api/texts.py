@@ -1,15 +1,19 @@
-"""The texts that callers send: the pattern of each, and what a refusal says instead of the pattern.
+"""The texts that callers send: the pattern of each, what a refusal says instead of it, and which name was meant.
 
 Patterns are those of JSON Schema, which the OpenAPI document shows. The lookahead at their end is for Python,
 whose `$` lets a newline follow.
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Final
 
 _END = r"$(?!\n)"
 _OF_A_NAME = "small letter, then small letters, digits and underscores"
 MAX_NAME: Final = 64
+MIN_PART: Final = 3  # characters by which a part of a name is recognized
+MAX_MEANT: Final = 2  # names that have the same part
 NO_CONTROL_CHARACTERS: Final = rf"^[^\x00-\x1f\x7f]+{_END}"
 NAME: Final = rf"^[a-z][a-z0-9_]*{_END}"
 TAG_NAME: Final = rf"^[a-z][a-z0-9_]{{0,63}}{_END}"
@@ -68,3 +72,17 @@ def as_asked(message: str) -> str:
 def _types(names: str) -> str:
     """The types between two backquotes, e.g. `str | null`."""
     return " or ".join(_TYPES.get(name, name) for name in names.split(" | "))
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """What a refusal of an unknown name adds to it, e.g. " (did you mean actual_price?)"; "" where nothing is near.
+
+    Args:
+        names: that are taken and not yet given.
+    """
+    known = {one.lower(): one for one in names}
+    name = name[:MAX_NAME].lower()
+    near = get_close_matches(name, known, n=1)
+    if not near and len(name) >= MIN_PART:
+        near = [one for one in known if name in one][:MAX_MEANT]
+    return f" (did you mean {' or '.join(known[one] for one in near)}?)" if near else ""

@@ -56,3 +56,49 @@ def test_a_name_that_is_sent_twice_and_wrong_is_named(client: TestClient[Any]) -
         answer = client.post(door, content=body).json()
         assert (answer["status"], answer["field"]) == (422, "num_images"), door
         assert answer["detail"] == "num_images: sent twice; send it once"
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        ("actual_prise", "actual_price"),
+        ("ActualPrice", "actual_price"),
+        ("price", "actual_price or recommended_price"),
+        ("images", "num_images"),
+        ("entity", "entity_id"),
+        ("confidence_level", None),
+        ("x", None),
+        ("x" * 500_000, None),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest(
+    client: TestClient[Any], sent: str, meant: str | None
+) -> None:
+    body = {name: value for name, value in EXAMPLE.items() if not meant or name not in meant} | {sent: 1}
+    for door, content in (("/predict", body), ("/predict/batch", [body]), ("/advise/price", body)):
+        answer = client.post(door, json=content)
+        assert (answer.status_code, answer.json()["field"]) == (422, sent[:64]), door
+        hint = f" (did you mean {meant}?)" if meant else ""
+        assert f"{sent[:64]}: unknown field{hint}; the fields are technology, " in answer.json()["detail"], (
+            door
+        )
+
+
+def test_what_is_given_already_is_not_what_was_meant(client: TestClient[Any]) -> None:
+    refused = client.post("/predict", json=EXAMPLE | {"technolgy": 1}).json()
+    assert refused["detail"].startswith("technolgy: unknown field; the fields are technology, ")
+
+
+def test_unknown_fields_of_other_bodies_have_their_nearest_too(client: TestClient[Any]) -> None:
+    refused = client.post("/advise/price", json=EXAMPLE | {"point": 5}).json()
+    assert refused["detail"].startswith(
+        "point: unknown field (did you mean points?); the fields are technology, "
+    )
+    assert refused["allowed"].endswith(", tags, points, between, extrapolate")
+    outcome = {"forecast": "reservations", "entity_id": "7", "period": "2026", "value": 1}
+    refused = client.post("/outcomes", json=outcome | {"corection": True}).json()
+    assert refused["detail"].startswith(
+        "corection: unknown field (did you mean correction?); the fields are value, "
+    )
+    refused = client.post("/outcomes", json=[outcome, outcome | {"observed": True}]).json()
+    assert refused["detail"].startswith("row 1: observed: unknown field (did you mean observed_at?); ")

@@ -7,6 +7,7 @@ import numpy as np
 
 from vroom_api.champion.freshness import Verdict
 from vroom_api.champion.loading import Champion, score
+from vroom_api.contract import OPTIONS
 from vroom_api.explanation.advice import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS, Curve, NoAdvice, advise
 from vroom_api.predictions.answered import admitted
 from vroom_api.predictions.asked import Asked, asked_of
@@ -32,6 +33,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extrapolate: Annotated[
         bool, msgspec.Meta(description="show points outside the range seen in training as well, flagged")
     ] = False
+
+
+_OPTIONS = (*OPTIONS, *Options.__struct_fields__)
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -100,7 +104,7 @@ def decode(champion: Champion, body: bytes) -> tuple[Asked, Options]:
         request = msgspec.convert(content, champion.request)
         options = msgspec.convert(given, Options)
     except msgspec.ValidationError as error:
-        found = faults(manifest, content) or [Fault(_field(error), str(error))]
+        found = faults(manifest, content, options=_OPTIONS) or [Fault(_field(error), str(error))]
         raise Problem(
             422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found
         ) from None

@@ -14,9 +14,10 @@ from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
 from vroom_api.json_bodies import malformed, repeated_names
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import MAX_TAGS, MAX_TEXT_LENGTH, Tags, fits
-from vroom_api.texts import as_asked
+from vroom_api.texts import as_asked, meant
 
 MAX_FAULTS = 20  # reported of one request
+MAX_HINTS = 3  # of one row: comparing names takes longer than all the rest
 MAX_LISTED = 12  # texts of an input that may be any
 
 
@@ -50,18 +51,18 @@ def sent_twice(body: bytes) -> list[Fault]:
     return [Fault(name[:64], f"{name[:64]}: sent twice; send it once") for name in repeated_names(body)]
 
 
-def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fault]:
-    """Everything that is wrong with one request, as it was decoded without a type."""
+def faults(
+    manifest: Manifest, content: Any, row: int | None = None, options: Sequence[str] = OPTIONS
+) -> list[Fault]:
+    """Everything that is wrong with one request, as it was decoded without a type.
+
+    Args:
+        options: that the route takes beside the inputs.
+    """
     where = "" if row is None else f"row {row}: "
     if not isinstance(content, dict):
         return [Fault("", f"{where}a JSON object of inputs is expected", row=row)]
-    names = [field.name for field in manifest.inputs]
-    fields = ", ".join((*names, *OPTIONS))
-    unknown = (name for name in content if name not in names and name not in OPTIONS)
-    found = [
-        Fault(name[:64], f"{where}{name[:64]}: unknown field; the fields are {fields}", fields, row)
-        for name in islice(unknown, MAX_FAULTS)
-    ]
+    found = _unknown(content, [*(field.name for field in manifest.inputs), *options], where, row)
     for field in manifest.inputs:
         allowed = allowed_of(field)
         if field.name not in content:
@@ -90,6 +91,17 @@ def faults(manifest: Manifest, content: Any, row: int | None = None) -> list[Fau
             allowed = f'up to {MAX_TAGS} names with texts, e.g. {{"session": "2024 race"}}'
             detail = f"{where}tags: {as_asked(str(error))}; they are {allowed}"
             found.append(Fault("tags", detail, allowed, row))
+    return found
+
+
+def _unknown(content: dict[str, Any], known: list[str], where: str, row: int | None) -> list[Fault]:
+    allowed = ", ".join(known)
+    free = [name for name in known if name not in content]
+    found: list[Fault] = []
+    for name in islice((name for name in content if name not in known), MAX_FAULTS):
+        hint = meant(name, free) if len(found) < MAX_HINTS else ""
+        detail = f"{where}{name[:64]}: unknown field{hint}; the fields are {allowed}"
+        found.append(Fault(name[:64], detail, allowed, row))
     return found
 
 

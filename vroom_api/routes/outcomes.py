@@ -41,7 +41,7 @@ from vroom_api.routes.parameters import (
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
-from vroom_api.texts import as_asked
+from vroom_api.texts import as_asked, meant
 
 _decoder = msgspec.json.Decoder(Outcome | list[Outcome])
 
@@ -173,8 +173,9 @@ def _refusal(body: bytes, error: Exception) -> Problem:
     if missing := _MISSING.match(str(error)):
         return _invalid(missing[1], "missing; each outcome has a value", row)
     if unknown := _UNKNOWN.match(str(error)):
-        fields = ", ".join(Outcome.__struct_fields__)
-        return _invalid(unknown[1][:64], f"unknown field; the fields are {fields}", row)
+        fields = Outcome.__struct_fields__
+        rule = f"unknown field{meant(unknown[1], fields)}; the fields are {', '.join(fields)}"
+        return _invalid(unknown[1][:64], rule, row)
     if field is None:
         return _invalid("", "an outcome is a JSON object, and several are a list of them", row)
     return _invalid(field, as_asked(str(error)), row)

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -20,7 +19,7 @@ from vroom_api.problems import Fault, Problem
 from vroom_api.record.ledger import is_in_ledger
 from vroom_api.record.prediction import MAX_TEXT_LENGTH
 from vroom_api.routes.problems import documented
-from vroom_api.texts import MAX_NAME, NO_CONTROL_CHARACTERS, TAG, TAG_NAME
+from vroom_api.texts import MAX_NAME, NO_CONTROL_CHARACTERS, TAG, TAG_NAME, meant
 
 MAX_UNKNOWN = 5  # parameters that are reported of one request
 NO_SUCH_FORECAST = documented("there is no forecast of that name")
@@ -134,20 +133,18 @@ def check_names(query: bytes, taken: Collection[str]) -> None:
         raise _unknown(unknown, taken)
     if repeated := [name for name, times in given.items() if times > 1]:
         allowed = "one value"
-        faults = [Fault(name, f"{name}: given {given[name]} times; give it once", allowed) for name in repeated]
+        faults = [
+            Fault(name, f"{name}: given {given[name]} times; give it once", allowed) for name in repeated
+        ]
         detail = "; ".join(fault.detail for fault in faults)
         raise Problem(400, "repeated-parameter", detail, faults=faults)
 
 
 def _unknown(unknown: Sequence[str], taken: Collection[str]) -> Problem:
-    """The nearest name is most likely the one that was meant."""
     allowed = ", ".join(taken) or "none"
     faults = []
     for name in unknown[:MAX_UNKNOWN]:
-        near = get_close_matches(name, taken, n=1)
-        near = near or [one for one in taken if len(name) > 2 and one.startswith(name)][:1]
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        detail = f"{name[:64]}: no such parameter here{meant}; there is {allowed}"
+        detail = f"{name[:64]}: no such parameter here{meant(name, taken)}; there is {allowed}"
         faults.append(Fault(name[:64], detail, allowed))
     return Problem(400, "unknown-parameter", "; ".join(fault.detail for fault in faults), faults=faults)
 

@@ -1,20 +1,21 @@
 """Freshness: how old the model and the data behind an answer are, by limits that the forecast declares.
 
 Age of the data is the time since the latest event in them, not since somebody looked. Ages without
-limits are reported and not judged. The clock is an argument.
+limits are reported and not judged: where neither has any, the verdict is "unlimited". The clock is an argument.
 """
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from vroom_api.contract import AgeLimits, Manifest
 
-Verdict = Literal["fresh", "stale", "expired"]
+# From the best to the worst: an age without limits leaves the verdict to the other, and nothing is fresh without one.
+Verdict = Literal["unlimited", "fresh", "stale", "expired"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 DAY = 86_400.0
-ORDER: tuple[Verdict, ...] = ("fresh", "stale", "expired")
 
 
 class Expired(Exception):
@@ -40,7 +41,7 @@ def ages(manifest: Manifest, now: datetime) -> Ages:
         data_as_of=manifest.data_as_of,
         data_age_s=data_age,
         model_age_s=model_age,
-        freshness=max(verdicts, key=ORDER.index),
+        freshness=max(verdicts, key=VERDICTS.index),
     )
 
 
@@ -81,7 +82,7 @@ def _seconds(moment: str) -> float:
 def _verdict(age: float | None, limits: AgeLimits | None) -> Verdict:
     """What has limits and no known age counts as expired."""
     if limits is None:
-        return "fresh"
+        return "unlimited"
     if age is None or age >= limits.expired_after_s:
         return "expired"
     return "stale" if age >= limits.stale_after_s else "fresh"

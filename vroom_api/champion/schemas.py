@@ -179,7 +179,9 @@ _INTERVAL_OF_PROBABILITY = msgspec.Meta(
 
 _IN_SUPPORT = msgspec.Meta(description="whether it is within the range seen in training")
 _OUTSIDE = msgspec.Meta(description="the inputs and features outside the range seen in training")
-_FRESHNESS = msgspec.Meta(description="the worse of the verdicts on the ages of model and data")
+_FRESHNESS = msgspec.Meta(
+    description="the worse of the verdicts on the ages of model and data; unlimited where no limit is declared for either"
+)
 _DATA_AGE = msgspec.Meta(description="seconds since the latest event in the training data")
 _MODEL_AGE = msgspec.Meta(description="seconds since the training")
 _REASONS = msgspec.Meta(description="what each input adds to the prediction, where reasons were asked for")

@@ -128,9 +128,10 @@ def _listed(one: Listed, champion: Champion | None) -> ListedRow:
 
 def _freshness(one: Listed, manifest: Manifest) -> str:
     """The verdict, and on what: what has no limits is never stale, however old it is."""
-    policy = manifest.freshness
-    judged = [name for name in ("model", "data") if getattr(policy, name) is not None]
-    return f"{one.freshness} ({' and '.join(judged)})" if judged else "no limit is declared"
+    if one.freshness == "unlimited":
+        return "no limit is declared"
+    judged = [name for name in ("model", "data") if getattr(manifest.freshness, name) is not None]
+    return f"{one.freshness} ({' and '.join(judged)})"
 
 
 def _status_text(health: Health) -> str:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.champion.freshness import ages
+from vroom_api.champion.freshness import VERDICTS, ages
 from vroom_api.record.recorder import Recorder
 
 log = logging.getLogger("vroom_api.access")
@@ -144,6 +144,6 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
         for name, value in measured.items():
             if value is not None:
                 gauges[name].add_metric((watch.forecast,), float(value))
-        for verdict in ("fresh", "stale", "expired"):
+        for verdict in VERDICTS:
             freshness.add_metric((watch.forecast, verdict), float(found.freshness == verdict))
     yield from (answered, failures, *gauges.values(), freshness)

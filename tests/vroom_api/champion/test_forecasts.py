@@ -100,7 +100,7 @@ def test_forecasts_are_listed_with_what_they_say_and_where(both: TestClient[Any]
         "horizon": "its resolution",
         "model_version": 1,
         "data_as_of": "2025-03-01T12:00:00",
-        "freshness": "fresh",
+        "freshness": "unlimited",
         "unattended_since": None,
         "last_error": None,
         "links": {},
@@ -250,10 +250,10 @@ def test_each_forecast_has_its_own_freshness(state: Path, serve: Serve) -> None:
     old = (datetime.now(UTC) - timedelta(days=3)).isoformat()
     publish_markets(state, trained_at=old, freshness=FreshnessPolicy(model=day, expired="refuse"))
     client = serve()
-    assert ask(client, "/predict", EXAMPLE)["freshness"] == "fresh"
+    assert ask(client, "/predict", EXAMPLE)["freshness"] == "unlimited"
     refused = client.post(f"{PATH}/predict", json=MARKET)
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:vroom:expired")
-    assert [one["freshness"] for one in client.get("/forecasts").json()] == ["fresh", "expired"]
+    assert [one["freshness"] for one in client.get("/forecasts").json()] == ["unlimited", "expired"]
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_measures_are_taken_of_each_forecast(state: Path, both: TestClient[Any])
     for name in ("champion_loaded", "champion_version", "champion_generation"):
         for forecast in (MARKETS, "reservations"):
             assert one(found, f"vroom_{name}", forecast=forecast) == 1
-    assert one(found, "vroom_freshness", forecast=MARKETS, verdict="fresh") == 1
+    assert one(found, "vroom_freshness", forecast=MARKETS, verdict="unlimited") == 1
     assert one(found, "vroom_data_age_seconds", forecast=MARKETS) > 0
     assert one(found, "vroom_request_seconds_count", route="/forecasts/{name}/predict", status="200") == 2
 

@@ -114,7 +114,7 @@ DAY = 86_400.0
 @pytest.mark.parametrize(
     ("limits", "verdict"),
     [
-        (None, "fresh"),
+        (None, "unlimited"),
         (AgeLimits(stale_after_s=DAY, expired_after_s=1e6 * DAY), "stale"),
         (AgeLimits(stale_after_s=DAY, expired_after_s=2 * DAY), "expired"),
     ],
@@ -125,7 +125,7 @@ def test_freshness_is_measured(state: Path, serve: Serve, limits: AgeLimits | No
     verdicts = {
         dict(labels)["verdict"]: value for (name, labels), value in found.items() if name == "vroom_freshness"
     }
-    assert verdicts == {"fresh": 0, "stale": 0, "expired": 0} | {verdict: 1}
+    assert verdicts == {"unlimited": 0, "fresh": 0, "stale": 0, "expired": 0} | {verdict: 1}
 
 
 def test_traces_go_to_the_collector_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> Litestar:
             HTTPException: respond_to_framework,
             Exception: respond_to_defect,
         },
-        openapi_config=_openapi(settings, forecasts),
+        openapi_config=_openapi(settings, forecasts, recorder),
         request_max_body_size=settings.largest_body,
         logging_config=None,
         debug=False,
@@ -130,13 +130,13 @@ def _cors(settings: Settings) -> CORSConfig | None:
     )
 
 
-def _openapi(settings: Settings, forecasts: Forecasts) -> OpenAPIConfig:
+def _openapi(settings: Settings, forecasts: Forecasts, recorder: Recorder | None) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Vroom",
         version="1",
         path="/schema",
         render_plugins=[
-            PagePlugin(forecasts, settings.largest_batch, settings.auth),
+            PagePlugin(forecasts, settings.largest_batch, settings.auth, recorder),
             DocumentPlugin(forecasts, settings.largest_batch, settings.auth),
         ],
     )

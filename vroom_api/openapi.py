@@ -22,6 +22,7 @@ from vroom_api.dashboard.reference import Schema, page_of
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.predictions.answered import predict_one
 from vroom_api.problems import MEDIA_TYPE, Problem
+from vroom_api.record.recorder import Recorder
 from vroom_api.security.shield import PROBES
 
 Served = dict[str, Champion | None]  # by forecast, the flagship first
@@ -77,12 +78,21 @@ class DocumentPlugin(JsonRenderPlugin):
 class PagePlugin(OpenAPIRenderPlugin):
     """/schema, for people. It loads nothing from elsewhere, so it works where the service does."""
 
-    def __init__(self, forecasts: Forecasts, largest_batch: int, guarded: bool = False) -> None:
+    def __init__(
+        self,
+        forecasts: Forecasts,
+        largest_batch: int,
+        guarded: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
         super().__init__(path="/")
         self._merged = _Merged(forecasts, largest_batch, guarded)
+        self._recorder = recorder
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Schema) -> bytes:
-        return page_of(self._merged.of(openapi_schema), str(request.base_url).rstrip("/")).encode()
+        recorded = None if self._recorder is None else self._recorder.newest
+        address = str(request.base_url).rstrip("/")
+        return page_of(self._merged.of(openapi_schema), address, recorded).encode()
 
 
 def document(generated: Schema, served: Served, largest_batch: int, *, guarded: bool = False) -> Schema:

@@ -1,6 +1,7 @@
 """The OpenAPI document is true: of the champion that serves, and of every answer."""
 
 import html
+import itertools
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
+from tests.support.service import bearer, wait_for
 from vroom_api.contract import Lever
 from vroom_api.predictions.asked import decode
 from vroom_api.problems import Problem
@@ -222,21 +225,58 @@ def test_answers_have_samples_as_the_champion_gives_them(client: TestClient[Any]
     assert len(samples) == 4  # predict and batch, by the short path and by the forecast's own
 
 
-def test_every_example_of_the_page_can_be_asked(serve: Callable[..., TestClient[Any]], state: Path) -> None:
+def examples_of(client: TestClient[Any], key: str = "") -> list[str]:
+    page = client.get("/schema", headers=bearer(key)).text
+    return [html.unescape(one) for one in re.findall(r"<pre>(.*?)</pre>", page)]
+
+
+def execute(client: TestClient[Any], example: str, key: str = "") -> httpx.Response:
+    """Ask what a line of curl asks."""
+    words = shlex.split(example)
+    url = next(word for word in words if word.startswith("http"))
+    assert "{" not in url
+    body = words[words.index("-d") + 1] if "-d" in words else None
+    headers = [
+        word.replace("$VROOM_KEY", key).split(": ")
+        for before, word in itertools.pairwise(words)
+        if before == "-H"
+    ]
+    return client.request(
+        "POST" if body or "POST" in words else "GET", url, content=body, headers=dict(headers)
+    )
+
+
+@pytest.mark.parametrize("auth", [False, True])
+def test_every_example_of_the_page_can_be_asked(
+    state: Path, serve: Callable[..., TestClient[Any]], auth: bool
+) -> None:
     publish(state, 1)
-    client = serve(record=True)
-    examples = [html.unescape(one) for one in re.findall(r"<pre>(.*?)</pre>", client.get("/schema").text)]
+    client = serve(record=True, auth=auth)
+    key = (state / "admin.key").read_text().strip() if auth else ""
+    asked = client.post("/predict", json=EXAMPLE, headers=bearer(key)).json()
+    assert client.get(f"/predictions/{asked['prediction_id']}", headers=bearer(key)).status_code == 200
+    examples = examples_of(client, key)
+    assert any(asked["prediction_id"] in example for example in examples)
     assert len(examples) > 15
     for example in examples:
-        words = shlex.split(example)
-        url = next(word for word in words if word.startswith("http"))
-        assert "{" not in url
-        body = words[words.index("-d") + 1] if "-d" in words else None
-        method = "POST" if body or "POST" in words else "GET"
-        kind = {"content-type": "application/json"} if body else {}
-        answer = client.request(method, url, content=body, headers=kind)
-        # The prediction of the example is in no record, and neither is the outcome's.
-        assert answer.status_code == (404 if "/predictions/0" in url else 200), (example, answer.text[:300])
+        answer = execute(client, example, key)
+        assert answer.status_code == 200, (example, answer.text[:300])
+
+
+def test_what_nothing_is_known_to_be_asked_for_has_no_example(
+    serve: Callable[..., TestClient[Any]], state: Path
+) -> None:
+    publish(state, 1)
+    client = serve(record=True)
+    without = "There is no example here: no identifier to ask for is known yet."
+    assert without in client.get("/schema").text
+    assert not any("/predictions/" in one for one in examples_of(client) if "export" not in one)
+    asked = client.post("/predict", json=EXAMPLE).json()["prediction_id"]
+    assert without not in client.get("/schema").text
+    example = f"curl -s http://testserver.local/predictions/{asked}"
+    assert example in examples_of(client)
+    started_later = serve(record=True)
+    wait_for(lambda: example in examples_of(started_later))
 
 
 def test_descriptions_cannot_break_out_of_the_page(

@@ -13,7 +13,6 @@ from vroom_api.dashboard.pages import page
 Schema = dict[str, Any]
 
 _DEEPEST = 2  # types inside types
-_PREDICTION = "019af5e0-7c00-7000-8000-000000000000"  # as ids look
 FIRST = ("predict", "advise", "forecasts")  # of the page
 
 
@@ -42,7 +41,8 @@ class OperationView(msgspec.Struct, frozen=True):
     path: str
     summary: str
     parts: list[Part]
-    example: str  # how to ask
+    example: str  # how to ask; "" where nothing is known that could be asked for
+    without: str = ""  # displayed where there is none
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -54,27 +54,46 @@ class Reference(msgspec.Struct, frozen=True):
     problem: list[Property]
 
 
-def page_of(whole: Schema, address: str) -> str:
-    """The page of a document of the service at an address."""
+def page_of(whole: Schema, address: str, prediction: str | None = None) -> str:
+    """The page of a document of the service at an address.
+
+    Args:
+        prediction: the id of one that is in the record, for the example that needs one.
+    """
     schemas = whole["components"]["schemas"]
     reference = Reference(
         title=whole["info"]["title"],
         description=whole["info"].get("description", "No champion serves yet."),
         operations=[
-            OperationView(
-                anchor=operation["operationId"],
-                method=method.upper(),
-                path=path,
-                summary=operation.get("summary", ""),
-                parts=list(_parts_of(operation, schemas)),
-                example=_curl(address + _example_of(path, operation), method, operation, schemas),
-            )
+            _operation(path, method, operation, whole, address, prediction)
             for path, operations in sorted(whole["paths"].items(), key=lambda item: (_rank(item[0]), item[0]))
             for method, operation in operations.items()
         ],
         problem=_properties(schemas["Problem"], schemas),
     )
     return page("reference.html", reference)
+
+
+def _operation(
+    path: str, method: str, operation: Schema, whole: Schema, address: str, prediction: str | None
+) -> OperationView:
+    schemas = whole["components"]["schemas"]
+    given = {one["name"]: _example_value(one, prediction) for one in _required(operation)}
+    unknown = [name for name, value in given.items() if value is None]
+    example = "" if unknown else _curl(address + _filled(path, operation, given), method, operation, schemas)
+    if example and operation.get("security", whole.get("security")):
+        example += ' -H "authorization: Bearer $VROOM_KEY"'
+    return OperationView(
+        anchor=operation["operationId"],
+        method=method.upper(),
+        path=path,
+        summary=operation.get("summary", ""),
+        parts=list(_parts_of(operation, schemas)),
+        example=example,
+        without=f"There is no example here: no {', '.join(unknown)} to ask for is known yet."
+        if unknown
+        else "",
+    )
 
 
 def _rank(path: str) -> int:
@@ -129,25 +148,29 @@ def _meaning(schema: Schema) -> str:
     return next(filter(None, reported), "")
 
 
-def _example_of(path: str, operation: Schema) -> str:
-    """A path with an example of each parameter that it needs."""
+def _required(operation: Schema) -> list[Schema]:
+    return [given for given in operation.get("parameters", []) if given.get("required")]
+
+
+def _filled(path: str, operation: Schema, values: dict[str, str | None]) -> str:
+    """A path with a value of each parameter that it needs."""
     query = []
-    for given in operation.get("parameters", []):
-        if given.get("required"):
-            value = _example_value(given)
-            if given["in"] == "path":
-                path = path.replace("{" + given["name"] + "}", value)
-            else:
-                query.append(f"{given['name']}={value}")
+    for given in _required(operation):
+        value = quote(str(values[given["name"]]), safe="")
+        if given["in"] == "path":
+            path = path.replace("{" + given["name"] + "}", value)
+        else:
+            query.append(f"{given['name']}={value}")
     return f"{path}?{'&'.join(query)}" if query else path
 
 
-def _example_value(given: Schema) -> str:
+def _example_value(given: Schema, prediction: str | None) -> str | None:
+    """A value that there is; None where none is known."""
     schema = given["schema"]
     if schema.get("format") == "uuid":
-        return _PREDICTION
-    values = schema.get("examples") or schema.get("enum") or [given["name"]]
-    return quote(str(values[0]), safe="")
+        return prediction
+    values = schema.get("examples") or schema.get("enum")
+    return str(values[0]) if values else None
 
 
 def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:

@@ -74,6 +74,7 @@ class Recorder:
         self.failures = 0  # commits that did not succeed
         self.refused = 0  # predictions refused because the queue was full
         self.last_commit_seconds = 0.0
+        self.newest: str | None = None  # id of the newest prediction in the record that this process knows of
         self.last_failure: str | None = None  # why the latest commit failed; None once one succeeds
         self._largest_commit = largest_commit
         self._database = database
@@ -165,12 +166,13 @@ class Recorder:
             self._solo_streak = 0
             self._disconnect_loop()
             return False
-        self._count(len(made), time.perf_counter() - started)
+        self._count(made, time.perf_counter() - started)
         return True
 
-    def _count(self, rows: int, seconds: float) -> None:
+    def _count(self, made: Sequence[Prediction], seconds: float) -> None:
         self.commits += 1
-        self.rows += rows
+        self.rows += len(made)
+        self.newest = made[-1].id
         self.last_failure = None
         self._heard = time.monotonic()
         self.last_commit_seconds = seconds
@@ -217,6 +219,8 @@ class Recorder:
             while deleted := await self._run(Store.delete, table, before, batch):
                 total += deleted
                 await asyncio.sleep(pause)
+        if self.newest is not None and self.newest < before:
+            self.newest = None
         return total
 
     @contextlib.asynccontextmanager
@@ -277,7 +281,7 @@ class Recorder:
             self.last_commit_seconds = time.perf_counter() - started
             log.warning("record: %d predictions refused: %s", len(made), self.last_failure)
         else:
-            self._count(len(made), time.perf_counter() - started)
+            self._count(made, time.perf_counter() - started)
         self.waiting -= len(made)
         for _, done in batch:
             if done.done():  # its caller has gone
@@ -293,6 +297,7 @@ class Recorder:
             return await self._off_loop(self._with_store, work, *arguments)
         except Replaced:
             self._disconnect_loop()  # connections to two files of one name must not meet in their log
+            self.newest = None
             return await self._off_loop(self._with_store, work, *arguments)
 
     async def _off_loop(self, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -301,7 +306,8 @@ class Recorder:
     def _open_ahead(self) -> None:
         """Open the database before a prediction waits for it: to make a new one takes up to a second."""
         try:
-            self._with_store(lambda _: None)
+            newest = self._with_store(Store.newest)
+            self.newest = self.newest or newest
         except Exception as error:  # whatever it is, the first prediction tries again and is refused with it
             log.debug("the record cannot be opened yet: %s", error)
 

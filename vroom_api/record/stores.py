@@ -67,6 +67,13 @@ class Store(ABC):
         cursor.execute(f"DELETE FROM predictions WHERE id = {self.mark}", (identifier,))
         cursor.execute("COMMIT")
 
+    def newest(self) -> str | None:
+        """The id of the newest prediction; None where there is none."""
+        cursor = self._cursor()
+        cursor.execute("SELECT max(id) FROM predictions")
+        (found,) = cursor.fetchone()
+        return None if found is None else str(found)
+
     def delete(self, table: sa.Table, before: str, limit: int) -> int:
         """Delete at most so many of the oldest rows with ids below `before`; how many it were."""
         cursor = self._cursor()

@@ -23,7 +23,6 @@ from vroom_api.routes import forecasts as forecast_routes
 from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
-from vroom_api.routes.readable import ReadableResponse
 from vroom_api.security.keys import Keyring
 from vroom_api.security.shield import Shield
 from vroom_api.settings import Settings
@@ -76,7 +75,6 @@ def create_app(settings: Settings) -> Litestar:
             "recorder": _constant(recorder),
         },
         plugins=plugins,
-        response_class=ReadableResponse,
         before_request=refuse_unknown_names,
         lifespan=[lambda _: _running(settings, keyring, recorder, forecasts), *traced],
         cors_config=_cors(settings),

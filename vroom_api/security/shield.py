@@ -23,6 +23,7 @@ from vroom_api.contract.origins import is_foreign, parse_authority
 from vroom_api.observability.logs import request_id
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.problems import MEDIA_TYPE, Problem
+from vroom_api.routes.readable import is_for_reading, readable
 from vroom_api.security.bodies import check_body
 from vroom_api.security.deadlines import Deadlines, _too_slow
 from vroom_api.security.guards import no_key
@@ -119,12 +120,13 @@ class Shield:
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
+        answer = readable(tell) if is_for_reading(scope) else tell
         self._deadlines.begin(task)
         try:
             await self._admit(asked)
-            await self._app(asked, take, tell)
+            await self._app(asked, take, answer)
         except Problem as problem:  # Litestar answers those of its routes
-            await _refuse(tell, problem)
+            await _refuse(answer, problem)
         except asyncio.CancelledError:
             if not self._deadlines.passed(task):
                 raise

@@ -154,14 +154,53 @@ def test_data_that_no_limit_judges_are_not_fresh_on_the_page(
     assert "<td>fresh (model)</td>" in client.get("/").text
 
 
-@pytest.mark.parametrize("path", ["/model", "/health", "/ledger", "/forecasts/reservations"])
-def test_json_has_line_breaks_for_a_browser(client: TestClient[Any], path: str) -> None:
-    readable = client.get(path, headers={"accept": "text/html,application/xml;q=0.9"})
-    assert readable.headers["content-type"] == "application/json"
-    assert int(readable.headers["content-length"]) == len(readable.content)
-    assert readable.text.startswith("{\n  ")
-    assert "\n" not in client.get(path).text
-    assert readable.json().keys() == client.get(path).json().keys()
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def test_json_of_every_route_has_line_breaks_for_a_browser(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    publish(state, 1)
+    client = serve(record=True)
+    recorded = client.post("/predict", json=EXAMPLE).json()["prediction_id"]
+    paths = [
+        path.replace("{name}", "reservations").replace("{identifier}", recorded)
+        for path, operations in client.get("/schema/openapi.json").json()["paths"].items()
+        if "application/json"
+        in operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+    ]
+    paths[paths.index("/performance")] = "/performance?forecast=reservations"
+    assert len(paths) > 10
+    refused = ["/nothing", "/predict", "/ledger?limit=0", "/ledger?x=1", "/forecasts/nope"]
+    for path in [*paths, "/schema/openapi.json", *refused]:
+        plain, readable = client.get(path), client.get(path, headers=BROWSER)
+        assert readable.status_code == plain.status_code == 200 or path in refused, (path, plain.text)
+        assert readable.headers["content-type"] == plain.headers["content-type"]
+        assert int(readable.headers["content-length"]) == len(readable.content)
+        assert readable.text.startswith(("{\n  ", "[\n  ")), path
+        assert "\n" not in plain.text, path
+        assert type(readable.json()) is type(plain.json())
+        head = client.head(path, headers=BROWSER)
+        # What says how old something is may be a digit longer by now.
+        assert abs(int(head.headers["content-length"]) - len(readable.content)) < 5, path
+        assert head.content == b""
+
+
+def test_a_refusal_before_every_route_is_readable_too(serve: Callable[..., TestClient[Any]]) -> None:
+    refused = serve(auth=True).get("/model", headers=BROWSER)
+    assert (refused.status_code, refused.text[:4]) == (401, "{\n  ")
+
+
+def test_what_is_not_json_is_left_as_it_is_for_a_browser(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    publish(state, 1)
+    client = serve(record=True)
+    client.post("/predict", json=EXAMPLE)
+    for path in ("/predictions/export", "/schema"):
+        assert client.get(path, headers=BROWSER).content == client.get(path).content
+    answered = client.post("/predict", json=EXAMPLE, headers=BROWSER)
+    assert "\n" not in answered.text
 
 
 def test_a_database_that_does_not_answer_stops_only_the_ledger(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MOST_LEVELS = 2000  # of a category
 LONG_TEXT = 60  # mean characters of what people wrote, and not chose
-TELLS_ALL = 0.97  # share of the target's variance that one column cannot honestly explain
+TELLS_ALL = 0.97  # share of a yes or no's variance that one column cannot honestly explain
+TELLS_ALL_AMOUNT = 0.99  # the same of an amount
 SEPARATES_ALL = 0.99  # how well one number cannot honestly order yes and no
 DOUBTFUL, DOUBTFUL_ORDER = 0.8, 0.95  # from which on it is worth a question
 MONEY = re.compile(r"price|rent|cost|salary|income|amount|revenue|value|fare|fee|sales", re.IGNORECASE)
@@ -261,11 +262,23 @@ def _unless_leaking(about: _About, proposed: Proposed) -> Proposed:
     words = f"it alone explains {explained:.1%} of {target}"
     if order > max(DOUBTFUL_ORDER, explained):
         words = f"its order alone separates yes and no of {target} to {order:.1%}"
-    if explained > TELLS_ALL or order > SEPARATES_ALL:
+    if order > SEPARATES_ALL or explained > (
+        TELLS_ALL if about.kind is Kind.BINARY else _honest_limit(about, one)
+    ):
         return _out(proposed, f"LEAK? {words}: most likely it is known only afterwards. {PUT_BACK}")
     if explained > DOUBTFUL or order > DOUBTFUL_ORDER:
         return replace(proposed, doubt=f"{words}: is it known before?")
     return proposed
+
+
+def _honest_limit(about: _About, one: SeenColumn) -> float:
+    """The share of an amount's differences that a column may explain and still be known before.
+
+    In a panel of shops and weeks, a shop explains nearly all: how much it sells is its own, and no leak.
+    """
+    if not relations.repeats_much(one) or relations.is_in_order_of(about.connection, one, about.sql):
+        return TELLS_ALL_AMOUNT
+    return relations.EXACT
 
 
 def _out(proposed: Proposed, why: str) -> Proposed:

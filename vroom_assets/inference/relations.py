@@ -23,6 +23,8 @@ SAMPLE = 20_000  # rows that columns are compared on
 SAME = 0.99999  # correlation of two columns that are one but for rounding, as °C and °F
 EXACT = 0.9999  # share of the target's variance that its own formula explains
 LEAST_OF_EACH = 20  # rows with a yes and with a no, below which an order can be chance
+ROWS_OF_A_LEVEL = 10  # on average, from which on levels repeat much
+PARTED = 0.9  # share of rows whose levels are in the order of the target, where it is the target rounded
 LEAST_PER_VALUE = 5  # rows for each value, below which two columns can agree by chance
 
 
@@ -89,6 +91,35 @@ def separated(connection: DuckDBPyConnection, one: SeenColumn, target_sql: str) 
         return 0.5
     area = (float(ranks) - yes * (yes + 1) / 2) / (yes * no)
     return max(area, 1 - area)
+
+
+def repeats_much(column: SeenColumn) -> bool:
+    """Whether a column has few levels, each of many rows, as an id of a shop has among sales by the week."""
+    return column.rows - column.missing >= ROWS_OF_A_LEVEL * column.distinct
+
+
+def is_in_order_of(connection: DuckDBPyConnection, one: SeenColumn, target_sql: str) -> bool:
+    """Whether the levels of a number part the range of the target: those of a higher level all have more of it (or
+    all less), as when it is the target rounded. The levels of shops overlap. The outer 2 % of a level do not count.
+    """
+    if not is_number(one):
+        return False
+    name = identifier(one.name)
+    [(rows, rising, falling)] = connection.execute(
+        f"""
+        with levels as (
+            select {name} as level, count(*) as rows,
+                quantile_disc(({target_sql})::double, 0.02) as low, quantile_disc(({target_sql})::double, 0.98) as high
+            from {TABLE} where {name} is not null and ({target_sql}) is not null group by 1
+        ),
+        beside as (
+            select rows, low >= lag(high) over by_level as rising, high <= lag(low) over by_level as falling
+            from levels window by_level as (order by level)
+        )
+        select sum(rows), sum(rows) filter (rising), sum(rows) filter (falling) from beside where rising is not null
+        """
+    ).fetchall()
+    return bool(rows) and max(rising or 0, falling or 0) >= PARTED * rows
 
 
 def copies(connection: DuckDBPyConnection, columns: Sequence[SeenColumn]) -> dict[str, str]:

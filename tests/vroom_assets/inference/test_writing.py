@@ -1,6 +1,8 @@
 """A file that nobody described becomes a declaration that passes `check` and trains."""
 
+import math
 import random
+import re
 import shutil
 import sys
 from datetime import datetime, timedelta
@@ -288,6 +290,59 @@ def test_what_nearly_says_the_target_stays_an_input_with_a_question(project, cap
     assert spec.inputs == ["x", "score"]
     declared = (project / "defs" / "mine" / "defs.yaml").read_text()
     assert "is it known before?" in next(line for line in declared.splitlines() if "score: {type" in line)
+
+
+SHOPS, WEEKS = 40, 30
+
+
+def panel() -> tuple[list[str], list[float], list[float]]:
+    """Shops, their sizes, and their sales by the week: levels far apart, weeks much alike."""
+    draw = random.Random(4)
+    sizes = [round(math.exp(draw.gauss(9, 1.2)), 1) for _ in range(SHOPS)]
+    rows = [(f"shop {number}", size) for number, size in enumerate(sizes) for _ in range(WEEKS)]
+    sales = [round(3 * size * math.exp(draw.gauss(0, 0.08)), 2) for _, size in rows]
+    return [shop for shop, _ in rows], [size for _, size in rows], sales
+
+
+def test_the_level_of_a_shop_in_a_panel_stays_an_input_with_a_question(project):
+    shops, sizes, sales = panel()
+    text = table(sales, shop=shops, size=sizes, x=unlike(len(sales), 2))
+    (project / "f.csv").write_text(text)
+    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    doubts = {one.column.name: one.doubt for one in proposal.inputs}
+    assert doubts.keys() in ({"shop", "x"}, {"shop", "size", "x"})  # the size repeats the shop
+    assert re.fullmatch(r"it alone explains 99\.\d% of y: is it known before\?", doubts["shop"])
+
+    text = table(sales, size=sizes, x=unlike(len(sales), 2))
+    (project / "f.csv").write_text(text)
+    proposal, _ = writing.infer(project / "defs", "other", project / "f.csv", "y", None)
+    assert [bool(one.doubt) for one in proposal.inputs] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda y, n: round(y, -3),
+        lambda y, n: round(y * 0.92 / 500),
+        lambda y, n: round(y * (1 + n % 7 / 500), 2),
+        lambda y, n: f"{round(y, -3):.0f} EUR",
+    ],
+    ids=["rounded", "rounded in another unit", "with small noise", "as a text"],
+)
+def test_what_is_the_target_but_for_rounding_or_noise_is_a_leak_in_a_panel_too(project, other):
+    shops, _, sales = panel()
+    leak = [other(y, n) for n, y in enumerate(sales)]
+    (project / "f.csv").write_text(table(sales, shop=shops, leak=leak, x=unlike(len(sales), 2)))
+    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    assert [one.column.name for one in proposal.inputs] == ["shop", "x"]
+
+
+def test_a_count_beside_the_target_that_nearly_repeats_it_is_a_leak(project):
+    count = [n * 37 % 19 for n in range(900)]
+    leak = [one + (n % 97 == 0) for n, one in enumerate(count)]
+    (project / "f.csv").write_text(table(count, leak=leak, x=unlike(900, 2)))
+    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    assert [one.column.name for one in proposal.inputs] == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ from vroom_assets.home_lock import HomeInUse, hold
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, prepare_home, start
 
 if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
     from vroom_assets.spec import ForecastSpec
 
 
@@ -92,7 +94,7 @@ def check(names: list[str], *, data: bool = False) -> int:
 
 
 def check_data(spec: ForecastSpec) -> bool:
-    """Print what is wrong with the CSVs of a forecast, and say whether all would be accepted."""
+    """Print what is wrong with the CSVs of a forecast, and say whether a training would take them."""
     import duckdb
 
     from vroom_assets import sources
@@ -116,6 +118,31 @@ def check_data(spec: ForecastSpec) -> bool:
                 print(f"    {finding.rows:,} rows: {finding.examples[0]}")
             for warning in report.warnings:
                 print(f"    note: {warning}")
+        return accepted and check_features(connection, spec)
+
+
+def check_features(connection: DuckDBPyConnection, spec: ForecastSpec) -> bool:
+    """Print why the tables yield no features or targets, or such as a candidate cannot be fitted on."""
+    from vroom_assets.features import table
+    from vroom_assets.training.fitting import refuse_targets
+    from vroom_assets.training.models import CandidateError
+
+    for name in spec.sources:
+        table.note_origin(connection, name, {"snapshot": "checked", "modified": ""})
+    try:
+        table.build(connection, spec)
+        target = table.read(connection, spec).target
+    except table.DatasetError as error:
+        print(f"  refused: {error}")
+        return False
+    accepted = True
+    for name, candidate in spec.candidates.items():
+        try:
+            refuse_targets(name, candidate, target)
+        except CandidateError as error:
+            accepted = False
+            print(f"  refused: {error}")
+    print(f"  {spec.target.name}: {len(target):,} rows to train on")
     return accepted
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import dagster as dg
 import sqlglot
@@ -317,6 +317,30 @@ class Curve(StrEnum):
     SIGMOID = "sigmoid"
 
 
+class Takes(StrEnum):
+    """The targets that a model can be fitted on."""
+
+    NOT_NEGATIVE = "0 or above"
+    POSITIVE = "above 0"
+
+    def holds(self, least: float) -> bool:
+        """Whether all targets are such, by the least of them."""
+        return least > 0 if self is Takes.POSITIVE else least >= 0
+
+    def is_declared(self, column: Column) -> bool:
+        """Whether the range of a column says so."""
+        above, minimum = column.above, column.minimum
+        return (above is not None and above >= 0) or (minimum is not None and self.holds(minimum))
+
+
+class Demand(NamedTuple):
+    """What a candidate asks of the target, and what of it asks so."""
+
+    takes: Takes
+    field: str
+    words: str
+
+
 FACTOR = r"\s*(\w+)\s*(?:\^\s*([1-9]))?\s*"  # of a candidate's term: a feature and its power
 
 
@@ -350,6 +374,19 @@ class Candidate(Declared):
     )
     _categories: Mapping[str, int] = PrivateAttr(default_factory=dict)
     _optional: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def demand(self) -> Demand | None:
+        """What it asks of the target; None where any number will do."""
+        if self.family in (Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM):
+            return Demand(Takes.NOT_NEGATIVE, "family", self.family)
+        word = {Family.BOOSTING: "loss", Family.FOREST: "criterion"}.get(self.family, "")
+        match self.parameters.get(word):
+            case "gamma":
+                return Demand(Takes.POSITIVE, "parameters", f"{word} gamma")
+            case "poisson":
+                return Demand(Takes.NOT_NEGATIVE, "parameters", f"{word} poisson")
+        return None
 
     @property
     def categories(self) -> Mapping[str, int]:

@@ -126,6 +126,12 @@ def _unfit(file: str, made: dict[str, str] | None, needed: dict[str, Needed]) ->
         if column not in made:
             text = f"it gives no column {column}, which {field} names; select one, it has {', '.join(made)}"
             faults.append(Fault(file, 1, text))
+        elif field == "target.name" and re.fullmatch(FITTING[ColumnType.TEXT], made[column]):
+            text = (
+                f"column {column} is a text, and a forecast is of a number, or of one of two texts; forecast one of its "
+                f"values, `case {column} when '…' then 1 else 0 end as {column}`, with `kind: binary`"
+            )
+            faults.append(Fault(file, 1, text))
         elif not re.fullmatch(FITTING[kind], made[column]):
             text = f"column {column} is a {made[column]}, and {field} asks for a {kind}; cast it"
             faults.append(Fault(file, 1, text))

@@ -13,7 +13,7 @@ from vroom_api.contract import durable
 from vroom_assets.declaration import dry_run
 from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile, _Document
 from vroom_assets.declaration.findings import Finding, _refuse
-from vroom_assets.declaration.rules import _candidate, _fallback, contradictions
+from vroom_assets.declaration.rules import _candidate, _fallback, contradictions, demands
 from vroom_assets.features.expressions import Feature, FeatureError
 from vroom_assets.settings import defs_folder
 from vroom_assets.spec import ForecastSpec
@@ -117,5 +117,9 @@ def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> 
                 yield document.finding(f"attributes.candidates.{name}.{field}", message)
         if text := _fallback(spec, features):
             yield document.finding("attributes.fallback.candidate", text)
-    for fault in dry_run.faults(spec, features):
+    faults = list(dry_run.faults(spec, features))
+    for fault in faults:
         yield Finding(folder / f"{fault.file}.sql", fault.line, "", fault.message)
+    if not faults:
+        for field, message in demands(spec):
+            yield document.finding(f"attributes.{field}", message)

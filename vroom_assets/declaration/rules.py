@@ -4,14 +4,28 @@ import codecs
 import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 from zoneinfo import available_timezones
 
 import dagster as dg
+import sqlglot
+from sqlglot import expressions as sql
 
 from vroom_api.contract import OPTIONS, unfit_inputs
 from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature
-from vroom_assets.spec import FACTOR, FAMILIES, Candidate, Column, ColumnType, Family, ForecastSpec, Format
+from vroom_assets.spec import (
+    FACTOR,
+    FAMILIES,
+    Candidate,
+    Column,
+    ColumnType,
+    Family,
+    ForecastSpec,
+    Format,
+    Takes,
+)
 
 # Names of assets and tables that every forecast has, and of folders in the home.
 OWN_TABLES = (
@@ -20,6 +34,8 @@ OWN_TABLES = (
 )
 
 OWN_FOLDERS = ("dagster", "mlflow")
+
+NUMBER = r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?"  # which YAML reads as a text in quotes, and as `1e-3`
 
 Contradiction = tuple[str, str]  # the field and what is wrong with it
 
@@ -204,8 +220,68 @@ def _models(spec: ForecastSpec) -> Iterator[Contradiction]:
                 f"candidates.{name}.family",
                 f"{candidate.family} is not for a {spec.target.kind}; use one of {', '.join(sorted(fitting))}",
             )
+        for parameter, value in candidate.parameters.items():
+            for text in _texts(value):
+                if re.fullmatch(NUMBER, text):
+                    yield (
+                        f"candidates.{name}.parameters.{parameter}",
+                        f"{text!r} is a text; write {Decimal(text):f}, without quotes and exponent",
+                    )
         if candidate.calibration and not spec.target.kind.is_probability:
             yield f"candidates.{name}.calibration", "it is for a binary target, leave it out"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a parameter, also within lists and mappings."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for one in value:
+                yield from _texts(one)
+        case dict():
+            yield from _texts(list(value.values()))
+
+
+def declared_target(spec: ForecastSpec) -> tuple[str, Column] | None:
+    """The column that target.sql passes on as the target, and its name; None where it computes it, or leaves rows out."""
+    statement = sqlglot.parse_one(spec.target_sql, dialect="duckdb")
+    if not isinstance(statement, sql.Select) or statement.find(
+        sql.Where, sql.Having, sql.Qualify, sql.Group, sql.With, sql.Subquery
+    ):
+        return None
+    given = {one.alias_or_name: one.unalias() for one in statement.expressions}
+    column = given.get(spec.target.name)
+    if not isinstance(column, sql.Column):
+        return None
+    tables = {name: one.columns for name, one in (spec.sources | spec.examples).items()}
+    read = {one.alias_or_name: one.name for one in statement.find_all(sql.Table)}
+    found = [
+        (f"{table}.{column.name}", tables[table][column.name])
+        for alias, table in read.items()
+        if column.table in ("", alias) and column.name in tables.get(table, {})
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def demands(spec: ForecastSpec) -> Iterator[Contradiction]:
+    """Candidates that cannot be fitted on targets that are declared as possible."""
+    known = declared_target(spec)
+    if known is None:
+        return
+    name, column = known
+    for candidate_name, candidate in spec.candidates.items():
+        demand = candidate.demand
+        if demand is None or demand.takes.is_declared(column):
+            continue
+        if demand.takes.holds(spec.target.kind.lowest if spec.target.kind.lowest is not None else -1):
+            continue
+        bound = "above: 0" if demand.takes is Takes.POSITIVE else "minimum: 0"
+        yield (
+            f"candidates.{candidate_name}.{demand.field}",
+            f"{demand.words} is for targets {demand.takes}, and {name} may be {column.range or 'any number'}; declare "
+            f"`{bound}` there, or leave such rows out in target.sql, or choose another",
+        )
 
 
 def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:

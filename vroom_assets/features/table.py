@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 
@@ -89,7 +90,13 @@ def _replace_features(
     try:
         levels = _learn_levels(connection, declared)
         spec = declared.with_levels(levels)
-        _compute(connection, spec, spec.features)
+        try:
+            _compute(connection, spec, spec.features)
+        except duckdb.DataError as error:
+            raise DatasetError(
+                f"target.sql or features.sql cannot be computed: {str(error).splitlines()[0]}; a forecast is of a number, "
+                "or of 1 for one of several values and 0 for the others"
+            ) from error
         _refuse_bad_rows(connection, spec, spec.features)
         connection.execute("create or replace table features as from computed where target is not null")
         _refuse_few_rows(connection, spec)
@@ -241,7 +248,8 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
         ).fetchall()
         if other:
             raise DatasetError(
-                f"target.sql: {other[0][1]:g} for {entity} {other[0][0]}; yes is 1 and no is 0"
+                f"target.sql: {other[0][1]:g} for {entity} {other[0][0]}; yes is 1 and no is 0: for one of several values "
+                f"write `case … when {other[0][1]:g} then 1 else 0 end`"
             )
 
 

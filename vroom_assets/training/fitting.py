@@ -52,6 +52,20 @@ def fit_all(
     }
 
 
+def refuse_targets(name: str, candidate: Candidate, target: np.ndarray) -> None:
+    """Refuse a candidate that cannot be fitted on these targets, before its library says so in its own words.
+
+    Raises:
+        CandidateError: one of them is not what it takes.
+    """
+    demand = candidate.demand
+    if demand is not None and candidate.offset is None and not demand.takes.holds(float(target.min())):
+        raise CandidateError(
+            f"candidate {name}: {demand.words} is for targets {demand.takes}, and one is {target.min():g}; make such "
+            "rows NULL in target.sql, or choose another"
+        )
+
+
 def _average(name: str, candidate: Candidate, fitted: Mapping[str, Fitted]) -> Average:
     missing = [member for member in candidate.members if member not in fitted]
     if missing or not candidate.members:
@@ -93,6 +107,7 @@ def _fit(
         if len(candidate.features) != 1:
             raise CandidateError(f"candidate {name}: it passes on one feature, not {len(candidate.features)}")
         return PassThrough(candidate.features[0])
+    refuse_targets(name, candidate, target)
     features = candidate.features
     matrix = frame[features].to_numpy(dtype=np.float64)
     encoded = coding.fit(

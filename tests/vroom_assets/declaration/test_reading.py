@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from tests.support.project import ROOT, copy
 from vroom_api.contract import OPTIONS
 from vroom_assets import __main__, declaration, spec
-from vroom_assets.declaration import DeclarationError, DeclarationFile
+from vroom_assets.declaration import DeclarationError, DeclarationFile, scaffold
 from vroom_assets.definitions import defs
 
 SHIPPED = ROOT / "vroom_assets" / "defs"
@@ -98,6 +98,9 @@ WRONG = [
     Wrong("a period that ends before it begins", ("{type: timestamp, description: when the reservation", "{type: timestamp, earliest: 2024-01-01, latest: 2023-01-01, description: when the reservation"), "earliest: 2024", "created_at.earliest: 2024-01-01 00:00:00 comes after latest, 2023-01-01 00:00:00", "comes after"),
     Wrong("a time with a zone", ("{type: timestamp, description: when the reservation", "{type: timestamp, earliest: 2024-01-01T00:00:00Z, description: when the reservation"), "earliest: 2024", "created_at.earliest: it should not have timezone info", "it is"),
     Wrong("a value that is no text", ("{type: integer, minimum: 0, maximum: 1, description: 1 if the vehicle opens", "{type: text, values: [yes, 120], description: 1 if the vehicle opens"), "values: [yes", "technology.values.1: 120 is not a text", "put it into quotes"),
+    Wrong("a number in quotes as a parameter", ("max_iter: 80", "max_iter: '80'"), "max_iter: '80'", "candidates.boosting.parameters.max_iter: '80' is a text", "write 80, without quotes"),
+    Wrong("a number that YAML takes for a text", ("max_iter: 80", "l2_regularization: 1e-7"), "1e-7", "candidates.boosting.parameters.l2_regularization: '1e-7' is a text", "write 0.0000001, without quotes and exponent"),
+    Wrong("a target that is a word", ("count(reservations.vehicle_id)", "max('many')"), "", "column reservations is a text, and a forecast is of a number, or of one of two texts", "`case reservations when '…' then 1 else 0 end as reservations`, with `kind: binary`", file="target.sql"),
     Wrong("a file read by a statement", ("from vehicles", "from read_csv('data/reservations/vehicles.csv') as vehicles"), "read_csv", "disabled by configuration", "correct the statement", file="target.sql"),
 ]  # fmt: skip
 
@@ -131,6 +134,63 @@ def test_what_is_wrong_is_said_with_file_line_field_and_remedy(forecasts, wrong)
     assert position, f"{found_message} does not begin with file and line"
     if wrong.at:
         assert wrong.at.rstrip("\n") in path.read_text().splitlines()[int(position[1]) - 1]
+
+
+LOSSES = [("gamma", "above: 0", "above 0"), ("poisson", "minimum: 0", "0 or above")]
+
+
+@pytest.fixture
+def trips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A forecast of a column that target.sql passes on."""
+    monkeypatch.setenv("VROOM_DEFS", str(tmp_path / "defs"))
+    monkeypatch.setenv("VROOM_DATA", str(tmp_path / "data"))
+    scaffold.write(tmp_path / "defs", "trips")
+    return tmp_path / "defs" / "trips"
+
+
+def with_loss(folder: Path, loss: str, declared: str) -> None:
+    edit(folder / "defs.yaml", "duration: {type: number, above: 0,", f"duration: {{type: number{declared},")
+    boosting = f"    boosting:\n      family: boosting\n      features: [distance]\n      parameters: {{loss: {loss}}}\n"
+    path = folder / "defs.yaml"
+    path.write_text(path.read_text() + boosting)
+
+
+@pytest.mark.parametrize(("loss", "bound", "takes"), LOSSES)
+@pytest.mark.parametrize("declared", ["", ", minimum: -1"])
+def test_a_loss_that_the_declared_target_may_break_is_refused_with_what_to_declare(
+    trips, loss, bound, takes, declared
+):
+    with_loss(trips, loss, declared)
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(trips)
+    (finding,) = refusal.value.findings
+    assert finding.field == "candidates.boosting.parameters"
+    assert finding.message.startswith(f"loss {loss} is for targets {takes}, and trips.duration may be ")
+    assert f"declare `{bound}` there" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("loss", "declared"),
+    [
+        ("gamma", ", above: 0"),
+        ("gamma", ", minimum: 0.1"),
+        ("poisson", ", minimum: 0"),
+        ("poisson", ", above: 0"),
+    ],
+)
+def test_a_loss_that_fits_the_declared_target_is_accepted(trips, loss, declared):
+    with_loss(trips, loss, declared)
+    assert "boosting" in declaration.read(trips).candidates
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["select trip_id, 2 * duration as duration from trips", "select * from trips where duration > 0"],
+)
+def test_a_target_that_is_computed_is_left_to_the_data(trips, statement):
+    with_loss(trips, "gamma", "")
+    (trips / "target.sql").write_text(statement)
+    assert "boosting" in declaration.read(trips).candidates
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -104,6 +104,30 @@ def test_dagsters_own_tree_loads_what_the_code_location_loads(folder):
     }
 
 
+def test_a_number_in_quotes_stays_a_text_on_its_way_through_dagster(folder, caplog, capfd):
+    edit(folder, "Duration of a trip", "'2024'")
+    edit(
+        folder,
+        "distance: {type",
+        "lane: {type: text, nullable: true, values: ['120', '1e3', 'true']}\n        distance: {type",
+    )
+    edit(folder, "      columns:", "      format: {nulls: ['-999', '0']}\n      columns:")
+    (component,) = loading.component_tree(folder).get_all_components(Forecast)
+    trips = component.sources["trips"]
+    assert (component.title, trips.columns["lane"].values, trips.format.nulls) == (
+        *("2024", ["120", "1e3", "true"], ["-999", "0"]),
+    )
+    assert spec_of("champion").owners
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_number_in_quotes_among_parameters_is_said_in_one_line(folder, caplog, capfd):
+    edit(folder, "family: linear\n", "family: linear\n      parameters: {alpha: '1'}\n")
+    assert spec_of("declaration").description
+    assert "parameters.alpha: '1' is a text; write 1, without quotes" in caplog.text
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+
+
 def test_dagsters_own_tree_says_what_is_wrong_in_our_words(folder):
     edit(folder, "kind: regression", "kind: regresion")
     with pytest.raises(Exception, match="Error while loading component") as raised:

@@ -500,3 +500,52 @@ def test_check_with_data_lists_every_finding_of_the_csvs(project, capsys):
     assert "refused: data/mine/f.csv: 2 of 62 rows are bad" in output
     assert "data/mine/f.csv line 62, column x: 'seven' is not a whole number" in output
     assert "data/mine/f.csv line 63, column x: -1 is not ≥ 0" in output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "max_leaf_nodes",
+            "loss: gamma, max_leaf_nodes",
+            "candidate boosting: loss gamma is for targets above 0, and one is -",
+        ),
+        (
+            "kind: regression",
+            "kind: binary",
+            "yes is 1 and no is 0: for one of several values write `case … when ",
+        ),
+    ],
+    ids=["a loss", "several values"],
+)
+def test_check_with_data_says_what_targets_a_training_would_not_take(project, capsys, old, new, says):
+    file = project / "f.csv"
+    file.write_text(table([n % 7 - 3 for n in range(240)], x=[n % 17 for n in range(240)]))
+    assert command("new", "mine", "--from", str(file), "--target", "y") == 0
+    (project / "defs" / "mine" / "target.sql").write_text("select row, y + 0 as y from rows")
+    declared = project / "defs" / "mine" / "defs.yaml"
+    text = declared.read_text().replace(old, new, 1)
+    if "binary" in new:
+        text = text.replace("family: boosting", "family: binary_boosting").replace(
+            "family: linear", "family: logistic"
+        )
+        text = text.replace("alpha", "C")
+    declared.write_text(text)
+    assert command("check", "mine") == 0
+    assert command("check", "mine", "--data") == 1
+    assert f"refused: {says}" in re.sub("target.sql: -3 for row [0-9]+; ", "", capsys.readouterr().out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VROOM_FORECAST", "mine")
+        assert command("materialize") == 1
+    assert says.partition(":")[0] in capsys.readouterr().err
+
+
+def test_a_text_of_several_values_is_no_target_even_if_it_is_cast(project, capsys):
+    file = project / "f.csv"
+    file.write_text(table(NUMBERS, x=NOISE, species=[("setosa", "virginica", "7")[n % 3] for n in NUMBERS]))
+    assert command("new", "mine", "--from", str(file), "--target", "y") == 0
+    (project / "defs" / "mine" / "target.sql").write_text("select row, species::double as y from rows")
+    assert command("check", "mine", "--data") == 1
+    output = capsys.readouterr().out
+    assert "Could not convert string 'virginica' to DOUBLE" in output
+    assert "or of 1 for one of several values and 0 for the others" in output

@@ -172,12 +172,12 @@ def new(name: str) -> int:
     return 0
 
 
-def new_from(name: str, file: Path, target: str, kind: Kind | None) -> int:
-    """Write the declaration of a forecast of a file's column, and say what was seen and what to do with it."""
+def new_from(name: str, files: list[Path], target: str, kind: Kind | None) -> int:
+    """Write the declaration of a forecast of a column of files, and say what was seen and what to do with it."""
     from vroom_assets.inference import writing
 
     try:
-        proposal, written = writing.infer(settings.defs_folder(), name, file, target, kind)
+        proposal, written = writing.infer(settings.defs_folder(), name, files, target, kind)
     except (writing.CannotScaffold, writing.CannotInfer) as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
         return 2
@@ -238,10 +238,10 @@ def run(given: argparse.Namespace) -> int:
             return check(given.names, data=given.data)
         case "schema":
             return schema()
-        case "new" if given.file is None:
+        case "new" if given.files is None:
             return new(given.name)
         case "new":
-            return new_from(given.name, given.file, given.target, given.kind and Kind(given.kind))
+            return new_from(given.name, given.files, given.target, given.kind and Kind(given.kind))
         case "retire":
             prepare_home()
             return retire(given.name, " ".join(given.reason))

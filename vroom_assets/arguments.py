@@ -41,10 +41,12 @@ def parser(description: str) -> argparse.ArgumentParser:
     new.add_argument("name", metavar="<name>", help="of the forecast: lower-case letters, digits and _")
     new.add_argument(
         "--from",
-        dest="file",
+        dest="files",
+        nargs="+",
         type=Path,
         metavar="<file>",
-        help="the CSV; it is copied into the data folder, unless it is in that of the forecast already",
+        help="a CSV or a Parquet file, or several that follow each other; copied into the data folder, unless in that of "
+        "the forecast already",
     )
     new.add_argument("--target", metavar="<column>", help="the column to forecast, as the file calls it")
     new.add_argument(
@@ -71,9 +73,9 @@ def parsed(description: str, arguments: list[str]) -> argparse.Namespace:
     """
     whole = parser(description)
     given = whole.parse_args(arguments)
-    if given.command == "new" and (given.file is None) != (given.target is None):
+    if given.command == "new" and (given.files is None) != (given.target is None):
         raise BadArguments("`new` takes both of --from <file> and --target <column>, or neither")
-    if given.command == "new" and given.file is None and given.kind is not None:
+    if given.command == "new" and given.files is None and given.kind is not None:
         raise BadArguments("--kind is of the target of a file; name them by --from <file> --target <column>")
     if given.command == "retire" and not FORECAST_NAME.fullmatch(given.name):
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use retire <name> <reason>")

@@ -14,7 +14,8 @@ from tests.support.service import settings_of
 from tests.support.sources import column
 from vroom_api.app import create_app
 from vroom_api.contract import bundle_folder, forecast_folder, read_bundle, read_pointer
-from vroom_assets import sources
+from vroom_assets import declaration, sources
+from vroom_assets.__main__ import main
 from vroom_assets.forecast import Forecast
 from vroom_assets.sources import NamedFile, SourceError, SourceRefused, SourceReport, observe, snapshot
 from vroom_assets.spec import Source
@@ -285,3 +286,81 @@ def test_the_graph_names_the_pattern(in_parts):
         if spec.key.path[-1] == "reservations_csv"
     )
     assert raw.metadata["path"] == "reservations/parts/*.csv"
+
+
+# from files that nobody described
+
+
+@pytest.fixture
+def months(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three months of trips beside an empty project."""
+    for name in ("defs", "data"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"VROOM_{name.upper()}", str(tmp_path / name))
+    for month in range(1, 4):
+        rows = [
+            f"{100 * month + n};{n % 7}.5;{'ada' if n % 3 else 'ben'};{n % 7 * 60 + n % 5}" for n in range(60)
+        ]
+        (tmp_path / f"2024-0{month}.csv").write_text("\n".join(["trip;km;driver;seconds", *rows]) + "\n")
+    return tmp_path
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["vroom_assets", *arguments])
+    return main()
+
+
+def test_several_files_are_declared_as_one_source(months, monkeypatch, capsys):
+    files = [str(months / f"2024-0{month}.csv") for month in (2, 1, 3)]
+    assert command(monkeypatch, "new", "trips", "--from", *files, "--target", "seconds") == 0
+    assert "*.csv: 180 rows, 4 columns, written with delimiter ';'" in capsys.readouterr().out
+    spec = declaration.read(months / "defs" / "trips")
+    assert spec.sources["rows"].path == "trips/*.csv"
+    assert sorted(one.name for one in (months / "data" / "trips").iterdir()) == [
+        f"2024-0{n}.csv" for n in (1, 2, 3)
+    ]
+    assert command(monkeypatch, "check", "trips", "--data") == 0
+    assert "180 of 180 rows accepted" in capsys.readouterr().out
+
+
+def test_parquet_is_declared_as_a_csv_is(months, monkeypatch, capsys):
+    with duckdb.connect() as connection:
+        connection.execute(f"copy (from '{months}/2024-01.csv') to '{months}/trips.parquet' (format parquet)")
+    assert (
+        command(monkeypatch, "new", "trips", "--from", str(months / "trips.parquet"), "--target", "seconds")
+        == 0
+    )
+    assert command(monkeypatch, "check", "trips", "--data") == 0
+    assert "data/trips/trips.parquet: 60 of 60 rows accepted" in capsys.readouterr().out
+    columns = declaration.read(months / "defs" / "trips").sources["rows"].columns
+    assert [columns[one].type for one in ("trip", "km", "driver")] == ["integer", "number", "category"]
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (["elsewhere/2024-01.csv"], "two files are called 2024-01.csv; in the data folder they would be one"),
+        (["nowhere.csv"], "nowhere.csv is not a file; name a CSV or a Parquet file, or several of one kind"),
+        (["other.csv"], "other.csv line 1: column trip, km, driver, seconds is missing; the header is a, b"),
+    ],
+)
+def test_files_that_are_not_one_source_are_refused_and_nothing_is_written(
+    months, monkeypatch, capsys, others, message
+):
+    (months / "elsewhere").mkdir()
+    shutil.copy(months / "2024-01.csv", months / "elsewhere")
+    (months / "other.csv").write_text("a;b\n1;2\n")
+    files = [str(months / one) for one in ("2024-01.csv", *others)]
+    assert command(monkeypatch, "new", "trips", "--from", *files, "--target", "seconds") == 2
+    assert message in capsys.readouterr().err
+    assert list((months / "defs").iterdir()) == list((months / "data").iterdir()) == []
+
+
+def test_a_file_that_lies_with_them_and_is_not_named_is_refused(months, monkeypatch, capsys):
+    own = months / "data" / "trips"
+    own.mkdir()
+    for file in months.glob("*.csv"):
+        file.rename(own / file.name)
+    files = [str(own / f"2024-0{month}.csv") for month in (1, 2)]
+    assert command(monkeypatch, "new", "trips", "--from", *files, "--target", "seconds") == 2
+    assert f"2024-03.csv in {own} is like the files that are named" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ import duckdb
 
 from vroom_api.contract import OPTIONS, durable
 from vroom_assets import sources
-from vroom_assets.sources import cells
+from vroom_assets.sources import cells, parquet
 from vroom_assets.sources.lines import readable
 from vroom_assets.sources.transcoding import Unreadable, transcoded
 from vroom_assets.spec import Column, ColumnType, Format, Source
@@ -103,13 +103,17 @@ class SeenColumn:
 
 @dataclass(frozen=True)
 class SeenFile:
-    """A file as it can be read."""
+    """A file, or several as one, as it can be read."""
 
-    path: Path
+    paths: list[Path]
     format: Format
     columns: list[SeenColumn]
     rows: int
     notes: list[str] = field(default_factory=list)  # guesses that are worth a check
+
+    @property
+    def name(self) -> str:
+        return called(self.paths)
 
     def column(self, name: str) -> SeenColumn:
         """A column by its name in the file or in the declaration.
@@ -121,20 +125,31 @@ class SeenFile:
             if name in (one.header, one.name):
                 return one
         listed = ", ".join(one.header for one in self.columns)
-        raise CannotInfer(f"{self.path.name} has no column {name!r}; it has {listed}")
+        raise CannotInfer(f"{self.name} has no column {name!r}; it has {listed}")
+
+
+def called(paths: Sequence[Path]) -> str:
+    """A file by its name; several by a pattern that they are like."""
+    if len(paths) == 1:
+        return paths[0].name
+    endings = {path.suffix for path in paths}
+    return f"*{endings.pop()}" if len(endings) == 1 else "*"
 
 
 @contextmanager
-def seen(path: Path) -> Iterator[tuple[DuckDBPyConnection, SeenFile]]:
-    """What a file holds, and for the length of a block its rows as the typed table `seen`.
+def seen(paths: Sequence[Path]) -> Iterator[tuple[DuckDBPyConnection, SeenFile]]:
+    """What a file holds, or several as one, and for the length of a block its rows as the typed table `seen`.
+
+    How a file is written is taken from the first that is a CSV.
 
     Raises:
-        CannotInfer: it cannot be read, or holds nothing.
+        CannotInfer: one cannot be read, or they hold nothing.
     """
+    paths = sorted(paths, key=lambda path: path.name)
+    first = next((path for path in paths if not parquet.is_parquet(path)), paths[0])
     with duckdb.connect() as connection:
         try:
-            format = _format(path)
-            header = _header(path, format)
+            format, header = _written(connection, first)
             names = unique_names(header)
             if len(set(header)) != len(header) or "" in header:
                 format = format.model_copy(
@@ -146,15 +161,33 @@ def seen(path: Path) -> Iterator[tuple[DuckDBPyConnection, SeenFile]]:
                 for name, one in zip(names, header, strict=True)
             }
             source = Source(
-                path=path.name, description="", columns=texts, format=format, tolerated_bad_share=0.01
+                path=called(paths), description="", columns=texts, format=format, tolerated_bad_share=0.01
             )
-            report = sources.load(connection, TABLE, source, [sources.NamedFile(path, path.name)])
+            files = [sources.NamedFile(path, path.name) for path in paths]
+            report = sources.load(connection, TABLE, source, files)
         except (Unreadable, sources.SourceError) as error:
-            raise CannotInfer(f"{path.name}: {str(error).removeprefix(path.name).lstrip(': ')}") from error
+            raise CannotInfer(_named(first, str(error))) from error
         yield (
             connection,
-            _typed(connection, path, format, dict(zip(names, header, strict=True)), report.accepted),
+            _typed(connection, paths, format, dict(zip(names, header, strict=True)), report.accepted),
         )
+
+
+def _named(path: Path, message: str) -> str:
+    """A message that begins with the file, as some do by themselves."""
+    return message if not message.startswith((" ", ":")) else f"{path.name}: {message.lstrip(': ')}"
+
+
+def _written(connection: DuckDBPyConnection, path: Path) -> tuple[Format, list[str]]:
+    """How a file is written, and its header.
+
+    Raises:
+        Unreadable: it cannot be read.
+    """
+    if parquet.is_parquet(path):
+        return Format(), parquet.text(connection, path).header
+    format = _format(path)
+    return format, _header(path, format)
 
 
 def unique_names(header: list[str]) -> list[str]:
@@ -258,7 +291,7 @@ def _header(path: Path, format: Format) -> list[str]:
 
 
 def _typed(
-    connection: DuckDBPyConnection, path: Path, format: Format, headers: dict[str, str], rows: int
+    connection: DuckDBPyConnection, paths: list[Path], format: Format, headers: dict[str, str], rows: int
 ) -> SeenFile:
     """Types for the columns of the table of texts, which has typed columns from then on."""
     nulls = _nulls(connection, headers)
@@ -289,7 +322,7 @@ def _typed(
         for way in dates
         if way[:2] in ("%d", "%m")
     ]
-    return SeenFile(path, format, columns, rows, notes)
+    return SeenFile(paths, format, columns, rows, notes)
 
 
 def _text(name: str, format: Format) -> str:

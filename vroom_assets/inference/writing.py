@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from vroom_assets import declaration, settings
 from vroom_assets.declaration.scaffold import CannotScaffold, free_folders, schema_beside
 from vroom_assets.inference import proposal as proposals
 from vroom_assets.inference.proposal import Proposal, Proposed, is_ordered
-from vroom_assets.inference.seen import CannotInfer, seen
+from vroom_assets.inference.seen import CannotInfer, called, seen
+from vroom_assets.sources import files_like
 from vroom_assets.sources.table import bare
 from vroom_assets.spec import ColumnType, Format
 from vroom_assets.sql import identifier
@@ -29,20 +30,22 @@ KINDS = {
 }
 
 
-def infer(defs: Path, name: str, file: Path, target: str, kind: Kind | None) -> tuple[Proposal, list[Path]]:
-    """Write the declaration of a forecast of one column of a file, and copy the file into the data folder.
+def infer(
+    defs: Path, name: str, files: Sequence[Path], target: str, kind: Kind | None
+) -> tuple[Proposal, list[Path]]:
+    """Write the declaration of a forecast of one column of a file, or of several as one source, and copy them into the data folder.
 
-    A file that lies in the data folder of the forecast already is left where it is.
+    Files that lie in the data folder of the forecast already are left where they are.
 
     Raises:
         CannotScaffold: the name is not valid or taken.
-        CannotInfer: nothing can be made of the file, or not of this target.
+        CannotInfer: nothing can be made of the files, or not of this target.
     """
-    is_there = file.is_file() and file.resolve().parent == (settings.data_folder() / name).resolve()
-    folder, data = free_folders(defs, name, with_data=is_there)
-    if not file.is_file():
-        raise CannotInfer(f"{file} is not a file; name a CSV")
-    with seen(file) as (connection, found):
+    own = settings.data_folder() / name
+    are_there = all(file.is_file() and file.resolve().parent == own.resolve() for file in files)
+    folder, data = free_folders(defs, name, with_data=are_there)
+    _refuse_other_files(files, own if are_there else None)
+    with seen(files) as (connection, found):
         proposal = proposals.propose(connection, found, target, kind)
     texts = {
         declaration.FILE: _defs(proposal, name, schema_beside(folder)),
@@ -61,18 +64,42 @@ def infer(defs: Path, name: str, file: Path, target: str, kind: Kind | None) -> 
         for part, text in texts.items():
             (made / part).write_text(text, encoding="utf-8")
         _check(made)
-        if not is_there:
-            shutil.copyfile(file, Path(copied) / file.name)
+        brought = [] if are_there else [data / file.name for file in files]
+        for file, there in zip(files, brought, strict=False):
+            shutil.copyfile(file, Path(copied) / there.name)
+        if brought:
             data.mkdir(exist_ok=True)
-            (Path(copied) / file.name).replace(data / file.name)
+        for there in brought:
+            (Path(copied) / there.name).replace(there)
         try:
             made.replace(folder)  # an empty folder may be there
         except OSError:
-            if not is_there:
-                (data / file.name).unlink()
+            for there in brought:
+                there.unlink()
             raise
-    written = [folder / part for part in texts]
-    return proposal, written if is_there else [*written, data / file.name]
+    return proposal, [*(folder / part for part in texts), *brought]
+
+
+def _refuse_other_files(files: Sequence[Path], folder: Path | None) -> None:
+    """Refuse what would not be the source that the declaration names.
+
+    Raises:
+        CannotInfer: a file is not there, two have one name, or others in the folder are like the pattern of all.
+    """
+    for file in files:
+        if not file.is_file():
+            raise CannotInfer(f"{file} is not a file; name a CSV or a Parquet file, or several of one kind")
+    names = [file.name for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CannotInfer(f"two files are called {', '.join(twice)}; in the data folder they would be one")
+    if folder is None or len(files) == 1:
+        return
+    others = {one.name for one in files_like(folder / called(files))} - set(names)
+    if others:
+        raise CannotInfer(
+            f"{', '.join(sorted(others))} in {folder} is like the files that are named; name it too, or move it away"
+        )
 
 
 def _check(folder: Path) -> None:
@@ -94,7 +121,7 @@ def _check(folder: Path) -> None:
 def summary(proposal: Proposal) -> Iterator[str]:
     """What was seen and decided, a line each."""
     file = proposal.file
-    yield f"{file.path.name}: {file.rows:,} rows, {len(file.columns)} columns{_format_words(file.format)}"
+    yield f"{file.name}: {file.rows:,} rows, {len(file.columns)} columns{_format_words(file.format)}"
     yield f"target: {proposal.target.header}, a {proposal.kind}: {proposal.target_why}"
     yield f"key: {proposal.key}: {proposal.key_why}"
     yield f"time: {proposal.time or 'none'}: {proposal.time_why}"
@@ -151,19 +178,19 @@ def _defs(proposal: Proposal, name: str, schema: str) -> str:
     words = target.header.replace("_", " ")
     lines = [
         f"# yaml-language-server: $schema={schema}",
-        f"# Made from {proposal.file.path.name}: what was seen in it stands beside what was made of it. Every word is",
+        f"# Made from {proposal.file.name}: what was seen in it stands beside what was made of it. Every word is",
         f"# explained in docs/forecasts.md; `python -m vroom_assets check {name}` says whether what you change is sound.",
         "type: vroom_assets.forecast.Forecast",
         "attributes:",
         f"  name: {name}",
-        f"  title: {_yaml(f'{words}, from {proposal.file.path.name}')}",
-        f"  description: {_yaml(f'Forecasts {KINDS[proposal.kind]} {words}, from {proposal.file.path.name}.')}",
+        f"  title: {_yaml(f'{words}, from {proposal.file.name}')}",
+        f"  description: {_yaml(f'Forecasts {KINDS[proposal.kind]} {words}, from {proposal.file.name}.')}",
         "  owner: team:example  # an e-mail address, or team:<name>",
         "",
         "  sources:",
         f"    {SOURCE}:",
-        f"      path: {_yaml(f'{name}/{proposal.file.path.name}')}",
-        f"      description: {_yaml(f'{proposal.file.rows:,} rows as they are in {proposal.file.path.name}.')}",
+        f"      path: {_yaml(f'{name}/{proposal.file.name}')}",
+        f"      description: {_yaml(f'{proposal.file.rows:,} rows as they are in {proposal.file.name}.')}",
         *_format_lines(proposal),
         "      columns:",
         *_column_lines(proposal),

@@ -48,7 +48,7 @@ def inferred(project: Path, content: str | bytes, target: str, kind: Kind | None
     """The declaration that is made of a file, read as any other."""
     file = project / "given.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    writing.infer(project / "defs", "mine", file, target, kind)
+    writing.infer(project / "defs", "mine", [file], target, kind)
     spec = declaration.read(project / "defs" / "mine")
     declaration.check_parameters(project / "defs" / "mine", spec)
     return spec
@@ -272,7 +272,7 @@ LEAVING = [n % 3 == 0 for n in range(600)]  # who left
 def test_what_only_those_have_who_left_is_a_leak(project, leak, why):
     text = table([int(left) for left in LEAVING], x=unlike(600, 2), leak=leak)
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
     assert [one.column.name for one in proposal.inputs] == ["x"]
     (out,) = proposal.left_out
     assert out.why.startswith(f"no input: LEAK? {why}")
@@ -308,14 +308,14 @@ def test_the_level_of_a_shop_in_a_panel_stays_an_input_with_a_question(project):
     shops, sizes, sales = panel()
     text = table(sales, shop=shops, size=sizes, x=unlike(len(sales), 2))
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
     doubts = {one.column.name: one.doubt for one in proposal.inputs}
     assert doubts.keys() in ({"shop", "x"}, {"shop", "size", "x"})  # the size repeats the shop
     assert re.fullmatch(r"it alone explains 99\.\d% of y: is it known before\?", doubts["shop"])
 
     text = table(sales, size=sizes, x=unlike(len(sales), 2))
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "other", project / "f.csv", "y", None)
+    proposal, _ = writing.infer(project / "defs", "other", [project / "f.csv"], "y", None)
     assert [bool(one.doubt) for one in proposal.inputs] == [True, False]
 
 
@@ -333,7 +333,7 @@ def test_what_is_the_target_but_for_rounding_or_noise_is_a_leak_in_a_panel_too(p
     shops, _, sales = panel()
     leak = [other(y, n) for n, y in enumerate(sales)]
     (project / "f.csv").write_text(table(sales, shop=shops, leak=leak, x=unlike(len(sales), 2)))
-    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
     assert [one.column.name for one in proposal.inputs] == ["shop", "x"]
 
 
@@ -341,7 +341,7 @@ def test_a_count_beside_the_target_that_nearly_repeats_it_is_a_leak(project):
     count = [n * 37 % 19 for n in range(900)]
     leak = [one + (n % 97 == 0) for n, one in enumerate(count)]
     (project / "f.csv").write_text(table(count, leak=leak, x=unlike(900, 2)))
-    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
     assert [one.column.name for one in proposal.inputs] == ["x"]
 
 
@@ -358,7 +358,7 @@ def test_columns_that_make_up_the_target_together_are_leaks(project, combine, wo
     a, b = unlike(120, 1), unlike(120, 2)
     text = table([combine(one, other) for one, other in zip(a, b, strict=True)], a=a, x=unlike(120, 3), b=b)
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
     assert [one.column.name for one in proposal.inputs] == ["x"]
     assert all(words in one.why for one in proposal.left_out)
 
@@ -382,7 +382,7 @@ def test_columns_that_repeat_others_are_left_out(project):
         area=[n % 3 for n in place],  # goes with the place, and not the other way round
     )
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", project / "f.csv", "y", None)
+    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
     assert [one.column.name for one in proposal.inputs] == ["celsius", "place", "area"]
     assert {one.column.name: one.why for one in proposal.left_out} == {
         "fahrenheit": "no input: it repeats celsius",
@@ -484,7 +484,7 @@ def test_where_the_folder_cannot_be_put_in_its_place_the_data_are_not_left_eithe
     file.write_text(table(NUMBERS, x=NOISE))
     (project / "defs" / "mine").write_text("a file, not a folder")
     with pytest.raises(NotADirectoryError):
-        writing.infer(project / "defs", "mine", file, "y", None)
+        writing.infer(project / "defs", "mine", [file], "y", None)
     assert list((project / "data").rglob("*.csv")) == []
     assert [path.name for path in (project / "defs").iterdir()] == ["mine"]
 

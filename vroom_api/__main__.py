@@ -4,20 +4,25 @@ python -m vroom_api                  the service
 python -m vroom_api backup <file>    a whole copy of the serving database, also while the service writes
 """
 
+import logging
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
 import uvicorn
 
 from vroom_api.app import create_app
+from vroom_api.contract.damage import DamagedDatabase, check_serving_database, is_quick, serving_file
 from vroom_api.contract.environment import BadSetting
 from vroom_api.contract.permissions import keep_private
 from vroom_api.observability.logs import configure_logs
 from vroom_api.record.backup import CannotBackUp, back_up
 from vroom_api.security.connections import Connections, bounded
 from vroom_api.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def backup(target: str) -> int:
@@ -53,8 +58,9 @@ def serve() -> int:
         settings = Settings.read()
         configure_logs(settings.log_level, settings.log_format)
         keep_private(settings.home, settings.umask)
+        read_through(settings.database_url)
         app = create_app(settings)
-    except BadSetting as error:
+    except (BadSetting, DamagedDatabase) as error:
         print(f"Vroom's service cannot start: {error}", file=sys.stderr)
         return 2
     uvicorn.run(
@@ -72,6 +78,30 @@ def serve() -> int:
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     return 0
+
+
+def read_through(url: str) -> None:
+    """Look for damage in the serving database: at once where it is small, else beside the service, into its log.
+
+    Raises:
+        DamagedDatabase: it is small, and damaged.
+    """
+    path = serving_file(url)
+    if path is None:
+        return
+    if is_quick(path):
+        check_serving_database(url)
+    else:
+        threading.Thread(target=_report_damage, args=(url,), name="read through", daemon=True).start()
+
+
+def _report_damage(url: str) -> None:
+    try:
+        check_serving_database(url)
+    except DamagedDatabase as damage:
+        log.error("%s", damage)
+    except OSError as error:
+        log.warning("the serving database could not be read through: %s", error)
 
 
 def _stop(*_: Any) -> NoReturn:

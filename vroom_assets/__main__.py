@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vroom_api.contract import Kind
+from vroom_api.contract.damage import DamagedDatabase
 from vroom_api.contract.environment import BadSetting, forecast
 from vroom_assets import arguments, settings
-from vroom_assets.damage import DamagedDatabase, check_databases
+from vroom_assets.damage import check_databases
 from vroom_assets.home_lock import HomeInUse, hold
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, prepare_home, start
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vroom_api.contract.damage import SERVING, DamagedDatabase, Holding, damage_of, is_quick, serving_file
+from vroom_api.contract.environment import database_url
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,71 +25,54 @@ COMPANIONS = ("-wal", "-shm", "-journal", ".wal")
 
 
 @dataclass(frozen=True)
-class Database:
-    """A SQLite file of the home: what it holds, and what follows where it is begun anew."""
+class Database(Holding):
+    """A SQLite file of the home that Dagster or MLflow keeps there."""
 
-    path: str
-    holds: str
-    without: str
+    path: str = ""
 
 
 DATABASES = (
     Database(
-        "dagster/history/runs.db",
-        "Dagster's list of runs",
-        "only that list is lost; whatever is trained and published stays",
+        path="dagster/history/runs.db",
+        holds="Dagster's list of runs",
+        without="only that list is lost; whatever is trained and published stays",
     ),
     Database(
-        "dagster/history/runs/index.db",
-        "Dagster's record of what assets were made from",
-        "their history is lost, and a forecast may be trained once more than needed; champions serve on",
+        path="dagster/history/runs/index.db",
+        holds="Dagster's record of what assets were made from",
+        without="their history is lost, and a forecast may be trained once more than needed; champions serve on",
     ),
     Database(
-        "dagster/schedules/schedules.db",
-        "the sensors' cursors and ticks",
-        "each forecast is checked as if for the first time; sensors that were switched off are on again",
+        path="dagster/schedules/schedules.db",
+        holds="the sensors' cursors and ticks",
+        without="each forecast is checked as if for the first time; sensors that were switched off are on again",
     ),
     Database(
-        "mlflow/mlflow.db",
-        "MLflow's runs and registered models",
-        "the history of trainings is lost; champions serve on, and numbers of versions go on",
+        path="mlflow/mlflow.db",
+        holds="MLflow's runs and registered models",
+        without="the history of trainings is lost; champions serve on, and numbers of versions go on",
     ),
 )
 
 
-class DamagedDatabase(Exception):
-    """A database of the home cannot be used; the message names the file, what it holds and how to go on."""
-
-
 def check_databases(home: Path) -> None:
-    """Read through the databases that Dagster and MLflow keep in the home.
+    """Read through the databases of the home: Dagster's, MLflow's, and the serving database where that is quick.
+
+    A large serving database is read by the service itself, beside its work.
 
     Raises:
         DamagedDatabase: one or more are damaged.
     """
     found = [
-        f"{home / database.path} is damaged ({reason}). It holds {database.holds}. While everything is stopped, put "
-        f"it back from a copy, or move it away (`mv {home / database.path} {home / database.path}.damaged`, and "
-        f"so its -wal and -shm) to begin a new one: {database.without}."
+        database.refusal(home / database.path, reason)
         for database in DATABASES
         if (reason := damage_of(home / database.path))
     ]
+    serving = serving_file(database_url())
+    if serving is not None and is_quick(serving) and (reason := damage_of(serving)):
+        found.append(SERVING.refusal(serving, reason))
     if found:
         raise DamagedDatabase("\n".join(found))
-
-
-def damage_of(path: Path) -> str | None:
-    """What is wrong with a SQLite file; None where it is whole, or not there."""
-    if not path.exists():
-        return None
-    if not path.is_file():
-        return "it is not a regular file"
-    try:
-        with closing(sqlite3.connect(path, timeout=30)) as connection:
-            [(found,)] = connection.execute("pragma quick_check(1)").fetchall()
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return None if found == "ok" else str(found).replace("\n", " ")
 
 
 def is_damage(error: duckdb.Error) -> bool:

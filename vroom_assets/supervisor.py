@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, read_pointer
 from vroom_api.contract.environment import PORTS, forecast, keys_required, umask
@@ -22,6 +23,9 @@ from vroom_api.contract.pages import MLFLOW_VIEW
 from vroom_api.contract.permissions import keep_private
 from vroom_assets import home_lock, settings
 from vroom_assets.damage import check_databases
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN_SECONDS = 180
@@ -181,10 +185,10 @@ def fail_abandoned_runs() -> int:
     return len(abandoned)
 
 
-def elsewhere(function: Callable[[], int]) -> int:
+def elsewhere(function: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
     """Call it in a process that ends with it: what it imports would stay with the supervisor until the end."""
     with ProcessPoolExecutor(1) as pool:
-        return pool.submit(function).result()
+        return pool.submit(function, *given, **named).result()
 
 
 def announce(running: list[Service], started: float) -> None:
@@ -273,7 +277,7 @@ def start() -> int:
     """
     folder = prepare_home()
     lock = home_lock.hold(folder, "python -m vroom_assets")
-    check_databases(folder)
+    elsewhere(check_databases, folder)
     running = services()
     lock.describe({service.name: service.url for service in running if service.port})
     pointer = read_pointer(forecast())

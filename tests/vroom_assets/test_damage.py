@@ -15,14 +15,8 @@ import duckdb
 import pytest
 
 from tests.support.project import ROOT
-from vroom_assets.damage import (
-    DATABASES,
-    DamagedDatabase,
-    check_databases,
-    is_damage,
-    read_through,
-    set_aside,
-)
+from vroom_api.contract.damage import DamagedDatabase
+from vroom_assets.damage import DATABASES, check_databases, is_damage, read_through, set_aside
 from vroom_assets.supervisor import prepare_home
 from vroom_assets.tracking import connect
 

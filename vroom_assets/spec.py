@@ -7,6 +7,7 @@ contradicts itself is refused before anything runs, with the field and the remed
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
@@ -297,6 +298,8 @@ class Family(StrEnum):
     POISSON_BOOSTING = "poisson_boosting"
     POISSON_GLM = "poisson_glm"
     POISSON_EBM = "poisson_ebm"
+    GAMMA_GLM = "gamma_glm"
+    TWEEDIE_GLM = "tweedie_glm"
     AVERAGE = "average"
     FEATURE = "feature"
     MEAN = "mean"
@@ -307,7 +310,7 @@ class Family(StrEnum):
 ANY_KIND = {Family.FOREST, Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN}
 FAMILIES = {
     Kind.COUNT: ANY_KIND | {Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM},
-    Kind.REGRESSION: ANY_KIND | {Family.BOOSTING, Family.LINEAR},
+    Kind.REGRESSION: ANY_KIND | {Family.BOOSTING, Family.LINEAR, Family.GAMMA_GLM, Family.TWEEDIE_GLM},
     Kind.BINARY: (ANY_KIND - {Family.MEDIAN}) | {Family.LOGISTIC, Family.BINARY_BOOSTING},
 }
 
@@ -315,6 +318,14 @@ FAMILIES = {
 class Curve(StrEnum):
     ISOTONIC = "isotonic"
     SIGMOID = "sigmoid"
+
+
+class Transform(StrEnum):
+    LOG = "log"
+
+
+TRANSFORMED = (Family.FOREST, Family.BOOSTING, Family.LINEAR)  # families that may be fitted on another scale
+TWEEDIE_POWER = 1.5  # where none is declared: amounts of which some are 0
 
 
 class Takes(StrEnum):
@@ -352,14 +363,14 @@ class Monotone(StrEnum):
 class Candidate(Declared):
     """A model recipe in the search."""
 
-    added = frozenset({"monotone"})
+    added = frozenset({"monotone", "transform"})
 
     family: Family
     features: list[str] = Field(
         [], description="the features it sees; of `feature` the one that it passes on"
     )
     terms: list[str] = Field(
-        [], description="linear, logistic, poisson_glm: products of features, as `a * b` or `a ^ 2`"
+        [], description="linear, logistic and the GLMs: products of features, as `a * b` or `a ^ 2`"
     )
     members: list[str] = Field([], description="average: the candidates it averages")
     parameters: dict[str, Any] = Field({}, description="passed to the estimator as they are")
@@ -372,6 +383,10 @@ class Candidate(Declared):
     monotone: dict[str, Monotone] = Field(
         {}, description="boosting: features in which the prediction may only rise, or only fall"
     )
+    transform: Transform | None = Field(
+        None,
+        description="regression: fit on the logarithm of the target, and forecast the mean in the target's unit",
+    )
     _categories: Mapping[str, int] = PrivateAttr(default_factory=dict)
     _optional: frozenset[str] = PrivateAttr(frozenset())
 
@@ -380,13 +395,32 @@ class Candidate(Declared):
         """What it asks of the target; None where any number will do."""
         if self.family in (Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM):
             return Demand(Takes.NOT_NEGATIVE, "family", self.family)
-        word = {Family.BOOSTING: "loss", Family.FOREST: "criterion"}.get(self.family, "")
-        match self.parameters.get(word):
+        if self.transform is not None:
+            return Demand(Takes.POSITIVE, "transform", f"transform {self.transform}")
+        if self.family is Family.GAMMA_GLM:
+            return Demand(Takes.POSITIVE, "family", self.family)
+        if self.family is Family.TWEEDIE_GLM:
+            takes = Takes.POSITIVE if self.power >= 2 else Takes.NOT_NEGATIVE
+            return (
+                Demand(takes, "parameters", f"{self.family} of power {self.power:g}") if self.power else None
+            )
+        match self.parameters.get(self.loss_parameter):
             case "gamma":
-                return Demand(Takes.POSITIVE, "parameters", f"{word} gamma")
+                return Demand(Takes.POSITIVE, "parameters", f"{self.loss_parameter} gamma")
             case "poisson":
-                return Demand(Takes.NOT_NEGATIVE, "parameters", f"{word} poisson")
+                return Demand(Takes.NOT_NEGATIVE, "parameters", f"{self.loss_parameter} poisson")
         return None
+
+    @property
+    def power(self) -> float:
+        """Of a Tweedie distribution: how the variance grows with the mean; NaN where it is not a number."""
+        power = self.parameters.get("power", TWEEDIE_POWER)
+        return float(power) if isinstance(power, int | float) else math.nan
+
+    @property
+    def loss_parameter(self) -> str:
+        """The parameter that names the loss, where the estimator has a choice."""
+        return {Family.BOOSTING: "loss", Family.FOREST: "criterion"}.get(self.family, "")
 
     @property
     def categories(self) -> Mapping[str, int]:
@@ -742,6 +776,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Candidate: {
         Purpose.MODEL: {
             *("family", "features", "terms", "members", "parameters", "offset", "calibration", "monotone"),
+            "transform",
         },
     },
     Fallback: {Purpose.MODEL: {"candidate", "without"}, Purpose.SERVING: {"description"}},

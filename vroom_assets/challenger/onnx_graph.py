@@ -18,11 +18,13 @@ from vroom_assets.spec import Family
 from vroom_assets.training.coding import Coding, Number, Table
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
 from vroom_assets.training.models import (
+    LOG_LINEAR,
     Average,
     Calibrated,
     Constant,
     Estimator,
     Fitted,
+    FromLogarithm,
     PassThrough,
     PolynomialModel,
     WithOffset,
@@ -149,6 +151,9 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
         return graph.emit("Add", graph.column(matrix, order[fitted.offset]), remainder)
     if isinstance(fitted, PassThrough):
         return graph.column(matrix, order[fitted.feature])
+    if isinstance(fitted, FromLogarithm):
+        power = graph.emit("Exp", _predict(graph, matrix, order, fitted.base))
+        return graph.emit("Mul", power, graph.constant([[fitted.factor]]))
     if isinstance(fitted, Calibrated):
         return _calibrated(graph, _predict(graph, matrix, order, fitted.base), fitted)
     if not isinstance(fitted, Estimator):
@@ -164,7 +169,7 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
             return _polynomial(graph, own, fitted.estimator)
         case Family.LOGISTIC:
             return graph.emit("Sigmoid", _polynomial(graph, own, fitted.estimator))
-        case Family.POISSON_GLM:
+        case family if family in LOG_LINEAR:
             return graph.emit("Exp", _polynomial(graph, own, fitted.estimator))
         case Family.POISSON_EBM:
             return _explainable_boosting(graph, own, fitted.estimator)

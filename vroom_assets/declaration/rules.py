@@ -12,12 +12,13 @@ import dagster as dg
 import sqlglot
 from sqlglot import expressions as sql
 
-from vroom_api.contract import OPTIONS, unfit_inputs
+from vroom_api.contract import OPTIONS, Kind, unfit_inputs
 from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature
 from vroom_assets.spec import (
     FACTOR,
     FAMILIES,
+    TRANSFORMED,
     Candidate,
     Column,
     ColumnType,
@@ -227,8 +228,36 @@ def _models(spec: ForecastSpec) -> Iterator[Contradiction]:
                         f"candidates.{name}.parameters.{parameter}",
                         f"{text!r} is a text; write {Decimal(text):f}, without quotes and exponent",
                     )
+        yield from _amounts(f"candidates.{name}", candidate, spec.target.kind)
         if candidate.calibration and not spec.target.kind.is_probability:
             yield f"candidates.{name}.calibration", "it is for a binary target, leave it out"
+
+
+def _amounts(field: str, candidate: Candidate, kind: Kind) -> Iterator[Contradiction]:
+    """What candidates for amounts cannot be."""
+    if candidate.transform is not None:
+        if kind is not Kind.REGRESSION:
+            yield f"{field}.transform", "it is for a regression, leave it out"
+        elif candidate.family not in TRANSFORMED:
+            yield (
+                f"{field}.transform",
+                f"it is not for {candidate.family}; use one of {', '.join(TRANSFORMED)}",
+            )
+        elif (loss := candidate.parameters.get(candidate.loss_parameter)) in ("gamma", "poisson"):
+            yield f"{field}.transform", f"a {loss} loss is not for logarithms; leave one of the two out"
+    power = candidate.power
+    if candidate.family is Family.TWEEDIE_GLM and not (power == 0 or power >= 1):
+        yield (
+            f"{field}.parameters.power",
+            f"there is no distribution of power {power:g}; use 1 to 2 for amounts of which some are 0, 2 and above for "
+            "amounts above 0",
+        )
+    demand = candidate.demand
+    if candidate.offset is not None and demand is not None and demand.takes is Takes.POSITIVE:
+        yield (
+            f"{field}.offset",
+            f"{demand.words} is for targets {demand.takes}, which the rest beside an offset is not; leave it out",
+        )
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -29,6 +29,7 @@ MONEY = re.compile(r"price|rent|cost|salary|income|amount|revenue|value|fare|fee
 IDENTIFIES = re.compile(r"(^|_)((p|u|gu|uu)?id|key|code|no|number|nr)$")
 POSITIVE = ("yes", "true", "1", "y", "t", "positive", "churned", "won", "success")
 MANY_ROWS = 5_000
+SKEWED = 1.0  # skewness of amounts from which on one candidate forecasts their logarithm
 STOPPING_ROWS = 10_000  # from which on boosting can spare some to see when to stop
 LEAST_DAYS = 30  # different times, from which on rows are ordered by them
 
@@ -60,6 +61,12 @@ class Proposal:
     group: str | None
     columns: list[Proposed]
     candidates: dict[str, dict[str, Any]]
+    skewness: float | None  # of amounts that are all above 0, where it is high
+
+    @property
+    def has_logarithms(self) -> bool:
+        """Whether a candidate forecasts the logarithm of the target, so that none of it may be 0."""
+        return self.skewness is not None
 
     @property
     def inputs(self) -> list[Proposed]:
@@ -88,6 +95,7 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
         raise CannotInfer(
             f"nothing is left to forecast {column.header} from: {reasons or 'there is no other column'}"
         )
+    skewness = _skewness(about)
     return Proposal(
         file=file,
         target=column,
@@ -100,7 +108,10 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
         time_why=time_why,
         group=_group(file, key, column),
         columns=columns,
-        candidates=_candidates(found, [one.column.name for one in inputs], file.rows),
+        candidates=_candidates(
+            found, [one.column.name for one in inputs], file.rows, with_logarithms=skewness is not None
+        ),
+        skewness=skewness,
     )
 
 
@@ -303,6 +314,14 @@ def _related(about: _About, columns: list[Proposed]) -> list[Proposed]:
     return [_out(one, why) if one.column.name in formula.columns else one for one in columns]
 
 
+def _skewness(about: _About) -> float | None:
+    """How much longer the upper end of amounts is than the lower; None where that is little, or one is not above 0."""
+    if about.kind is not Kind.REGRESSION or not about.target.lowest > 0:
+        return None
+    [(found,)] = about.connection.execute(f"select skewness(({about.sql})::double) from {TABLE}").fetchall()
+    return found if found is not None and found > SKEWED else None
+
+
 FAMILIES = {
     Kind.BINARY: ("binary_boosting", "logistic"),
     Kind.COUNT: ("poisson_boosting", "poisson_glm"),
@@ -310,8 +329,10 @@ FAMILIES = {
 }
 
 
-def _candidates(kind: Kind, features: list[str], rows: int) -> dict[str, dict[str, Any]]:
-    """A boosting and a forest that grow with the rows, their average, and a linear model."""
+def _candidates(
+    kind: Kind, features: list[str], rows: int, *, with_logarithms: bool
+) -> dict[str, dict[str, Any]]:
+    """A boosting and a forest that grow with the rows, their average, and a linear model, also of the logarithm."""
     boosting, linear = FAMILIES[kind]
     large = rows >= MANY_ROWS
     return {
@@ -342,5 +363,17 @@ def _candidates(kind: Kind, features: list[str], rows: int) -> dict[str, dict[st
             if linear == "logistic"
             else {"alpha": 1.0 if linear == "linear" else 0.01},
         },
+        **(
+            {
+                "log_linear": {
+                    "family": linear,
+                    "transform": "log",
+                    "features": features,
+                    "parameters": {"alpha": 1.0},
+                }
+            }
+            if with_logarithms
+            else {}
+        ),
         "boosting_and_forest": {"family": "average", "members": ["boosting", "forest"]},
     }

@@ -132,6 +132,8 @@ def summary(proposal: Proposal) -> Iterator[str]:
     for one in proposal.inputs:
         if one.doubt:
             yield f"doubt: {one.column.header}: {one.doubt}"
+    if proposal.has_logarithms:
+        yield f"candidates: log_linear: {_logarithms_why(proposal)}"
     for one in proposal.left_out:
         yield f"left out: {one.column.header}: {one.why.removeprefix('no input: ')}"
 
@@ -240,7 +242,7 @@ def _column_lines(proposal: Proposal) -> list[str]:
             and isinstance(column.lowest, int | float)
             and column.lowest >= 0
         ):
-            parts["minimum"] = 0
+            parts |= {"above": 0} if column is proposal.target and proposal.has_logarithms else {"minimum": 0}
         seen_words = f"; {column.as_words}" if not proposed.is_input and column.distinct else ""
         doubt = f"; LEAK? {proposed.doubt}" if proposed.doubt else ""
         lines.append(f"        {column.name}: {_flow(parts)}  # {proposed.why}{seen_words}{doubt}")
@@ -272,10 +274,15 @@ def _validation_lines(proposal: Proposal) -> list[str]:
     return [f"  validation: {_flow(parts)}  # {why}"]
 
 
+def _logarithms_why(proposal: Proposal) -> str:
+    return f"the target is above 0 and skewed ({proposal.skewness:.1f}, where 1 is much): its errors may grow with it"
+
+
 def _candidate_lines(proposal: Proposal) -> list[str]:
     lines: list[str] = []
     for name, candidate in proposal.candidates.items():
-        lines.append(f"    {name}:")
+        why = f"  # {_logarithms_why(proposal)}" if "transform" in candidate else ""
+        lines.append(f"    {name}:{why}")
         for field, value in candidate.items():
             if isinstance(value, dict):
                 lines.append(f"      {field}: {_flow(value)}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vroom_assets.spec import Candidate, Family, Monotone
+from vroom_assets.spec import TWEEDIE_POWER, Candidate, Family, Monotone
 from vroom_assets.training.coding import Coding, Number
-from vroom_assets.training.models import CandidateError, PolynomialModel, powers_of
+from vroom_assets.training.models import LOG_LINEAR, CandidateError, PolynomialModel, powers_of
 
 DIRECTIONS = {None: 0, Monotone.INCREASING: 1, Monotone.DECREASING: -1}
 
@@ -59,6 +59,15 @@ def _blueprint(candidate: Candidate, seed: int, coding: Coding) -> _Blueprint:
 
             # Newton's method takes a handful of steps where the default solver takes hundreds
             return _Blueprint(PoissonRegressor, {}, {"max_iter": 1000, "solver": "newton-cholesky"})
+        case Family.GAMMA_GLM:
+            from sklearn.linear_model import GammaRegressor
+
+            return _Blueprint(GammaRegressor, {}, {"max_iter": 1000, "solver": "newton-cholesky"})
+        case Family.TWEEDIE_GLM:
+            from sklearn.linear_model import TweedieRegressor
+
+            defaults = {"power": TWEEDIE_POWER, "max_iter": 1000, "solver": "newton-cholesky"}
+            return _Blueprint(TweedieRegressor, {"link": "log"}, defaults)
         case Family.POISSON_EBM:
             from interpret.glassbox import ExplainableBoostingRegressor
 
@@ -88,7 +97,7 @@ def estimator_of(name: str, candidate: Candidate, seed: int, coding: Coding) -> 
                 f"{estimator.__name__} takes {', '.join(allowed)}"
             )
     parameters = defaults | candidate.parameters | fixed
-    if candidate.family in (Family.POISSON_GLM, Family.LINEAR, Family.LOGISTIC):
+    if candidate.family in (*LOG_LINEAR, Family.LINEAR, Family.LOGISTIC):
         columns = coding.names(candidate.features)
         # Columns that coding adds are terms of their own, whatever terms are declared.
         added = [column for column in columns if column not in candidate.features]

@@ -18,6 +18,7 @@ from vroom_assets.training.models import (
     Constant,
     Estimator,
     Fitted,
+    FromLogarithm,
     PassThrough,
     WithOffset,
     log_odds,
@@ -86,6 +87,8 @@ def _fit(
 ) -> Fitted:
     if candidate.calibration is not None:
         return _calibrated(name, candidate, frame, target, seed, groups)
+    if candidate.transform is not None:
+        return _on_logarithms(name, candidate, frame, target, seed, groups)
     if candidate.offset is not None:
         if candidate.offset not in frame.columns:
             raise CandidateError(
@@ -107,13 +110,13 @@ def _fit(
         if len(candidate.features) != 1:
             raise CandidateError(f"candidate {name}: it passes on one feature, not {len(candidate.features)}")
         return PassThrough(candidate.features[0])
-    refuse_targets(name, candidate, target)
     features = candidate.features
     matrix = frame[features].to_numpy(dtype=np.float64)
     encoded = coding.fit(
         candidate.family, features, candidate.categories, candidate.optional, matrix, target, seed
     )
     estimator = estimator_of(name, candidate, seed, encoded.coding)
+    refuse_targets(name, candidate, target)
     try:
         with one_thread(candidate.family):
             fitted = estimator.fit(encoded.matrix, target)
@@ -122,6 +125,49 @@ def _fit(
         raise CandidateError(
             f"candidate {name} ({candidate.family}) cannot be fitted on {len(frame)} rows: {error}"
         ) from error
+
+
+def _unseen(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None,
+) -> np.ndarray:
+    """Predictions that were made without their own rows, nor others of their group; shape (rows,)."""
+    from sklearn.model_selection import GroupKFold, KFold
+
+    kind = KFold if groups is None else GroupKFold
+    unseen = np.empty(len(target))
+    for train, test in kind(CALIBRATION_FOLDS, shuffle=True, random_state=seed).split(frame, groups=groups):
+        unseen[test] = _fit(name, candidate, frame.iloc[train], target[train], seed).predict(frame.iloc[test])
+    return unseen
+
+
+def _on_logarithms(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None,
+) -> FromLogarithm:
+    """A model of the logarithms, and the factor that its powers of e fall short of the mean target.
+
+    The factor is the mean of e^residual (Duan 1983, doi:10.1080/01621459.1983.10478017), each weighted by its
+    prediction, so that the means are equal, and of rows that the model has not seen: on those it has seen a forest's
+    residuals are so small that its forecasts stay 13 to 37 % too low.
+    """
+    refuse_targets(name, candidate, target)
+    plain = candidate.model_copy(update={"transform": None})
+    # Around 0, because trees are added up in float32 when served.
+    logarithms = np.log(target)
+    logarithms -= logarithms.mean()
+    unseen = _unseen(name, plain, frame, logarithms, seed, groups)
+    return FromLogarithm(
+        _fit(name, plain, frame, logarithms, seed), float(target.mean() / np.exp(unseen).mean())
+    )
 
 
 def _calibrated(
@@ -135,13 +181,9 @@ def _calibrated(
     """The model of all rows, and a curve through predictions that were made without their own rows."""
     from sklearn.isotonic import IsotonicRegression
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold, KFold
 
     plain = candidate.model_copy(update={"calibration": None})
-    kind = KFold if groups is None else GroupKFold
-    unseen = np.empty(len(target))
-    for train, test in kind(CALIBRATION_FOLDS, shuffle=True, random_state=seed).split(frame, groups=groups):
-        unseen[test] = _fit(name, plain, frame.iloc[train], target[train], seed).predict(frame.iloc[test])
+    unseen = _unseen(name, plain, frame, target, seed, groups)
     base = _fit(name, plain, frame, target, seed)
     if candidate.calibration is Curve.SIGMOID:
         line = LogisticRegression(C=np.inf).fit(log_odds(unseen)[:, None], target)

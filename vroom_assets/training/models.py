@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 
+LOG_LINEAR = (Family.POISSON_GLM, Family.GAMMA_GLM, Family.TWEEDIE_GLM)  # e^(a sum of terms)
+
+
 class CandidateError(Exception):
     """A candidate that cannot be fitted as it is declared."""
 
@@ -106,6 +109,24 @@ class WithOffset:
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         return self.remainder.predict(frame) + frame[self.offset].to_numpy(dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FromLogarithm:
+    """A candidate that forecasts the logarithm of the target, in the target's unit again.
+
+    factor: what makes the mean of the predictions that of the target; e^logarithm alone is nearer the median.
+    """
+
+    base: Fitted
+    factor: float
+
+    @property
+    def features(self) -> list[str]:
+        return self.base.features
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.exp(self.base.predict(frame)) * self.factor
 
 
 @dataclass(frozen=True)

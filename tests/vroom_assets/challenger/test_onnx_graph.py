@@ -21,7 +21,7 @@ from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.metrics import BASELINES
-from vroom_assets.training.models import Calibrated, Constant, Fitted, PassThrough, WithOffset
+from vroom_assets.training.models import Calibrated, Constant, Fitted, FromLogarithm, PassThrough, WithOffset
 
 DECLARED = shipped("reservations")
 FEATURE_TOLERANCE, PREDICTION_TOLERANCE = 1e-9, 1e-6
@@ -228,7 +228,22 @@ OF_NUMBERS = {
         family=Family.BOOSTING, features=EDGE_INPUTS, offset="x", parameters={"min_samples_leaf": 3}
     ),
     "shifted_median": Candidate(family=Family.MEDIAN, offset="x"),
-    "average_of_numbers": Candidate(family=Family.AVERAGE, members=["linear", "shifted_boosting", "feature"]),
+    "gamma_glm": Candidate(
+        family=Family.GAMMA_GLM, features=EDGE_INPUTS, terms=["x ^ 2", "x * flag", "steps"]
+    ),
+    "tweedie_glm": Candidate(
+        family=Family.TWEEDIE_GLM, features=EDGE_INPUTS, terms=["x", "steps"], parameters={"power": 1.3}
+    ),
+    "log_linear": Candidate(family=Family.LINEAR, features=EDGE_INPUTS, transform="log"),
+    "log_forest": Candidate(
+        family=Family.FOREST, features=EDGE_INPUTS, transform="log", parameters={"n_estimators": 20}
+    ),
+    "log_boosting": Candidate(
+        family=Family.BOOSTING, features=EDGE_INPUTS, transform="log", parameters={"min_samples_leaf": 3}
+    ),
+    "average_of_numbers": Candidate(
+        family=Family.AVERAGE, members=["linear", "shifted_boosting", "feature", "gamma_glm", "log_forest"]
+    ),
 }
 BINARY = Candidate(
     family=Family.BINARY_BOOSTING, features=EDGE_INPUTS, parameters={"min_samples_leaf": 3, "max_iter": 40}
@@ -269,7 +284,7 @@ def edges_of(fitted: Fitted) -> np.ndarray:
         return np.concatenate([edges_of(member) for member in fitted.members])
     if isinstance(fitted, WithOffset):
         return edges_of(fitted.remainder)
-    if isinstance(fitted, Calibrated):
+    if isinstance(fitted, (Calibrated, FromLogarithm)):
         return edges_of(fitted.base)
     if isinstance(fitted, (PassThrough, Constant)):
         return np.linspace(0, 5, 6)

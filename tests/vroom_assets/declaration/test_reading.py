@@ -100,6 +100,8 @@ WRONG = [
     Wrong("a value that is no text", ("{type: integer, minimum: 0, maximum: 1, description: 1 if the vehicle opens", "{type: text, values: [yes, 120], description: 1 if the vehicle opens"), "values: [yes", "technology.values.1: 120 is not a text", "put it into quotes"),
     Wrong("a number in quotes as a parameter", ("max_iter: 80", "max_iter: '80'"), "max_iter: '80'", "candidates.boosting.parameters.max_iter: '80' is a text", "write 80, without quotes"),
     Wrong("a number that YAML takes for a text", ("max_iter: 80", "l2_regularization: 1e-7"), "1e-7", "candidates.boosting.parameters.l2_regularization: '1e-7' is a text", "write 0.0000001, without quotes and exponent"),
+    Wrong("a logarithm of a count", ("family: poisson_boosting", "family: forest\n      transform: log"), "transform: log", "candidates.boosting.transform: it is for a regression", "leave it out"),
+    Wrong("a transform that there is not", ("family: poisson_boosting", "family: forest\n      transform: sqrt"), "transform: sqrt", "candidates.boosting.transform: it should be 'log'", "it is 'sqrt'"),
     Wrong("a target that is a word", ("count(reservations.vehicle_id)", "max('many')"), "", "column reservations is a text, and a forecast is of a number, or of one of two texts", "`case reservations when '…' then 1 else 0 end as reservations`, with `kind: binary`", file="target.sql"),
     Wrong("a file read by a statement", ("from vehicles", "from read_csv('data/reservations/vehicles.csv') as vehicles"), "read_csv", "disabled by configuration", "correct the statement", file="target.sql"),
 ]  # fmt: skip
@@ -167,6 +169,34 @@ def test_a_loss_that_the_declared_target_may_break_is_refused_with_what_to_decla
     assert finding.field == "candidates.boosting.parameters"
     assert finding.message.startswith(f"loss {loss} is for targets {takes}, and trips.duration may be ")
     assert f"declare `{bound}` there" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("candidate", "field", "says"),
+    [
+        ("family: gamma_glm", "family", "gamma_glm is for targets above 0, and trips.duration may be ≤ 10000"),
+        ("family: linear\n      transform: log", "transform", "transform log is for targets above 0"),
+        ("family: tweedie_glm", "parameters", "tweedie_glm of power 1.5 is for targets 0 or above"),
+        ("family: tweedie_glm\n      parameters: {power: 2}", "parameters", "tweedie_glm of power 2 is for targets above 0"),
+        ("family: tweedie_glm\n      parameters: {power: 0.5}", "parameters.power", "there is no distribution of power 0.5"),
+        ("family: tweedie_glm\n      parameters: {power: high}", "parameters.power", "there is no distribution of power nan"),
+        ("family: gamma_glm\n      offset: distance", "offset", "gamma_glm is for targets above 0, which the rest"),
+        ("family: median\n      transform: log", "transform", "it is not for median; use one of forest, boosting, linear"),
+        (
+            "family: boosting\n      transform: log\n      parameters: {loss: gamma}",
+            "transform",
+            "a gamma loss is not for logarithms; leave one of the two out",
+        ),
+    ],
+)  # fmt: skip
+def test_a_candidate_for_amounts_says_what_it_is_for(trips, candidate, field, says):
+    edit(trips / "defs.yaml", "duration: {type: number, above: 0,", "duration: {type: number,")
+    path = trips / "defs.yaml"
+    path.write_text(f"{path.read_text()}    amounts:\n      {candidate}\n      features: [distance]\n")
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(trips)
+    assert refusal.value.findings[0].field == f"candidates.amounts.{field}"
+    assert refusal.value.findings[0].message.startswith(says)
 
 
 @pytest.mark.parametrize(

@@ -549,3 +549,27 @@ def test_a_text_of_several_values_is_no_target_even_if_it_is_cast(project, capsy
     output = capsys.readouterr().out
     assert "Could not convert string 'virginica' to DOUBLE" in output
     assert "or of 1 for one of several values and 0 for the others" in output
+
+
+@pytest.mark.parametrize(
+    ("shift", "is_skewed"), [(0.0, True), (-3000.0, False)], ids=["above 0", "some below"]
+)
+def test_amounts_that_are_skewed_are_forecast_by_their_logarithm_too(project, capsys, shift, is_skewed):
+    draw = random.Random(1)
+    rent = [round(math.exp(draw.gauss(7, 0.8)) + shift, 2) for _ in range(300)]
+    file = project / "f.csv"
+    file.write_text(table(rent, x=unlike(300, 2)))
+    assert command("new", "mine", "--from", str(file), "--target", "y") == 0
+    assert (
+        "candidates: log_linear: the target is above 0 and skewed (" in capsys.readouterr().out
+    ) is is_skewed
+    assert command("check", "mine", "--data") == 0
+    spec = declaration.read(project / "defs" / "mine")
+    assert ("log_linear" in spec.candidates) is is_skewed
+    assert (spec.entity_columns["y"].above == 0) is is_skewed
+    even = table(unlike(300, 1), x=unlike(300, 2))
+    (project / "other").mkdir()
+    file = project / "other" / "even.csv"
+    file.write_text(even)
+    assert command("new", "even", "--from", str(file), "--target", "y") == 0
+    assert "log_linear" not in declaration.read(project / "defs" / "even").candidates

@@ -297,3 +297,65 @@ def test_a_curve_through_bins_that_are_all_but_equal_gives_numbers():
     price = Candidate(family=Family.FEATURE, features=["x"], calibration="isotonic")
     higher = pd.DataFrame({"x": np.linspace(0.0, 1.0, 11)})
     assert np.isfinite(fit_all({"one": price}, frame, target, 0)["one"].predict(higher)).all()
+
+
+# Amounts
+
+
+def amounts(rows: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Amounts whose errors grow with them: the mean lies 65 % above the median."""
+    frame, _ = world(rows, seed)
+    noise = np.random.default_rng(seed).normal(size=rows)
+    return frame, np.exp(10 + frame["x"] + 0.3 * frame["steps"] + noise).to_numpy()
+
+
+OF_AMOUNTS = {
+    "gamma": Candidate(family=Family.GAMMA_GLM, features=FEATURES, parameters={"alpha": 0.001}),
+    "tweedie": Candidate(family=Family.TWEEDIE_GLM, features=FEATURES),
+    "linear": Candidate(family=Family.LINEAR, features=FEATURES, transform="log"),
+    "forest": CANDIDATES["forest"].model_copy(update={"transform": "log"}),
+    "boosting": CANDIDATES["boosting"].model_copy(update={"family": Family.BOOSTING, "transform": "log"}),
+}
+
+
+@pytest.mark.parametrize("name", OF_AMOUNTS)
+def test_the_mean_of_amounts_is_not_biased(name):
+    frame, target = amounts(4000, 1)
+    model = fit_all({name: OF_AMOUNTS[name]}, frame, target, 0)[name]
+    new, observed = amounts(40_000, 2)
+    assert abs(model.predict(new).mean() / observed.mean() - 1) < 0.06
+    assert model.predict(new).min() > 0
+
+
+def test_a_unit_of_the_target_changes_nothing_but_the_unit():
+    frame, target = amounts(500, 1)
+    for one in ("gamma", "linear", "forest", "boosting"):
+        candidate = OF_AMOUNTS[one]
+        of_units = [
+            fit_all({one: candidate}, frame, target * unit, 0)[one].predict(frame) for unit in (1, 1e6)
+        ]
+        assert np.allclose(of_units[1], 1e6 * of_units[0], rtol=1e-3), one
+
+
+def test_logarithms_are_of_rows_whose_group_the_model_has_not_seen():
+    """A forest knows each group by heart: by its own rows nothing would be missing from e^logarithm."""
+    frame, target = amounts(200, 3)
+    frame, target = frame.loc[frame.index.repeat(5)].reset_index(drop=True), np.repeat(target, 5)
+    candidate = {"forest": OF_AMOUNTS["forest"].model_copy(update={"parameters": {"n_estimators": 20}})}
+    apart = fit_all(candidate, frame, target, 0, np.repeat(np.arange(200), 5))["forest"]
+    together = fit_all(candidate, frame, target, 0)["forest"]
+    assert abs(apart.factor / together.factor - 1) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "says"),
+    [
+        ("gamma", 0.0, "gamma_glm is for targets above 0, and one is 0"),
+        ("tweedie", -1.0, "tweedie_glm of power 1.5 is for targets 0 or above, and one is -1"),
+        ("linear", 0.0, "transform log is for targets above 0, and one is 0"),
+    ],
+)
+def test_targets_that_have_no_logarithm_are_refused(name, least, says):
+    frame, target = amounts(60, 0)
+    with pytest.raises(CandidateError, match=f"candidate {name}: {says}; make such rows NULL in target.sql"):
+        fit_all({name: OF_AMOUNTS[name]}, frame, np.append(target[1:], least), 0)

@@ -17,6 +17,10 @@ expression there is no such rounding, and a step would turn a last digit into a 
 step may depend on those functions: conditions, floor and ceil take arithmetic only, which is exact in
 both. NaN is the largest number in DuckDB and incomparable in ONNX, so what can be NaN stays out of
 conditions as well.
+
+Some words are others in disguise, and become these when a feature is read: `case x when 1 …` is `case when x = 1 …`, and
+`grade like 'lo%'` is `grade in (…)` of the levels that are like it, which are known on both sides. A cast to an integer
+rounds halves to even, as DuckDB does, and has no largest number.
 """
 
 from __future__ import annotations
@@ -58,12 +62,24 @@ COMPARISON: dict[type, str] = {
     sql.NEQ: "Equal",
 }
 
+WHOLE = (sql.DType.INT, sql.DType.BIGINT)  # that a number is rounded to by a cast
+MOST_DECIMALS = 15  # of round; 10^n is exact, and DuckDB's is too
+
 LOGIC: dict[type, str] = {sql.And: "And", sql.Or: "Or"}
 
 OFFERED = (
-    "+ - * /, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, greatest, least, coalesce, "
-    "case when … then … else … end, = <> < <= > >=, between, in, is null, and, or, not"
+    "+ - * / %, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, round, ::integer, "
+    "::double, greatest, least, coalesce, case when … then … else … end, = <> < <= > >=, between, in, like, ilike, "
+    "is null, and, or, not"
 )
+
+INSTEAD: dict[type, str] = {
+    sql.IntDiv: "write `floor(a / b)`",
+    sql.TryCast: "write `::`",
+    sql.Trunc: "write `floor(x)`, or `ceil(x)` where x is negative",
+    sql.Nullif: "write `case when x = … then … else x end`",
+    sql.Extract: "a time is not an input; let the examples give a number",
+}
 
 
 class Text(NamedTuple):
@@ -239,22 +255,41 @@ def select_sql(features: Sequence[Feature], relation: str, keep: Sequence[str], 
 
 def _in_doubles(feature: Feature) -> str:
     def double(node: sql.Expr) -> sql.Expr:
+        if node.arg_key == "decimals":
+            return node
+        if isinstance(node, sql.Cast) and node.to.this in WHOLE:
+            # From 2^52 on every number is whole; the cast itself ends at 2^31 or 2^63.
+            text = node.this.sql(DIALECT, identify=True)
+            return sqlglot.parse_one(
+                f"case when abs({text}) < 4503599627370496 then ({text})::bigint::double else {text} end",
+                dialect=DIALECT,
+            )
         if isinstance(node, sql.Literal):
             text = repr(float(node.this))
             return sql.Literal.number(text if "e" in text else f"{text}e0")
         return node
 
-    return feature.tree.transform(double).sql(DIALECT, identify=True)
+    return _rewritten(feature.tree, double).sql(DIALECT, identify=True)
+
+
+def _rewritten(tree: sql.Expr, rule: Callable[[sql.Expr], sql.Expr]) -> sql.Expr:
+    """A copy in which a rule has replaced nodes, the inner ones first."""
+    holder = sql.Paren(this=tree.copy())
+    for node in reversed(list(holder.this.walk())):
+        replacement = rule(node)
+        if replacement is not node:
+            node.replace(replacement)
+    return holder.this.pop()
 
 
 def _with_positions(feature: Feature) -> sql.Expr:
-    whole = sqlglot.parse_one(feature.expression, dialect=DIALECT)
-
     def refused(node: sql.Expr, why: str) -> FeatureError:
         displayed = node.sql(DIALECT, comments=False)
         return FeatureError(f"feature {feature.name} ({feature.expression}): {displayed}: {why}")
 
     texts = {text.name: text for text in feature.texts}
+    whole = _rewritten(sqlglot.parse_one(feature.expression, dialect=DIALECT), _searched)
+    whole = _rewritten(whole, lambda node: _listed(node, texts, refused))
     for column in list(whole.find_all(sql.Column)):
         if column.name not in texts:
             continue
@@ -286,6 +321,44 @@ def _with_positions(feature: Feature) -> sql.Expr:
     if lost := next((node for node in whole.find_all(sql.Literal) if node.is_string), None):
         raise refused(lost, "a text can only be compared with a text input")
     return whole
+
+
+def _searched(node: sql.Expr) -> sql.Expr:
+    """`case x when 1 then …` as `case when x = 1 then …`."""
+    if not isinstance(node, sql.Case) or node.this is None:
+        return node
+    branches = [
+        sql.If(this=sql.EQ(this=node.this.copy(), expression=one.this), true=one.args["true"])
+        for one in node.args["ifs"]
+    ]
+    return sql.Case(ifs=branches, default=node.args.get("default"))
+
+
+def _listed(
+    node: sql.Expr, texts: Mapping[str, Text], refused: Callable[[sql.Expr, str], FeatureError]
+) -> sql.Expr:
+    """`grade like 'lo%'` as `grade in (…)` of the levels that are like it; that of all others is like nothing.
+
+    Raises:
+        FeatureError: it is not a text input, or not a pattern.
+    """
+    if not isinstance(node, (sql.Like, sql.ILike)):
+        return node
+    text, pattern = node.this, node.expression
+    column = text.this if isinstance(text, sql.Coalesce) else text
+    if not isinstance(column, sql.Column) or column.name not in texts:
+        raise refused(node, "`like` is for a text input; compare a number")
+    if isinstance(node.parent, sql.Escape) or not (isinstance(pattern, sql.Literal) and pattern.is_string):
+        raise refused(node, "`like` takes one text, in which % is any text and _ any character")
+    _, values, is_open = texts[column.name]
+    expression = "".join({"%": ".*", "_": "."}.get(one, re.escape(one)) for one in pattern.this)
+    flags = re.DOTALL | (re.IGNORECASE if isinstance(node, sql.ILike) else re.NOFLAG)
+    found = [one for one in (values[:-1] if is_open else values) if re.fullmatch(expression, one, flags)]
+    if not found and not is_open:
+        raise refused(node, f"no value is like it; {column.name} is one of {', '.join(values)}")
+    # Where the data have no such level there is no level of this name.
+    listed = sql.In(this=text, expressions=[sql.Literal.string(one) for one in found or [pattern.this]])
+    return sql.Not(this=listed) if node.args.get("negate") else listed
 
 
 NO_LEVEL = 1e9  # an index that no level has
@@ -354,6 +427,13 @@ class _Writer:
             self.needs(
                 node, _exact, "floor and ceil jump, so they take exact arithmetic only: + - * / abs sqrt"
             )
+        if kind is sql.Mod:
+            self.needs(node, _exact, "% jumps, so it takes exact arithmetic only: + - * / abs sqrt")
+            return self.emit("Mod", self.value(node.this), self.value(node.expression), fmod=1)
+        if isinstance(node, sql.Round):
+            return self.rounded(node)
+        if isinstance(node, sql.Cast) and not isinstance(node, sql.TryCast):
+            return self.cast(node)
         if kind in EXACT or kind in ROUNDED:
             return self.emit((EXACT | ROUNDED)[kind], self.value(node.this))
         if isinstance(node, sql.Log):
@@ -363,12 +443,10 @@ class _Writer:
         if isinstance(node, sql.If):
             return self.choice([node], node.args.get("false"), node)
         if isinstance(node, sql.Case):
-            if node.this is not None:
-                raise self.refused(node, "write `case when <condition> then … else … end`")
             return self.choice(node.args["ifs"], node.args.get("default"), node)
         if kind in COMPARISON or kind in LOGIC or isinstance(node, (sql.Not, sql.Between, sql.In, sql.Is)):
             raise self.refused(node, "a condition is not a number, write `case when … then 1 else 0 end`")
-        raise self.refused(node, f"use {OFFERED}")
+        raise self.refused(node, INSTEAD.get(kind, f"use {OFFERED}"))
 
     def input(self, name: str) -> str:
         """Write an input; what training did not see of an open text is its last level."""
@@ -433,7 +511,7 @@ class _Writer:
         self.needs(
             node,
             _total,
-            "a condition jumps, so it compares exact arithmetic only: + - * abs floor ceil and / by a number; "
+            "a condition jumps, so it compares exact arithmetic only: + - * abs floor ceil and / % by a number; "
             "write `a > 1.2 * b` for `a / b > 1.2` and `a > 2.718` for `ln(a) > 1`",
         )
         return self.value(node)
@@ -445,6 +523,40 @@ class _Writer:
         for branch in reversed(branches):
             value = self.emit("Where", self.condition(branch.this), self.value(branch.args["true"]), value)
         return value
+
+    def rounded(self, node: sql.Round) -> str:
+        """round(x, n) as DuckDB has it: halves away from zero, of x · 10^n."""
+        decimals = node.args.get("decimals") or sql.Literal.number(0)
+        digits = decimals.this if isinstance(decimals, sql.Literal) and not decimals.is_string else ""
+        if not digits.isdecimal() or int(digits) > MOST_DECIMALS or node.args.get("truncate"):
+            raise self.refused(
+                node,
+                f"round takes a number of decimals from 0 to {MOST_DECIMALS}; write `round(x / 100) * 100`",
+            )
+        self.needs(node, _exact, "round jumps, so it takes exact arithmetic only: + - * / abs sqrt")
+        value, scale = self.value(node.this), self.number(10.0 ** int(digits))
+        scaled = self.emit("Mul", value, scale)
+        size = self.emit("Abs", scaled)
+        below = self.emit("Floor", size)
+        up = self.emit("GreaterOrEqual", self.emit("Sub", size, below), self.number(0.5))
+        # Not floor(size + 0.5), which is 1 for the number just below 0.5.
+        nearest = self.emit("Where", up, self.emit("Add", below, self.number(1.0)), below)
+        is_negative = self.emit("Less", scaled, self.number(0.0))
+        signed = self.emit("Where", is_negative, self.emit("Neg", nearest), nearest)
+        return self.emit("Where", self.emit("IsInf", scaled), value, self.emit("Div", signed, scale))
+
+    def cast(self, node: sql.Cast) -> str:
+        type = node.to.this
+        if type is sql.DType.DOUBLE:
+            return self.value(node.this)
+        if type not in WHOLE:
+            raise self.refused(
+                node, "a number is cast to `integer`, `bigint` or `double`; floor, ceil and round round it"
+            )
+        self.needs(
+            node, _exact, "a cast to an integer jumps, so it takes exact arithmetic only: + - * / abs sqrt"
+        )
+        return self.emit("Round", self.value(node.this))
 
     def logarithm(self, node: sql.Log) -> str:
         """log10 and log2; sqlglot reads log(x), as DuckDB means it, as one argument and log10(x) as two."""
@@ -497,7 +609,7 @@ def _exact(node: sql.Expr) -> bool:
 
 def _total(node: sql.Expr) -> bool:
     """Whether, moreover, it gives a number for all numbers."""
-    if isinstance(node, sql.Div):
+    if isinstance(node, (sql.Div, sql.Mod)):
         divisor = node.expression
         return isinstance(divisor, sql.Literal) and not divisor.is_string and float(divisor.this) != 0
     return _exact(node) and not isinstance(node, sql.Sqrt)

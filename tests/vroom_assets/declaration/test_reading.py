@@ -83,7 +83,7 @@ WRONG = [
     Wrong("ages", ("stale_after_days: 30", "stale_after_days: 300"), "model_age:", "freshness.model_age.expired_after_days: 180 comes before stale_after_days, 300", "comes before"),
     Wrong("text from a file", ("  inputs: [", "  features_sql: select 1\n  inputs: ["), "features_sql", "features_sql: it is read from the .sql file", "leave it out"),
     Wrong("a feature of nothing", ("ln(actual_price / recommended_price)", "ln(actual_price / advice)"), "advice", "feature log_price_ratio: advice is not an input", "the inputs are technology", file="features.sql"),
-    Wrong("a feature that is not offered", ("    num_images,\n", "    round(num_images) as num_images,\n"), "round", "ROUND(num_images) is not offered here", "use + - * /", file="features.sql"),
+    Wrong("a feature that is not offered", ("    num_images,\n", "    sin(num_images) as num_images,\n"), "sin", "SIN(num_images) is not offered here", "use + - * /", file="features.sql"),
     Wrong("a feature without a name", (" as price_diff", ""), "actual_price - ", "give actual_price - recommended_price a name", "with `as`", file="features.sql"),
     Wrong("a target of an unknown column", ("count(reservations.vehicle_id)", "count(reservations.car_id)"), "car_id", "car_id", "correct the statement", file="target.sql"),
     Wrong("a target of an unknown table", ("left join reservations", "left join bookings"), "bookings", "Table with name bookings does not exist", "it may read vehicles, reservations", file="target.sql"),

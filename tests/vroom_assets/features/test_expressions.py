@@ -158,9 +158,31 @@ def test_a_statement_that_is_not_a_plain_select_is_refused(text, message):
         ("c", "c is not an input; the inputs are a, b, order, maybe, grade"),
         ("inputs.a", "write a without inputs"),
         ("foo(a)", "FOO(a) is not offered here; use + - * /"),
-        ("a % 2", "a % 2 is not offered here"),
-        ("a // 2", "a // 2 is not offered here"),
-        ("round(a)", "ROUND(a) is not offered here"),
+        ("ln(a) % 2", "% jumps, so it takes exact arithmetic only"),
+        ("case when a % b > 1 then 1 else 0 end", "a condition jumps"),
+        ("case when a % 0 > 1 then 1 else 0 end", "a condition jumps"),
+        ("a // 2", "a // 2 is not offered here; write `floor(a / b)`"),
+        ("trunc(a)", "TRUNC(a) is not offered here; write `floor(x)`"),
+        ("round(ln(a), 2)", "round jumps, so it takes exact arithmetic only"),
+        ("round(a, -2)", "round takes a number of decimals from 0 to 15; write `round(x / 100) * 100`"),
+        ("round(a, b)", "round takes a number of decimals from 0 to 15"),
+        ("round(a, 1.5)", "round takes a number of decimals from 0 to 15"),
+        ("round(a, 16)", "round takes a number of decimals from 0 to 15"),
+        ("grade like a", "`like` takes one text, in which % is any text"),
+        (
+            "case when grade like 'x%' then 1 else 0 end",
+            "no value is like it; grade is one of low, it's, high",
+        ),
+        ("case when grade like 'l$%%' escape '$' then 1 else 0 end", "`like` takes one text"),
+        ("case when a like '1%' then 1 else 0 end", "`like` is for a text input; compare a number"),
+        (
+            "case when maybe_grade like 'l%' then 1 else 0 end",
+            "it may be left out; write `coalesce(maybe_grade, …)`",
+        ),
+        ("case maybe when 1 then 1 else 0 end", "it may be left out"),
+        ("case grade when 'medium' then 1 else 0 end", "'medium': grade is one of low, it's, high"),
+        ("starts_with(grade, 'l')", "it is a text; compare it, as in grade = 'low'"),
+        ("grade like 'l%'", "a condition is not a number"),
         ("random()", "RANDOM() is not offered here"),
         ("coalesce(a, 1)", "declare it `nullable: true`"),
         ("coalesce(maybe, a, 1)", "`coalesce` takes an input and what stands for it"),
@@ -190,7 +212,18 @@ def test_a_statement_that_is_not_a_plain_select_is_refused(text, message):
         ("'text'", "a text can only be compared with a text input"),
         ("1e999", "it is not a finite number"),
         ("a * 1e3+5", "put spaces around"),
-        ("a::integer", "is not offered here"),
+        (
+            "a::text",
+            "CAST(a AS TEXT) is not offered here; a number is cast to `integer`, `bigint` or `double`",
+        ),
+        ("a::float", "a number is cast to `integer`, `bigint` or `double`"),
+        (
+            "a::decimal(10, 2)",
+            "a number is cast to `integer`, `bigint` or `double`; floor, ceil and round round it",
+        ),
+        ("try_cast(a as integer)", "is not offered here; write `::`"),
+        ("exp(a)::integer", "a cast to an integer jumps"),
+        ("(a > b)::integer", "a condition is not a number, write `case when"),
         ("sum(a)", "SUM(a) is not offered here"),
         ("lag(a) over ()", "is not offered here"),
         ("(select 1)", "is not offered here"),
@@ -199,7 +232,8 @@ def test_a_statement_that_is_not_a_plain_select_is_refused(text, message):
         ("not a > b", "a condition is not a number"),
         ("case when a then 1 else 0 end", "a condition is a comparison"),
         ("case when a in (select 1) then 1 else 0 end", "a condition is a comparison"),
-        ("case a when 1 then 2 else 3 end", "write `case when <condition>"),
+        ("case a when 1 then 2 end", "without `else` it is NULL"),
+        ("case ln(a) when 1 then 2 else 3 end", "a condition jumps"),
         ("case when a > 1 then 2 end", "without `else` it is NULL"),
         ("if(a > 1, 2)", "without `else` it is NULL"),
         ("log(3, a)", "logarithms are ln, log2 and log10"),
@@ -286,6 +320,43 @@ EXACT = [
     "case when coalesce(maybe_grade, 'high') = 'high' then 1 else 0 end",
     "case when coalesce(maybe_grade, 'low') in ('low') then 1 else 0 end",
     "case when maybe_grade is null then 1 else 0 end",
+    "a % 2",
+    "a % b",
+    "mod(a - b, 0.7)",
+    "maybe % a",
+    "a % 0",
+    "1 / (a % b)",
+    "case when a % 3 = 1 then 1 else b % -7 end",
+    "round(a)",
+    "round(a, 2)",
+    "round(a, 15)",
+    "round(a / b, 3)",
+    "round(maybe + 0.1, 1)",
+    "round(a * 1e300, 9) / 1e300",
+    "round(a / 100, 0) * 100",
+    "case when round(a * 0.1, 1) > b then 1 else 0 end",
+    "a::integer",
+    "(a / 3 + 0.1)::bigint",
+    "cast(a * 1e30 as bigint) / 1e30",
+    "cast(-b / 2 as integer) % 4",
+    "(0.1 + 0.2 + a::integer)::integer",
+    '("order")::integer',
+    "maybe::integer",
+    "maybe::double / a::double",
+    "case when (a / 2)::integer = 1 then b else a end",
+    "case a when 1 then 10 when 0 then b else a end",
+    "case a + 1 when 2 then case b when 1 then 5 else 6 end when b then 3 else 0 end",
+    "case coalesce(maybe, 0) when a then 1 else 0 end",
+    "case grade when 'low' then 1 when 'it''s' then 2 else 0 end",
+    "case coalesce(maybe_grade, 'low') when 'low' then 1 else 0 end",
+    "case coalesce(colour, 'other') when 'red' then 1 when 'green' then 2 else 0 end",
+    "case when grade like '%i%' then 1 else 0 end",
+    "case when grade not like 'l_w' and a > b then 1 else 0 end",
+    "case when grade like any ('l%', '%''%') then 1 else 0 end",
+    "case when not grade ilike 'H%' then 1 else 0 end",
+    "case when coalesce(maybe_grade, 'high') like 'l%' then a else b end",
+    "case when coalesce(colour, 'blue') like 'b%' then 1 when coalesce(colour, 'blue') like '%' then 2 else 0 end",
+    "case when coalesce(colour, 'red') like 'green%' then 1 else 0 end",
 ]
 
 
@@ -346,9 +417,11 @@ def nested(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     comparison = st.builds("{} {} {}".format, NAMES, signs, NAMES)
     joints = st.sampled_from(["and", "or"])
     condition = comparison | st.builds("({} {} not {})".format, comparison, joints, comparison)
-    functions = st.sampled_from(["abs", "floor", "ceil", "sqrt", "-", "0.7 *"])
+    functions = st.sampled_from(["abs", "floor", "ceil", "sqrt", "-", "0.7 *", "round"])
     return (
-        st.builds("({} {} {})".format, children, st.sampled_from("+-*/"), children)
+        st.builds("({} {} {})".format, children, st.sampled_from("+-*/%"), children)
+        | st.builds("({})::integer".format, children)
+        | st.builds("round({}, {})".format, children, st.integers(0, 5))
         | st.builds("{}({})".format, functions, children)
         | st.builds("{}({}, {})".format, st.sampled_from(["greatest", "least"]), children, children)
         | st.builds("case when {} then {} else {} end".format, condition, children, children)
@@ -372,6 +445,58 @@ def test_numbers_are_doubles_and_neither_decimals_nor_32_bits():
     assert CONNECTION.execute("select 0.1 + 0.2 = 0.3").fetchall() == [(True,)]
     for values in both(["(0.1 + 0.2 - 0.3) * 1e16", "2147483647 + 1"], [(1.0, 1.0, 1.0)]):
         assert values.tolist() == [[pytest.approx(0.555, abs=1e-3), 2147483648.0]]
+
+
+EDGES = [
+    0.49999999999999994,
+    0.5,
+    1.5,
+    2.5,
+    -0.5,
+    -2.5,
+    1.005,
+    2.675,
+    -1.45,
+    0.285,
+    1e15 + 0.5,
+    2**52 + 1,
+    2**53 + 2,
+    1e300,
+]
+
+
+def test_halves_and_large_numbers_are_rounded_alike_on_both_sides():
+    expressions = [
+        "round(a)",
+        "round(a, 1)",
+        "round(a, 2)",
+        "a::integer",
+        "floor(a)",
+        "(a % 1) * 1e9",
+        "a % 0.1",
+    ]
+    trained, served = both(expressions, [(edge, 0.0, 0.0) for edge in EDGES])
+    assert equal(trained, served).all()
+    assert trained[:6, 0].tolist() == [0, 1, 2, 3, -1, -3]
+    assert trained[:6, 3].tolist() == [0, 0, 2, 2, 0, -2]
+
+
+def test_like_is_what_duckdb_says_of_the_levels():
+    levels = ["abc", "aBc", "a%c", "a.c", "ab\nc", "", "xabcx", "other"]
+    columns = {"a": COLUMN, "kind": Column(type="category").with_levels(levels)}
+    rows = np.array([[0.0, index] for index in range(len(levels))])
+    for pattern in ["abc", "a%", "%c", "a_c", "a%c", "%", "a.c", "", "%B%", "_____", "oth%"]:
+        for word in ("like", "not like", "ilike"):
+            [feature] = parse(
+                f"select case when kind {word} '{pattern}' then 1 else 0 end as f from inputs", columns
+            )
+            expected = [
+                CONNECTION.execute(f"select ?::varchar {word} ?", [level, pattern]).fetchall()[0][0]
+                for level in levels[:-1]
+            ] + [word == "not like"]
+            CONNECTION.register("given", pd.DataFrame(rows, columns=list(columns)))
+            [answers] = CONNECTION.execute(select_sql([feature], "given", [], "")).fetchnumpy().values()
+            assert answers.tolist() == expected, (word, pattern)
 
 
 def test_the_comment_above_a_feature_describes_it():

@@ -66,18 +66,28 @@ def upcoming_reservations(paths: list[Path], out: Path) -> None:
 
 
 def lap_times(paths: list[Path], out: Path) -> None:
-    raw = pd.concat([pd.read_csv(path, low_memory=False) for path in paths], ignore_index=True)
+    """A CSV of all laps, or for several seasons one each."""
+    following = 1
+    for path in paths:
+        season = int(path.stem.rpartition("_")[2])
+        laps = _laps(path, season, following)
+        following += len(laps)
+        laps.to_csv(out / (path.name if len(paths) > 1 else "laps.csv"), index=False)
+
+
+def _laps(path: Path, season: int, first_id: int) -> pd.DataFrame:
+    raw = pd.read_csv(path, low_memory=False)
     raw = raw[raw["LapTime"].notna()].reset_index(drop=True)
-    season, week = 2021, pd.to_timedelta(7 * raw["RoundNumber"], unit="D")
+    week = pd.to_timedelta(7 * raw["RoundNumber"], unit="D")
     # 2 is a yellow flag, behind which laps are driven through; 4 safety car, 5 red flag, 6 and 7 virtual safety car.
     status = raw["TrackStatus"].astype(str)
     finished = (pd.Timestamp(season, 1, 1) + week + pd.to_timedelta(raw["Time"])).dt.strftime(
         "%Y-%m-%d %H:%M:%S.%f"
     )
     compound = raw["Compound"].str.lower()
-    pd.DataFrame(
+    return pd.DataFrame(
         {
-            "lap_id": raw.index + 1,
+            "lap_id": raw.index + first_id,
             "season": season,
             "circuit": raw["EventName"].replace(SAME_CIRCUIT),
             "session": "race " + raw["RoundNumber"].astype(str),
@@ -95,7 +105,7 @@ def lap_times(paths: list[Path], out: Path) -> None:
             "finished_at": finished,
             "loaded_at": finished,
         }
-    ).to_csv(out / "laps.csv", index=False)
+    )
 
 
 SAME_CIRCUIT = {"Styrian Grand Prix": "Austrian Grand Prix"}

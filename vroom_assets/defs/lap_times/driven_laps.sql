@@ -1,5 +1,6 @@
 -- A lap and the two before it in the stint, as far as their times are known when its own is; the best of the stint
--- so far; and the car ahead, which is the one that crossed the line last before it and did not turn into the pits.
+-- so far; the car ahead, which is the one that crossed the line last before it and did not turn into the pits; and
+-- the other cars, by the laps that each ended during this one.
 with ahead as (
     select
         now.lap_id,
@@ -14,6 +15,27 @@ with ahead as (
         and other.loaded_at <= now.loaded_at
     where other.pit_in = 0
     group by now.lap_id, now.finished_at
+),
+driven as (
+    select other.*, other.lap_time - before.lap_time as change
+    from laps as other
+    left join laps as before
+        on (before.season, before.circuit, before.session, before.driver, before.lap + 1)
+            = (other.season, other.circuit, other.session, other.driver, other.lap)
+        and before.loaded_at <= other.loaded_at
+    where other.pit_in + other.pit_out + other.safety_car
+        + coalesce(before.pit_in + before.pit_out + before.safety_car, 0) = 0
+),
+others as (
+    select now.lap_id, median(other.lap_time) as lap_time, median(other.change) as change
+    from laps as now
+    join driven as other
+        on (other.season, other.circuit, other.session) = (now.season, now.circuit, now.session)
+        and other.driver <> now.driver
+        and other.finished_at <= now.finished_at
+        and other.finished_at > now.finished_at - to_milliseconds((1000 * now.lap_time)::bigint)
+        and other.loaded_at <= now.loaded_at
+    group by now.lap_id
 ),
 best as (
     select now.lap_id, min(known.lap_time) as lap_time
@@ -37,6 +59,8 @@ select
     best.lap_time as best_lap,
     ahead.gap as gap_ahead,
     ahead.lap_time as lap_ahead,
+    others.lap_time as lap_of_others,
+    others.change as change_of_others,
     now.lap,
     now.tyre_age,
     (now.compound = 'soft')::int as soft,
@@ -54,6 +78,7 @@ join laps as earlier
     and earlier.loaded_at <= now.loaded_at
 join best on best.lap_id = now.lap_id
 left join ahead on ahead.lap_id = now.lap_id
+left join others on others.lap_id = now.lap_id
 where now.pit_in + now.pit_out + now.safety_car = 0
     and before.pit_in + before.pit_out + before.safety_car = 0
     and earlier.pit_in + earlier.pit_out + earlier.safety_car = 0

@@ -14,6 +14,9 @@ select
     coalesce(gap_ahead, 30) as gap_ahead,
     -- how much slower the car ahead is: who closes up is held up
     coalesce(lap_ahead, last_lap) - last_lap as ahead_to_last,
+    -- how much slower the others are, and have become: rain, flags and a drying track come to all
+    coalesce(lap_of_others, last_lap) - last_lap as others_to_last,
+    coalesce(change_of_others, 0) as change_of_others,
     lap,
     tyre_age,
     soft,

@@ -6,6 +6,7 @@
     python -m vroom_assets new <name> --from <file> --target <column>   a new forecast of a column of a CSV
     python -m vroom_assets check [name]  whether the declarations are valid, before anything runs; --data: the CSVs too
     python -m vroom_assets retire <name> <reason>   ends the champion of a forecast whose declaration was taken away
+    python -m vroom_assets rename <old> <new>   another name for a forecast, with all that it has
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
 
 State is under VROOM_HOME (default ``var``); everything listens on 127.0.0.1. Ports are VROOM_DAGSTER_PORT,
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 from vroom_api.contract import Kind
 from vroom_api.contract.damage import DamagedDatabase
 from vroom_api.contract.environment import BadSetting, forecast
-from vroom_assets import arguments, settings
+from vroom_assets import arguments, renaming, settings
 from vroom_assets.damage import check_databases
 from vroom_assets.home_lock import HomeInUse, hold
 from vroom_assets.supervisor import CannotStart, fail_abandoned_runs, prepare_home, start
@@ -220,6 +221,24 @@ def retire(name: str, reason: str) -> int:
     return 0
 
 
+def rename(home: Path, former: str, present: str) -> int:
+    """Give a forecast another name, and say what follows."""
+    try:
+        done = renaming.rename(home, former, present)
+    except renaming.CannotRename as error:
+        print(f"Nothing was renamed: {error}", file=sys.stderr)
+        return 2
+    print(f"{former} is called {present}: its champion, bundles, record, ledger and what MLflow has of it.")
+    if (settings.data_folder() / former).is_dir() and not done.with_data:
+        print(f"{settings.data_folder() / former} stays where it is.")
+    print(
+        "Its name is part of what its data are made of, so its sensor trains it once; the champion serves meanwhile."
+    )
+    if forecast() == former:
+        print(f"The short routes are those of {former} still: set VROOM_FORECAST={present}.")
+    return 0
+
+
 def run(given: argparse.Namespace) -> int:
     """Carry out a command, and return its exit code."""
     match given.command:
@@ -232,6 +251,7 @@ def run(given: argparse.Namespace) -> int:
                 "python -m vroom_assets materialize",
                 f"To train while it runs, start the job {forecast()}_retrain on Dagster's page.",
             )
+            renaming.check_finished(folder)
             check_databases(folder)
             fail_abandoned_runs()
             return materialize()
@@ -243,6 +263,10 @@ def run(given: argparse.Namespace) -> int:
             return new(given.name)
         case "new":
             return new_from(given.name, given.files, given.target, given.kind and Kind(given.kind))
+        case "rename":
+            folder = prepare_home()
+            hold(folder, "python -m vroom_assets rename")
+            return rename(folder, given.name, given.present)
         case "retire":
             prepare_home()
             return retire(given.name, " ".join(given.reason))
@@ -257,7 +281,7 @@ def main() -> int:
             f"Vroom cannot start: unknown command {shlex.join(sys.argv[1:])!r}: {error}",
             file=sys.stderr,
         )
-    except (CannotStart, BadSetting, HomeInUse, DamagedDatabase) as error:
+    except (CannotStart, BadSetting, HomeInUse, DamagedDatabase, renaming.Unfinished) as error:
         print(f"Vroom cannot start: {error}", file=sys.stderr)
     return 2
 

@@ -61,6 +61,12 @@ def parser(description: str) -> argparse.ArgumentParser:
     retire.usage = "%(prog)s <name> <reason>"
     retire.add_argument("name", metavar="<name>", help="of the forecast")
     retire.add_argument("reason", nargs="+", metavar="<reason>", help="why, for its record")
+    rename = command(
+        "rename", "Give a forecast another name, with its champion, record, ledger and registry."
+    )
+    rename.epilog = "Nothing may run in the home. Where it is interrupted, the same command goes on."
+    rename.add_argument("name", metavar="<old>", help="of the forecast")
+    rename.add_argument("present", metavar="<new>", help="its new name: lower-case letters, digits and _")
     command("schema", "Print the JSON schema of defs.yaml, for editors.")
     return whole
 

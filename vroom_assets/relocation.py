@@ -7,9 +7,12 @@ there, and not from a file beside: so it is true of a database that was restored
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+
+from vroom_api.contract import durable
 
 log = logging.getLogger("vroom")
 
@@ -51,6 +54,27 @@ def relocate(database: Path, artifacts: str, within: str = "mlflow/artifacts") -
             "The home was moved: MLflow's artifacts are looked for in %s, no longer in %s", artifacts, address
         )
     return former
+
+
+def rename_experiment_folder(database: Path, artifacts: Path, former: str, present: str) -> None:
+    """Let the artifacts of an experiment lie in a folder of its present name, as `relocate` finds them.
+
+    Where it was interrupted, it goes on.
+    """
+    if not database.is_file():
+        return
+    if (artifacts / former).is_dir() and not (artifacts / present).exists():
+        os.rename(artifacts / former, artifacts / present)
+        durable.sync(artifacts)
+    with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+        connection.execute("begin immediate")
+        for table, columns in ADDRESSES.items():
+            known = {row[1] for row in connection.execute(f"pragma table_info({table})")}
+            for column in known.intersection(columns):
+                _replace(
+                    connection, table, column, (artifacts / former).as_uri(), (artifacts / present).as_uri()
+                )
+        connection.execute("commit")
 
 
 def _former(connection: sqlite3.Connection, artifacts: str, within: str) -> list[str]:

@@ -21,7 +21,7 @@ from vroom_api.contract import BundleError, bundle_folder, home, read_bundle, re
 from vroom_api.contract.environment import PORTS, forecast, keys_required, umask
 from vroom_api.contract.pages import MLFLOW_VIEW
 from vroom_api.contract.permissions import keep_private
-from vroom_assets import home_lock, settings
+from vroom_assets import home_lock, renaming, settings
 from vroom_assets.damage import check_databases
 
 P = ParamSpec("P")
@@ -273,10 +273,12 @@ def start() -> int:
     Raises:
         CannotStart: a setting is not valid, or a port is taken.
         HomeInUse: another process works in the home.
+        Unfinished: a forecast is half renamed.
         DamagedDatabase: a database in the home cannot be used.
     """
     folder = prepare_home()
     lock = home_lock.hold(folder, "python -m vroom_assets")
+    renaming.check_finished(folder)
     elsewhere(check_databases, folder)
     running = services()
     lock.describe({service.name: service.url for service in running if service.port})

@@ -73,7 +73,7 @@ class Registry(dg.ConfigurableResource):
             raise LookupError(f"{forecast}: there is no challenger yet; materialize `challenger` first")
         digest = self.manifest_sha256(forecast, version)
         with self.bundle(forecast, version) as folder:
-            return read_bundle(folder, digest).manifest, digest
+            return read_bundle(folder, digest, forecast).manifest, digest
 
     def note_verdict(self, forecast: str, version: int, verdict: str, reason: str) -> None:
         """Put the verdict of the latest contest on a version's page, below what it says of itself."""

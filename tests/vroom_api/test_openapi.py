@@ -237,9 +237,7 @@ def execute(client: TestClient[Any], example: str, key: str = "") -> httpx.Respo
     assert "{" not in url
     body = words[words.index("-d") + 1] if "-d" in words else None
     headers = [
-        word.replace("$VROOM_KEY", key).split(": ")
-        for before, word in itertools.pairwise(words)
-        if before == "-H"
+        word.replace("$KEY", key).split(": ") for before, word in itertools.pairwise(words) if before == "-H"
     ]
     return client.request(
         "POST" if body or "POST" in words else "GET", url, content=body, headers=dict(headers)

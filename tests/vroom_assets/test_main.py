@@ -74,7 +74,7 @@ def test_what_was_never_published_is_not_retired(
     assert "nothing was ever published" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["materialize", "new", "check", "retire", "schema"])
+@pytest.mark.parametrize("name", ["materialize", "new", "check", "retire", "rename", "schema"])
 def test_every_command_has_a_help_of_its_own(
     command: Any, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -94,6 +94,7 @@ def test_the_help_of_all_names_every_command(command: Any, capsys: pytest.Captur
         "new <name> --from <file>",
         "check [name]",
         "retire <name> <reason>",
+        "rename <old> <new>",
         "schema",
     ):
         assert f"python -m vroom_assets {name}" in output
@@ -102,7 +103,7 @@ def test_the_help_of_all_names_every_command(command: Any, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (("bogus",), "choose from 'materialize', 'new', 'check', 'retire', 'schema'"),
+        (("bogus",), "choose from 'materialize', 'new', 'check', 'retire', 'rename', 'schema'"),
         (("schema", "more"), "unrecognized arguments: more"),
         (("check", "--dat"), "unrecognized arguments: --dat"),
         (("new",), "required: <name>; use python -m vroom_assets new"),

@@ -76,7 +76,7 @@ def load(forecast: str, root: Path | None = None, attendance: Attendance | None 
     if pointer.retired is not None:
         raise Retired(f"{forecast} was retired at {pointer.published_at}: {pointer.retired}")
     folder = bundle_folder(forecast, pointer.version, root)
-    bundle = read_bundle(folder, pointer.manifest_sha256)
+    bundle = read_bundle(folder, pointer.manifest_sha256, forecast, root)
     if (bundle.manifest.forecast, bundle.manifest.version) != (forecast, pointer.version):
         raise BundleError(
             f"{folder}: holds version {bundle.manifest.version} of {bundle.manifest.forecast}, "

@@ -76,7 +76,7 @@ class ChampionWatch:
             return (
                 f"unattended since {since}: nothing checks its sources. Dagster's daemon or code server stands "
                 f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
-                f"retire {self.forecast}` ends it"
+                f"retire {self.forecast}` ends it, `rename {self.forecast} <new>` takes it to a new name"
             )
         if self.attendance.trouble:
             return f"the newest data or declaration is not trained: {self.attendance.trouble}"

@@ -17,6 +17,7 @@ training write for each other (`tables`).
 """
 
 from vroom_api.contract.bundle import (
+    FORMER_NAMES,
     GOLDEN,
     MANIFEST,
     MODEL,
@@ -26,6 +27,7 @@ from vroom_api.contract.bundle import (
     Pointer,
     bundle_folder,
     forecast_folder,
+    former_names,
     read_bundle,
     read_manifest,
     read_pointer,
@@ -58,6 +60,7 @@ from vroom_api.contract.scores import Scores
 __all__ = [
     "FORECAST_NAME",
     "FORMAT",
+    "FORMER_NAMES",
     "GOLDEN",
     "MANIFEST",
     "MINOR",
@@ -85,6 +88,7 @@ __all__ = [
     "bundle_folder",
     "forecast_folder",
     "format_of",
+    "former_names",
     "home",
     "read_bundle",
     "read_manifest",

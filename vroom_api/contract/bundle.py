@@ -11,6 +11,7 @@ from vroom_api.contract.manifest import FORMAT, OLDEST_FORMAT, Golden, Manifest
 from vroom_api.contract.struct import ContractStruct
 
 MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
+FORMER_NAMES = "former_names.json"  # of a forecast that was renamed: its earlier bundles say these
 
 
 class BundleError(Exception):
@@ -40,6 +41,15 @@ def forecast_folder(forecast: str, root: Path | None = None) -> Path:
 
 def bundle_folder(forecast: str, version: int, root: Path | None = None) -> Path:
     return forecast_folder(forecast, root) / "champions" / str(version)
+
+
+def former_names(forecast: str, root: Path | None = None) -> tuple[str, ...]:
+    """The names that a forecast had before, the oldest first."""
+    try:
+        content = durable.read(forecast_folder(forecast, root) / FORMER_NAMES)
+        return msgspec.json.decode(content, type=tuple[str, ...])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return ()
 
 
 def sha256_of(content: bytes) -> str:
@@ -99,8 +109,14 @@ class Bundle(msgspec.Struct, frozen=True):
     golden: Golden
 
 
-def read_bundle(folder: Path, manifest_sha256: str) -> Bundle:
+def read_bundle(
+    folder: Path, manifest_sha256: str, forecast: str | None = None, root: Path | None = None
+) -> Bundle:
     """Read a bundle into memory and check all of it against the digests.
+
+    Args:
+        forecast: whose it is. A bundle never changes, so one from before a renaming says a former name: it is read
+            with the present one.
 
     Raises:
         BundleError: a file is missing, unreadable, or differs from its digest.
@@ -127,4 +143,6 @@ def read_bundle(folder: Path, manifest_sha256: str) -> Bundle:
         golden = msgspec.json.decode(files[GOLDEN], type=Golden)
     except msgspec.MsgspecError as error:
         raise BundleError(f"{folder / GOLDEN}: not golden rows: {error}") from error
+    if forecast is not None and manifest.forecast in former_names(forecast, root):
+        manifest = msgspec.structs.replace(manifest, forecast=forecast)
     return Bundle(manifest, files[MODEL], golden)

@@ -22,6 +22,7 @@ class Event(StrEnum):
     RUN = "run"
     WAREHOUSE = "warehouse"
     AUTOMATION = "automation"
+    RENAMING = "renaming"
 
 
 class Decision(StrEnum):
@@ -55,6 +56,8 @@ class Decision(StrEnum):
     REBUILT = "rebuilt"
     # automation
     RESTARTED = "restarted"
+    # renaming
+    RENAMED = "renamed"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +177,15 @@ class Rebuilt(Evidence, frozen=True):
     file: str
     aside: str  # what it is called now
     error: str
+
+
+class Renamed(Evidence, frozen=True):
+    """A forecast has another name, and under it all that it had."""
+
+    event = Event.RENAMING
+    before: str
+    after: str
+    began: str  # of the command, also where it was interrupted and run again
 
 
 class AutomationRestarted(Evidence, frozen=True):

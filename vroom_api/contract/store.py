@@ -126,7 +126,8 @@ class LocalStore(BundleStore):
         return list(dict.fromkeys(sorted(pointers, key=_generation)))
 
     def read(self, forecast: str, version: int, manifest_sha256: str) -> Bundle:
-        return read_bundle(bundle_folder(forecast, version, self._home), manifest_sha256)
+        folder = bundle_folder(forecast, version, self._home)
+        return read_bundle(folder, manifest_sha256, forecast, self._home)
 
     def put(self, forecast: str, version: int, files: dict[str, bytes]) -> None:
         folder = bundle_folder(forecast, version, self._home)

@@ -218,15 +218,37 @@ def enter_ledger(
 ) -> None:
     """Append one decision to the ledger."""
     with engine.begin() as connection:
-        connection.execute(
-            ledger.insert().values(
-                time=datetime.now(UTC),
-                forecast=forecast,
-                actor=actor,
-                event=evidence.event.value,
-                decision=decision.value,
-                reason=reason,
-                evidence=msgspec.to_builtins(evidence),
-                run_id=run_id,
-            )
+        append_entry(
+            connection,
+            forecast=forecast,
+            actor=actor,
+            decision=decision,
+            reason=reason,
+            evidence=evidence,
+            run_id=run_id,
         )
+
+
+def append_entry(
+    connection: sa.Connection,
+    *,
+    forecast: str,
+    actor: str,
+    decision: Decision,
+    reason: str,
+    evidence: Evidence,
+    run_id: str | None = None,
+) -> None:
+    """Append one decision to the ledger, in a transaction that somebody else began."""
+    connection.execute(
+        ledger.insert().values(
+            time=datetime.now(UTC),
+            forecast=forecast,
+            actor=actor,
+            event=evidence.event.value,
+            decision=decision.value,
+            reason=reason,
+            evidence=msgspec.to_builtins(evidence),
+            run_id=run_id,
+        )
+    )

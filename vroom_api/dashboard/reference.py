@@ -82,7 +82,7 @@ def _operation(
     unknown = [name for name, value in given.items() if value is None]
     example = "" if unknown else _curl(address + _filled(path, operation, given), method, operation, schemas)
     if example and operation.get("security", whole.get("security")):
-        example += ' -H "authorization: Bearer $VROOM_KEY"'
+        example += ' -H "authorization: Bearer $KEY"'
     return OperationView(
         anchor=operation["operationId"],
         method=method.upper(),

@@ -64,6 +64,7 @@ def publish(
     manifest_sha256: str,
     *,
     generation: int,
+    forecast: str | None = None,
     provisional: Sequence[str] = (),
     store: BundleStore | None = None,
 ) -> Pointer:
@@ -71,6 +72,7 @@ def publish(
 
     Args:
         source: folder with the files of a bundle.
+        forecast: whose it is, where its manifest may say a former name.
         generation: of the pointer that this publication was decided against, 0 where there was none.
         provisional: the gates that it has not passed, each as a sentence.
 
@@ -79,7 +81,7 @@ def publish(
         NotPublished: it does not reproduce its golden rows, or another publication came first.
     """
     store = store or LocalStore()
-    bundle = read_bundle(source, manifest_sha256)
+    bundle = read_bundle(source, manifest_sha256, forecast)
     prove(bundle)
     forecast, version = bundle.manifest.forecast, bundle.manifest.version
     store.put(

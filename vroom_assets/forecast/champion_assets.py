@@ -161,7 +161,9 @@ def publish(
         context.log.warning(
             f"MLflow does not have version {pointer.version}, which serves; its alias `{CHAMPION}` names none"
         )
-    manifest = read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256).manifest
+    manifest = read_bundle(
+        bundle_folder(spec.name, pointer.version), pointer.manifest_sha256, spec.name
+    ).manifest
     ledger.enter(
         forecast=spec.name,
         actor=f"job {context.job_name}",
@@ -227,7 +229,7 @@ def serve(
             folder, digest = bundle_folder(spec.name, before.version), before.manifest_sha256
         else:
             return None, Decision.KEPT, result.reason
-        bundle = read_bundle(folder, digest)
+        bundle = read_bundle(folder, digest, spec.name)
         try:
             words = described_as_declared(spec, bundle.manifest)
         except OtherMeaning as error:
@@ -257,7 +259,9 @@ def serve(
                 )
         if decision is Decision.KEPT:
             return before, decision, reason
-        pointer = publication.publish(folder, digest, generation=generation, provisional=provisional)
+        pointer = publication.publish(
+            folder, digest, forecast=spec.name, generation=generation, provisional=provisional
+        )
         return pointer, decision, reason
 
 
@@ -280,7 +284,9 @@ def current_champion(
     if pointer is None or pointer.retired is not None:
         return pointer, None
     try:
-        return pointer, read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256)
+        return pointer, read_bundle(
+            bundle_folder(spec.name, pointer.version), pointer.manifest_sha256, spec.name
+        )
     except BundleError as error:
         context.log.error(f"the champion cannot be read and does not compete: {error}")
         return pointer, None

@@ -22,7 +22,9 @@ class RollBack(dg.Config):
 
 def restored(spec: ForecastSpec, pointer: Pointer, reason: str) -> dg.AssetMaterialization:
     """What serves again, as an event of the asset `champion`, whose page would show what was replaced."""
-    manifest = read_bundle(bundle_folder(spec.name, pointer.version), pointer.manifest_sha256).manifest
+    manifest = read_bundle(
+        bundle_folder(spec.name, pointer.version), pointer.manifest_sha256, spec.name
+    ).manifest
     return dg.AssetMaterialization(
         key(spec, CHAMPION),
         description=f"version {pointer.version} {reason}",

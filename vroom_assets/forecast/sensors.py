@@ -97,10 +97,11 @@ def latest_run(instance: dg.DagsterInstance, forecast: str) -> LatestRun | None:
     return None
 
 
-def latest_failure(forecast: str) -> str:
+def latest_failure(forecast: str, version: str | None) -> str:
+    """Why the latest run that was to train a version failed; "" where none did that is known of."""
     with serving_database() as engine:
         found = latest_evidence(engine, forecast, RunFailed)
-    return "; ".join(found.failures) if found else "its run was never launched"
+    return "; ".join(found.failures) if found and found.requested == short(version) else ""
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,14 @@ class System:
     recorded: those that were made last.
     left_undone: what the latest training still waits for.
     latest_run: of this forecast.
-    failure: why its latest run failed.
+    failure: why the run that was to train a version failed, "" where none did.
     """
 
     declared: Callable[[dict[str, str]], Versions]
     recorded: Callable[[dict[str, str]], Versions]
     left_undone: Callable[[], Step]
     latest_run: Callable[[], LatestRun | None]
-    failure: Callable[[], str]
+    failure: Callable[[str | None], str]
 
 
 def decide(cursor: Cursor, seen: Mapping[str, Observation], system: System, at: float) -> Tick:
@@ -187,8 +188,11 @@ def _look_again(cursor: Cursor, now: Versions, contents: dict[str, str], system:
         return Tick(cursor, f"no change: {version} is the latest that was trained or requested")
     due = cursor.asked_at + pause(cursor.requests)
     if at < due:
+        # What is newest is not trained from the moment that its run failed, and not from the next request.
+        known = cursor.trouble or system.failure(now.trained)
         return Tick(
-            cursor, f"no change: {version} was requested; looks in {due - at:.0f} s whether it is there"
+            msgspec.structs.replace(cursor, trouble=known),
+            f"no change: {version} was requested; looks in {due - at:.0f} s whether it is there",
         )
     run = system.latest_run()
     if run is not None and run.under_way:
@@ -209,7 +213,7 @@ def _look_again(cursor: Cursor, now: Versions, contents: dict[str, str], system:
         asked_at=at,
         requests=cursor.requests + 1,
         generation=cursor.generation + 1,
-        trouble=system.failure(),
+        trouble=system.failure(now.trained) or "its run failed, or was never launched",
     )
     reason = f"{version} was requested and is not finished: its run failed or was never launched; it is requested again, with growing pauses"
     return Tick(after, reason, step=step, decision=Decision(step.value))
@@ -275,7 +279,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             recorded=lambda contents: recorded(context.instance, spec, contents),
             left_undone=lambda: left_undone(spec.name),
             latest_run=lambda: latest_run(context.instance, spec.name),
-            failure=lambda: latest_failure(spec.name),
+            failure=lambda version: latest_failure(spec.name, version),
         )
         tick = decide(cursor, seen, system, time.time())
         every = spec.automation.interval_seconds

@@ -32,6 +32,8 @@ class Model(msgspec.Struct, frozen=True):
     features: list[FeatureField]
     recipe: Recipe
     metrics: dict[str, float]
+    selection_metric: str | None  # candidates were chosen by it; null where the bundle is older than its name
+    error_metric: str | None  # errors are reported by it, and importances are in its unit; null as above
     importances: dict[str, float]
     coverage: dict[str, float]
     rows: int
@@ -133,6 +135,8 @@ def model_of(champion: Champion) -> Model:
         published_at=champion.published_at,
         loaded_at=champion.loaded_at,
         coverage=manifest.calibration.coverage,
+        selection_metric=manifest.scores.select if manifest.scores else None,
+        error_metric=manifest.scores.error if manifest.scores else None,
         manifest_sha256=champion.manifest_sha256,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract import Kind
 from vroom_api.contract.tables import outcomes, predictions
 from vroom_api.record.prediction import first_id
 
@@ -23,10 +24,17 @@ class Score(msgspec.Struct, frozen=True):
     covered: float | None  # share of the outcomes inside the interval; of probabilities it says nothing
     first: datetime | None
     last: datetime | None
+    # Of a probability; null for other kinds, and where no champion serves that says what the kind is.
+    base_rate: float | None  # share of yes among the outcomes
+    brier: float | None  # mean squared distance from 0 or 1 (Brier 1950)
+    brier_of_base_rate: float | None  # of always answering the base rate; null where all outcomes are alike
+    auc: (
+        float | None
+    )  # probability that a yes had a higher prediction than a no; 0.5 is chance; null as above
 
 
 class Performance(msgspec.Struct, frozen=True):
-    """How good predictions were. Of a probability `rmse` is the root of the Brier score."""
+    """How good predictions were."""
 
     forecast: str
     predictions: int  # recorded in that time, with or without an outcome
@@ -39,6 +47,7 @@ def performance(
     engine: sa.Engine,
     forecast: str,
     *,
+    kind: Kind | None = None,
     by: str | None = None,
     version: int | None = None,
     start: datetime | None = None,
@@ -47,6 +56,9 @@ def performance(
     """Errors of the predictions of a forecast, all together and for each value of a tag.
 
     Outcomes that were reported of an entity and a period belong to no single prediction and do not count here.
+
+    Args:
+        kind: of the forecast's target, where it is known.
     """
     asked = [predictions.c.forecast == forecast]
     if version is not None:
@@ -55,40 +67,78 @@ def performance(
         asked.append(predictions.c.id >= first_id(start))
     if end is not None:
         asked.append(predictions.c.id < first_id(end))
+    is_probability = kind is not None and kind.is_probability
+    with engine.connect() as connection:
+        count = connection.execute(
+            sa.select(sa.func.count()).select_from(predictions).where(*asked)
+        ).scalar_one()
+        joined = _joined(forecast, asked, None, ranked=is_probability)
+        whole = connection.execute(sa.select(*_figures(joined))).one()
+        rows: list[Any] = []
+        if by is not None:
+            joined = _joined(forecast, asked, by, ranked=is_probability)
+            rows = list(
+                connection.execute(
+                    sa.select(joined.c.tag, *_figures(joined))
+                    .group_by(joined.c.tag)
+                    .order_by(sa.func.max(joined.c.id).desc())
+                    .limit(MAX_GROUPS)
+                ).all()
+            )
+    return Performance(forecast, count, _score(whole), by, [_score(row, value=row.tag) for row in rows])
+
+
+def _joined(
+    forecast: str, asked: list[sa.ColumnElement[bool]], by: str | None, *, ranked: bool
+) -> sa.Subquery:
+    """Predictions with their outcomes, their tag, and among those of the same tag the rank of each.
+
+    Args:
+        ranked: whether the rank is asked for, which takes a sort; else it is null.
+    """
     latest = _latest_outcomes(forecast)
-    with_outcome = predictions.join(
-        latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.rank == 1)
+    tag = (sa.literal(None, sa.String) if by is None else predictions.c.tags[by].as_string()).label("tag")
+    joined = (
+        sa.select(
+            tag,
+            predictions.c.id,
+            predictions.c.time,
+            predictions.c.value,
+            predictions.c.low,
+            predictions.c.high,
+            latest.c.value.label("outcome"),
+        )
+        .select_from(
+            predictions.join(latest, sa.and_(latest.c.prediction_id == predictions.c.id, latest.c.rank == 1))
+        )
+        .where(*asked)
+        .subquery()
     )
-    error = predictions.c.value - latest.c.value
-    covered = latest.c.value.between(predictions.c.low, predictions.c.high)
-    figures = (
+    if not ranked:
+        return sa.select(joined, sa.cast(sa.null(), sa.Double).label("rank")).subquery()
+    # Of equal predictions each has the middle of their ranks.
+    first = sa.func.rank().over(partition_by=joined.c.tag, order_by=joined.c.value)
+    alike = sa.func.count().over(partition_by=[joined.c.tag, joined.c.value])
+    return sa.select(joined, sa.cast(first + (alike - 1) / 2.0, sa.Double).label("rank")).subquery()
+
+
+def _figures(joined: sa.Subquery) -> list[sa.Label[Any]]:
+    error = joined.c.value - joined.c.outcome
+    covered = joined.c.outcome.between(joined.c.low, joined.c.high)
+    yes = joined.c.outcome == 1
+    return [
         sa.func.count().label("outcomes"),
         sa.func.avg(sa.func.abs(error)).label("mae"),
         sa.func.avg(error * error).label("mse"),
         sa.func.avg(error).label("bias"),
         sa.func.avg(sa.case((covered, 1.0), else_=0.0)).label("covered"),
-        sa.func.min(predictions.c.time).label("first"),
-        sa.func.max(predictions.c.time).label("last"),
-    )
-    with engine.connect() as connection:
-        count = connection.execute(
-            sa.select(sa.func.count()).select_from(predictions).where(*asked)
-        ).scalar_one()
-        whole = connection.execute(sa.select(*figures).select_from(with_outcome).where(*asked)).one()
-        rows: list[Any] = []
-        if by is not None:
-            value = predictions.c.tags[by].as_string().label("tag")
-            rows = list(
-                connection.execute(
-                    sa.select(value, *figures)
-                    .select_from(with_outcome)
-                    .where(*asked)
-                    .group_by(value)
-                    .order_by(sa.func.max(predictions.c.id).desc())
-                    .limit(MAX_GROUPS)
-                ).all()
-            )
-    return Performance(forecast, count, _score(whole), by, [_score(row, value=row.tag) for row in rows])
+        sa.func.min(joined.c.time).label("first"),
+        sa.func.max(joined.c.time).label("last"),
+        sa.func.sum(sa.case((yes, 1), else_=0)).label("yes"),
+        sa.func.sum(sa.case((joined.c.outcome == 0, 1), else_=0)).label("no"),
+        sa.func.sum(sa.case((yes, joined.c.rank))).label("ranks_of_yes"),
+        sa.func.max(joined.c.rank).label("highest_rank"),
+    ]
 
 
 def _latest_outcomes(forecast: str) -> sa.Subquery:
@@ -107,6 +157,10 @@ def _latest_outcomes(forecast: str) -> sa.Subquery:
 
 
 def _score(row: sa.Row[Any], value: str | None = None) -> Score:
+    # Ranks were asked for of a probability; its outcomes may be others where they came while no champion served.
+    has_classes = row.highest_rank is not None and row.yes + row.no == row.outcomes
+    has_both = has_classes and row.yes > 0 and row.no > 0
+    rate = row.yes / row.outcomes if has_classes else 0.0
     return Score(
         value=value,
         outcomes=row.outcomes,
@@ -116,4 +170,9 @@ def _score(row: sa.Row[Any], value: str | None = None) -> Score:
         covered=row.covered,
         first=row.first,
         last=row.last,
+        base_rate=rate if has_classes else None,
+        brier=row.mse if has_classes else None,
+        brier_of_base_rate=rate * (1 - rate) if has_both else None,
+        # Mann & Whitney 1947: how many pairs of a yes and a no are in order, from the ranks of the yes.
+        auc=(row.ranks_of_yes - row.yes * (row.yes + 1) / 2) / (row.yes * row.no) if has_both else None,
     )

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from litestar.testing import TestClient
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.entities import keep
+from tests.support.markets import MARKET, MARKETS, publish_markets
 from tests.support.service import Serve
 
 
@@ -126,3 +129,69 @@ def test_errors_are_told_for_each_session_while_outcomes_come_in(client):
     assert client.get("/performance", params={"forecast": "lap_times"}).status_code == 404
     later = client.get("/performance", params={"forecast": FORECAST, "since": "2100-01-01T00:00:00Z"}).json()
     assert later["predictions"] == 0
+
+
+CHANCES = [(0.1, 0), (0.2, 1), (0.3, 0), (0.3, 1), (0.3, 1), (0.45, 0), (0.48, 1)]  # prediction, outcome
+
+
+@pytest.fixture
+def markets(state: Path, serve: Serve) -> TestClient[Any]:
+    publish_markets(state)
+    return serve(record=True)
+
+
+def happened(client: TestClient[Any], chances: list[tuple[float, int]], **given: Any) -> list[str]:
+    """Predict probabilities and report what came of them; the ids of the predictions."""
+    found = []
+    for probability, outcome in chances:
+        body = MARKET | {"category": "politics", "volume": 0.0, "price": 2 * probability, **given}
+        answer = client.post(f"/forecasts/{MARKETS}/predict", json=body).json()
+        assert answer["predicted_resolved_yes"] == pytest.approx(probability)
+        reported = {"prediction_id": answer["prediction_id"], "value": outcome}
+        assert client.post("/outcomes", json=reported).status_code == 200
+        found.append(answer["prediction_id"])
+    return found
+
+
+PROBABILITY_FIGURES = ("base_rate", "brier", "brier_of_base_rate", "auc")
+
+
+def performance_of(client: TestClient[Any], forecast: str, **parameters: str) -> dict[str, Any]:
+    answer = client.get("/performance", params={"forecast": forecast, **parameters})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_probabilities_have_brier_score_and_auc_beside_those_of_the_base_rate(markets):
+    happened(markets, CHANCES, tags={"topic": "weather"})
+    happened(markets, [(0.2, 1), (0.4, 1)], tags={"topic": "sport"})  # more would be no other AUC of weather
+    found = performance_of(markets, MARKETS, by="topic")
+    groups = {group["value"]: group for group in found["groups"]}
+    both = [*CHANCES, (0.2, 1), (0.4, 1)]
+    for score, chances in ((found["all"], both), (groups["weather"], CHANCES)):
+        predictions, outcomes = np.array(chances).T
+        rate = outcomes.mean()
+        assert score["base_rate"] == pytest.approx(rate)
+        assert score["brier"] == pytest.approx(brier_score_loss(outcomes, predictions))
+        assert score["brier_of_base_rate"] == pytest.approx(
+            brier_score_loss(outcomes, np.full(len(outcomes), rate))
+        )
+        assert score["auc"] == pytest.approx(roc_auc_score(outcomes, predictions.round(6)))
+        assert score["rmse"] == pytest.approx(score["brier"] ** 0.5)
+
+
+def test_where_all_outcomes_are_alike_there_is_nothing_to_tell_apart(markets):
+    empty = performance_of(markets, MARKETS)["all"]
+    assert [empty[name] for name in PROBABILITY_FIGURES] == [None] * 4
+    happened(markets, [(0.2, 1), (0.4, 1)])
+    found = performance_of(markets, MARKETS)["all"]
+    assert found["brier"] == pytest.approx((0.64 + 0.36) / 2)
+    assert (found["base_rate"], found["brier_of_base_rate"], found["auc"]) == (1.0, None, None)
+
+
+def test_what_is_not_a_probability_has_neither_brier_score_nor_auc(client):
+    for outcome in (0, 1):
+        tell(client, ask(client), outcome)
+    found = performance_of(client, FORECAST)["all"]
+    assert found["outcomes"] == 2
+    assert [found[name] for name in PROBABILITY_FIGURES] == [None] * 4

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import databases
+from vroom_api.contract import Kind
 from vroom_api.contract.tables import open_database
 from vroom_api.record import history, outcomes
 from vroom_api.record.history import Filter, UnknownPrediction
@@ -455,6 +456,29 @@ def test_the_same_outcome_told_by_many_at_once_is_recorded_once(engine: sa.Engin
     received = asyncio.run(tell())
     assert sum(one.recorded for one in received) == 20
     assert len(values(engine)) == 20
+
+
+def test_of_a_probability_brier_score_and_auc_are_computed_in_every_database(engine: sa.Engine) -> None:
+    chances = [(0.2, 0, "a"), (0.2, 1, "a"), (0.7, 1, "a"), (0.9, 1, "b")]
+    predicted = [made(value=value, tags={"topic": topic}) for value, _, topic in chances]
+    store(engine, *predicted)
+    reported = [
+        Outcome(forecast="reservations", value=outcome, prediction_id=one.id)
+        for one, (_, outcome, _) in zip(predicted, chances, strict=True)
+    ]
+    outcomes.receive(engine, reported, "shop")
+    found = performance(engine, "reservations", kind=Kind.BINARY, by="topic")
+    assert (found.all.base_rate, found.all.brier_of_base_rate, found.all.auc) == (0.75, 0.1875, 2.5 / 3)
+    assert {group.value: (group.base_rate, group.auc) for group in found.groups} == {
+        "a": (2 / 3, 0.75),
+        "b": (1.0, None),
+    }
+    assert performance(engine, "reservations").all.brier is None
+    odd = made(value=0.5)  # an outcome that was taken while no champion served
+    store(engine, odd)
+    outcomes.receive(engine, [Outcome(forecast="reservations", value=0.5, prediction_id=odd.id)], "shop")
+    mixed = performance(engine, "reservations", kind=Kind.BINARY).all
+    assert (mixed.outcomes, mixed.brier, mixed.base_rate, mixed.auc) == (5, None, None, None)
 
 
 def test_tags_are_kept_and_errors_told_by_them(engine: sa.Engine) -> None:

@@ -8,7 +8,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, manifest, publish
-from vroom_api.contract import AgeLimits, FreshnessPolicy
+from vroom_api.contract import AgeLimits, FreshnessPolicy, Scores
 from vroom_api.contract.events import ContestResult, Decision, SourcesSeen
 from vroom_api.contract.tables import enter_ledger, open_database
 
@@ -71,6 +71,22 @@ def test_the_model_says_what_serves_and_what_it_takes(client: TestClient[Any]) -
         "example": 8,
         "levels": [],
     }
+
+
+def test_the_model_names_the_metrics_that_it_was_chosen_and_is_judged_by(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    scores = Scores(
+        error="mae", select="poisson_deviance", nested={}, cv_mean={}, cv_std={}, folds=[], baselines={}
+    )
+    publish(state, 1, scores=scores)
+    client = serve()
+    for model in (client.get("/model").json(), client.get("/forecasts/reservations").json()["champion"]):
+        assert (model["selection_metric"], model["error_metric"]) == ("poisson_deviance", "mae")
+    publish(state, 2)  # as bundles were before they had it
+    client.post("/reload")
+    model = client.get("/model").json()
+    assert (model["version"], model["selection_metric"], model["error_metric"]) == (2, None, None)
 
 
 def test_without_a_champion_there_is_no_model_and_health_says_so(

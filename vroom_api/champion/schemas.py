@@ -184,7 +184,10 @@ _FRESHNESS = msgspec.Meta(
 )
 _DATA_AGE = msgspec.Meta(description="seconds since the latest event in the training data")
 _MODEL_AGE = msgspec.Meta(description="seconds since the training")
-_REASONS = msgspec.Meta(description="what each input adds to the prediction, where reasons were asked for")
+_REASONS = msgspec.Meta(
+    description="what each input adds to the prediction, where reasons were asked for; with `approximation` where the "
+    "amounts are sampled, because the champion reads too many inputs for exact ones"
+)
 _VERSION = msgspec.Meta(description="version of the champion that answered")
 _HORIZON = msgspec.Meta(description="the period that the number covers")
 _PREDICTION_ID = msgspec.Meta(description="id of the recorded prediction; absent where no record is kept")

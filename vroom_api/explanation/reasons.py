@@ -4,10 +4,10 @@ Interventional Shapley values over the declared inputs (Shapley 1953; Štrumbelj
 doi:10.1007/s10115-013-0679-x). A coalition of inputs is worth the mean prediction over the bundle's
 background rows in which these inputs have the entity's values; an input's amount is what it adds to a
 coalition, averaged over all orders of joining. For up to ten inputs all coalitions are enumerated and
-the amounts are exact; for more, random orders are drawn, each with its reverse (Castro et al. 2009,
-doi:10.1016/j.cor.2008.04.004), and each amount has its standard error. Either way they add up to
-prediction - baseline and are scored in one call. Inputs that the champion does not read take no part and
-get 0.
+the amounts are exact. For more, random orders are drawn, each with its reverse (Castro et al. 2009,
+doi:10.1016/j.cor.2008.04.004), and each amount has its standard error. Where too few orders can be scored over
+all background rows, each row has orders of its own. Either way amounts add up to prediction - baseline, and what
+is scored has the same bound. Inputs that the champion does not read take no part and get 0.
 
 Mixing an entity's values with those of others makes combinations that may not occur together, a high
 price beside a low recommendation: the amounts say what the model does, not what a change would cause.
@@ -26,6 +26,10 @@ from vroom_api.contract import InputField, Manifest
 EXACT = 10  # inputs; 2^10 coalitions × 64 background rows are 65,536 rows to score
 MAX_ROWS = 2**16  # to score for one explanation that is not exact
 MIN_PAIRS = 8  # of orders, for a standard error that means something
+MIN_OWN_PAIRS = 2  # of orders for each background row: one alone has no spread
+MIN_TYPICAL = 32  # background rows that stand for all, where there are too many inputs for orders from each
+Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Coalitions, bool (n, players), and background rows (rows, inputs) → predictions of their mixtures, (n, rows)."""
 Worth = Callable[[np.ndarray], np.ndarray]
 Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Inputs (rows, inputs), float64 → predictions (rows,) and features (rows, features)."""
@@ -45,12 +49,20 @@ class Reason(msgspec.Struct, frozen=True):
     sentence: str
 
 
+class Approximation(msgspec.Struct, frozen=True):
+    """How amounts were estimated that are too many to be computed exactly."""
+
+    orders: int  # in which inputs joined, drawn at random; the same every time
+    error: float  # the largest standard error of an amount
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """baseline + Σ amounts = prediction. Reasons come with the largest amount first."""
 
     baseline: float  # mean prediction over the background rows
     prediction: float
     reasons: list[Reason]
+    approximation: Approximation | msgspec.UnsetType = msgspec.UNSET  # left out where amounts are exact
 
 
 class Amounts(NamedTuple):
@@ -60,6 +72,7 @@ class Amounts(NamedTuple):
     errors: np.ndarray
     baseline: float
     prediction: float
+    orders: int = 0  # that were drawn; 0 where amounts are exact
 
 
 def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
@@ -80,28 +93,23 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
     players = read_inputs(manifest)
     background = np.asarray(manifest.background, dtype=np.float64)
 
-    def worth(members: np.ndarray) -> np.ndarray:
-        """Of coalitions, bool (n, players): the mean prediction with their inputs taken from the row."""
-        mixed = np.repeat(background[None], len(members), axis=0)
-        mixed[:, :, players] = np.where(members[:, None, :], row[players], background[:, players])
+    def values(members: np.ndarray, typical: np.ndarray) -> np.ndarray:
+        """Predictions of typical rows in which the inputs of a coalition are taken from the row."""
+        mixed = np.repeat(typical[None], len(members), axis=0)
+        mixed[:, :, players] = np.where(members[:, None, :], row[players], typical[:, players])
         predictions, _ = score(mixed.reshape(-1, len(row)))
-        worths = predictions.reshape(len(members), -1).mean(axis=1)
-        if not np.isfinite(worths).all():
+        if not np.isfinite(predictions).all():
             raise NotExplainable(
                 f"a mixture of this {manifest.entity} and typical ones has no finite prediction, "
                 "so the effects of its inputs cannot be separated"
             )
-        return worths
+        return predictions.reshape(len(members), -1)
 
-    if len(players) <= EXACT:
-        found = enumerated(worth, len(players))
-    else:
-        pairs = MAX_ROWS // (2 * (len(players) - 1) * len(background))
-        if pairs < MIN_PAIRS:
-            raise NotExplainable(
-                f"the champion of {manifest.forecast} reads {len(players)} inputs, too many for reasons"
-            )
-        found = sampled(worth, len(players), pairs)
+    found = shapley(values, background, len(players))
+    if found is None:
+        raise NotExplainable(
+            f"the champion of {manifest.forecast} reads {len(players)} inputs, too many for reasons"
+        )
     amounts, errors = np.zeros((2, len(row)))
     amounts[players], errors[players] = found.amounts, found.errors
     reasons = [
@@ -118,7 +126,34 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
         baseline=found.baseline,
         prediction=found.prediction,
         reasons=sorted(reasons, key=lambda reason: -abs(reason.amount)),
+        approximation=Approximation(found.orders, float(errors.max())) if found.orders else msgspec.UNSET,
     )
+
+
+def shapley(values: Values, background: np.ndarray, players: int) -> Amounts | None:
+    """The amounts, in the way that suits the number of players; None where they are too many."""
+
+    def worth(members: np.ndarray) -> np.ndarray:
+        return values(members, background).mean(axis=1)
+
+    if players <= EXACT:
+        return enumerated(worth, players)
+    pairs = MAX_ROWS // (2 * (players - 1) * len(background))
+    if pairs >= MIN_PAIRS:
+        return sampled(worth, players, pairs)
+    walks = MAX_ROWS // (2 * (players - 1))  # there and back, from any background row
+    typical = thinned(background, walks // MIN_OWN_PAIRS)
+    if len(typical) < min(MIN_TYPICAL, len(background)):
+        return None
+    return walked(values, typical, players, walks // len(typical))
+
+
+def thinned(background: np.ndarray, most: int) -> np.ndarray:
+    """At most so many rows, spread evenly: they are in the order of their predictions, and the mean hardly moves."""
+    if most < 1:
+        return background[:0]
+    step = -(-len(background) // most)
+    return background[step // 2 :: step]
 
 
 def enumerated(worth: Worth, players: int) -> Amounts:
@@ -130,22 +165,66 @@ def enumerated(worth: Worth, players: int) -> Amounts:
 
 def sampled(worth: Worth, players: int, pairs: int) -> Amounts:
     """Values from random orders of joining and their reverses; the same orders every time."""
+    position = positions(np.random.default_rng(0), players, pairs)
+    ends = np.array([[False] * players, [True] * players])
+    worths = worth(np.concatenate([ends, inner_coalitions(position)]))
+    empty, full = worths[:2]
+    paired = gains(position, empty, worths[2:], full)
+    errors = paired.std(axis=0, ddof=1) / np.sqrt(pairs)
+    return Amounts(paired.mean(axis=0), errors, float(empty), float(full), 2 * pairs)
+
+
+def walked(values: Values, background: np.ndarray, players: int, pairs: int) -> Amounts:
+    """Values from orders that are drawn for each background row anew.
+
+    An order from one row to the entity adds up to the difference of their predictions, and each row has as many orders:
+    so amounts add up as ever. Of the same number of mixtures, orders that rows do not share tell more (Štrumbelj & Kononenko
+    draw a row with each order; here the rows are the strata of a stratified sample).
+
+    Args:
+        pairs: of orders for each background row, at least 2.
+    """
     rng = np.random.default_rng(0)
+    ends = np.array([[False] * players, [True] * players])
+    empty, full = values(ends, background)
+    amounts, variances = np.zeros((2, players))
+    for number in range(len(background)):  # one row at a time, for the memory
+        position = positions(rng, players, pairs)
+        inner = values(inner_coalitions(position), background[number : number + 1])[:, 0]
+        paired = gains(position, empty[number], inner, full[number])
+        amounts += paired.mean(axis=0) / len(background)
+        variances += paired.var(axis=0, ddof=1) / pairs / len(background) ** 2
+    return Amounts(
+        amounts, np.sqrt(variances), float(empty.mean()), float(full.mean()), 2 * pairs * len(background)
+    )
+
+
+def positions(rng: np.random.Generator, players: int, pairs: int) -> np.ndarray:
+    """Of each player in random orders of joining, each followed by its reverse: (2 · pairs, players)."""
     orders = np.array([rng.permutation(players) for _ in range(pairs)])
     orders = np.stack([orders, orders[:, ::-1]], axis=1).reshape(2 * pairs, players)
-    position = np.argsort(orders, axis=1)  # of each player in its order
-    inner = (
-        position[:, None, :] < np.arange(1, players)[:, None]
-    )  # coalitions after 1 … players - 1 have joined
-    ends = np.array([[False] * players, [True] * players])
-    worths = worth(np.concatenate([ends, inner.reshape(-1, players)]))
-    empty, full = worths[:2]
-    along = np.empty((2 * pairs, players + 1))
-    along[:, 0], along[:, 1:-1], along[:, -1] = empty, worths[2:].reshape(2 * pairs, -1), full
+    return np.argsort(orders, axis=1)
+
+
+def inner_coalitions(position: np.ndarray) -> np.ndarray:
+    """Order by order, the coalitions after 1 … players - 1 have joined: bool (orders · (players - 1), players)."""
+    players = position.shape[1]
+    inner = position[:, None, :] < np.arange(1, players)[:, None]
+    return inner.reshape(-1, players)
+
+
+def gains(position: np.ndarray, empty: float, inner: np.ndarray, full: float) -> np.ndarray:
+    """What each player adds where it joins, the mean of an order and its reverse: (pairs, players).
+
+    Args:
+        inner: worths of `inner_coalitions`.
+    """
+    orders, players = position.shape
+    along = np.empty((orders, players + 1))
+    along[:, 0], along[:, 1:-1], along[:, -1] = empty, inner.reshape(orders, -1), full
     joined = np.take_along_axis(np.diff(along, axis=1), position, axis=1)
-    paired = joined.reshape(pairs, 2, players).mean(axis=1)
-    errors = paired.std(axis=0, ddof=1) / np.sqrt(pairs)
-    return Amounts(paired.mean(axis=0), errors, float(empty), float(full))
+    means: np.ndarray = joined.reshape(-1, 2, players).mean(axis=1)
+    return means
 
 
 def read_inputs(manifest: Manifest) -> list[int]:

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 
 from tests.support.tiny import Step, changed, input_field, manifest_of, quadratic, score_of, van
 from vroom_api.contract import Manifest
-from vroom_api.explanation.reasons import EXACT, Explanation, NotExplainable, Score, explain
+from vroom_api.explanation.reasons import (
+    EXACT,
+    MAX_ROWS,
+    MIN_OWN_PAIRS,
+    MIN_TYPICAL,
+    Explanation,
+    NotExplainable,
+    Score,
+    explain,
+    thinned,
+)
 
 numbers = st.floats(-5, 5, allow_nan=False)
 
@@ -142,7 +153,7 @@ def plain(inputs: int, background: np.ndarray) -> Explanation:
     return explain(score, over(background), np.full(inputs, 2.0))
 
 
-@pytest.mark.parametrize("inputs", [EXACT, EXACT + 1, 40])
+@pytest.mark.parametrize("inputs", [EXACT, EXACT + 1, 40, 65, 66, 200, 300])
 def test_where_inputs_do_not_interact_amounts_are_exact_for_any_number_of_them(inputs):
     found = plain(inputs, np.vstack([np.zeros(inputs), np.ones(inputs)]))
     assert amounts(found) == pytest.approx({f"x{position}": 1.5 for position in range(inputs)})
@@ -180,10 +191,78 @@ def test_sampled_amounts_are_the_same_every_time():
     assert explain(score, manifest, np.ones(12)) == explain(score, manifest, np.ones(12))
 
 
+def test_exact_amounts_are_not_called_approximate_and_others_say_how_precise_they_are():
+    exact = explain(product_of_three(EXACT), over(np.zeros((4, EXACT))), np.ones(EXACT))
+    assert "approximation" not in msgspec.to_builtins(exact)
+    found = explain(product_of_three(12), over(np.zeros((4, 12))), np.ones(12))
+    assert found.approximation.orders == 2 * (MAX_ROWS // (2 * 11 * 4))
+    assert found.approximation.error == max(reason.error for reason in found.reasons) > 0
+
+
+MANY = [66, 100, 200, 300, 513]  # from 258 on some background rows stand for all
+
+
+def threes(inputs: int) -> Score:
+    """x0 · x1 · x2 + x3 · x4 · x5 + … + the rest"""
+    names = [f"x{position}" for position in range(inputs)]
+    steps: list[Step] = []
+    for first in range(0, inputs - 2, 3):
+        one, two, three = names[first : first + 3]
+        steps += [(f"two{first}", "Mul", one, two), (f"three{first}", "Mul", f"two{first}", three)]
+    terms = [output for output, _, _, _ in steps if output.startswith("three")]
+    steps.append(("sum", "Sum", *terms, *names[len(terms) * 3 :]))
+    return score_of(names, steps, names)
+
+
+@pytest.mark.parametrize("inputs", MANY)
+def test_many_inputs_are_sampled_with_an_error_that_holds(inputs):
+    rng = np.random.default_rng(inputs)
+    background, row = np.sort(rng.uniform(size=(64, inputs)), axis=0), rng.uniform(1, 2, size=inputs)
+    score = threes(inputs)
+    found = explain(score, over(background), row)
+    typical = thinned(background, MAX_ROWS // (2 * (inputs - 1)) // MIN_OWN_PAIRS)
+    assert len(typical) >= (64 if inputs < 258 else MIN_TYPICAL)
+    assert found.baseline == pytest.approx(score(typical)[0].mean())
+    assert sum(amounts(found).values()) == pytest.approx(found.prediction - found.baseline, abs=1e-6)
+    by_name, scaled = amounts(found), []
+    errors = {reason.input: reason.error for reason in found.reasons}
+    for first in range(0, inputs // 3 * 3, 3):
+        alone = explain(
+            product_of_three(4),
+            over(with_zero(typical[:, first : first + 3])),
+            np.append(row[first : first + 3], 0),
+        )
+        exact = amounts(alone)
+        for offset in range(3):
+            name = f"x{first + offset}"
+            scaled.append((by_name[name] - exact[f"x{offset}"]) / errors[name])
+    # As far from the exact amounts as their standard errors say.
+    assert 0.85 < np.sqrt(np.mean(np.square(scaled))) < 1.2
+    assert found.approximation.error < 0.2
+    assert found == explain(score, over(background), row)
+
+
+def with_zero(rows: np.ndarray) -> np.ndarray:
+    return np.column_stack([rows, np.zeros(len(rows))])
+
+
+@pytest.mark.parametrize("inputs", MANY)
+def test_however_many_inputs_there_are_what_is_scored_has_a_bound(inputs):
+    score, scored = threes(inputs), []
+
+    def counted(rows):
+        scored.append(len(rows))
+        return score(rows)
+
+    found = explain(counted, over(np.random.default_rng(0).uniform(size=(64, inputs))), np.ones(inputs))
+    assert len(found.reasons) == inputs
+    assert sum(scored) <= MAX_ROWS + 2 * 64
+    assert max(scored) * inputs <= 2**25  # numbers that are held at once
+
+
 def test_more_inputs_than_can_be_sampled_well_are_refused():
-    assert len(plain(65, np.zeros((64, 65))).reasons) == 65
-    with pytest.raises(NotExplainable, match="reads 66 inputs, too many for reasons"):
-        plain(66, np.zeros((64, 66)))
+    with pytest.raises(NotExplainable, match="reads 514 inputs, too many for reasons"):
+        plain(514, np.zeros((64, 514)))
 
 
 def test_a_bundle_without_background_says_that_it_cannot_explain():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from tests.support.bundles import EXAMPLE, publish
+from tests.support.bundles import EXAMPLE, publish, write
 from tests.support.service import Serve
-from vroom_api.contract import AgeLimits, FreshnessPolicy, Lever, Recipe
+from tests.support.tiny import Step, input_field, manifest_of, model_of
+from vroom_api.contract import AgeLimits, FreshnessPolicy, Golden, Lever, Recipe
 
 PRICE = Lever(input="actual_price", worth="revenue", unit="USD", description="price × reservations")
 ALL_INPUTS = Recipe(name="small", family="small", features=[], definition={})  # of which the graph reads any
@@ -41,10 +42,41 @@ def test_reasons_are_given_on_request_and_add_up(client: TestClient[Any]) -> Non
     assert "reasons" not in ask(client)
     found = ask(client, explain=True)
     reasons = found["reasons"]
+    assert "approximation" not in reasons
     assert len(reasons["reasons"]) == len(EXAMPLE)
     total = reasons["baseline"] + sum(reason["amount"] for reason in reasons["reasons"])
     assert total == pytest.approx(found["predicted_reservations"], abs=1e-6)
     assert "compared with a typical vehicle" in reasons["reasons"][0]["sentence"]
+
+
+def test_reasons_of_two_hundred_inputs_add_up_and_are_called_approximate(state: Path, serve: Serve) -> None:
+    names = [f"x{number}" for number in range(200)]
+    pairs = [(f"pair{n}", "Mul", names[n], names[n + 1]) for n in range(0, 200, 2)]
+    steps: list[Step] = [*pairs, ("prediction_of_all", "Sum", *(pair[0] for pair in pairs))]
+    rows = np.random.default_rng(1).uniform(size=(64, 200))
+    expected = (rows[:, ::2] * rows[:, 1::2]).sum(axis=1)
+    golden = Golden(
+        inputs=rows[:3].tolist(),
+        features=rows[:3].tolist(),
+        predictions=expected[:3].tolist(),
+        tolerance=1e-6,
+    )
+    declared = manifest_of(
+        [input_field(name, 0, 1, example=1.0) for name in names],
+        forecast="reservations",
+        version=1,
+        background=rows[np.argsort(expected)].tolist(),
+    )
+    write(state, "reservations", declared, model_of(names, steps, names), golden)
+    answer = serve().post("/predict", json=dict.fromkeys(names, 1.0) | {"explain": True})
+    assert answer.status_code == 200, answer.text
+    reasons = answer.json()["reasons"]
+    assert len(reasons["reasons"]) == 200
+    assert reasons["baseline"] == pytest.approx(expected.mean())
+    total = reasons["baseline"] + sum(reason["amount"] for reason in reasons["reasons"])
+    assert total == pytest.approx(100.0)
+    assert reasons["approximation"]["orders"] == 256
+    assert 0 < reasons["approximation"]["error"] < 0.1
 
 
 def test_in_a_batch_reasons_go_to_the_rows_that_ask(client: TestClient[Any]) -> None:

@@ -91,7 +91,7 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
     columns = _related(about, [_proposed(about, one, key) for one in file.columns if one is not column])
     inputs = [one for one in columns if one.is_input]
     if not inputs:
-        reasons = "; ".join(f"{one.column.header}: {one.why}" for one in columns)
+        reasons = "; ".join(f"{one.column.title}: {one.why}" for one in columns)
         raise CannotInfer(
             f"nothing is left to forecast {column.header} from: {reasons or 'there is no other column'}"
         )
@@ -109,7 +109,7 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
         group=_group(file, key, column),
         columns=columns,
         candidates=_candidates(
-            found, [one.column.name for one in inputs], file.rows, with_logarithms=skewness is not None
+            found, [one.column for one in inputs], file.rows, with_logarithms=skewness is not None
         ),
         skewness=skewness,
     )
@@ -330,12 +330,17 @@ FAMILIES = {
 
 
 def _candidates(
-    kind: Kind, features: list[str], rows: int, *, with_logarithms: bool
+    kind: Kind, inputs: list[SeenColumn], rows: int, *, with_logarithms: bool
 ) -> dict[str, dict[str, Any]]:
-    """A boosting and a forest that grow with the rows, their average, and a linear model, also of the logarithm."""
+    """A boosting and a forest that grow with the rows, their average, and a linear model, also of the logarithm.
+
+    Where there are parts of times, the boosting competes without them too: of a short history they tell chance.
+    """
     boosting, linear = FAMILIES[kind]
     large = rows >= MANY_ROWS
-    return {
+    features = [one.name for one in inputs]
+    timeless = [one.name for one in inputs if one.part is None]
+    candidates: dict[str, dict[str, Any]] = {
         "boosting": {
             "family": boosting,
             "features": features,
@@ -377,3 +382,6 @@ def _candidates(
         ),
         "boosting_and_forest": {"family": "average", "members": ["boosting", "forest"]},
     }
+    if 0 < len(timeless) < len(features):
+        candidates["boosting_without_times"] = candidates["boosting"] | {"features": timeless}
+    return candidates

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from vroom_assets import sources
 from vroom_assets.sources import cells, parquet
 from vroom_assets.sources.lines import readable
 from vroom_assets.sources.transcoding import Unreadable, transcoded
-from vroom_assets.spec import Column, ColumnType, Format, Source
+from vroom_assets.spec import Column, ColumnType, Format, Part, Source
 from vroom_assets.sql import identifier, literal
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ SAMPLE = 50  # lines by which the delimiter is found
 MOST_BAD = 0.005  # share of texts that a type may leave unread, to be set aside
 MOST_BAD_ROWS = 0.009  # share of rows with such a text; a file of more than 0.01 would be refused
 FIRST_ROWS = 1000  # of a long file, by which a type is ruled out that reads few of them
+REPEATING = (Part.MONTH, Part.WEEKDAY, Part.HOUR)  # of a time, by which what is to come is like what was
+AFTERWARDS = re.compile(
+    r"(^|_)(status|updated?|modified|changed|closed?|complete[d]?|resolved?|end(ed)?|finish(ed)?|return(ed)?|"
+    r"deliver(ed|y)|paid|cancel(l?ed)?|check_?out|drop_?off|last|reviewed)(_|$)"
+)
+MOST_TIMES = 6  # columns of which the parts are taken
 MOST_WORDS = 3  # different ones that can mean nothing in a column of numbers
 LEAST_NUMBERS = 10  # different ones that make it such a column
 TABLE = "seen"
@@ -79,6 +85,12 @@ class SeenColumn:
     lowest: Any  # of the values, as SQL orders them; of texts the most frequent
     highest: Any
     mean_length: float  # of its texts
+    part: Part | None = None  # of the times that the file has there
+
+    @property
+    def title(self) -> str:
+        """What a reader knows it by."""
+        return self.header if self.part is None else f"{self.part} of {self.header}"
 
     @property
     def is_constant(self) -> bool:
@@ -311,18 +323,49 @@ def _typed(
         days = _read(connection, timed, ColumnType.DATE, format)
         types |= {name: ColumnType.DATE if name in days else ColumnType.TIMESTAMP for name in timed}
     types = _few_bad_rows(connection, types, format, rows)
-    typed = ", ".join(
+    parts_of = _parts_of_times(types)
+    typed = [
         f"{cells.value(_text(name, format), Column(type=type), format)} as {identifier(name)}"
         for name, type in types.items()
-    )
-    connection.execute(f"create or replace table {TABLE} as select {typed} from {TABLE}")
+    ] + [
+        f"{cells.value(_text(name, format), Column(type=ColumnType.INTEGER, part=part), format)} as {identifier(own)}"
+        for own, (name, part) in parts_of.items()
+    ]
+    connection.execute(f"create or replace table {TABLE} as select {', '.join(typed)} from {TABLE}")
+    parts = [
+        replace(_summary(connection, own, headers[name], ColumnType.INTEGER, rows), part=part)
+        for own, (name, part) in parts_of.items()
+    ]
     columns = [_summary(connection, name, headers[name], types[name], rows) for name in headers]
+    complete = {column.header for column in columns if not column.missing}
+    columns += [part for part in parts if part.header in complete and not part.is_constant]
     notes = [
         f"times are read as {way}; check it where days and months can be mixed up"
         for way in dates
         if way[:2] in ("%d", "%m")
     ]
     return SeenFile(paths, format, columns, rows, notes)
+
+
+def _parts_of_times(types: dict[str, ColumnType]) -> dict[str, tuple[str, Part]]:
+    """Columns of what repeats in a time, by a name that no other has: the column of the time, and which part.
+
+    A time that was written down when all was over would tell, together with another, how it went.
+    """
+    found: dict[str, tuple[str, Part]] = {}
+    times = [
+        name
+        for name, type in types.items()
+        if type.stored is ColumnType.TIMESTAMP and not AFTERWARDS.search(name)
+    ]
+    for name in times[:MOST_TIMES]:
+        parts = REPEATING if types[name] is ColumnType.TIMESTAMP else REPEATING[:-1]
+        for part in parts:
+            own = f"{name}_{part}"
+            while own in types or own in found:
+                own += "_part"
+            found[own] = (name, part)
+    return found
 
 
 def _text(name: str, format: Format) -> str:

@@ -128,14 +128,14 @@ def summary(proposal: Proposal) -> Iterator[str]:
     yield f"validation: {_validation_why(proposal)}"
     for note in file.notes:
         yield f"note: {note}"
-    yield f"inputs: {', '.join(one.column.header for one in proposal.inputs)}"
+    yield f"inputs: {', '.join(one.column.title for one in proposal.inputs)}"
     for one in proposal.inputs:
         if one.doubt:
-            yield f"doubt: {one.column.header}: {one.doubt}"
+            yield f"doubt: {one.column.title}: {one.doubt}"
     if proposal.has_logarithms:
         yield f"candidates: log_linear: {_logarithms_why(proposal)}"
     for one in proposal.left_out:
-        yield f"left out: {one.column.header}: {one.why.removeprefix('no input: ')}"
+        yield f"left out: {one.column.title}: {one.why.removeprefix('no input: ')}"
 
 
 def _format_words(format: Format) -> str:
@@ -233,12 +233,15 @@ def _column_lines(proposal: Proposal) -> list[str]:
         parts: dict[str, Any] = {"type": str(proposed.type)}
         if bare(column.header) != column.name.replace("_", ""):
             parts["header"] = column.header
+        if column.part is not None:
+            parts["part"] = str(column.part)
         if column.name == proposal.key:
             parts["unique"] = True
         elif column.missing:
             parts["nullable"] = True
         if (
-            proposed.type.stored in (ColumnType.INTEGER, ColumnType.NUMBER)
+            column.part is None
+            and proposed.type.stored in (ColumnType.INTEGER, ColumnType.NUMBER)
             and isinstance(column.lowest, int | float)
             and column.lowest >= 0
         ):

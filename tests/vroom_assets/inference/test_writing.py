@@ -235,7 +235,7 @@ def test_words_of_yaml_and_of_the_declaration_are_names_like_others(project):
         known_at=[n % 7 for n in NUMBERS],
     )
     spec = inferred(project, text, "y")
-    assert {spec.sources["rows"].columns[name].header for name in spec.inputs} == {"yes", "null", None}
+    assert {spec.sources["rows"].columns[name].header for name in spec.inputs} == {"yes", "null", "day", None}
     assert spec.target.known_at == "target_known_at"
 
 
@@ -573,3 +573,26 @@ def test_amounts_that_are_skewed_are_forecast_by_their_logarithm_too(project, ca
     file.write_text(even)
     assert command("new", "even", "--from", str(file), "--target", "y") == 0
     assert "log_linear" not in declaration.read(project / "defs" / "even").candidates
+
+
+def test_parts_of_times_are_inputs_unless_the_time_is_one_of_afterwards(project):
+    start = datetime(2023, 11, 1)
+    rows = [
+        f"{start + timedelta(hours=5 * n):%Y-%m-%d %H:%M},{start + timedelta(days=n):%Y-%m-%d},"
+        f"{start + timedelta(hours=5 * n + n % 3):%Y-%m-%d %H:%M},{n % 4},{(start + timedelta(hours=5 * n)).hour + 7 * n % 31}"
+        for n in range(200)
+    ]
+    spec = inferred(project, "\n".join(["picked_up,Booked for,dropoff_at,seats,fare", *rows]) + "\n", "fare")
+    assert spec.inputs == [
+        *(
+            "seats",
+            "picked_up_month",
+            "picked_up_weekday",
+            "picked_up_hour",
+            "booked_for_month",
+            "booked_for_weekday",
+        )
+    ]
+    columns = spec.entity_columns
+    assert (columns["booked_for_month"].header, columns["booked_for_month"].part) == ("Booked for", "month")
+    assert columns["picked_up_hour"].range == "≥ 0 and ≤ 23"

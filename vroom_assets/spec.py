@@ -213,7 +213,19 @@ class Format(Declared):
     """How a file writes what its columns hold; as it stands here it is a CSV by RFC 4180 in UTF-8."""
 
     added = frozenset(
-        {"delimiter", "quote", "encoding", "decimal", "thousands", "nulls", "dates", "zone", "skip", "header"}
+        {
+            "delimiter",
+            "quote",
+            "encoding",
+            "decimal",
+            "thousands",
+            "nulls",
+            "dates",
+            "zone",
+            "skip",
+            "header",
+            "trim",
+        }
     )
 
     delimiter: str = Field(",", min_length=1, max_length=1, description='between two cells; a tab is "\\t"')
@@ -230,6 +242,7 @@ class Format(Declared):
     )
     skip: int = Field(0, ge=0, le=1000, description="lines before the header")
     header: list[str] = Field([], description="names of the columns of a file that has no header")
+    trim: bool = Field(False, description="whether blanks around a text mean nothing, as around a number")
 
     @field_validator("dates", "nulls", mode="before")
     @classmethod
@@ -805,6 +818,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
                 "dates",
                 "zone",
                 "skip",
+                "trim",
                 "header",
             ),
         },

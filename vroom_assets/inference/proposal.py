@@ -31,6 +31,7 @@ POSITIVE = ("yes", "true", "1", "y", "t", "positive", "churned", "won", "success
 MANY_ROWS = 5_000
 SKEWED = 1.0  # skewness of amounts from which on one candidate forecasts their logarithm
 STOPPING_ROWS = 10_000  # from which on boosting can spare some to see when to stop
+OFTEN = 10  # rows for each value of an id, from which on it says something about those to come
 LEAST_DAYS = 30  # different times, from which on rows are ordered by them
 
 
@@ -88,7 +89,10 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
     key, key_why = _key(file, column)
     time, time_why = _time(file, column)
     about = _About(connection, column, found, sql)
-    columns = _related(about, [_proposed(about, one, key) for one in file.columns if one is not column])
+    comes_again = time is not None and file.column(time).distinct >= LEAST_DAYS
+    columns = _related(
+        about, [_proposed(about, one, key, comes_again) for one in file.columns if one is not column]
+    )
     inputs = [one for one in columns if one.is_input]
     if not inputs:
         reasons = "; ".join(f"{one.column.title}: {one.why}" for one in columns)
@@ -234,8 +238,12 @@ class _About:
     sql: str
 
 
-def _proposed(about: _About, one: SeenColumn, key: str) -> Proposed:
-    """Whether a column is an input, and why or why not."""
+def _proposed(about: _About, one: SeenColumn, key: str, comes_again: bool) -> Proposed:
+    """Whether a column is an input, and why or why not.
+
+    Args:
+        comes_again: whether what an id names is met again: rows are validated forward in time, and not by what is new.
+    """
     type = one.type
 
     def left_out(why: str) -> Proposed:
@@ -254,6 +262,10 @@ def _proposed(about: _About, one: SeenColumn, key: str) -> Proposed:
             return left_out(f"its {one.distinct:,} different texts repeat too seldom to learn from")
         type = ColumnType.CATEGORY
     if IDENTIFIES.search(one.name) and one.distinct >= _least_groups(one.rows):
+        often = one.distinct <= min(MOST_LEVELS, one.rows / OFTEN)
+        if comes_again and often and one.type in (ColumnType.INTEGER, ColumnType.TEXT):
+            again = Proposed(one, ColumnType.CATEGORY, True, f"{one.as_words}; each is met again later")
+            return _unless_leaking(about, again)
         return left_out("it identifies something, and says nothing about what is new")
     if one.is_unique and one.type is ColumnType.INTEGER and one.highest - one.lowest == one.rows - 1:
         return left_out("it counts the rows")

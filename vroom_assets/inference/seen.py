@@ -16,6 +16,7 @@ from vroom_api.contract import OPTIONS, durable
 from vroom_assets import sources
 from vroom_assets.sources import cells, parquet
 from vroom_assets.sources.lines import readable
+from vroom_assets.sources.table import bare
 from vroom_assets.sources.transcoding import Unreadable, transcoded
 from vroom_assets.spec import Column, ColumnType, Format, Part, Source
 from vroom_assets.sql import identifier, literal
@@ -136,6 +137,9 @@ class SeenFile:
         for one in self.columns:
             if name in (one.header, one.name):
                 return one
+        like = [one for one in self.columns if bare(one.header) == bare(name)]
+        if len(like) == 1 and bare(name):
+            return like[0]
         listed = ", ".join(one.header for one in self.columns)
         raise CannotInfer(f"{self.name} has no column {name!r}; it has {listed}")
 
@@ -252,6 +256,11 @@ def _format(path: Path) -> Format:
     better = _delimiter(whole, mark)
     mark, before = (mark, before) if better == mark else (better, 0)
     sample = whole[int(before) :]
+    if _is_parted_by_blanks(sample, mark):
+        raise CannotInfer(
+            f"{path.name}: its columns stand apart by blanks, and not by one character; write it as a CSV first, e.g. "
+            f"`sed -E 's/^ +//; s/ +/,/g' {path.name} > {path.stem}-commas.csv`"
+        )
     has_header = has_header or _is_header(sample, mark)
     parts: dict[str, Any] = {"encoding": encoding, "delimiter": mark, "skip": int(before)}
     if quote not in ("", "(empty)", '"') and len(quote) == 1:
@@ -272,11 +281,17 @@ def _delimiter(lines: list[str], sniffed: str) -> str:
     return sniffed if sniffed in steady or not steady else max(steady, key=lambda mark: steady[mark])
 
 
+def _is_parted_by_blanks(lines: list[str], mark: str) -> bool:
+    """Whether lines have the same number of words each, several, and nothing else that parts them."""
+    words = {len(line.split()) for line in lines}
+    return len(words) == 1 and words.pop() > 1 and not (mark != " " and any(mark in line for line in lines))
+
+
 def _is_header(lines: list[str], mark: str) -> bool:
     """Whether the first line has names above lines with numbers, however these are written."""
     if not lines:
         return False
-    first, *others = ([cell.strip(" \"'") for cell in line.split(mark)] for line in lines)
+    first, *others = ([cell.strip(" \"'") for cell in line.rstrip(mark).split(mark)] for line in lines)
     named = len(set(first)) == len(first) and not any(re.match(NUMBER, cell) or not cell for cell in first)
     return named and any(re.match(NUMBER, cell) for line in others for cell in line)
 
@@ -323,6 +338,8 @@ def _typed(
         days = _read(connection, timed, ColumnType.DATE, format)
         types |= {name: ColumnType.DATE if name in days else ColumnType.TIMESTAMP for name in timed}
     types = _few_bad_rows(connection, types, format, rows)
+    if _have_blanks_around(connection, [name for name, type in types.items() if type is ColumnType.TEXT]):
+        format = format.model_copy(update={"trim": True})
     parts_of = _parts_of_times(types)
     typed = [
         f"{cells.value(_text(name, format), Column(type=type), format)} as {identifier(name)}"
@@ -345,6 +362,15 @@ def _typed(
         if way[:2] in ("%d", "%m")
     ]
     return SeenFile(paths, format, columns, rows, notes)
+
+
+def _have_blanks_around(connection: DuckDBPyConnection, names: list[str]) -> bool:
+    """Whether some text has blanks at its ends, which nobody means."""
+    if not names:
+        return False
+    conditions = " or ".join(f"trim({identifier(name)}) <> {identifier(name)}" for name in names)
+    [(found,)] = connection.execute(f"select exists (from {TABLE} where {conditions})").fetchall()
+    return bool(found)
 
 
 def _parts_of_times(types: dict[str, ColumnType]) -> dict[str, tuple[str, Part]]:

@@ -377,7 +377,7 @@ def _cell_text(cell: str, column: Column, format: Format, has_breaks: bool) -> s
     """The text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
     cell = _with_breaks(cell) if has_breaks else cell
     empty = ", ".join(map(literal, ["", *format.nulls]))
-    if column.type.stored is ColumnType.TEXT:
+    if column.type.stored is ColumnType.TEXT and not format.trim:
         return f"case when trim({cell}) not in ({empty}) then {cell} end"
     return f"case when trim({cell}) not in ({empty}) then trim({cell}) end"
 

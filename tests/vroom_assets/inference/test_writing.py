@@ -596,3 +596,43 @@ def test_parts_of_times_are_inputs_unless_the_time_is_one_of_afterwards(project)
     columns = spec.entity_columns
     assert (columns["booked_for_month"].header, columns["booked_for_month"].part) == ("Booked for", "month")
     assert columns["picked_up_hour"].range == "≥ 0 and ≤ 23"
+
+
+def test_blanks_around_texts_mean_nothing_also_in_the_target(project, capsys):
+    rows = [
+        f"{20 + n % 40}, {('Private', 'State-gov')[n % 2]}, {('<=50K', '>50K')[n * 7 % 3 == 0]}"
+        for n in range(120)
+    ]
+    (project / "adult.csv").write_text("\n".join(["age, workclass, income", *rows]) + "\n")
+    assert command("new", "adult", "--from", str(project / "adult.csv"), "--target", "income") == 0
+    assert command("check", "adult", "--data") == 0
+    assert "income: 120 rows to train on" in capsys.readouterr().out
+    spec = declaration.read(project / "defs" / "adult")
+    assert spec.sources["rows"].format.trim
+    assert "when '>50K' then 1 when '<=50K' then 0" in spec.target_sql
+
+
+def test_a_column_is_found_by_its_name_in_the_file_also_where_others_have_none(project):
+    rows = [f"{n % 9},5;{(n * 3) % 17},1;;" for n in range(80)]
+    spec = inferred(project, "\n".join(["T(°C);CO(GT);;", *rows]) + "\n", "CO(GT)")
+    assert (spec.target.name, spec.inputs) == ("co_gt", ["t_c"])
+
+
+def test_columns_that_stand_apart_by_blanks_are_refused_with_what_makes_a_csv_of_them(project):
+    lines = [f" {n / 7:.4f}   {n % 5}  {n % 11:3d}" for n in range(1, 60)]
+    with pytest.raises(
+        CannotInfer,
+        match=r"stand apart by blanks.*`sed -E 's/\^ \+//; s/ \+/,/g' given.csv > given-commas.csv`",
+    ):
+        inferred(project, "\n".join(["a b y", *lines]) + "\n", "y")
+
+
+def test_an_id_that_comes_again_in_time_is_a_category_and_one_that_does_not_is_left_out(project):
+    start = datetime(2023, 1, 1)
+    rows = [
+        f"{start + timedelta(hours=n)},{100 + n % 60},{n % 900},{(n % 60) % 7 + n % 5}" for n in range(1800)
+    ]
+    spec = inferred(project, "\n".join(["at,zone_id,visitor_id,fare", *rows]) + "\n", "fare")
+    assert spec.entity_columns["zone_id"].type is ColumnType.CATEGORY
+    assert "zone_id" in spec.inputs
+    assert "visitor_id" not in spec.inputs

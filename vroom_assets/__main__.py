@@ -5,6 +5,7 @@
     python -m vroom_assets new <name>    a new forecast: a small working example under defs/ and data/
     python -m vroom_assets new <name> --from <file> --target <column>   a new forecast of a column of a CSV
     python -m vroom_assets check [name]  whether the declarations are valid, before anything runs; --data: the CSVs too
+    python -m vroom_assets explain <name>   what was learnt, one page of Markdown; --out <file>: into a file, .html as HTML
     python -m vroom_assets retire <name> <reason>   ends the champion of a forecast whose declaration was taken away
     python -m vroom_assets rename <old> <new>   another name for a forecast, with all that it has
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from vroom_api.contract import Kind
 from vroom_api.contract.damage import DamagedDatabase
-from vroom_api.contract.environment import BadSetting, forecast
+from vroom_api.contract.environment import BadSetting, forecast, home
 from vroom_assets import arguments, renaming, settings
 from vroom_assets.damage import check_databases
 from vroom_assets.home_lock import HomeInUse, hold
@@ -198,6 +199,31 @@ def declared_in(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def explain(name: str, out: Path | None) -> int:
+    """Print or write what was learnt about a forecast, and return 1 where there is no champion to tell of."""
+    from vroom_api.contract import durable
+    from vroom_assets.report import facts, page, rendering
+
+    try:
+        found = facts.facts_of(name)
+    except facts.UnknownForecast as error:
+        print(error, file=sys.stderr)
+        return 2
+    learnt = page.page_of(found)
+    if out is None:
+        print(rendering.markdown(learnt), end="")
+        return 0 if found.bundle else 1
+    as_html = out.suffix.lower() in (".html", ".htm")
+    text = rendering.html(learnt) if as_html else rendering.markdown(learnt)
+    try:
+        durable.replace(out, text.encode())
+    except OSError as error:
+        print(f"{out} cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    print(f"wrote {out}")
+    return 0 if found.bundle else 1
+
+
 def retire(name: str, reason: str) -> int:
     """End the champion of a forecast that is declared no more."""
     from vroom_api.contract import BundleError
@@ -267,6 +293,9 @@ def run(given: argparse.Namespace) -> int:
             folder = prepare_home()
             hold(folder, "python -m vroom_assets rename")
             return rename(folder, given.name, given.present)
+        case "explain":
+            settings.hand_down_home(home())
+            return explain(given.name, given.out)
         case "retire":
             prepare_home()
             return retire(given.name, " ".join(given.reason))

@@ -57,6 +57,17 @@ def parser(description: str) -> argparse.ArgumentParser:
     check = command("check", "Print whether declarations are valid; exits with 1 if one is not.")
     check.add_argument("names", nargs="*", metavar="name", help="of a forecast; by default all")
     check.add_argument("--data", action="store_true", help="also check every row of the CSVs")
+    explain = command("explain", "Print what was learnt about a forecast, one page, from what is stored.")
+    explain.epilog = (
+        "Nothing is trained and nothing stored is changed; exits with 1 where there is no champion yet."
+    )
+    explain.add_argument("name", metavar="<name>", help="of the forecast")
+    explain.add_argument(
+        "--out",
+        type=Path,
+        metavar="<file>",
+        help="write the page there instead: Markdown, or HTML where the name ends in .html",
+    )
     retire = command("retire", "End the champion of a forecast whose declaration was taken away.")
     retire.usage = "%(prog)s <name> <reason>"
     retire.add_argument("name", metavar="<name>", help="of the forecast")
@@ -83,6 +94,8 @@ def parsed(description: str, arguments: list[str]) -> argparse.Namespace:
         raise BadArguments("`new` takes both of --from <file> and --target <column>, or neither")
     if given.command == "new" and given.files is None and given.kind is not None:
         raise BadArguments("--kind is of the target of a file; name them by --from <file> --target <column>")
+    if given.command == "explain" and not FORECAST_NAME.fullmatch(given.name):
+        raise BadArguments(f"{given.name!r} is not the name of a forecast; use explain <name> [--out <file>]")
     if given.command == "retire" and not FORECAST_NAME.fullmatch(given.name):
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use retire <name> <reason>")
     return given

@@ -74,7 +74,43 @@ def test_what_was_never_published_is_not_retired(
     assert "nothing was ever published" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["materialize", "new", "check", "retire", "rename", "schema"])
+def test_what_was_learnt_is_one_page_and_nothing_stored_is_changed(
+    home: Path, command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    publish(home, 1)
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert command("explain", "reservations") == 0
+    page = capsys.readouterr().out
+    assert page.startswith("# Reservations per listing (reservations)\n\n")
+    assert "\n## What to try next\n" in page
+    assert command("explain", "reservations", "--out", str(tmp_path / "new" / "page.md")) == 0
+    assert (tmp_path / "new" / "page.md").read_text() == page
+    assert command("explain", "reservations", "--out", str(tmp_path / "page.html")) == 0
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_a_forecast_without_a_champion_is_explained_by_what_to_do(
+    home: Path, command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command("explain", "lap_times") == 1
+    assert "VROOM_FORECAST=lap_times python -m vroom_assets materialize" in capsys.readouterr().out
+    assert command("explain", "lap_times", "--out", str(tmp_path / "page.md")) == 1
+    assert "has no champion yet" in (tmp_path / "page.md").read_text()
+
+
+def test_what_cannot_be_explained_is_refused(
+    home: Path, command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command("explain", "nothing_here") == 2
+    assert "there is no forecast 'nothing_here'" in capsys.readouterr().err
+    assert command("explain", "../x") == 2
+    assert "explain <name>" in capsys.readouterr().err
+    assert command("explain", "lap_times", "--out", str(tmp_path)) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["materialize", "new", "check", "explain", "retire", "rename", "schema"])
 def test_every_command_has_a_help_of_its_own(
     command: Any, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -93,6 +129,7 @@ def test_the_help_of_all_names_every_command(command: Any, capsys: pytest.Captur
         "materialize",
         "new <name> --from <file>",
         "check [name]",
+        "explain <name>",
         "retire <name> <reason>",
         "rename <old> <new>",
         "schema",
@@ -103,7 +140,7 @@ def test_the_help_of_all_names_every_command(command: Any, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (("bogus",), "choose from 'materialize', 'new', 'check', 'retire', 'rename', 'schema'"),
+        (("bogus",), "choose from 'materialize', 'new', 'check', 'explain', 'retire', 'rename', 'schema'"),
         (("schema", "more"), "unrecognized arguments: more"),
         (("check", "--dat"), "unrecognized arguments: --dat"),
         (("new",), "required: <name>; use python -m vroom_assets new"),

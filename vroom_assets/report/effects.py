@@ -1,8 +1,8 @@
 """What a feature does to the forecast, as text: direction and shape, from the model that serves.
 
-The bundle's background rows take the inputs of a feature from one another, all else as it is, and are scored: the mean
-prediction by the feature's value (Friedman 2001, doi:10.1214/aos/1013203451, of the inputs that the feature reads).
-It says what the model does; where inputs go together, some of these mixtures do not occur.
+The partial dependence (Friedman 2001, doi:10.1214/aos/1013203451): the bundle's background rows take the feature's value
+from one another, all other features as they are, and the mean prediction is read by that value. It says what the model
+does; where features go together, some of these mixtures do not occur.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import numpy as np
 
 from vroom_api.contract import Bundle, FeatureField, InputField, Manifest
 
-Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+FromFeatures = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Inputs (rows, inputs) and features (rows, features) → predictions (rows,)."""
 PARTS = 5  # in which the values of a feature are, each of about as many rows
-FLAT = 0.02  # of the spread of all predictions: less is called no difference
+FLAT = (
+    0.02  # of the error, or of the spread of predictions where that is smaller: less is called no difference
+)
 SLACK = 0.05  # of a feature's whole effect: less does not count as a turn
 MOST = 0.75  # of the effect in one half of the values, for a shape that is named by it
 
@@ -30,46 +33,77 @@ class Effect(NamedTuple):
 
 
 def effects(bundle: Bundle, features: list[str]) -> dict[str, str]:
-    """Texts by feature, of those whose inputs are known; none where the bundle has no background rows."""
+    """Texts by feature; none where the bundle has no background rows, or predicts by something else than features."""
     from vroom_api.contract.model import open_model, score
 
     manifest = bundle.manifest
-    if not manifest.background:
+    predict = from_features(bundle.model)
+    if not manifest.background or predict is None:
         return {}
-    session = open_model(bundle.model)
     background = np.asarray(manifest.background, dtype=np.float64)
-    predictions, values = score(session, background)
+    predictions, values = score(open_model(bundle.model), background)
+    scores, scale = manifest.scores, float(predictions.std())
+    if scores is not None:
+        scale = min(scale, abs(scores.nested[scores.error]))
     positions = {field.name: number for number, field in enumerate(manifest.features)}
-    found = {}
-    for name in features:
-        field = manifest.features[positions[name]]
-        effect = effect_of(lambda rows: score(session, rows), manifest, field, background, values)
-        if effect is not None:
-            found[name] = described(effect, float(predictions.std()), category_of(manifest, field))
-    return found
+    return {
+        name: described(
+            effect_of(predict, background, values, positions[name]),
+            FLAT * scale,
+            category_of(manifest, manifest.features[positions[name]]),
+        )
+        for name in features
+    }
 
 
-def effect_of(
-    score: Score, manifest: Manifest, field: FeatureField, background: np.ndarray, values: np.ndarray
-) -> Effect | None:
-    """The effect of one feature; None where it is not known which inputs it reads.
+def from_features(model: bytes) -> FromFeatures | None:
+    """The part of a served graph behind its features; None where the prediction does not come from them."""
+    import onnx
+
+    from vroom_api.contract.model import open_model
+
+    whole = onnx.load_model_from_string(model)
+    graph = whole.graph
+    [last] = [node for node in graph.node if "features" in node.output]
+    tensor = last.input[0] if last.op_type == "Identity" else "features"
+    if not any(tensor in node.input for node in graph.node if node is not last):
+        return None
+    kept = [node for node in graph.node if tensor not in node.output and "features" not in node.output]
+    [prediction, given] = [
+        next(one for one in graph.output if one.name == name) for name in ("prediction", "features")
+    ]
+    source = onnx.ValueInfoProto()
+    source.CopyFrom(given)
+    source.name = tensor
+    del graph.node[:], graph.output[:]
+    graph.node.extend(kept)
+    graph.output.append(prediction)
+    graph.input.append(source)
+    session = open_model(whole.SerializeToString())
+
+    def predict(inputs: np.ndarray, features: np.ndarray) -> np.ndarray:
+        predictions: np.ndarray
+        [predictions] = session.run(["prediction"], {"inputs": inputs, tensor: features})
+        return predictions
+
+    return predict
+
+
+def effect_of(predict: FromFeatures, background: np.ndarray, values: np.ndarray, position: int) -> Effect:
+    """The effect of one feature.
 
     Args:
-        values: the features of the background rows.
+        values: the features of the background rows. position: of the feature among them.
     """
-    read = [number for number, one in enumerate(manifest.inputs) if one.name in field.inputs]
-    if not read:
-        return None
-    mixed = np.repeat(background[None], len(background), axis=0)  # giver, row, inputs
-    mixed[:, :, read] = background[:, None, read]
-    predicted, _ = score(mixed.reshape(-1, background.shape[1]))
-    means = predicted.reshape(len(background), -1).mean(axis=1)
-    own = values[:, [one.name for one in manifest.features].index(field.name)]
-    order = np.argsort(own, kind="stable")
-    own, means = own[order], means[order]
+    rows = len(background)
+    mixed = np.repeat(values[None], rows, axis=0)  # giver, row, features
+    mixed[:, :, position] = values[:, None, position]
+    predicted = predict(np.tile(background, (rows, 1)), mixed.reshape(rows * rows, -1))
+    means = predicted.reshape(rows, rows).mean(axis=1)
+    order = np.argsort(values[:, position], kind="stable")
+    own, means = values[order, position], means[order]
     gaps = np.isnan(own)
-    missing = float(means[gaps].mean()) if gaps.any() else None
-    return Effect(own[~gaps], means[~gaps], missing) if not gaps.all() else None
+    return Effect(own[~gaps], means[~gaps], float(means[gaps].mean()) if gaps.any() else None)
 
 
 def category_of(manifest: Manifest, field: FeatureField) -> InputField | None:
@@ -77,8 +111,14 @@ def category_of(manifest: Manifest, field: FeatureField) -> InputField | None:
     return next((one for one in manifest.inputs if one.name == field.expression and one.values), None)
 
 
-def described(effect: Effect, spread: float, category: InputField | None) -> str:
-    """An effect as text."""
+def described(effect: Effect, flat: float, category: InputField | None) -> str:
+    """An effect as text.
+
+    Args:
+        flat: a difference that is not worth a word.
+    """
+    if not len(effect.values):
+        return "missing in all typical rows"
     levels = np.unique(effect.values)
     parts = (
         [effect.values == level for level in levels]
@@ -88,7 +128,7 @@ def described(effect: Effect, spread: float, category: InputField | None) -> str
     centres = np.array([np.median(effect.values[part]) for part in parts])
     means = np.array([effect.predictions[part].mean() for part in parts])
     missing = f"; {effect.missing:.4g} where it is missing" if effect.missing is not None else ""
-    if np.ptp(means) <= max(FLAT * spread, 1e-12):
+    if np.ptp(means) <= max(flat, 1e-12):
         return f"hardly any difference{missing}"
     if category is not None:
         high, low = int(means.argmax()), int(means.argmin())

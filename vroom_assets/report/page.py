@@ -122,19 +122,18 @@ def champion(found: Facts, manifest: Manifest) -> Section:
         )
     if found.folds is None or manifest.scores is None:
         return Section("Champion", lines)
-    select, own = manifest.scores.select, manifest.scores.error
-    means = found.folds.groupby("candidate")[[select, own]].mean().sort_values(select)
+    select = manifest.scores.select
+    metrics = list(dict.fromkeys([select, manifest.scores.error]))  # may be one and the same
+    means = found.folds.groupby("candidate")[metrics].mean().sort_values(select)
     lines.append(f"Candidates on the same folds, chosen by {select}:")
     rows = [
-        [f"{name} (chosen)" if name == recipe.name else str(name), f"{row[select]:.4g}", f"{row[own]:.4g}"]
+        [
+            f"{name} (chosen)" if name == recipe.name else str(name),
+            *(f"{row[metric]:.4g}" for metric in metrics),
+        ]
         for name, row in means.head(MOST_CANDIDATES).iterrows()
     ]
-    return Section(
-        "Champion",
-        lines,
-        ["candidate", select, own] if select != own else ["candidate", select],
-        [row[: 3 if select != own else 2] for row in rows],
-    )
+    return Section("Champion", lines, ["candidate", *metrics], rows)
 
 
 def factors(found: Facts, manifest: Manifest) -> Section:
@@ -155,7 +154,7 @@ def factors(found: Facts, manifest: Manifest) -> Section:
     metric = scores.error if scores else "the error"
     lines = [
         f"Importance: by how much {metric} grows, out of fold, when the feature's values are shuffled. "
-        "Effect: the mean forecast where the feature's inputs are given other values and all else stays."
+        "Effect: the mean forecast where the feature has other values and all else stays.",
     ]
     if len(used) > len(listed):
         lines.append(f"{len(used) - len(listed)} features of less importance are left out here.")

@@ -1,77 +1,77 @@
 """What a feature does to the forecast, as text."""
 
-import msgspec
+from functools import cache
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from tests.support.tiny import Step, changed, feature_field, input_field, manifest_of, model_of
-from vroom_api.contract import Bundle, Golden, Manifest
+from tests.support.tiny import changed, feature_field, input_field, manifest_of
+from vroom_api.contract import Bundle, Golden
+from vroom_assets.challenger.onnx_graph import build
+from vroom_assets.features.expressions import parse
 from vroom_assets.report.effects import effects, shape
+from vroom_assets.spec import Candidate, Family
+from vroom_assets.training.fitting import fit_all
 
-NAMES = ["x", "y", "mood"]
 NOTHING = Golden(inputs=[], features=[], predictions=[], tolerance=1e-6)
+FEATURES = ["x", "product", "age", "mood", "noise"]
 
 
-def bundle(steps: list[Step], features: list[str], manifest: Manifest) -> Bundle:
-    return Bundle(manifest, model_of(NAMES, steps, features), NOTHING)
-
-
-def typical(rows: int = 60) -> list[list[float]]:
+@cache
+def trained() -> Bundle:
+    """A boosting of x, which falls, of x · y, which rises, of an age that may be missing, and of a mood."""
     rng = np.random.default_rng(1)
-    made = np.column_stack([np.linspace(0, 10, rows), rng.uniform(0, 1, rows), rng.integers(0, 3, rows)])
-    return made.tolist()
-
-
-def manifest(background: list[list[float]]) -> Manifest:
-    levels = {"type": "text", "values": ["calm", "wild", "other"], "levels": [0, 1, 2]}
-    fields = [input_field("x", 0, 10), input_field("y", 0, 1), input_field("mood", 0, 2, **levels)]
-    features = [
-        feature_field("x", "x", ["x"]),
-        feature_field("product", "x * y", ["x", "y"]),
-        feature_field("mood", "mood", ["mood"]),
+    rows = 3_000
+    inputs = pd.DataFrame(
+        {
+            "x": rng.uniform(0, 10, rows),
+            "y": rng.uniform(0, 1, rows),
+            "age": np.where(rng.uniform(size=rows) < 0.1, np.nan, rng.uniform(0, 1, rows)),
+            "mood": rng.integers(0, 3, rows).astype(float),
+            "noise": rng.uniform(0, 1, rows),
+        }
+    )
+    frame = inputs.assign(product=inputs["x"] * inputs["y"])[FEATURES]
+    bent = (inputs["age"] - 0.5).abs().fillna(2.0)
+    target = -2 * inputs["x"] + 5 * frame["product"] - 20 * bent + 8 * (inputs["mood"] != 1)
+    features = parse("select x, x * y as product, age, mood, noise from inputs", list(inputs.columns))
+    candidate = Candidate(family=Family.BOOSTING, features=FEATURES, parameters={"max_iter": 200})
+    fitted = fit_all({"boosting": candidate}, frame, target.to_numpy(), 7)["boosting"]
+    fields = [
+        input_field(name, 0, 10)
+        if name != "mood"
+        else input_field("mood", 0, 2, type="text", values=["calm", "wild", "glad"], levels=[0, 1, 2])
+        for name in inputs.columns
     ]
-    return manifest_of(fields, features, background=background)
+    manifest = manifest_of(
+        fields,
+        [feature_field(one.name, one.expression, sorted(one.inputs)) for one in features],
+        background=inputs.head(64).to_numpy().tolist(),
+    )
+    return Bundle(manifest, build(list(inputs.columns), features, fitted).SerializeToString(), NOTHING)
 
 
-def test_direction_and_shape_of_numbers_and_the_ends_of_a_category():
-    steps: list[Step] = [
-        ("product", "Mul", "x", "y"),
-        ("distance", "Sub", "mood", 1.0),
-        ("ends", "Mul", "distance", "distance"),
-        ("loud", "Mul", "ends", 3.0),
-        ("double", "Mul", "x", -2.0),
-        ("all", "Add", "double", "loud"),
-    ]
-    found = effects(bundle(steps, ["x", "product", "mood"], manifest(typical())), ["x", "product", "mood"])
-    assert found["x"].startswith("falls steadily: ")
-    assert "near 0.9" in found["x"]
-    assert found["product"].startswith("falls")  # through x, which it reads
-    assert found["mood"].startswith(("highest for calm (", "highest for other ("))
-    assert ", lowest for wild (" in found["mood"]
+def test_direction_and_shape_of_each_feature_while_the_others_stay():
+    found = effects(trained(), FEATURES)
+    assert found["x"].startswith("falls steadily: ")  # though the forecast rises where y is large
+    assert found["product"].startswith("rises")
+    assert found["age"].startswith("rises up to about 0.")
+    assert ", then falls: " in found["age"]
+    assert found["age"].endswith(" where it is missing")
+    assert found["noise"] == "hardly any difference"
 
 
-def test_a_feature_that_changes_nothing_is_called_so_and_gaps_are_named():
-    steps: list[Step] = [
-        ("gone", "IsNaN", "x"),
-        ("whole", "Where", "gone", 20.0, "x"),
-        ("product", "Mul", "x", "y"),
-        ("nothing", "Mul", "mood", 0.0),
-        ("sum", "Add", "whole", "nothing"),
-    ]
-    rows = typical()
-    rows[3][0] = float("nan")
-    found = effects(bundle(steps, ["x", "product", "mood"], manifest(rows)), ["x", "mood"])
-    assert found["x"].startswith("rises steadily: ")
-    assert found["x"].endswith("; 20 where it is missing")
-    assert found["mood"] == "hardly any difference"
+def test_a_category_has_the_levels_at_its_ends():
+    mood = effects(trained(), ["mood"])["mood"]
+    assert mood.startswith(("highest for calm (", "highest for glad ("))
+    assert ", lowest for wild (" in mood
 
 
-def test_what_cannot_be_told_is_left_out():
-    steps: list[Step] = [("product", "Mul", "x", "y"), ("same", "Add", "x", 0.0)]
-    declared = manifest(typical())
-    unknown = [msgspec.structs.replace(field, inputs=[]) for field in declared.features]
-    assert effects(bundle(steps, ["x", "product", "mood"], changed(declared, features=unknown)), ["x"]) == {}
-    assert effects(bundle(steps, ["x", "product", "mood"], changed(declared, background=[])), ["x"]) == {}
+def test_what_cannot_be_known_is_left_out():
+    bundle = trained()
+    without = Bundle(changed(bundle.manifest, background=[]), bundle.model, NOTHING)
+    assert effects(without, ["x"]) == {}
 
 
 @pytest.mark.parametrize(

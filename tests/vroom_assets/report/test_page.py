@@ -46,6 +46,26 @@ def test_a_training_is_described_whole(trained: Path) -> None:
     assert "lean_forest" in text
 
 
+def test_a_metric_that_chooses_and_is_reported_has_one_column(home: Path) -> None:
+    figures = {"mae": 3.5, "bias": 0.1}
+    scores = Scores(
+        error="mae",
+        select="mae",
+        nested=figures,
+        cv_mean=figures,
+        cv_std=figures,
+        folds=[3.5],
+        baselines={"mean": {"mae": 4.0}},
+    )
+    publish(home, 1, kind="regression", scores=scores)
+    found = facts_of(FORECAST)
+    found.folds = pd.DataFrame(
+        {"candidate": ["small", "other"], "repeat": 0, "fold": 0, "mae": [3.5, 3.6], "bias": 0.1}
+    )
+    text = markdown(page_of(found))
+    assert "| candidate | mae |\n| --- | --- |\n| small | 3.5 |\n| other | 3.6 |" in text
+
+
 def test_groups_terciles_and_sizes_say_where_it_fails(home: Path) -> None:
     declared = manifest(1)
     calibration = type(declared.calibration)(

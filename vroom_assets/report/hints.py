@@ -30,12 +30,13 @@ FINE = "Nothing stands out: no gate is near, every feature counts, and no other 
 
 def hints(found: Facts, manifest: Manifest) -> list[str]:
     """What to try next; never empty."""
-    scores, gates = manifest.scores, found.spec.gates if found.spec is not None else Gates()
+    scores = manifest.scores
     ideas = [
         f"A gate is not passed: {gate}." for gate in (found.pointer.provisional if found.pointer else ())
     ]
     if scores is not None:
-        ideas += near_gates(scores, manifest.target_mean, gates)
+        if found.spec is not None:
+            ideas += near_gates(scores, manifest.target_mean, found.spec.gates)
         ideas += idle_features(manifest, scores)
         ideas += overfitted(scores)
     ideas += moved_target(found, manifest)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.support.tiny import changed, feature_field, input_field, manifest_of
+from tests.support.vans import bookings
 from vroom_api.contract import Manifest, Pointer, Recipe, Scores
 from vroom_assets.report.facts import Facts
 from vroom_assets.report.hints import FINE, hints
@@ -36,12 +37,16 @@ def manifest(**scores: Any) -> Manifest:
 
 
 def hint_of(declared: Manifest, **facts: Any) -> str:
-    (found,) = hints(Facts("bookings", **facts), declared)
+    (found,) = hints(Facts("bookings", **{"spec": bookings({"price": {"type": "number"}})} | facts), declared)
     return found
 
 
 def test_where_nothing_stands_out_it_says_so():
     assert hint_of(manifest()) == FINE
+
+
+def test_without_a_declaration_no_gate_is_near():
+    assert hint_of(manifest(coverage={"overall": 0.885}), spec=None) == FINE
 
 
 def test_gates_that_were_not_passed_come_first():

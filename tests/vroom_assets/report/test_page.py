@@ -9,6 +9,7 @@ from tests.support.bundles import FORECAST, manifest, publish
 from tests.support.markets import MARKETS, publish_markets
 from vroom_api.contract import Scores, Spread
 from vroom_api.contract.events import ContestResult, Decision
+from vroom_api.contract.store import LocalStore
 from vroom_assets.champion.contest import write_result
 from vroom_assets.report.facts import Facts, facts_of
 from vroom_assets.report.page import page_of
@@ -109,6 +110,15 @@ def test_a_provisional_champion_names_its_gates(home: Path) -> None:
     text = markdown(page_of(found))
     assert "It is provisional" in text
     assert "- A gate is not passed: mean error is 9 %." in text
+
+
+def test_what_was_retired_says_when_and_why(home: Path) -> None:
+    publish(home, 1)
+    LocalStore(home).retire(FORECAST, "asked for no longer")
+    text = page()
+    assert "It serves no more, since 20" in text
+    assert ": asked for no longer" in text
+    assert "## Factors" in text
 
 
 def test_hostile_names_and_levels_stay_text_in_both_forms(home: Path) -> None:

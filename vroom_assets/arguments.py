@@ -36,23 +36,8 @@ def parser(description: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=description, description=description, allow_abbrev=False)
 
     command("materialize", "Everything from the sources to the champion of VROOM_FORECAST, once, and stop.")
-    new = command("new", "Write a new forecast: a small working example, or one of a column of a CSV.")
-    new.epilog = "Nothing that is there is changed; every guess becomes a comment in the declaration."
-    new.add_argument("name", metavar="<name>", help="of the forecast: lower-case letters, digits and _")
-    new.add_argument(
-        "--from",
-        dest="files",
-        nargs="+",
-        type=Path,
-        metavar="<file>",
-        help="a CSV or a Parquet file, or several that follow each other; copied into the data folder, unless in that of "
-        "the forecast already",
-    )
-    new.add_argument("--target", metavar="<column>", help="the column to forecast, as the file calls it")
-    new.add_argument(
-        "--kind",
-        choices=[str(one) for one in Kind],
-        help="of the target; by default what its values look like",
+    _arguments_of_new(
+        command("new", "Write a new forecast: a small working example, or one of a column of a CSV.")
     )
     check = command("check", "Print whether declarations are valid; exits with 1 if one is not.")
     check.add_argument("names", nargs="*", metavar="name", help="of a forecast; by default all")
@@ -80,6 +65,26 @@ def parser(description: str) -> argparse.ArgumentParser:
     rename.add_argument("present", metavar="<new>", help="its new name: lower-case letters, digits and _")
     command("schema", "Print the JSON schema of defs.yaml, for editors.")
     return whole
+
+
+def _arguments_of_new(new: argparse.ArgumentParser) -> None:
+    new.epilog = "Nothing that is there is changed; every guess becomes a comment in the declaration."
+    new.add_argument("name", metavar="<name>", help="of the forecast: lower-case letters, digits and _")
+    new.add_argument(
+        "--from",
+        dest="files",
+        nargs="+",
+        type=Path,
+        metavar="<file>",
+        help="a CSV or a Parquet file, or several that follow each other; copied into the data folder, unless in that of "
+        "the forecast already",
+    )
+    new.add_argument("--target", metavar="<column>", help="the column to forecast, as the file calls it")
+    new.add_argument(
+        "--kind",
+        choices=[str(one) for one in Kind],
+        help="of the target; by default what its values look like",
+    )
 
 
 def parsed(description: str, arguments: list[str]) -> argparse.Namespace:

@@ -129,6 +129,7 @@ def test_all_that_a_forecast_has_goes_along_and_it_is_trained_on(
 
 
 @pytest.mark.parametrize("done", range(len(renaming.STEPS) + 1))
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on_by_the_same_command(trained: Path, recorded: str, done: int) -> None:
     killed_after(done)
     if done == 3:

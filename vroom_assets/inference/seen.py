@@ -53,6 +53,7 @@ TYPES = (  # tried in this order; the first that reads every text counts
     *(ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.DURATION),
 )
 NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "?", ".", "NONE")
+NOTHING_MEASURED = ("-99", "-200", "-999", "-999.0", "-999.9", "-9999", "-9999.0", "-99999")
 NUMBER = r"[-+$€£(]*\d"  # how a number begins
 SAMPLE = 50  # lines by which the delimiter is found
 MOST_BAD = 0.005  # share of texts that a type may leave unread, to be set aside
@@ -324,7 +325,8 @@ def _typed(
     nulls = _nulls(connection, headers)
     bare = format.model_copy(update={"nulls": nulls})
     words = {word for name in headers for word in _words_for_nothing(connection, name, bare)}
-    bare = format.model_copy(update={"nulls": sorted({*nulls, *words})})
+    numbers = _numbers_for_nothing(connection, headers)
+    bare = format.model_copy(update={"nulls": sorted({*nulls, *words, *numbers})})
     names = list(headers)
     notation = max(NOTATIONS, key=lambda one: (len(_numbers(connection, names, bare, one)), -len(one)))
     format = bare.model_copy(update=notation)
@@ -361,6 +363,7 @@ def _typed(
         for way in dates
         if way[:2] in ("%d", "%m")
     ]
+    notes += [f"{number} means nothing: it lies far below all other numbers" for number in numbers]
     return SeenFile(paths, format, columns, rows, notes)
 
 
@@ -433,6 +436,30 @@ def _words_for_nothing(connection: DuckDBPyConnection, name: str, format: Format
         for notation in NOTATIONS
     )
     return list(words) if is_number else []
+
+
+def _numbers_for_nothing(connection: DuckDBPyConnection, names: Iterable[str]) -> list[str]:
+    """The numbers that instruments write where they measured nothing, such as -200 and -999.
+
+    One counts where it comes more than once, and lies far below the other numbers in each column that has it.
+    """
+    found: dict[str, bool] = {}
+    for name in names:
+        rows = connection.execute(
+            f"""
+            with texts as (select trim({identifier(name)}) as word from {TABLE}),
+            others as (
+                select min(try_cast(replace(word, ',', '.') as double)) as lowest
+                from texts where word not in ({", ".join(map(literal, NOTHING_MEASURED))})
+            )
+            select word, count(*), any_value(lowest)
+            from texts, others where word in ({", ".join(map(literal, NOTHING_MEASURED))}) group by word
+            """
+        ).fetchall()
+        for word, count, lowest in rows:
+            isolated = count > 1 and lowest is not None and lowest > float(word) / 3
+            found[word] = found.get(word, True) and isolated
+    return sorted(word for word, isolated in found.items() if isolated)
 
 
 def _few_bad_rows(

@@ -636,3 +636,21 @@ def test_an_id_that_comes_again_in_time_is_a_category_and_one_that_does_not_is_l
     assert spec.entity_columns["zone_id"].type is ColumnType.CATEGORY
     assert "zone_id" in spec.inputs
     assert "visitor_id" not in spec.inputs
+
+
+def test_numbers_that_mean_that_nothing_was_measured_are_none(project):
+    rows = [
+        f"{-200 if n % 9 == 0 else n % 13},{-999 if n % 10 == 0 else n % 30 - 15},{n % 7 - 3}"
+        for n in range(90)
+    ]
+    spec = inferred(project, "\n".join(["co,level,y", *rows]) + "\n", "y")
+    assert spec.sources["rows"].format.nulls == ["-200", "-999"]
+    assert spec.entity_columns["co"].nullable
+    text = (project / "defs" / "mine" / "defs.yaml").read_text()
+    assert "# -200 means nothing: it lies far below all other numbers" in text
+
+
+def test_a_low_number_that_some_column_has_among_others_is_a_number(project):
+    rows = [f"{-200 if n % 9 == 0 else n % 13},{10 * (n % 50) - 300},{n % 7}" for n in range(90)]
+    spec = inferred(project, "\n".join(["co,balance,y", *rows]) + "\n", "y")
+    assert spec.sources["rows"].format.nulls == []

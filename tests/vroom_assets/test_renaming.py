@@ -101,6 +101,7 @@ def assert_renamed(home: Path, identifier: str) -> None:
     assert all((settings.data_folder() / source.path).is_file() for source in spec.sources.values())
 
 
+@pytest.mark.slow
 def test_all_that_a_forecast_has_goes_along_and_it_is_trained_on(
     trained: Path, recorded: str, run: Run, fast: Forecast
 ) -> None:

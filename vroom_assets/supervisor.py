@@ -192,13 +192,18 @@ def elsewhere(function: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
 
 
 def announce(running: list[Service], started: float) -> None:
-    """Wait until all answer, then say where they are and how to ask for a prediction."""
+    """Wait until all answer, however long it takes, then say where they are and how to ask for a prediction."""
     with_page = [service for service in running if service.port]
     for service in with_page:
+        is_late = False
         while not _answers(service.url + service.ready):
-            if time.monotonic() - started > READY_WITHIN_SECONDS:
-                print(f"\n{service.name} does not answer at {service.url}; its log is above", flush=True)
-                return
+            if not is_late and time.monotonic() - started > READY_WITHIN_SECONDS:
+                is_late = True
+                print(
+                    f"\n{service.name} does not answer at {service.url} yet; its log is above. All addresses follow "
+                    "once it does.",
+                    flush=True,
+                )
             time.sleep(0.3)
     urls = {service.name: service.url for service in with_page}
     print(

@@ -24,6 +24,11 @@ STARTS_WITHIN_SECONDS = 120.0  # the first tick of a start on a busy machine
 MISSED_CHECKS = 3  # of sensors that check seldom
 LOOKS_EVERY_SECONDS = 5.0
 RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "vroom") { __typename } }'
+SENSORS = """{
+    sensorsOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "vroom"}) {
+        ... on Sensors { results { name sensorState { status } } }
+    }
+}"""
 
 LOG_LINE = re.compile(rb"(\x1b\[\d+m)*\d{4}-\d\d-\d\d ")
 # The run is queued again, or its forecast's sensor asks for another; the whole trace is on the run's page.
@@ -78,10 +83,14 @@ class Watchdog:
 
     Args:
         began: from when on ticks are expected.
+        is_stopped: whether somebody stopped the sensors, so that there is nothing to remedy.
     """
 
-    def __init__(self, remedies: Sequence[Remedy], began: float):
+    def __init__(
+        self, remedies: Sequence[Remedy], began: float, is_stopped: Callable[[], bool] = lambda: False
+    ):
         self._remedies = remedies
+        self._is_stopped = is_stopped
         self._applied = 0
         self._newest = 0.0
         self._since = began  # then the latest tick, or remedy
@@ -97,6 +106,8 @@ class Watchdog:
         if now - self._since <= patience:
             return None
         self._since = now
+        if self._is_stopped():
+            return None
         self._applied += 1
         return self._remedies[self._applied - 1]
 
@@ -111,7 +122,9 @@ def watch(dagster: str, code: RestartableProcess, daemon: RestartableProcess) ->
         Remedy("the code server was loaded again", partial(reload, dagster, code)),
         Remedy("Dagster's daemon was started again", daemon.restart),
     ]
-    watchdog = Watchdog(remedies, time.monotonic() + STARTS_WITHIN_SECONDS)
+    watchdog = Watchdog(
+        remedies, time.monotonic() + STARTS_WITHIN_SECONDS, partial(sensors_are_stopped, dagster)
+    )
     while True:
         time.sleep(LOOKS_EVERY_SECONDS)
         found = beats()
@@ -128,16 +141,33 @@ def beats() -> dict[str, Heartbeat]:
     return {name: beat for name in names if (beat := latest_beat(name)) is not None}
 
 
-def reload(dagster: str, code: RestartableProcess) -> None:
-    """Have Dagster start the process of the definitions anew; where it cannot, start the whole code server anew."""
-    body = json.dumps({"query": RELOAD}).encode()
+def sensors_are_stopped(dagster: str) -> bool:
+    """Whether somebody stopped every sensor of sources on Dagster's pages; False where these do not answer."""
+    found = _asked(dagster, SENSORS)
+    states = [
+        one["sensorState"]["status"]
+        for one in (found or {}).get("sensorsOrError", {}).get("results", [])
+        if one["name"].endswith("_sources")
+    ]
+    return bool(states) and set(states) == {"STOPPED"}
+
+
+def _asked(dagster: str, query: str) -> dict[str, Any] | None:
+    """What Dagster answers; None where it does not."""
+    body = json.dumps({"query": query}).encode()
     request = urllib.request.Request(f"{dagster}/graphql", body, {"content-type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # our own  # nosec B310
-            done = json.load(answer)["data"]["reloadRepositoryLocation"]["__typename"]
+            data: dict[str, Any] | None = json.load(answer)["data"]
     except (OSError, ValueError, KeyError, TypeError):
-        done = "no answer"
-    if done != "WorkspaceLocationEntry":
+        return None
+    return data
+
+
+def reload(dagster: str, code: RestartableProcess) -> None:
+    """Have Dagster start the process of the definitions anew; where it cannot, start the whole code server anew."""
+    done = _asked(dagster, RELOAD) or {}
+    if done.get("reloadRepositoryLocation", {}).get("__typename") != "WorkspaceLocationEntry":
         code.restart()
 
 

@@ -20,6 +20,7 @@ import yaml
 
 from tests.support.project import ROOT, copy
 from tests.support.system import NAME, VEHICLE, System, listening, wait
+from vroom_assets.watchdog import sensors_are_stopped
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +69,35 @@ def test_from_nothing_to_a_first_prediction(system):
         "jobName": f"{NAME}_retrain",
         "repositoryOrigin": {"repositoryLocationName": "vroom"},
     }
+
+
+def test_sensors_that_somebody_stopped_are_known_to_be_stopped(system):
+    query = """{
+        sensorsOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "vroom"}) {
+            ... on Sensors { results { name sensorState { id status } } }
+        }
+    }"""
+    sensors = [
+        one for one in system.graphql(query)["sensorsOrError"]["results"] if one["name"].endswith("_sources")
+    ]
+    assert sensors
+    assert not sensors_are_stopped(system.url("dagster"))
+    for one in sensors:
+        stop = "mutation ($id: String!) { stopSensor(id: $id) { __typename } }"
+        stopped = system.graphql(stop, id=one["sensorState"]["id"])["stopSensor"]
+        assert stopped["__typename"] == "StopSensorMutationResult", stopped
+    assert sensors_are_stopped(system.url("dagster"))
+    for one in sensors:
+        start = (
+            "mutation ($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { __typename } }"
+        )
+        selector = {
+            "repositoryLocationName": "vroom",
+            "repositoryName": "__repository__",
+            "sensorName": one["name"],
+        }
+        assert system.graphql(start, selector=selector)["startSensor"]["__typename"] == "Sensor"
+    assert not sensors_are_stopped(system.url("dagster"))
 
 
 def test_a_page_whose_port_is_taken_opens_on_the_next_and_the_printed_addresses_are_true(system):

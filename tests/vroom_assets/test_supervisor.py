@@ -4,7 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
 
 import dagster as dg
@@ -12,7 +15,16 @@ import pytest
 
 from tests.support.project import ROOT
 from vroom_api.contract.environment import PORTS, BadSetting
-from vroom_assets.supervisor import PORTS_TRIED, CannotStart, elsewhere, port_of, prepare_home
+from vroom_assets import supervisor
+from vroom_assets.supervisor import (
+    PORTS_TRIED,
+    CannotStart,
+    Service,
+    announce,
+    elsewhere,
+    port_of,
+    prepare_home,
+)
 
 SETTING = "VROOM_MLFLOW_PORT"
 
@@ -132,3 +144,22 @@ def test_the_supervisor_itself_is_small():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_addresses_are_printed_once_all_answer_however_late(home, monkeypatch, capsys):
+    monkeypatch.setattr(supervisor, "READY_WITHIN_SECONDS", 0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = [Service(name, [], port) for name in ("dagster", "api", "mlflow")]
+    announcing = threading.Thread(target=announce, args=(running, time.monotonic() - 1), daemon=True)
+    announcing.start()
+    time.sleep(1)
+    early = capsys.readouterr().out
+    assert early.count(f"dagster does not answer at http://127.0.0.1:{port} yet; its log is above") == 1
+    assert "Vroom is ready" not in early
+    with ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        announcing.join(20)
+        server.shutdown()
+    assert f"Service   http://127.0.0.1:{port}" in capsys.readouterr().out

@@ -53,6 +53,16 @@ def test_where_no_sensor_ever_ticked_nothing_is_missed(dog):
     assert looked(dog, 1_000) is None
 
 
+def test_sensors_that_somebody_stopped_are_let_be_and_missed_once_they_are_started_again():
+    stopped = [True]
+    dog = Watchdog([Remedy("first", lambda: None)], began=0.0, is_stopped=lambda: stopped[0])
+    beat = Heartbeat(checked_at=1_000.0, every_s=5.0)
+    assert [looked(dog, now, beat) for now in range(0, 400, 5)] == [None] * 80
+    stopped[0] = False
+    found = {now: looked(dog, now, beat) for now in range(400, 800, 5)}
+    assert [name for name in found.values() if name] == ["first"]
+
+
 def test_a_process_is_started_again_and_the_supervisor_sees_no_end_of_it():
     events: multiprocessing.Queue = multiprocessing.Queue()
     command = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]

@@ -95,38 +95,10 @@ class Unseen(StrEnum):
     REFUSE = "refuse"
 
 
-class Part(StrEnum):
-    """Of a time as clocks and calendars show it."""
-
-    YEAR = "year"
-    QUARTER = "quarter"
-    MONTH = "month"
-    WEEKDAY = "weekday"  # 1 is Monday
-    DAY = "day"  # of the month
-    HOUR = "hour"
-    MINUTE = "minute"
-
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """The least and the greatest that there is."""
-        return PART_BOUNDS[self]
-
-
-PART_BOUNDS = {
-    Part.YEAR: (1, 9999),
-    Part.QUARTER: (1, 4),
-    Part.MONTH: (1, 12),
-    Part.WEEKDAY: (1, 7),
-    Part.DAY: (1, 31),
-    Part.HOUR: (0, 23),
-    Part.MINUTE: (0, 59),
-}
-
-
 class Column(Declared):
     """One column of a source: what a cell may hold. Bounds are inclusive unless they say `above`."""
 
-    added = frozenset({"earliest", "latest", "least_rows", "unseen", "header", "part"})
+    added = frozenset({"earliest", "latest", "least_rows", "unseen", "header"})
 
     type: ColumnType
     description: str = ""
@@ -149,15 +121,15 @@ class Column(Declared):
         "or refuse it",
     )
     header: str | None = Field(None, description="its name in the file, where that is another one")
-    part: Part | None = Field(
-        None,
-        description="of an integer: the cell holds a time, of which this is kept, as it is written there",
-    )
     _learnt: tuple[str, ...] = PrivateAttr(())
 
     @property
     def is_category(self) -> bool:
         return self.type is ColumnType.CATEGORY
+
+    @property
+    def is_time(self) -> bool:
+        return self.type.stored is ColumnType.TIMESTAMP
 
     @property
     def levels(self) -> list[str]:
@@ -184,21 +156,6 @@ class Column(Declared):
         begin = f"at or after {self.earliest}" if self.earliest is not None else ""
         end = f"at or before {self.latest}" if self.latest is not None else ""
         return " and ".join(filter(None, (begin, end)))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bounds_of_parts(cls, given: Any) -> Any:
-        part = given.get("part") if isinstance(given, dict) else None
-        if part not in tuple(Part):
-            return given
-        least, greatest = Part(part).bounds
-        return {"minimum": least, "maximum": greatest} | given
-
-    @model_validator(mode="after")
-    def _parts_of_integers(self) -> Self:
-        if self.part is not None and self.type is not ColumnType.INTEGER:
-            raise ValueError(f"part: a {self.part} is a whole number; declare `type: integer`")
-        return self
 
     @model_validator(mode="after")
     def _values_of_texts(self) -> Self:
@@ -802,7 +759,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Column: {
         Purpose.DATA: {
             *("type", "minimum", "above", "maximum", "unique", "nullable", "values", "references"),
-            *("earliest", "latest", "least_rows", "header", "part"),
+            *("earliest", "latest", "least_rows", "header"),
         },
         Purpose.SERVING: {"description", "unit", "unseen"},
     },

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from vroom_assets.spec import Column
@@ -41,3 +42,17 @@ def broken_rules(column: Column, value: str) -> Iterator[tuple[str, str, str]]:
         ahead = column.latest is not None and column.latest > datetime.now(UTC).replace(tzinfo=None)
         message = f"is not {column.period}{', and lies ahead of now' if ahead else ''}"
         yield "period", message, f"({value} is not null and not ({within}))"
+
+
+def as_written(name: str) -> str:
+    """A name as somebody would write it: in quotes only where it is a word of SQL."""
+    return identifier(name) if name in _keywords() else name
+
+
+@cache
+def _keywords() -> frozenset[str]:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        rows = connection.execute("select keyword_name from duckdb_keywords()").fetchall()
+    return frozenset(name for (name,) in rows)

@@ -11,7 +11,6 @@ import duckdb
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from vroom_assets import sources
 from vroom_assets.sources import SourceRefused, cells
@@ -105,48 +104,6 @@ DOUBLE = {"type": "number", "nullable": True}
 def test_a_cell_is_read_as_what_it_means(read, type, text, format, value):
     mark = format.get("delimiter", ",")
     assert read(f"a{mark}b\n{text}{mark}1\n", {"a": type, "b": "integer"}, **format) == [(value, 1)]
-
-
-@pytest.mark.parametrize(
-    ("part", "text", "format", "value"),
-    [
-        ("year", "2024-01-02", {}, 2024),
-        ("quarter", "2024-05-02", {}, 2),
-        ("month", "2024-12-31 23:59:59", {}, 12),
-        ("weekday", "2024-01-01", {}, 1),  # a Monday
-        ("weekday", "2024-01-07", {}, 7),
-        ("day", "29.02.2024", {"dates": "%d.%m.%Y"}, 29),
-        ("hour", "2024-01-02", {}, 0),
-        ("hour", "7/1/2015 4:05 PM", {"dates": ["%m/%d/%Y", "%m/%d/%Y %I:%M %p"]}, 16),
-        ("minute", "2024-01-02T03:04:05", {}, 4),
-        # As it is written: neither the offset, nor a zone, nor a change of clocks moves it.
-        ("hour", "2024-01-02T23:04:05Z", {}, 23),
-        ("hour", "2024-01-02T23:04:05-05:00", {}, 23),
-        ("hour", "2024-01-02 23:04-0530", {"zone": "Europe/Vienna"}, 23),
-        ("hour", "2024-07-01 12:00", {"zone": "Europe/Vienna"}, 12),
-        ("hour", "2024-03-31 02:30", {"zone": "Europe/Vienna"}, 2),
-    ],
-)
-def test_a_part_of_a_time_is_read_as_clock_and_calendar_show_it(read, part, text, format, value):
-    columns = {"part": {"type": "integer", "part": part, "header": "at"}, "at": "timestamp", "b": "integer"}
-    [(found, at, _)] = read(f"at,b\n{text},1\n", columns, **format)
-    assert (found, type(at)) == (value, datetime)
-
-
-@pytest.mark.parametrize("text", ["soon", "2024-13-01", "7", "2024-01-02T25:00:00Z"])
-def test_what_is_not_a_time_has_no_part(read, text):
-    with pytest.raises(SourceRefused, match=f"column hour: '{text}' is not a date and time"):
-        read(
-            f"at,b\n{text},1\n", {"hour": {"type": "integer", "part": "hour", "header": "at"}, "b": "integer"}
-        )
-
-
-def test_a_part_has_its_range_by_itself_and_is_of_an_integer():
-    hour = Column(type="integer", part="hour")
-    assert (hour.minimum, hour.maximum) == (0, 23)
-    assert Column(type="integer", part="hour", minimum=6).range == "≥ 6 and ≤ 23"
-    with pytest.raises(ValidationError, match="part: a month is a whole number; declare `type: integer`"):
-        Column(type="text", part="month")
 
 
 @pytest.mark.parametrize(

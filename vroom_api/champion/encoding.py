@@ -15,7 +15,11 @@ class RowEncoder:
 
     def __init__(self, inputs: Sequence[InputField]) -> None:
         self._codes: list[tuple[int, dict[Any, float], float | None]] = []
+        self._times: list[tuple[int, InputField]] = []
         for index, field in enumerate(inputs):
+            if field.type == "time":
+                self._times.append((index, field))
+                continue
             codes: dict[Any, float] = {value: field.encoded(value) for value in field.values}
             codes |= {None: field.encoded(None)} if field.nullable else {}
             if codes:
@@ -24,8 +28,16 @@ class RowEncoder:
     def encode(self, values: list[Any]) -> list[float]:
         """The row of a request's values, which were checked; the list itself is changed.
 
-        A text becomes its index among the allowed values, a missing value NaN.
+        A text becomes its index among the allowed values, a time its seconds, a missing value NaN.
+
+        Raises:
+            ValueError: a time that is none or out of bounds; a type cannot say all of that.
         """
+        for index, field in self._times:
+            seconds = field.encoded(values[index])
+            if not field.allows(seconds):
+                raise ValueError(f"{field.name}: {values[index]} is out of bounds")
+            values[index] = seconds
         for index, codes, unseen in self._codes:
             value = values[index]
             values[index] = codes.get(value, value if unseen is None else unseen)

@@ -9,6 +9,7 @@ import msgspec
 from vroom_api.champion.freshness import Verdict
 from vroom_api.contract import BundleError, InputField, Manifest, unfit_inputs
 from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL, Interval
+from vroom_api.contract.times import TIME
 from vroom_api.explanation.reasons import Explanation
 from vroom_api.explanation.support import OutOfRange
 from vroom_api.record.prediction import EntityId, Tags
@@ -220,6 +221,10 @@ def _bounded(field: InputField) -> Any:
     if field.type == "text":
         meta = msgspec.Meta(description=words, examples=[field.decoded(field.example)])
         return Annotated[Literal[tuple(field.values)], meta]
+    if field.type == "time":
+        format_words = "; ".join(filter(None, (words, "ISO 8601")))
+        meta = msgspec.Meta(pattern=TIME, description=format_words, examples=[field.decoded(field.example)])
+        return Annotated[str, meta]
     if field.type == "integer":
         # As JSON Schema has it, 5.0 is an integer too; pandas and R write it so. `schemas_of` describes it.
         return Annotated[

@@ -6,13 +6,14 @@ from collections.abc import Sequence, Set
 from enum import StrEnum
 from typing import Literal
 
+from vroom_api.contract import times
 from vroom_api.contract.intervals import Calibration
 from vroom_api.contract.scores import Scores
 from vroom_api.contract.struct import ContractStruct
 
 # Of a bundle: the first whose readers answer it rightly. It goes up with what an older reader would pass over and
 # answer wrongly for; a bundle without such a thing keeps the lower number, so that older services serve it too.
-OLDEST_FORMAT, FORMAT = 1, 2  # 2: intervals by a spread
+OLDEST_FORMAT, FORMAT = 1, 3  # 2: intervals by a spread; 3: inputs that are times
 MINOR = 3  # goes up with every field that an older reader may pass over
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
@@ -60,7 +61,7 @@ class InputField(ContractStruct, frozen=True):
     and the range seen in training."""
 
     name: str
-    type: Literal["integer", "number", "text"]
+    type: Literal["integer", "number", "text", "time"]  # of a time, numbers are seconds since 1970
     description: str
     unit: str | None
     minimum: float | None
@@ -77,18 +78,43 @@ class InputField(ContractStruct, frozen=True):
     # index after it for one that training did not see.
     is_open: bool = False
 
+    @property
+    def supported(self) -> tuple[float, float]:
+        """The range that is in support. Times go on, so what features make of one is judged, and not the time."""
+        if self.type == "time":
+            return -math.inf, math.inf
+        return self.seen_minimum, self.seen_maximum
+
+    def allows(self, value: float) -> bool:
+        """Whether a number is within the declared bounds; what was left out is where it may be."""
+        if value != value:
+            return self.nullable
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.above is None or value > self.above)
+            and (self.maximum is None or value <= self.maximum)
+        )
+
     def decoded(self, value: float) -> float | str | None:
-        """What a caller sends for a value in a row: a text for its index, nothing for NaN."""
+        """What a caller sends for a value in a row: a text for its index or seconds, nothing for NaN."""
         if value != value:
             return None
+        if self.type == "time":
+            return times.text_of(value)
         return self.values[min(round(value), len(self.values) - 1)] if self.values else value
 
     def encoded(self, given: float | str | None) -> float:
-        """The value in a row for what a caller sends, as it was checked."""
+        """The value in a row for what a caller sends, as it was checked.
+
+        Raises:
+            ValueError: a text that is not one of the values, or not a time.
+        """
         if given is None:
             return math.nan
         if not isinstance(given, str):
             return given
+        if self.type == "time":
+            return times.seconds_of(given)
         return float(
             len(self.values) if self.is_open and given not in self.values else self.values.index(given)
         )
@@ -229,9 +255,11 @@ class Manifest(ContractStruct, frozen=True):
         return (self.fallback_of(row) or self).calibration
 
 
-def format_of(calibrations: Sequence[Calibration]) -> int:
-    """The format of a bundle whose intervals are these."""
-    return FORMAT if any(one.spread is not None for one in calibrations) else OLDEST_FORMAT
+def format_of(calibrations: Sequence[Calibration], inputs: Sequence[InputField]) -> int:
+    """The format of a bundle of these intervals and inputs."""
+    if any(field.type == "time" for field in inputs):
+        return 3
+    return 2 if any(one.spread is not None for one in calibrations) else OLDEST_FORMAT
 
 
 class Golden(ContractStruct, frozen=True):

@@ -35,15 +35,11 @@ def limits_of(manifest: Manifest) -> Limits:
     """The range seen in training, prepared for `within`."""
     nothing: frozenset[float] = frozenset()
     limits: Limits = [
-        (field.seen_minimum - SLACK, field.seen_maximum + SLACK, frozenset(field.levels))
+        (low - SLACK, high + SLACK, frozenset(field.levels))
         for field in manifest.inputs
+        for low, high in [field.supported]
     ]
-    for feature in manifest.features:
-        low, high = feature.seen_minimum, feature.seen_maximum
-        if low is None or high is None:
-            limits.append((-math.inf, math.inf, nothing))
-        else:
-            limits.append((low - SLACK, high + SLACK, nothing))
+    limits += [(low - SLACK, high + SLACK, nothing) for low, high in map(_seen, manifest.features)]
     return limits
 
 
@@ -71,14 +67,13 @@ def out_of_range(manifest: Manifest, row: Sequence[float], features: Sequence[fl
     for field, value in zip(manifest.inputs, row, strict=True):
         if field.seen_missing and math.isnan(value):
             continue
-        if not field.seen_minimum - SLACK <= value <= field.seen_maximum + SLACK or (
-            field.levels and value not in field.levels
-        ):
+        low, high = field.supported
+        if not low - SLACK <= value <= high + SLACK or (field.levels and value not in field.levels):
             found.append(_out_of_range(field, "input", value))
     for feature, value in zip(manifest.features, features, strict=True):
-        low, high = feature.seen_minimum, feature.seen_maximum
+        low, high = _seen(feature)
         # A feature of inputs that were left out is nothing; what else is not a number is refused before.
-        if low is None or high is None or math.isnan(value) or low - SLACK <= value <= high + SLACK:
+        if math.isnan(value) or low - SLACK <= value <= high + SLACK:
             continue
         if all(feature.name != other.field for other in found):
             found.append(_out_of_range(feature, "feature", value))
@@ -105,8 +100,7 @@ def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.
             field.seen_missing if isinstance(field, InputField) else not nullable.isdisjoint(field.inputs)
             for field in fields
         ]
-        low = np.array([-np.inf if field.seen_minimum is None else field.seen_minimum for field in fields])
-        high = np.array([np.inf if field.seen_maximum is None else field.seen_maximum for field in fields])
+        low, high = np.array([_seen(field) for field in fields]).reshape(-1, 2).T
         within = (low - SLACK <= values) & (values <= high + SLACK)
         inside &= np.all(within | (np.array(missing, dtype=bool) & np.isnan(values)), axis=1)
     for index, field in enumerate(manifest.inputs):
@@ -114,6 +108,14 @@ def supported(manifest: Manifest, rows: np.ndarray, features: np.ndarray) -> np.
             seen = np.isin(rows[:, index], field.levels)
             inside &= seen | (field.seen_missing & np.isnan(rows[:, index]))
     return inside
+
+
+def _seen(field: InputField | FeatureField) -> tuple[float, float]:
+    """The lowest and highest value in support."""
+    if isinstance(field, InputField):
+        return field.supported
+    low, high = field.seen_minimum, field.seen_maximum
+    return (-math.inf, math.inf) if low is None or high is None else (low, high)
 
 
 def _out_of_range(

@@ -8,7 +8,7 @@ import msgspec
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import FilledInputs
 from vroom_api.champion.stored_inputs import NotReadable
-from vroom_api.predictions.refusals import incomplete, refusal, stored_wrongly, wrong
+from vroom_api.predictions.refusals import incomplete, refusal, stored_wrongly, wrong, wrong_times
 from vroom_api.problems import Fault, Problem
 
 MAX_EXPLAINED = 20  # rows of a batch
@@ -90,14 +90,18 @@ def asked_of(champion: Champion, request: msgspec.Struct, number: int | None = N
     """A decoded request with the inputs that it left out, encoded.
 
     Raises:
-        Problem: as `fill`.
+        Problem: as `fill`; 422 for a time that is none.
     """
     *values, level, explain, entity_id, tags = msgspec.structs.astuple(request)
     filled: FilledInputs | msgspec.UnsetType = msgspec.UNSET
     if msgspec.UNSET in values:
         filled, stored_tags = fill(champion, values, entity_id, number)
         tags = (stored_tags | (tags or {})) or None
-    return Asked(champion.encoder.encode(values), level, explain, entity_id, tags, filled, number)
+    try:
+        row = champion.encoder.encode(values)
+    except ValueError:
+        raise wrong_times(champion.manifest, values, number) from None
+    return Asked(row, level, explain, entity_id, tags, filled, number)
 
 
 def fill(

@@ -11,6 +11,7 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import LONGEST_TEXT, bounds_of
 from vroom_api.contract import OPTIONS, InputField, Manifest
 from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
+from vroom_api.contract.times import EXAMPLE, seconds_of, text_of
 from vroom_api.json_bodies import malformed, repeated_names
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import MAX_TAGS, MAX_TEXT_LENGTH, Tags, fits
@@ -69,8 +70,7 @@ def faults(
             if not field.nullable and content.get("entity_id") is None:
                 found.append(missing_input(field, where, row))
         elif why := wrong(content[field.name], field):
-            detail = f"{where}{field.name}: {_quoted(content[field.name])} {why} {allowed}"
-            found.append(Fault(field.name, detail, allowed, row))
+            found.append(wrong_input(field, content[field.name], why, where, row))
     level = content.get("level", MIN_LEVEL)
     allowed = f"{MIN_LEVEL}..{MAX_LEVEL}"
     if not _is_number(level) or not MIN_LEVEL <= level <= MAX_LEVEL:
@@ -115,6 +115,26 @@ def missing_input(field: InputField, where: str, number: int | None) -> Fault:
     return Fault(field.name, f"{where}{field.name}: missing; it is {allowed}", allowed, number)
 
 
+def wrong_input(field: InputField, value: Any, why: str, where: str, number: int | None) -> Fault:
+    allowed = allowed_of(field)
+    return Fault(field.name, f"{where}{field.name}: {_quoted(value)} {why} {allowed}", allowed, number)
+
+
+def wrong_times(manifest: Manifest, values: Sequence[Any], number: int | None) -> Problem:
+    """Times that look like some and are none, such as the 29th of February of most years, or are out of bounds.
+
+    Args:
+        values: of the inputs, some encoded already.
+    """
+    where = "" if number is None else f"row {number}: "
+    found = [
+        wrong_input(field, value, why, where, number)
+        for field, value in zip(manifest.inputs, values, strict=True)
+        if field.type == "time" and isinstance(value, str) and (why := wrong(value, field))
+    ]
+    return Problem(422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found)
+
+
 def incomplete(
     champion: Champion, missing: list[InputField], entity_id: str | None, number: int | None
 ) -> Problem:
@@ -156,6 +176,8 @@ def _range_of(field: InputField) -> str:
         return f"any text of 1 to {LONGEST_TEXT} characters; seen in training: {_listed(field.values[:-1])}"
     if field.type == "text":
         return f"one of {', '.join(field.values)}"
+    if field.type == "time":
+        return _period_of(field)
     bounds = bounds_of(field)
     unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
     if bounds.minimum is not None and bounds.maximum is not None:
@@ -168,6 +190,17 @@ def _range_of(field: InputField) -> str:
     if bounds.maximum is not None:
         words.append(f"at most {bounds.maximum:.16g}")
     return f"{' and '.join(words) or f'any {field.type}'}{unit}"
+
+
+def _period_of(field: InputField) -> str:
+    words = [
+        f"{where} {text_of(bound)}"
+        for where, bound in (("at or after", field.minimum), ("at or before", field.maximum))
+        if bound is not None
+    ]
+    return ", ".join(
+        [f"a time such as {EXAMPLE}", " and ".join(words)] if words else [f"a time such as {EXAMPLE}"]
+    )
 
 
 def _listed(values: Sequence[str]) -> str:
@@ -183,6 +216,8 @@ def wrong(value: Any, field: InputField) -> str | None:
         return None if isinstance(value, str) and 1 <= len(value) <= LONGEST_TEXT else "is not"
     if field.type == "text":
         return None if isinstance(value, str) and value in field.values else "is not"
+    if field.type == "time":
+        return None if _is_time_within(value, field) else "is not"
     if field.type == "integer" and not (_is_number(value) and value == value // 1):
         return "is not an integer within"
     if not _is_number(value):
@@ -194,6 +229,14 @@ def wrong(value: Any, field: InputField) -> str | None:
         and (bounds.maximum is None or value <= bounds.maximum)
     )
     return None if inside else "is not within"
+
+
+def _is_time_within(value: Any, field: InputField) -> bool:
+    try:
+        seconds = seconds_of(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return False
+    return field.allows(seconds)
 
 
 def _is_number(value: Any) -> bool:

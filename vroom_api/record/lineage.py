@@ -263,7 +263,7 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
     try:
         inputs = np.array([field.encoded(recorded.inputs[field.name]) for field in manifest.inputs])
     except ValueError as error:
-        yield f"an input is none of its champion's texts: {error}"
+        yield f"an input is not one that its champion takes: {error}"
         return
     value, features = score(session, inputs.reshape(1, -1))
     wanted = _numbers([recorded.features.get(field.name) for field in manifest.features])

@@ -35,7 +35,7 @@ class Origin(msgspec.Struct, frozen=True):
     data_version: str
     inputs: tuple[str, ...]  # names, in the manifest's order
     features: tuple[str, ...]
-    texts: tuple[tuple[int, InputField], ...] = ()  # index and field of the inputs that are texts
+    texts: tuple[tuple[int, InputField], ...] = ()  # index and field of the inputs that callers send as texts
 
     @classmethod
     def of(cls, manifest: Manifest, manifest_sha256: str, generation: int) -> "Origin":
@@ -47,7 +47,11 @@ class Origin(msgspec.Struct, frozen=True):
             data_version=manifest.data_version,
             inputs=tuple(field.name for field in manifest.inputs),
             features=tuple(field.name for field in manifest.features),
-            texts=tuple((index, field) for index, field in enumerate(manifest.inputs) if field.values),
+            texts=tuple(
+                (index, field)
+                for index, field in enumerate(manifest.inputs)
+                if field.values or field.type == "time"
+            ),
         )
 
 

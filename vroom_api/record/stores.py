@@ -193,7 +193,7 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
 
 
 def _inputs(made: Prediction) -> dict[str, Any]:
-    """The inputs as they were sent: texts decoded. JSON has no NaN, so a missing number becomes null there."""
+    """The inputs as they were sent: texts and times decoded. JSON has no NaN, so a missing number becomes null there."""
     inputs: dict[str, Any] = dict(zip(made.origin.inputs, made.inputs, strict=True))
     for index, field in made.origin.texts:
         inputs[field.name] = field.decoded(made.inputs[index])

@@ -20,6 +20,7 @@ from vroom_api.contract import (
     Manifest,
     Recipe,
 )
+from vroom_api.contract.times import seconds_since
 from vroom_assets.challenger.parity import Exported
 from vroom_assets.features.expressions import Feature
 from vroom_assets.features.table import Dataset, is_declared
@@ -45,9 +46,9 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
             type=INPUT_TYPES[column.type.stored],
             description=column.description,
             unit=column.unit,
-            minimum=column.minimum,
+            minimum=column.minimum if column.earliest is None else seconds_since(column.earliest),
             above=column.above,
-            maximum=column.maximum,
+            maximum=column.maximum if column.latest is None else seconds_since(column.latest),
             seen_minimum=float(seen.iloc[0]),
             seen_maximum=float(seen.iloc[-1]),
             example=float(seen.iloc[len(seen) // 2]),
@@ -62,10 +63,11 @@ def input_fields(spec: ForecastSpec, inputs: pd.DataFrame) -> list[InputField]:
     ]
 
 
-INPUT_TYPES: dict[ColumnType, Literal["integer", "number", "text"]] = {
+INPUT_TYPES: dict[ColumnType, Literal["integer", "number", "text", "time"]] = {
     ColumnType.INTEGER: "integer",
     ColumnType.NUMBER: "number",
     ColumnType.TEXT: "text",
+    ColumnType.TIMESTAMP: "time",
 }
 
 

@@ -44,11 +44,18 @@ class Graph:
         self.rowwise = {"inputs"}
         self.nodes: list[Any] = []
         self.constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
+        self.computed: dict[tuple[Any, ...], str] = {}
         self.initializers: list[Any] = []
 
     def emit(self, operator: str, *values: str, domain: str = "", **attributes: Any) -> str:
-        """Append a node and return the name of its output."""
+        """Append a node and return the name of its output; what is computed already is computed once."""
+        known = (operator, values, domain, *attributes.items())
+        is_small = all(isinstance(value, int) for value in attributes.values())
+        if is_small and known in self.computed:
+            return self.computed[known]
         name = f"v{len(self.nodes)}"
+        if is_small:
+            self.computed[known] = name
         self.nodes.append(helper.make_node(operator, list(values), [name], domain=domain, **attributes))
         if self.rowwise.intersection(values):
             self.rowwise.add(name)

@@ -91,8 +91,9 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
     """What the bundle says of itself; the digests of its files are added when they are written."""
     spec, data, fitted = experiment.spec, experiment.data, experiment.exported.fitted
     fallbacks = [experiment.fallback.calibration] if experiment.fallback is not None else []
+    inputs = input_fields(spec, data.inputs)
     return Manifest(
-        format=format_of([experiment.calibration, *fallbacks]),
+        format=format_of([experiment.calibration, *fallbacks], inputs),
         minor=MINOR,
         forecast=spec.name,
         title=spec.title,
@@ -102,7 +103,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         kind=spec.target.kind,
         unit=spec.target.unit,
         horizon=spec.target.horizon,
-        inputs=input_fields(spec, data.inputs),
+        inputs=inputs,
         features=feature_fields(spec, data.features),
         recipe=recipe_of(experiment.search.chosen, spec.candidates, fitted),
         calibration=experiment.calibration,

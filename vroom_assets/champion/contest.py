@@ -7,7 +7,7 @@ resampled t-test (Nadeau & Bengio 2003, doi:10.1023/A:1024068626366) over the fo
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +19,7 @@ from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion.comparison import Entrant, WentBack, compare, judge
 from vroom_assets.champion.gates import failed_baselines, failed_gates, failed_shifts
 from vroom_assets.features import table as feature_table
-from vroom_assets.features.expressions import Feature, texts_of
+from vroom_assets.features.expressions import Feature, texts_of, times_of
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, Column, ForecastSpec, Purpose, Required
 from vroom_assets.training.metrics import MetricSet
@@ -175,8 +175,12 @@ def entrant(
     declared = [field for field in manifest.inputs if field.values and columns[field.name].values]
     if any(set(field.values) - set(columns[field.name].values) for field in declared):
         return None
-    texts = texts_of(columns)
-    features = [Feature(feature.name, feature.expression, texts) for feature in manifest.features]
+    if not _same_types(manifest.inputs, columns):
+        return None
+    texts, times = texts_of(columns), times_of(columns)
+    features = [
+        Feature(feature.name, feature.expression, texts, times=times) for feature in manifest.features
+    ]
     categories, optional = spec.categories_of(features), spec.optional_of(features)
     candidates = {
         name: one.on_features(categories, optional) for name, one in candidates_of(manifest.recipe).items()
@@ -186,6 +190,11 @@ def entrant(
         candidates=candidates,
         frame=feature_table.recompute(connection, data.inputs, features),
     )
+
+
+def _same_types(fields: Sequence[InputField], columns: Mapping[str, Column]) -> bool:
+    """Whether what was a time is one, and nothing else became one."""
+    return all((field.type == "time") is columns[field.name].is_time for field in fields)
 
 
 def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
@@ -220,9 +229,10 @@ def as_it_serves(
 
     fields = champion.manifest.inputs
     declared = spec.input_columns
-    if not {field.name for field in fields} <= set(data.inputs.columns) or any(
-        not field.is_open and field.values != declared[field.name].levels for field in fields
-    ):
+    if not {field.name for field in fields} <= set(data.inputs.columns):
+        return Served({}, {})
+    other_texts = any(not field.is_open and field.values != declared[field.name].levels for field in fields)
+    if other_texts or not _same_types(fields, declared):
         return Served({}, {})
     inputs = np.stack(
         [_indices(field, declared[field.name], data.inputs[field.name].to_numpy(float)) for field in fields],

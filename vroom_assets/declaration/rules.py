@@ -198,15 +198,13 @@ def _entity(spec: ForecastSpec) -> Iterator[Contradiction]:
                 "inputs",
                 f"{name} is a text; declare its allowed `values`, or `type: category`, whose values are learnt from the data",
             )
-        if column.type.stored is ColumnType.TIMESTAMP:
-            yield "inputs", f"{name} is a time; let the examples give a number of days instead"
     without = spec.fallback.without if spec.fallback is not None else []
     for name in without:
         if table[name].nullable:
             yield "fallback.without", f"{name} is nullable and may already be left out"
     for name, advice in spec.advice.items():
         lever = table[advice.lever]
-        if lever.type.stored is ColumnType.TEXT or lever.nullable:
+        if lever.type.stored is ColumnType.TEXT or lever.is_time or lever.nullable:
             yield f"advice.{name}.lever", f"{advice.lever} has to be a number that is always given"
         if advice.lever in without:
             yield f"advice.{name}.lever", f"{advice.lever} may be left out, by fallback.without"

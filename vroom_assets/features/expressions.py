@@ -20,7 +20,7 @@ conditions as well.
 
 Some words are others in disguise, and become these when a feature is read: `case x when 1 …` is `case when x = 1 …`, and
 `grade like 'lo%'` is `grade in (…)` of the levels that are like it, which are known on both sides. A cast to an integer
-rounds halves to even, as DuckDB does, and has no largest number.
+rounds halves to even, as DuckDB does, and has no largest number. Words about times are arithmetic of seconds (`times`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sqlglot
 from sqlglot import expressions as sql
+
+from vroom_assets.features import times
 
 if TYPE_CHECKING:
     from vroom_assets.spec import Column
@@ -70,7 +72,7 @@ LOGIC: dict[type, str] = {sql.And: "And", sql.Or: "Or"}
 OFFERED = (
     "+ - * / %, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, round, ::integer, "
     "::double, greatest, least, coalesce, case when … then … else … end, = <> < <= > >=, between, in, like, ilike, "
-    "is null, and, or, not"
+    f"is null, and, or, not; of times {times.OFFERED}"
 )
 
 INSTEAD: dict[type, str] = {
@@ -78,7 +80,6 @@ INSTEAD: dict[type, str] = {
     sql.TryCast: "write `::`",
     sql.Trunc: "write `floor(x)`, or `ceil(x)` where x is negative",
     sql.Nullif: "write `case when x = … then … else x end`",
-    sql.Extract: "a time is not an input; let the examples give a number",
 }
 
 
@@ -112,13 +113,15 @@ class Feature:
     expression: str
     texts: Texts = ()
     description: str = ""
+    times: frozenset[str] = frozenset()  # the inputs that are times
 
     @cached_property
     def tree(self) -> sql.Expr:
-        """The parsed expression, with the index of each text that an input is compared with.
+        """The parsed expression, with the index of each text that an input is compared with, and times as seconds.
 
         Raises:
-            FeatureError: a text that is not one of the input's values, or that is not compared with an input.
+            FeatureError: a text that is not one of the input's values, or that is not compared with an input; a time
+                that is taken for a number.
         """
         return _with_positions(self)
 
@@ -151,6 +154,11 @@ def texts_of(inputs: Mapping[str, Column]) -> Texts:
     )
 
 
+def times_of(inputs: Mapping[str, Column]) -> frozenset[str]:
+    """The inputs that are times."""
+    return frozenset(name for name, column in inputs.items() if column.is_time)
+
+
 def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Feature]:
     """Read `select <expression> [as <name>], … from inputs`.
 
@@ -162,7 +170,7 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
             is missing, misspelled or given twice; the message says line, feature and what is allowed.
     """
     columns = inputs if isinstance(inputs, Mapping) else {}
-    texts = texts_of(columns)
+    texts, moments = texts_of(columns), times_of(columns)
     optional = {name for name, column in columns.items() if column.nullable}
     found: list[Feature] = []
     for projection in _statement(text).expressions:
@@ -182,7 +190,7 @@ def parse(text: str, inputs: Sequence[str] | Mapping[str, Column]) -> list[Featu
             raise FeatureError(f"feature {name} is defined twice", line)
         read = {column.name for column in expression.find_all(sql.Column)}
         own = tuple(one for one in texts if one.name in read)
-        feature = Feature(name, displayed, own, _comment_above(text, line))
+        feature = Feature(name, displayed, own, _comment_above(text, line), moments & read)
         try:
             _check(feature, list(inputs), optional)
         except FeatureError as error:
@@ -240,7 +248,7 @@ def _check(feature: Feature, inputs: Sequence[str], optional: Set[str]) -> None:
 
 
 def select_sql(features: Sequence[Feature], relation: str, keep: Sequence[str], prefix: str) -> str:
-    """The statement that computes the features of a relation whose inputs are doubles, texts by their index.
+    """The statement that computes the features of a relation whose inputs are doubles, texts by their index, times in seconds.
 
     Numbers are written as doubles (2 as 2.0e0): DuckDB would compute 0.1 + 0.2 in decimals and
     2147483647 + 1 in 32 bits. A result beyond float32 is NULL, where the graph has an infinity.
@@ -290,6 +298,7 @@ def _with_positions(feature: Feature) -> sql.Expr:
     texts = {text.name: text for text in feature.texts}
     whole = _rewritten(sqlglot.parse_one(feature.expression, dialect=DIALECT), _searched)
     whole = _rewritten(whole, lambda node: _listed(node, texts, refused))
+    whole = times.in_seconds(whole, feature.times, _rewritten, refused)
     for column in list(whole.find_all(sql.Column)):
         if column.name not in texts:
             continue

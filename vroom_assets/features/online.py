@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 CHUNK = 50_000  # rows in memory at once
-TYPES = {ColumnType.INTEGER: "bigint", ColumnType.NUMBER: "double", ColumnType.TEXT: "varchar"}
+TYPES = {
+    ColumnType.INTEGER: "bigint",
+    ColumnType.NUMBER: "double",
+    ColumnType.TEXT: "varchar",
+    ColumnType.TIMESTAMP: "timestamp",  # which becomes its text in ISO 8601
+}
 
 
 def store(connection: DuckDBPyConnection, spec: ForecastSpec) -> int:

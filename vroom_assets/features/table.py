@@ -32,7 +32,7 @@ class Dataset:
     """The feature table of one data version.
 
     keys (rows,), inputs and features (rows, ·) as float64 frames, target (rows,), ordered by key. An input is
-    NaN where it was left out, and of a text its index among the declared values.
+    NaN where it was left out, of a text its index among the declared values, and of a time seconds since 1970.
     """
 
     forecast: str
@@ -180,7 +180,10 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: Seque
 
 
 def encoded(name: str, column: Column) -> str:
-    """The SQL of an input as a number: itself, or its index among the levels of a text; a rare category is the last."""
+    """The SQL of an input as a number: itself, the seconds of a time, or its index among the levels of a text; a rare
+    category is the last."""
+    if column.is_time:
+        return f'epoch("{name}") as "{name}"'
     if column.type.stored is not ColumnType.TEXT:
         return f'"{name}"::double as "{name}"'
     if column.is_category:

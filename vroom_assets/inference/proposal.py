@@ -6,6 +6,7 @@ No guess is silent: each part of a proposal carries why, which becomes a comment
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,10 @@ class Proposed:
     why: str
     doubt: str = ""  # of an input: why it may be known too late
 
+    @property
+    def is_time(self) -> bool:
+        return self.type.stored is ColumnType.TIMESTAMP
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -71,7 +76,13 @@ class Proposal:
 
     @property
     def inputs(self) -> list[Proposed]:
-        return [one for one in self.columns if one.is_input]
+        """What a caller sends."""
+        return [one for one in self.columns if one.is_input and one.column.expression is None]
+
+    @property
+    def features(self) -> list[Proposed]:
+        """What the models see: inputs as they are, and what is made of times."""
+        return [one for one in self.columns if one.is_input and not one.is_time]
 
     @property
     def left_out(self) -> list[Proposed]:
@@ -93,8 +104,9 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
     columns = _related(
         about, [_proposed(about, one, key, comes_again) for one in file.columns if one is not column]
     )
-    inputs = [one for one in columns if one.is_input]
-    if not inputs:
+    features = [one.column for one in columns if one.is_input]
+    columns = [_as_origin(one, features) for one in columns]
+    if not features:
         reasons = "; ".join(f"{one.column.title}: {one.why}" for one in columns)
         raise CannotInfer(
             f"nothing is left to forecast {column.header} from: {reasons or 'there is no other column'}"
@@ -112,9 +124,7 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
         time_why=time_why,
         group=_group(file, key, column),
         columns=columns,
-        candidates=_candidates(
-            found, [one.column for one in inputs], file.rows, with_logarithms=skewness is not None
-        ),
+        candidates=_candidates(found, features, file.rows, with_logarithms=skewness is not None),
         skewness=skewness,
     )
 
@@ -178,6 +188,14 @@ def _key(file: SeenFile, target: SeenColumn) -> tuple[str, str]:
         return "row", "no column tells rows apart: the number of the row does"
     best = min(fitting, key=lambda one: not IDENTIFIES.search(one.name))
     return best.name, f"{best.distinct:,} different in {best.rows:,} rows"
+
+
+def _as_origin(one: Proposed, features: Sequence[SeenColumn]) -> Proposed:
+    """A time as an input, where a feature is made of it."""
+    made = [feature.name for feature in features if one.column.name in feature.times]
+    if not made or not one.is_time:
+        return one
+    return replace(one, is_input=True, why=f"{one.column.as_words}; seen as {', '.join(made)}")
 
 
 def _is_measure(one: SeenColumn) -> bool:
@@ -252,7 +270,7 @@ def _proposed(about: _About, one: SeenColumn, key: str, comes_again: bool) -> Pr
     if one.name == key:
         return left_out("it is the key")
     if type.stored is ColumnType.TIMESTAMP:
-        return left_out("a time is not an input")
+        return left_out("no number is made of this time")
     if one.is_constant:
         return left_out("it is the same in every row")
     if type is ColumnType.TEXT:
@@ -342,7 +360,7 @@ FAMILIES = {
 
 
 def _candidates(
-    kind: Kind, inputs: list[SeenColumn], rows: int, *, with_logarithms: bool
+    kind: Kind, seen: Sequence[SeenColumn], rows: int, *, with_logarithms: bool
 ) -> dict[str, dict[str, Any]]:
     """A boosting and a forest that grow with the rows, their average, and a linear model, also of the logarithm.
 
@@ -350,8 +368,8 @@ def _candidates(
     """
     boosting, linear = FAMILIES[kind]
     large = rows >= MANY_ROWS
-    features = [one.name for one in inputs]
-    timeless = [one.name for one in inputs if one.part is None]
+    features = [one.name for one in seen]
+    timeless = [one.name for one in seen if not one.times]
     candidates: dict[str, dict[str, Any]] = {
         "boosting": {
             "family": boosting,

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from vroom_assets.sources import cells, parquet
 from vroom_assets.sources.lines import readable
 from vroom_assets.sources.table import bare
 from vroom_assets.sources.transcoding import Unreadable, transcoded
-from vroom_assets.spec import Column, ColumnType, Format, Part, Source
-from vroom_assets.sql import identifier, literal
+from vroom_assets.spec import Column, ColumnType, Format, Source
+from vroom_assets.sql import as_written, identifier, literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -59,12 +60,14 @@ SAMPLE = 50  # lines by which the delimiter is found
 MOST_BAD = 0.005  # share of texts that a type may leave unread, to be set aside
 MOST_BAD_ROWS = 0.009  # share of rows with such a text; a file of more than 0.01 would be refused
 FIRST_ROWS = 1000  # of a long file, by which a type is ruled out that reads few of them
-REPEATING = (Part.MONTH, Part.WEEKDAY, Part.HOUR)  # of a time, by which what is to come is like what was
+REPEATING = ("month", "isodow", "hour")  # of a time, by which what is to come is like what was
 AFTERWARDS = re.compile(
     r"(^|_)(status|updated?|modified|changed|closed?|complete[d]?|resolved?|end(ed)?|finish(ed)?|return(ed)?|"
     r"deliver(ed|y)|paid|cancel(l?ed)?|check_?out|drop_?off|last|reviewed)(_|$)"
 )
-MOST_TIMES = 6  # columns of which the parts are taken
+MOST_TIMES = 6  # columns that numbers are made of
+MOST_COMPARED = 3  # of them with each other
+LONG = 3.0  # days that typically lie between two times, from which on they are counted in days
 MOST_WORDS = 3  # different ones that can mean nothing in a column of numbers
 LEAST_NUMBERS = 10  # different ones that make it such a column
 TABLE = "seen"
@@ -76,7 +79,7 @@ class CannotInfer(Exception):
 
 @dataclass(frozen=True)
 class SeenColumn:
-    """A column of the file."""
+    """A column of the file, or a number made of its times."""
 
     header: str  # as the file has it
     name: str  # as the declaration has it
@@ -87,12 +90,13 @@ class SeenColumn:
     lowest: Any  # of the values, as SQL orders them; of texts the most frequent
     highest: Any
     mean_length: float  # of its texts
-    part: Part | None = None  # of the times that the file has there
+    expression: str | None = None  # of what is made of times, the SQL
+    times: tuple[str, ...] = ()  # the columns that it is made of
 
     @property
     def title(self) -> str:
         """What a reader knows it by."""
-        return self.header if self.part is None else f"{self.part} of {self.header}"
+        return self.expression or self.header
 
     @property
     def is_constant(self) -> bool:
@@ -342,22 +346,13 @@ def _typed(
     types = _few_bad_rows(connection, types, format, rows)
     if _have_blanks_around(connection, [name for name, type in types.items() if type is ColumnType.TEXT]):
         format = format.model_copy(update={"trim": True})
-    parts_of = _parts_of_times(types)
     typed = [
         f"{cells.value(_text(name, format), Column(type=type), format)} as {identifier(name)}"
         for name, type in types.items()
-    ] + [
-        f"{cells.value(_text(name, format), Column(type=ColumnType.INTEGER, part=part), format)} as {identifier(own)}"
-        for own, (name, part) in parts_of.items()
     ]
     connection.execute(f"create or replace table {TABLE} as select {', '.join(typed)} from {TABLE}")
-    parts = [
-        replace(_summary(connection, own, headers[name], ColumnType.INTEGER, rows), part=part)
-        for own, (name, part) in parts_of.items()
-    ]
     columns = [_summary(connection, name, headers[name], types[name], rows) for name in headers]
-    complete = {column.header for column in columns if not column.missing}
-    columns += [part for part in parts if part.header in complete and not part.is_constant]
+    columns += _made_of_times(connection, columns, rows)
     notes = [
         f"times are read as {way}; check it where days and months can be mixed up"
         for way in dates
@@ -376,24 +371,42 @@ def _have_blanks_around(connection: DuckDBPyConnection, names: list[str]) -> boo
     return bool(found)
 
 
-def _parts_of_times(types: dict[str, ColumnType]) -> dict[str, tuple[str, Part]]:
-    """Columns of what repeats in a time, by a name that no other has: the column of the time, and which part.
+def _made_of_times(
+    connection: DuckDBPyConnection, columns: Sequence[SeenColumn], rows: int
+) -> list[SeenColumn]:
+    """Columns more of what repeats in the times that every row has, and of what lies between two of them.
 
     A time that was written down when all was over would tell, together with another, how it went.
     """
-    found: dict[str, tuple[str, Part]] = {}
     times = [
-        name
-        for name, type in types.items()
-        if type.stored is ColumnType.TIMESTAMP and not AFTERWARDS.search(name)
-    ]
-    for name in times[:MOST_TIMES]:
-        parts = REPEATING if types[name] is ColumnType.TIMESTAMP else REPEATING[:-1]
-        for part in parts:
-            own = f"{name}_{part}"
-            while own in types or own in found:
-                own += "_part"
-            found[own] = (name, part)
+        one
+        for one in columns
+        if one.type.stored is ColumnType.TIMESTAMP and not one.missing and not AFTERWARDS.search(one.name)
+    ][:MOST_TIMES]
+    made: dict[str, tuple[str, tuple[str, ...]]] = {
+        f"{one.name}_{word}": (f"{word}({as_written(one.name)})", (one.name,))
+        for one in times
+        for word in (REPEATING if one.type is ColumnType.TIMESTAMP else REPEATING[:-1])
+    }
+    for earlier, later in combinations(times[:MOST_COMPARED], 2):
+        between = f"date_diff('{{}}', {as_written(earlier.name)}, {as_written(later.name)})"
+        [(days,)] = connection.execute(f"select median(abs({between.format('day')})) from {TABLE}").fetchall()
+        unit = "day" if days >= LONG or ColumnType.DATE in (earlier.type, later.type) else "minute"
+        made[f"{unit}s_from_{earlier.name}_to_{later.name}"] = (
+            between.format(unit),
+            (earlier.name, later.name),
+        )
+    found: list[SeenColumn] = []
+    taken = {one.name for one in columns}
+    for name, (expression, origins) in made.items():
+        while name in taken:
+            name += "_of_it"
+        taken.add(name)
+        connection.execute(f"alter table {TABLE} add column {identifier(name)} bigint")
+        connection.execute(f"update {TABLE} set {identifier(name)} = {expression}")
+        summary = _summary(connection, name, name, ColumnType.INTEGER, rows)
+        if not summary.is_constant:
+            found.append(replace(summary, expression=expression, times=origins))
     return found
 
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from vroom_assets import declaration, settings
 from vroom_assets.declaration.scaffold import CannotScaffold, free_folders, schema_beside
 from vroom_assets.inference import proposal as proposals
 from vroom_assets.inference.proposal import Proposal, Proposed, is_ordered
-from vroom_assets.inference.seen import CannotInfer, called, seen
+from vroom_assets.inference.seen import CannotInfer, SeenColumn, called, seen
 from vroom_assets.sources import files_like
 from vroom_assets.sources.table import bare
 from vroom_assets.spec import ColumnType, Format
-from vroom_assets.sql import identifier
+from vroom_assets.sql import as_written, identifier
 
 SOURCE = "rows"
 KINDS = {
@@ -229,19 +228,18 @@ def _column_lines(proposal: Proposal) -> list[str]:
         else []
     )
     for column in proposal.file.columns:
+        if column.expression is not None:
+            continue
         proposed = own.get(column.name, Proposed(column, column.type, False, proposal.target_why))
         parts: dict[str, Any] = {"type": str(proposed.type)}
         if bare(column.header) != column.name.replace("_", ""):
             parts["header"] = column.header
-        if column.part is not None:
-            parts["part"] = str(column.part)
         if column.name == proposal.key:
             parts["unique"] = True
         elif column.missing:
             parts["nullable"] = True
         if (
-            column.part is None
-            and proposed.type.stored in (ColumnType.INTEGER, ColumnType.NUMBER)
+            proposed.type.stored in (ColumnType.INTEGER, ColumnType.NUMBER)
             and isinstance(column.lowest, int | float)
             and column.lowest >= 0
         ):
@@ -296,27 +294,18 @@ def _candidate_lines(proposal: Proposal) -> list[str]:
     return lines
 
 
-def _sql(name: str) -> str:
-    """A name as somebody would write it: in quotes only where it is a word of SQL."""
-    return identifier(name) if name in _keywords() else name
-
-
-@cache
-def _keywords() -> frozenset[str]:
-    import duckdb
-
-    with duckdb.connect() as connection:
-        rows = connection.execute("select keyword_name from duckdb_keywords()").fetchall()
-    return frozenset(name for (name,) in rows)
-
-
 def _features(proposal: Proposal) -> str:
-    names = ",\n    ".join(_sql(one.column.name) for one in proposal.inputs)
+    names = ",\n    ".join(_feature(one.column) for one in proposal.features)
     return (
-        "-- What the models see: here every input as it is. Ratios and differences that mean something are worth adding,\n"
-        "-- with a comment above each; docs/forecasts.md has the language.\n"
+        "-- What the models see: here every input as it is, and numbers made of times. Ratios and differences that mean\n"
+        "-- something are worth adding, with a comment above each; docs/forecasts.md has the language.\n"
         f"select\n    {names}\nfrom inputs\n"
     )
+
+
+def _feature(column: SeenColumn) -> str:
+    name = as_written(column.name)
+    return name if column.expression is None else f"{column.expression} as {name}"
 
 
 def _target(proposal: Proposal) -> str:
@@ -324,14 +313,14 @@ def _target(proposal: Proposal) -> str:
     if is_ordered(proposal):
         known = (
             f",\n    -- taken to be known a second after the row; move it if it takes longer\n"
-            f"    {_sql(proposal.time or '')} + interval 1 second as {_known_at(proposal)}"
+            f"    {as_written(proposal.time or '')} + interval 1 second as {_known_at(proposal)}"
         )
-    name = _sql(proposal.target.name)
+    name = as_written(proposal.target.name)
     plain = proposal.target_sql == identifier(proposal.target.name)
     value = name if plain else f"{proposal.target_sql} as {name}"
     return (
         "-- One row per entity: its key and what is forecast. Where it is NULL the row is not trained on.\n"
-        f"select\n    {_sql(proposal.key)},\n    {value}{known}\nfrom {SOURCE}\n"
+        f"select\n    {as_written(proposal.key)},\n    {value}{known}\nfrom {SOURCE}\n"
     )
 
 

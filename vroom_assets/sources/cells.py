@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vroom_assets.spec import Column, ColumnType, Format, Part
+from vroom_assets.spec import Column, ColumnType, Format
 from vroom_assets.sql import literal
 
 SQL_TYPES = {
@@ -45,8 +45,6 @@ def value(text: str, column: Column, format: Format) -> str:
     Args:
         text: SQL of the text of the cell, without blanks around it; null if it is empty.
     """
-    if column.part is not None:
-        return _part(text, column.part, format)
     match column.type:
         case ColumnType.TEXT | ColumnType.CATEGORY:
             return text
@@ -145,16 +143,6 @@ def _duration(text: str, format: Format) -> str:
     end"""
 
 
-def _part(text: str, part: Part, format: Format) -> str:
-    """A part of a time as it is written, whatever the zone: what people do by the clock, they do by their own."""
-    iso = ISO_DATE + ISO_TIME
-    written = _local(text, iso, format)
-    if not format.dates:
-        bare = f"regexp_replace({text}, {literal(f'{OFFSET}$')}, '')"
-        written = f"coalesce({written}, {_local(bare, iso, format)})"
-    return f"extract({'isodow' if part is Part.WEEKDAY else part} from {written})::bigint"
-
-
 def _moment(text: str, iso: str, format: Format) -> str:
     """A time in UTC where the zone is known, else as it is written.
 
@@ -226,15 +214,9 @@ REMEDIES = {
 }
 
 
-def _read_as(column: Column) -> ColumnType:
-    """What the cell holds."""
-    return column.type if column.part is None else ColumnType.TIMESTAMP
-
-
 def not_one(column: Column) -> str:
     """What stands behind a text that is not of the column's type."""
-    type = _read_as(column)
-    name = WORDS.get(type, WORDS[type.stored])
+    name = WORDS.get(column.type, WORDS[column.type.stored])
     return f"is not {'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
@@ -245,7 +227,7 @@ def explained(column: Column, text: str, condition: str) -> Iterator[tuple[str, 
         condition: SQL that holds for all of them.
     """
     words, before = not_one(column), "false"
-    for remedy in REMEDIES.get(_read_as(column), ()):
+    for remedy in REMEDIES.get(column.type, ()):
         if f"type: {column.type}`" in remedy.words:
             continue
         own = f"regexp_full_match({text}, {literal(remedy.pattern)})"

@@ -69,7 +69,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
         "predictions differ",
     ),
     "another forecast": ({"forecast": "lap_times"}, "holds version 1 of lap_times"),
-    "another format": ({"format": 3}, "format 3, this service reads formats 1 to 2"),
+    "another format": ({"format": 4}, "format 4, this service reads formats 1 to 3"),
     "an input twice": (
         {"inputs": [*inputs()[:5], inputs()[0]]},
         "input names are missing, repeated or reserved: technology",

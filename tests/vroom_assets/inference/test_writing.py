@@ -235,7 +235,7 @@ def test_words_of_yaml_and_of_the_declaration_are_names_like_others(project):
         known_at=[n % 7 for n in NUMBERS],
     )
     spec = inferred(project, text, "y")
-    assert {spec.sources["rows"].columns[name].header for name in spec.inputs} == {"yes", "null", "day", None}
+    assert {spec.sources["rows"].columns[name].header for name in spec.inputs} == {"yes", "null", None}
     assert spec.target.known_at == "target_known_at"
 
 
@@ -575,7 +575,7 @@ def test_amounts_that_are_skewed_are_forecast_by_their_logarithm_too(project, ca
     assert "log_linear" not in declaration.read(project / "defs" / "even").candidates
 
 
-def test_parts_of_times_are_inputs_unless_the_time_is_one_of_afterwards(project):
+def test_numbers_of_times_are_features_unless_the_time_is_one_of_afterwards(project):
     start = datetime(2023, 11, 1)
     rows = [
         f"{start + timedelta(hours=5 * n):%Y-%m-%d %H:%M},{start + timedelta(days=n):%Y-%m-%d},"
@@ -583,19 +583,16 @@ def test_parts_of_times_are_inputs_unless_the_time_is_one_of_afterwards(project)
         for n in range(200)
     ]
     spec = inferred(project, "\n".join(["picked_up,Booked for,dropoff_at,seats,fare", *rows]) + "\n", "fare")
-    assert spec.inputs == [
-        *(
-            "seats",
-            "picked_up_month",
-            "picked_up_weekday",
-            "picked_up_hour",
-            "booked_for_month",
-            "booked_for_weekday",
-        )
-    ]
-    columns = spec.entity_columns
-    assert (columns["booked_for_month"].header, columns["booked_for_month"].part) == ("Booked for", "month")
-    assert columns["picked_up_hour"].range == "≥ 0 and ≤ 23"
+    assert spec.inputs == ["picked_up", "booked_for", "seats"]
+    assert {feature.name: feature.expression for feature in spec.features} == {
+        "seats": "seats",
+        "picked_up_month": "MONTH(picked_up)",
+        "picked_up_isodow": "ISODOW(picked_up)",
+        "picked_up_hour": "HOUR(picked_up)",
+        "booked_for_month": "MONTH(booked_for)",
+        "booked_for_isodow": "ISODOW(booked_for)",
+        "days_from_picked_up_to_booked_for": "DATE_DIFF('DAY', picked_up, booked_for)",
+    }
 
 
 def test_blanks_around_texts_mean_nothing_also_in_the_target(project, capsys):

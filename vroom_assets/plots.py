@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LINES = 12  # of a plot
+DOTS_PER_INCH = 110
 INK, ACCENT, PALE = "#334155", "#0f766e", "#cbd5e1"
 
 
@@ -22,7 +23,7 @@ def figure(draw: Callable[[Axes], None], title: str, size: tuple[float, float] =
     """One set of axes in the house style."""
     from matplotlib.figure import Figure
 
-    canvas = Figure(figsize=size, layout="constrained")
+    canvas = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
     axes = canvas.subplots()
     draw(axes)
     axes.set_title(title, loc="left", color=INK, fontsize=11)
@@ -31,11 +32,18 @@ def figure(draw: Callable[[Axes], None], title: str, size: tuple[float, float] =
     return canvas
 
 
-def markdown(canvas: Figure, alt: str) -> str:
-    """The figure as Markdown with the picture inside, which needs no file server."""
+def png(canvas: Figure) -> bytes:
+    """The figure as a picture; drawn once, where `savefig` draws it a second time for its layout."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     stream = io.BytesIO()
-    canvas.savefig(stream, format="png", dpi=110)
-    return f"![{alt}](data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()})"
+    FigureCanvasAgg(canvas).print_png(stream)
+    return stream.getvalue()
+
+
+def markdown(picture: bytes, alt: str) -> str:
+    """A PNG as Markdown with the picture inside, which needs no file server."""
+    return f"![{alt}](data:image/png;base64,{base64.b64encode(picture).decode()})"
 
 
 def target_distribution(target: np.ndarray, name: str) -> Figure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import msgspec
 import pandas as pd
@@ -19,9 +18,6 @@ from vroom_assets.training import summary
 from vroom_assets.training.intervals import calibration_of
 from vroom_assets.training.metrics import METRIC_SETS, MetricSet
 from vroom_assets.training.search import Search
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -82,12 +78,14 @@ class Experiment:
         }
 
     @cached_property
-    def figures(self) -> dict[str, Figure]:
+    def pictures(self) -> dict[str, bytes]:
+        """Plots by name, as PNG."""
         found, error = self.search, self.metric_set.error
-        return {
+        figures = {
             "candidates": plots.candidates(found.fold_metrics, error, found.chosen),
             "predicted_and_observed": plots.predicted_and_seen(
                 found.predictions(found.chosen), self.data.target[found.predicted], self.spec.target.unit
             ),
             "importances": plots.importances(found.importances, error),
         }
+        return {name: plots.png(canvas) for name, canvas in figures.items()}

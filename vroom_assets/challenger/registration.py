@@ -142,8 +142,10 @@ def _log(experiment: Experiment, tracking: Any) -> None:
     for number, value in enumerate(scores.folds):  # one line, and not as many metrics of one point
         tracking.log_metric(f"cv_{scores.error}", value, step=number)
     _log_dataset(experiment, tracking)
-    for name, canvas in experiment.figures.items():
-        tracking.log_figure(canvas, f"plots/{name}.png")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, picture in experiment.pictures.items():
+            (Path(scratch) / f"{name}.png").write_bytes(picture)
+        tracking.log_artifacts(scratch, "plots")
     tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
     for name, parts in experiment.errors_by_tag.items():
         tracking.log_text(parts.to_csv(index=False), f"error_by_{name}.csv")

@@ -81,11 +81,11 @@ def compute(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.Materializ
             "statistics": dg.MetadataValue.md(table.describe().T.round(3).to_markdown()),
             "correlations": dg.MetadataValue.md(table.corr().round(2).to_markdown()),
             "target_distribution": dg.MetadataValue.md(
-                plots.markdown(plots.target_distribution(data.target, spec.target.name), "target")
+                plots.markdown(plots.png(plots.target_distribution(data.target, spec.target.name)), "target")
             ),
             "target_by_feature": dg.MetadataValue.md(
                 plots.markdown(
-                    plots.target_by_feature(data.features, data.target, spec.target.name),
+                    plots.png(plots.target_by_feature(data.features, data.target, spec.target.name)),
                     "target by feature",
                 )
             ),

@@ -216,7 +216,7 @@ def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[
         "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
         "candidates": dg.MetadataValue.md(means.round(4).to_markdown()),
         "not_exportable": dg.MetadataValue.json(refused),
-        "plot": dg.MetadataValue.md(plots.markdown(experiment.figures["candidates"], "candidates")),
+        "plot": dg.MetadataValue.md(plots.markdown(experiment.pictures["candidates"], "candidates")),
         **{f"{name}_{metric_set.error}": float(row[metric_set.error]) for name, row in means.iterrows()},
         **{
             f"error_by_{name}": dg.MetadataValue.md(parts.round(4).to_markdown(index=False))
@@ -228,15 +228,15 @@ def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[
 def _challenger_metadata(experiment: "Experiment", manifest: Manifest) -> dict[str, Any]:
     from vroom_assets import plots
 
-    figures = experiment.figures
+    pictures = experiment.pictures
     return {
         "version": manifest.version,
         "candidate": manifest.recipe.name,
         "mlflow_run": manifest.mlflow_run_id,
         **links(manifest.forecast, manifest.version),
         **{name: value for name, value in manifest.metrics.items() if "fold_" not in name},
-        "importances": dg.MetadataValue.md(plots.markdown(figures["importances"], "importances")),
+        "importances": dg.MetadataValue.md(plots.markdown(pictures["importances"], "importances")),
         "predicted_and_observed": dg.MetadataValue.md(
-            plots.markdown(figures["predicted_and_observed"], "predicted and observed")
+            plots.markdown(pictures["predicted_and_observed"], "predicted and observed")
         ),
     }

@@ -110,6 +110,8 @@ def test_one_training_is_one_finished_mlflow_run_with_everything_about_it(traine
     assert logged.inputs.dataset_inputs[0].dataset.digest
     client = MlflowClient(settings.tracking_uri())
     assert {item.path for item in client.list_artifacts(logged.info.run_id)} >= {"bundle", "plots"}
+    plots = {item.path for item in client.list_artifacts(logged.info.run_id, "plots")}
+    assert plots == {f"plots/{name}.png" for name in ("candidates", "importances", "predicted_and_observed")}
     folds = [one.value for one in client.get_metric_history(logged.info.run_id, "cv_mae")]
     assert sum(folds) / len(folds) == pytest.approx(logged.data.metrics["cv_mae_mean"])
     aliases = client.get_registered_model(NAME).aliases

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.flagship import fast, first_champion, instance, run, spec, trained  # noqa: F401
+from tests.support.flagship import (  # noqa: F401
+    empty_instance,
+    fast,
+    first_champion,
+    instance,
+    run,
+    spec,
+    trained,
+)
 from tests.support.project import ROOT
 
 ANEW = "VROOM_TEST_IN_A_NAMESPACE"  # set where a test runs in a namespace of its own

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.forecasts import definitions, shipped, train
 from tests.support.project import ROOT
+from tests.support.shared import made_once
 from vroom_assets.forecast import Forecast
 
 
@@ -33,20 +34,41 @@ def fast(spec: Forecast) -> Forecast:
     )
 
 
+def instance_in(folder: Path) -> dg.DagsterInstance:
+    """A Dagster instance on disk, with the storage that it has in a home."""
+    own = {
+        "module": "vroom_assets.storage",
+        "class": "OpenSqliteStorage",
+        "config": {"base_dir": str(folder)},
+    }
+    return dg.DagsterInstance.local_temp(str(folder), overrides={"storage": {"custom": own}})
+
+
+@pytest.fixture(scope="session")
+def empty_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an instance that has its tables and nothing in them; tests take copies of it."""
+
+    def make(folder: Path) -> None:
+        with instance_in(folder) as one:
+            one.get_runs(limit=1)
+            one.all_instigator_state()
+            one.fetch_observations(dg.AssetKey("none"), limit=1)
+
+    return made_once(tmp_path_factory, "empty_instance", make)
+
+
 @pytest.fixture
-def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+def instance(home: Path, empty_instance: Path) -> Iterator[dg.DagsterInstance]:
     """A Dagster instance of the test's own, on disk."""
-    (home / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(home / "dagster")) as one:
+    shutil.copytree(empty_instance, home / "dagster")
+    with instance_in(home / "dagster") as one:
         yield one
 
 
 @pytest.fixture(scope="session")
 def first_champion(tmp_path_factory: pytest.TempPathFactory, fast: Forecast) -> Path:
     """A home in which the fast forecast was trained once; tests take copies of it."""
-    folder = tmp_path_factory.mktemp("trained") / "home"
-    train(fast, folder, ROOT / "data")
-    return folder
+    return made_once(tmp_path_factory, "first_champion", lambda home: train(fast, home, ROOT / "data"))
 
 
 @pytest.fixture

@@ -1,3 +1,11 @@
 """The flagship's declaration and its graph on a real Dagster instance."""
 
-from tests.support.flagship import fast, first_champion, instance, run, spec, trained  # noqa: F401
+from tests.support.flagship import (  # noqa: F401
+    empty_instance,
+    fast,
+    first_champion,
+    instance,
+    run,
+    spec,
+    trained,
+)

@@ -5,6 +5,7 @@ share. Either way the quarantine can be read, as a table and as a CSV.
 """
 
 import csv
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,14 +37,23 @@ def declared() -> dict[str, Source]:
     return {name: Source(**source) for name, source in sources.items()}
 
 
-@pytest.fixture
-def connection(tmp_path: Path, declared: dict[str, Source]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A warehouse that holds good tables of both sources."""
-    with duckdb.connect(tmp_path / "warehouse.duckdb") as one:
+@pytest.fixture(scope="module")
+def good_tables(tmp_path_factory: pytest.TempPathFactory, declared: dict[str, Source]) -> Path:
+    """The file of a warehouse that holds good tables of both sources; tests take copies of it."""
+    folder = tmp_path_factory.mktemp("good")
+    with duckdb.connect(folder / "warehouse.duckdb") as one:
         for name, content in {"vehicles": VEHICLES, "reservations": RESERVATIONS}.items():
-            path = tmp_path / f"good_{name}.csv"
+            path = folder / f"good_{name}.csv"
             path.write_bytes(content)
             load(one, name, declared[name], [NamedFile(path, FILES[name])])
+    return folder / "warehouse.duckdb"
+
+
+@pytest.fixture
+def connection(tmp_path: Path, good_tables: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A warehouse of the test's own that holds good tables of both sources."""
+    shutil.copyfile(good_tables, tmp_path / "warehouse.duckdb")
+    with duckdb.connect(tmp_path / "warehouse.duckdb") as one:
         yield one
 
 

@@ -31,6 +31,14 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command prints where it refuses; in this process, so only once in a home, whose lock it keeps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vroom_assets", *arguments])
+        assert main() == 2
+    return capsys.readouterr().err
+
+
 def killed_after(steps: int) -> None:
     """Rename, and die like a process that is killed when so many steps are done."""
     script = (
@@ -49,7 +57,8 @@ def declared(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VROOM_DEFS", str(folder))
     monkeypatch.setenv("VROOM_FORECAST", OLD)
     for variable in ("DAGSTER_HOME", "MLFLOW_TRACKING_URI"):  # that the command hands down
-        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "")  # else it would not be restored after the test
+        monkeypatch.delenv(variable)
     return folder
 
 
@@ -146,8 +155,8 @@ def test_what_was_interrupted_goes_on_by_the_same_command(trained: Path, recorde
 
 def test_a_forecast_that_was_renamed_twice_still_serves(home: Path, declared: Path) -> None:
     publish(home, 1)
-    assert command("rename", OLD, NEW).returncode == 0
-    assert command("rename", NEW, "a_third").returncode == 0
+    renaming.rename(home, OLD, NEW)
+    renaming.rename(home, NEW, "a_third")
     assert former_names("a_third") == (OLD, NEW)
     with service(home, "a_third") as client:
         assert client.post("/predict", json=EXAMPLE).status_code == 200
@@ -193,7 +202,7 @@ def taken_in_the_record(home: Path) -> str:
     with service(home, OLD) as client:
         outcome = {"forecast": OLD, "entity_id": "7", "period": "2026", "value": 1}
         assert client.post("/outcomes", json=outcome).status_code == 200
-    assert command("rename", OLD, NEW).returncode == 0
+    renaming.rename(home, OLD, NEW)
     shutil.move(home / NEW, home / OLD)
     shutil.move(settings.defs_folder() / NEW, settings.defs_folder() / OLD)
     shutil.move(settings.data_folder() / NEW, settings.data_folder() / OLD)
@@ -202,22 +211,21 @@ def taken_in_the_record(home: Path) -> str:
 
 @pytest.mark.parametrize("taken", [taken_in_home, taken_in_defs, taken_in_data, taken_in_the_record])
 def test_a_name_that_is_taken_is_refused_and_nothing_changes(
-    home: Path, declared: Path, taken: Callable[[Path], str]
+    home: Path, declared: Path, capsys: pytest.CaptureFixture[str], taken: Callable[[Path], str]
 ) -> None:
     why = taken(home)
     before = files_of(home.parent)
-    refused = command("rename", OLD, NEW)
-    assert refused.returncode == 2
-    assert "Nothing was renamed: " in refused.stderr
-    assert why in refused.stderr
+    refusal = refusal_of(capsys, "rename", OLD, NEW)
+    assert "Nothing was renamed: " in refusal
+    assert why in refusal
     assert files_of(home.parent) == before
 
 
-def test_a_name_that_mlflow_has_is_refused(trained: Path, recorded: str) -> None:
+def test_a_name_that_mlflow_has_is_refused(
+    trained: Path, recorded: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tracking.connect().create_registered_model(NEW)
-    refused = command("rename", OLD, NEW)
-    assert refused.returncode == 2
-    assert f"MLflow has a registered model '{NEW}'" in refused.stderr
+    assert f"MLflow has a registered model '{NEW}'" in refusal_of(capsys, "rename", OLD, NEW)
     assert (trained / OLD).is_dir()
 
 
@@ -242,15 +250,12 @@ def files_of(folder: Path) -> set[str]:
 def test_what_cannot_be_renamed_is_refused(
     home: Path,
     declared: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     former: str,
     present: str,
     why: str,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["vroom_assets", "rename", former, present])
-    assert main() == 2
-    assert why in capsys.readouterr().err
+    assert why in refusal_of(capsys, "rename", former, present)
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ TESTED_BY = {
     "vroom_assets/ingestion/fastf1/test_sessions": (
         *(f"vroom_assets.ingestion.fastf1.{part}" for part in ("client", "laps", "merge")),
     ),
-    "real/test_reading": ("vroom_assets.sources.cells", "vroom_assets.sources.transcoding"),
+    "real/test_reading": ("vroom_assets.sources.transcoding",),
     "real/test_several_files": ("vroom_assets.sources.parquet",),
     "vroom_assets/inference/test_writing": (
         "vroom_assets.inference.seen",

@@ -39,6 +39,74 @@ ISO_DURATION = r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?
 MONEY = r"[$€£¥₹]|[A-Z]{3}"
 
 
+class Quick(NamedTuple):
+    """A value that a cast alone finds, for the cells for which it is known to be that of the exact rules."""
+
+    holds: str  # SQL; null means that it does not hold
+    value: str
+
+
+def text(cell: str, column: Column, format: Format) -> str:
+    """SQL of the text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
+    empty = ", ".join(map(literal, ["", *format.nulls]))
+    kept = cell if column.type.stored is ColumnType.TEXT and not format.trim else f"trim({cell})"
+    return f"case when trim({cell}) not in ({empty}) then {kept} end"
+
+
+def read(cell: str, column: Column, format: Format, plain_blanks: bool = False) -> str:
+    """SQL of the value of a cell as it stands in the file: the same as `value` of its `text`, several times as fast.
+
+    Args:
+        plain_blanks: whether no cell holds a tab or another blank of ASCII than spaces.
+    """
+    exact = value(text(cell, column, format), column, format)
+    quick = _quick(cell, column, format, plain_blanks)
+    if quick is None:
+        return exact
+    return f"case when {quick.holds} then {quick.value} else {exact} end"
+
+
+def _quick(cell: str, column: Column, format: Format, plain_blanks: bool) -> Quick | None:
+    """What a cast takes beyond the rules (`1e3` as a whole number, `1_000`, `inf`, tabs around) is excluded: most
+    by writing the value as text again, which is the cell only if it was written as everybody writes it."""
+    # Other words cannot be taken for a value.
+    nulls = [word for word in format.nulls if any(each.isdigit() for each in word)]
+    no_null = f" and {cell} not in ({', '.join(map(literal, nulls))})" if nulls else ""
+    match column.type:
+        case ColumnType.TIMESTAMP | ColumnType.DATE:
+            return None if format.dates else _quick_moment(cell, no_null, column, format)
+        case ColumnType.INTEGER:
+            number = f"try_cast({cell} as bigint)"
+            return Quick(f"{number}::varchar = {cell}{no_null}", number)
+        case ColumnType.NUMBER | ColumnType.DURATION | ColumnType.PERCENT if plain_blanks:
+            is_point = format.decimal == "."
+            digits = cell if is_point else f"replace({cell}, ',', '.')"
+            number = f"try_cast({digits} as double)"
+            others = ["_", "+"] if is_point else ["_", "+", "."]  # DuckDB takes +-0 for a number
+            if nulls:
+                others.append(" ")  # which may stand around such a word
+            without = "".join(f" and not contains({cell}, '{other}')" for other in others)
+            return Quick(f"isfinite({number}){without}{no_null}", number)
+        case ColumnType.FLAG:
+            return Quick(f"{cell} in ('0', '1'){no_null}", f"({cell} = '1')::bigint")
+        case ColumnType.TEXT | ColumnType.CATEGORY if not format.nulls and not format.trim:
+            return Quick(f"{cell} between '!' and '~'", cell)  # there are blanks beyond ASCII too
+    return None
+
+
+def _quick_moment(cell: str, no_null: str, column: Column, format: Format) -> Quick:
+    type, last = (
+        ("date", "9999-12-31")
+        if column.type is ColumnType.DATE
+        else ("timestamp", "9999-12-31 23:59:59.999999")
+    )
+    moment = f"try_cast({cell} as {type})"
+    holds = (
+        f"{moment}::varchar = {cell} and {moment} between {type} '1000-01-01' and {type} '{last}'{no_null}"
+    )
+    return Quick(holds, f"{moment}::timestamp" if type == "date" else _in_utc(moment, format))
+
+
 def value(text: str, column: Column, format: Format) -> str:
     """SQL of the value of a cell, null where its text is none.
 
@@ -49,10 +117,8 @@ def value(text: str, column: Column, format: Format) -> str:
         case ColumnType.TEXT | ColumnType.CATEGORY:
             return text
         case ColumnType.INTEGER:
-            plain = f"try_cast({text} as bigint)"  # which is half the time, and exact where it gives the same text
             whole = f"try_cast({_whole(_digits(text, format))} as bigint)"
-            other = _where(text, _integers(format), whole)
-            return f"case when {plain}::varchar = {text} then {plain} else {other} end"
+            return _where(text, _integers(format), whole)
         case ColumnType.NUMBER:
             return _number(text, format)
         case ColumnType.PERCENT:
@@ -148,15 +214,17 @@ def _moment(text: str, iso: str, format: Format) -> str:
 
     A time that clocks show twice when summer ends counts as the later one, one that they skip as an hour later.
     """
-    local = _local(text, iso, format)
-    if format.zone is not None:
-        local = f"timezone('UTC', timezone({literal(format.zone)}, {local}))"
+    local = _in_utc(_local(text, iso, format), format)
     if iso == ISO_DATE or format.dates:
         return local
     with_offset = _where(
         text, iso.removesuffix("?") + OFFSET, f"timezone('UTC', try_cast({text} as timestamptz))"
     )
     return f"coalesce({local}, {with_offset})"
+
+
+def _in_utc(local: str, format: Format) -> str:
+    return local if format.zone is None else f"timezone('UTC', timezone({literal(format.zone)}, {local}))"
 
 
 def _local(text: str, iso: str, format: Format) -> str:

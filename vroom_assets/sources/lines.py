@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from vroom_api.contract import durable
 from vroom_assets.sources.files import CHUNK
@@ -30,6 +30,7 @@ DELIMITER = "\x1f"  # passed to DuckDB, which then splits nowhere
 NOTE = "\x1e"  # begins a note in a mended copy, and separates rule, message and the start of the line
 BREAK = "\x1d"  # a line break inside quotes, in a mended copy
 DISPLAYED = 60
+OTHER_BLANKS = (b"\t", b"\v", b"\f")
 FORBIDDEN = {
     b"\0": "a NUL byte",
     NOTE.encode(): "a control character",
@@ -82,6 +83,8 @@ class Text:
     ends_in_line_break: bool
     first_row: int = 1  # lines before it
     has_breaks: bool = False  # some cell may hold BREAK, which means a line break
+    needs_care: bool = True  # some line may have quotes, or be a note
+    has_other_blanks: bool = True  # some cell may hold a tab, or another blank of ASCII than a space
     types: tuple[str, ...] | None = None  # of the columns of a Parquet file
 
 
@@ -95,25 +98,39 @@ def readable(path: Path, format: Format = PLAIN) -> Iterator[Text]:
     with transcoded(path, format) as plain:
         grammar = Grammar(format.delimiter, format.quote)
         try:
-            header, clean, ends = _survey(plain, grammar, format)
+            surveyed = _survey(plain, grammar, format)
         except OSError as error:
             raise Unreadable(f" cannot be read: {error.strerror}") from error
         first = format.skip + (0 if format.header else 1)
-        if clean:
-            yield Text(plain, header, ends, first)
+        if surveyed.clean:
+            yield Text(
+                plain,
+                surveyed.header,
+                surveyed.ends_in_line_break,
+                first,
+                needs_care=surveyed.has_quotes,
+                has_other_blanks=surveyed.has_other_blanks,
+            )
             return
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".copy") as copy:
             with durable.opened(plain) as source:
                 for mended in _mended(_blocks(source, grammar), grammar):
                     copy.write(mended)
             copy.flush()
-            yield Text(Path(copy.name), header, ends, first, has_breaks=True)
+            yield Text(Path(copy.name), surveyed.header, surveyed.ends_in_line_break, first, has_breaks=True)
 
 
-def _survey(path: Path, grammar: Grammar, format: Format) -> tuple[list[str], bool, bool]:
-    """The header, whether all lines can be read as they are, and whether the last one is complete."""
+class _Survey(NamedTuple):
+    header: list[str]
+    clean: bool  # whether all lines can be read as they are
+    ends_in_line_break: bool
+    has_quotes: bool
+    has_other_blanks: bool  # a cell may hold a tab, or another blank of ASCII than a space
+
+
+def _survey(path: Path, grammar: Grammar, format: Format) -> _Survey:
     header: list[str] | None = None
-    clean, last = True, b""
+    clean, last, has_quotes, has_other_blanks = True, b"", False, False
     line_ends: set[float] = set()
     with durable.opened(path) as source:
         for block in _blocks(source, grammar):
@@ -125,10 +142,20 @@ def _survey(path: Path, grammar: Grammar, format: Format) -> tuple[list[str], bo
             if breaks:
                 line_ends.add((len(block) - len(unix)) / breaks)  # 0: LF, 1: CRLF, between: both
             clean = clean and _is_clean(unix, grammar)
+            has_quotes = has_quotes or grammar.mark in block
+            has_other_blanks = has_other_blanks or any(
+                blank in block for blank in OTHER_BLANKS if blank != grammar.delimiter.encode()
+            )
             last = block
     if header is None:
         raise Unreadable(": the file is empty")
-    return header, clean and line_ends in (set(), {0.0}, {1.0}), last.endswith(b"\n")
+    return _Survey(
+        header,
+        clean and line_ends in (set(), {0.0}, {1.0}),
+        last.endswith(b"\n"),
+        has_quotes,
+        has_other_blanks or (has_quotes and grammar.delimiter.encode() in OTHER_BLANKS),
+    )
 
 
 def _blocks(source: BinaryIO, grammar: Grammar) -> Iterator[bytes]:

@@ -278,26 +278,21 @@ def _typed_lines(source: Source, text: Text) -> str:
     columns = list(source.columns.items())
     format = source.format if text.types is None else Format(nulls=source.format.nulls)
     values = ", ".join(
-        f"{_value(f'text_{position}', column, format)} as value_{position}"
-        for position, (_, column) in enumerate(columns, 1)
+        f"{_value(_cell(name, column, text), column, format, text)} as value_{position}"
+        for position, (name, column) in enumerate(columns, 1)
     )
     bad = " or ".join(
-        condition
-        for position, (_, column) in enumerate(columns, 1)
-        for *_, condition in _rules(position, column)
+        _is_bad(f"value_{position}", column, cells.text(_cell(name, column, text), column, source.format))
+        for position, (name, column) in enumerate(columns, 1)
+        if column.type is not ColumnType.ROW
     )
     kept = ", ".join(f"value_{position}" for position in range(1, len(columns) + 1))
-    cells = _cells(text, source.format) if text.types is None else parquet.cells(text)
+    whole = f"not broken and not starts_with(cells[1], '{NOTE}')" if text.needs_care else "true"
     return f"""
-        with cells as ({cells}),
-        texts as (select *, {_texts(source, text)} from cells),
-        typed as (select *, {values} from texts)
+        with cells as ({_cells(text, source.format) if text.types is None else parquet.cells(text)}),
+        typed as (select *, {values} from cells)
         select
-            case
-                when not blank
-                    then not broken and not starts_with(cells[1], '{NOTE}') and len(cells) = {len(text.header)}
-                    and not ({bad or "false"})
-            end as good,
+            case when not blank then {whole} and len(cells) = {len(text.header)} and not ({bad or "false"}) end as good,
             broken,
             case when not good then cells end as cells,
             {kept}
@@ -308,6 +303,12 @@ def _typed_lines(source: Source, text: Text) -> str:
 def _cells(text: Text, format: Format) -> str:
     """SQL of the cells of each line, whether it is `blank`, and whether its quotes are `broken`."""
     mark, quote = format.delimiter, format.quote
+    blank = "case when starts_with(raw, ' ') then trim(raw) = '' else coalesce(raw, '') = '' end"
+    if not text.needs_care:
+        return f"""
+            select {blank} as blank, false as broken, string_split(raw, {literal(mark)}) as cells
+            from ({_raw_lines(text)})
+            """
     bare = f"[^{re.escape(quote)}{re.escape(mark)}]*"
     quoted = f"{re.escape(quote)}(?:[^{re.escape(quote)}]|{re.escape(quote * 2)})*{re.escape(quote)}"
     cell = literal(f"({quoted}|{bare}){re.escape(mark)}")
@@ -324,7 +325,7 @@ def _cells(text: Text, format: Format) -> str:
             from ({_raw_lines(text)})
         )
         select
-            trim(coalesce(raw, '')) = '' as blank,
+            {blank} as blank,
             coalesce(
                 contains(raw, {literal(quote)}) and array_to_string(pieces, {literal(mark)}) <> raw, false
             ) as broken,
@@ -360,34 +361,38 @@ def _number_rows(connection: DuckDBPyConnection, source: Source, rows: _Rows) ->
 
 def _texts(source: Source, text: Text) -> str:
     """SQL for the text of every declared column, from the cells in the file's own order."""
-
-    def of(name: str, column: Column) -> str:
-        position = position_of(name, column, text.header)
-        if position is None:
-            return "null::varchar"
-        return _cell_text(f"cells[{position + 1}]", column, source.format, text.has_breaks)
-
     return ", ".join(
-        f"{of(name, column)} as text_{position}"
+        f"{cells.text(_cell(name, column, text), column, source.format)} as text_{position}"
         for position, (name, column) in enumerate(source.columns.items(), 1)
     )
 
 
-def _cell_text(cell: str, column: Column, format: Format, has_breaks: bool) -> str:
-    """The text of a cell; null if it is empty. Blanks around other types than text mean nothing."""
-    cell = _with_breaks(cell) if has_breaks else cell
-    empty = ", ".join(map(literal, ["", *format.nulls]))
-    if column.type.stored is ColumnType.TEXT and not format.trim:
-        return f"case when trim({cell}) not in ({empty}) then {cell} end"
-    return f"case when trim({cell}) not in ({empty}) then trim({cell}) end"
+def _cell(name: str, column: Column, text: Text) -> str:
+    """SQL for the cell of a declared column."""
+    position = position_of(name, column, text.header)
+    if position is None:
+        return "null::varchar"
+    return _with_breaks(f"cells[{position + 1}]") if text.has_breaks else f"cells[{position + 1}]"
 
 
 def _with_breaks(text: str) -> str:
     return f"replace({text}, '{BREAK}', chr(10))"
 
 
-def _value(text: str, column: Column, format: Format) -> str:
-    return "null::bigint" if column.type is ColumnType.ROW else cells.value(text, column, format)
+def _value(cell: str, column: Column, format: Format, text: Text) -> str:
+    if column.type is ColumnType.ROW:
+        return "null::bigint"
+    return cells.read(cell, column, format, plain_blanks=not text.has_other_blanks)
+
+
+def _is_bad(value: str, column: Column, text: str) -> str:
+    """SQL of whether a cell breaks a rule; its text is asked for only where it has no value."""
+    no_value = (
+        f"case when {value} is null then {text} is not null else false end"
+        if column.nullable
+        else f"{value} is null"
+    )
+    return " or ".join([no_value, *(condition for *_, condition in broken_rules(column, value))])
 
 
 def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:

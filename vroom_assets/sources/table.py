@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 EASTERNMOST = timedelta(hours=14)
 MAX_KEPT = 10_000  # findings in quarantine of a refused file
-# Temporary tables and views; no source can have such a name.
+# Tables and views for the length of a load; no source can have such a name.
 LINES, ROWS, REPEATS, FINDINGS = '"the lines"', '"the rows"', '"the repeats and orphans"', '"the findings"'
+GOOD, BROKEN, CELLS = (
+    '"is the line good"',
+    '"are its quotes broken"',
+    '"its cells"',
+)  # beside the declared columns
 
 
 def load(
@@ -243,8 +248,9 @@ def _findings(connection: DuckDBPyConnection, source: Source, parts: Sequence[_P
         _gather_findings(connection, source, rows)
         yield rows
     finally:
-        for kind, one in (("view", FINDINGS), ("view", ROWS), ("table", REPEATS), ("table", LINES)):
+        for kind, one in (("view", FINDINGS), ("view", ROWS), ("table", REPEATS)):
             connection.execute(f"drop {kind} if exists temp.{one}")
+        connection.execute(f"drop table if exists {LINES}")
 
 
 def _raw_lines(text: Text) -> str:
@@ -259,26 +265,31 @@ def _raw_lines(text: Text) -> str:
 
 
 def _read_lines(connection: DuckDBPyConnection, source: Source, parts: Sequence[_Part]) -> Iterator[_Part]:
-    """Temporary table of all lines in order, file by file; yields the files with where theirs begin.
+    """Table of all lines in order, file by file; yields the files with where theirs begin.
 
-    A row has `good`, true unless a cell breaks a rule and null for a blank line, and a value per column, `value_1` …;
-    a bad one also has its cells and whether its quotes are `broken`.
+    A line has `good`, true unless a cell breaks a rule and null for a blank line, and the declared columns; a bad one
+    also has its cells and whether its quotes are `broken`. It becomes the source's table, so that no row is written
+    twice; and as it lies in the warehouse's file, it is not held in memory.
     """
     start = headers = 0
     for index, part in enumerate(parts):
-        into = f"insert into {LINES}" if index else f"create or replace temp table {LINES} as"
-        connection.execute(f"{into} {_typed_lines(source, part.text)}")
         headers += part.text.first_row
+        into = f"insert into {LINES}" if index else f"create or replace table {LINES} as"
+        connection.execute(f"{into} {_typed_lines(source, part.text, start - headers)}")
         yield replace(part, index=index, start=start, headers=headers)
         [(start,)] = connection.execute(f"select count(*) from {LINES}").fetchall()
 
 
-def _typed_lines(source: Source, text: Text) -> str:
-    """SQL of the lines of a file, typed by the declaration."""
+def _typed_lines(source: Source, text: Text, rows_before: int) -> str:
+    """SQL of the lines of a file, typed by the declaration.
+
+    Args:
+        rows_before: the number of its first line, where a column counts rows, is one more.
+    """
     columns = list(source.columns.items())
     format = source.format if text.types is None else Format(nulls=source.format.nulls)
     values = ", ".join(
-        f"{_value(_cell(name, column, text), column, format, text)} as value_{position}"
+        f"{_value(_cell(name, column, text), column, format, text, rows_before)} as value_{position}"
         for position, (name, column) in enumerate(columns, 1)
     )
     bad = " or ".join(
@@ -286,15 +297,17 @@ def _typed_lines(source: Source, text: Text) -> str:
         for position, (name, column) in enumerate(columns, 1)
         if column.type is not ColumnType.ROW
     )
-    kept = ", ".join(f"value_{position}" for position in range(1, len(columns) + 1))
+    kept = ", ".join(
+        f"value_{position} as {identifier(name)}" for position, (name, _) in enumerate(columns, 1)
+    )
     whole = f"not broken and not starts_with(cells[1], '{NOTE}')" if text.needs_care else "true"
     return f"""
         with cells as ({_cells(text, source.format) if text.types is None else parquet.cells(text)}),
         typed as (select *, {values} from cells)
         select
-            case when not blank then {whole} and len(cells) = {len(text.header)} and not ({bad or "false"}) end as good,
-            broken,
-            case when not good then cells end as cells,
+            case when not blank then {whole} and len(cells) = {len(text.header)} and not ({bad or "false"}) end as {GOOD},
+            broken as {BROKEN},
+            case when not {GOOD} then cells end as {CELLS},
             {kept}
         from typed
         """
@@ -345,16 +358,16 @@ def _cells(text: Text, format: Format) -> str:
 
 
 def _number_rows(connection: DuckDBPyConnection, source: Source, rows: _Rows) -> None:
-    """View of the lines that are rows, with `nth`; a column that counts rows is filled."""
+    """View of the lines that are rows: `nth`, `good`, `broken`, `cells` and a value per column, `value_1` …"""
     first = rows.of_each("rowid", lambda part: str(part.start + part.text.first_row))
-    counted = rows.of_each("rowid", lambda part: f"rowid + 1 - {part.headers}")
-    positions = [n for n, one in enumerate(source.columns.values(), 1) if one.type is ColumnType.ROW]
-    filled = ", ".join(f"{counted} as value_{position}" for position in positions)
+    values = "".join(
+        f", {identifier(name)} as value_{position}" for position, name in enumerate(source.columns, 1)
+    )
     connection.execute(
         f"""
         create or replace temp view {ROWS} as
-        select rowid as nth, *{f" replace ({filled})" if filled else ""} from {LINES}
-        where rowid >= {first} and good is not null
+        select rowid as nth, {GOOD} as good, {BROKEN} as broken, {CELLS} as cells{values} from {LINES}
+        where rowid >= {first} and {GOOD} is not null
         """
     )
 
@@ -379,9 +392,9 @@ def _with_breaks(text: str) -> str:
     return f"replace({text}, '{BREAK}', chr(10))"
 
 
-def _value(cell: str, column: Column, format: Format, text: Text) -> str:
+def _value(cell: str, column: Column, format: Format, text: Text, rows_before: int) -> str:
     if column.type is ColumnType.ROW:
-        return "null::bigint"
+        return f"row_number() over () + {rows_before}"
     return cells.read(cell, column, format, plain_blanks=not text.has_other_blanks)
 
 
@@ -455,7 +468,7 @@ def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source, ro
                 """
             )
     # An update: a join would not keep the order of the file.
-    connection.execute(f"update {LINES} set good = false where rowid in (select nth from {REPEATS})")
+    connection.execute(f"update {LINES} set {GOOD} = false where rowid in (select nth from {REPEATS})")
 
 
 def _gather_findings(connection: DuckDBPyConnection, source: Source, rows: _Rows) -> None:
@@ -515,7 +528,7 @@ def _decide(
         if report.findings:
             _fill_quarantine(connection, name, rows, MAX_KEPT if refusal else None)
         if refusal is None:
-            _replace_table(connection, name, source)
+            _replace_table(connection, name, rows)
     if refusal:
         raise SourceRefused(refusal, report)
     return report
@@ -578,16 +591,14 @@ def _refusal(report: SourceReport, source: Source) -> str | None:
     )
 
 
-def _replace_table(connection: DuckDBPyConnection, name: str, source: Source) -> None:
-    columns = ", ".join(
-        f"value_{position} as {identifier(column)}" for position, column in enumerate(source.columns, 1)
-    )
-    connection.execute(
-        f"""
-        create or replace table {identifier(name)} as
-        select {columns} from {ROWS} where good
-        """
-    )
+def _replace_table(connection: DuckDBPyConnection, name: str, rows: _Rows) -> None:
+    """Let the good lines be the table."""
+    first = rows.of_each("rowid", lambda part: str(part.start + part.text.first_row))
+    connection.execute(f"delete from {LINES} where {GOOD} is not true or rowid < {first}")
+    for column in (GOOD, BROKEN, CELLS):
+        connection.execute(f"alter table {LINES} drop column {column}")
+    connection.execute(f"drop table if exists {identifier(name)}")
+    connection.execute(f"alter table {LINES} rename to {identifier(name)}")
 
 
 def _create_quarantine(connection: DuckDBPyConnection) -> None:

@@ -79,7 +79,11 @@ def _arguments_of_new(new: argparse.ArgumentParser) -> None:
         help="a CSV or a Parquet file, or several that follow each other; copied into the data folder, unless in that of "
         "the forecast already",
     )
-    new.add_argument("--target", metavar="<column>", help="the column to forecast, as the file calls it")
+    new.add_argument(
+        "--target",
+        metavar="<column>",
+        help="the column to forecast, as the file calls it; of a text of several values `status=paid`, one against the others",
+    )
     new.add_argument(
         "--kind",
         choices=[str(one) for one in Kind],

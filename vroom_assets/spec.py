@@ -306,6 +306,9 @@ class Target(Declared):
     )
 
 
+ONE_CLASS = "a forecast of several classes is that of one of them against the others, with `kind: binary`"  # of all refusals
+
+
 class Family(StrEnum):
     FOREST = "forest"
     BOOSTING = "boosting"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature, select_sql
 from vroom_assets.sources.cells import SQL_TYPES
-from vroom_assets.spec import Column, ColumnType, ForecastSpec
+from vroom_assets.spec import ONE_CLASS, Column, ColumnType, ForecastSpec
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -128,8 +128,8 @@ def _unfit(file: str, made: dict[str, str] | None, needed: dict[str, Needed]) ->
             faults.append(Fault(file, 1, text))
         elif field == "target.name" and re.fullmatch(FITTING[ColumnType.TEXT], made[column]):
             text = (
-                f"column {column} is a text, and a forecast is of a number, or of one of two texts; forecast one of its "
-                f"values, `case {column} when '…' then 1 else 0 end as {column}`, with `kind: binary`"
+                f"column {column} is a text, and a forecast is of a number; {ONE_CLASS}: write "
+                f"`({column} = '…')::integer as {column}`"
             )
             faults.append(Fault(file, 1, text))
         elif not re.fullmatch(FITTING[kind], made[column]):

@@ -15,7 +15,7 @@ import pandas as pd
 from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
 from vroom_assets.features.expressions import Feature, select_sql
-from vroom_assets.spec import OTHER, Column, ColumnType, ForecastSpec
+from vroom_assets.spec import ONE_CLASS, OTHER, Column, ColumnType, ForecastSpec
 from vroom_assets.sql import literal
 from vroom_assets.training.folds import RowStructure
 
@@ -251,8 +251,8 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
         ).fetchall()
         if other:
             raise DatasetError(
-                f"target.sql: {other[0][1]:g} for {entity} {other[0][0]}; yes is 1 and no is 0: for one of several values "
-                f"write `case … when {other[0][1]:g} then 1 else 0 end`"
+                f"target.sql: {other[0][1]:g} for {entity} {other[0][0]}; yes is 1 and no is 0, and {ONE_CLASS}: write "
+                f"`(… = {other[0][1]:g})::integer as {spec.target.name}`"
             )
 
 

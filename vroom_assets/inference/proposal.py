@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vroom_api.contract import Kind
 from vroom_assets.inference import relations
 from vroom_assets.inference.seen import TABLE, CannotInfer, SeenColumn, SeenFile
-from vroom_assets.spec import ColumnType
+from vroom_assets.sources.cells import NO, YES
+from vroom_assets.spec import ONE_CLASS, ColumnType
 from vroom_assets.sql import identifier, literal
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ MANY_ROWS = 5_000
 SKEWED = 1.0  # skewness of amounts from which on one candidate forecasts their logarithm
 STOPPING_ROWS = 10_000  # from which on boosting can spare some to see when to stop
 OFTEN = 10  # rows for each value of an id, from which on it says something about those to come
+LISTED = 10  # values of a target that an error names
 LEAST_DAYS = 30  # different times, from which on rows are ordered by them
 
 
@@ -57,6 +59,7 @@ class Proposal:
 
     file: SeenFile
     target: SeenColumn
+    target_words: str
     kind: Kind
     target_sql: str  # of its value
     target_why: str
@@ -90,13 +93,16 @@ class Proposal:
 
 
 def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: Kind | None) -> Proposal:
-    """What to declare for a target.
+    """What to declare for a target: a column, or `status=paid`, one value of it against the others.
 
     Raises:
         CannotInfer: the target cannot be forecast, or nothing is left to forecast it from.
     """
-    column = file.column(target)
-    found, sql, why = _target(connection, column, kind)
+    column, value = _named(file, target)
+    if value is None:
+        found, sql, why = _target(connection, column, kind)
+    else:
+        found, sql, why = _one_class(connection, column, value, kind)
     key, key_why = _key(file, column)
     time, time_why = _time(file, column)
     about = _About(connection, column, found, sql)
@@ -115,6 +121,7 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
     return Proposal(
         file=file,
         target=column,
+        target_words=f"{column.header.replace('_', ' ')}{'' if value is None else f' = {value}'}",
         kind=found,
         target_sql=sql,
         target_why=why,
@@ -135,8 +142,8 @@ def _target(connection: DuckDBPyConnection, column: SeenColumn, kind: Kind | Non
     if column.type is ColumnType.TEXT:
         if column.distinct != 2:
             raise CannotInfer(
-                f"{column.header} is a text of {column.distinct} values; a forecast is of a number, or of one of two "
-                "texts. Name another --target, or make a column of 0 and 1 for one of its values"
+                f"{column.header} is a text of {column.distinct} values, and a forecast is of a number; {ONE_CLASS}: "
+                f"write --target '{column.header}=…' with one of {_listed(connection, column)}"
             )
         rows = connection.execute(
             f"select {name} from {TABLE} where {name} is not null group by 1 order by count(*), 1"
@@ -171,6 +178,57 @@ def _target(connection: DuckDBPyConnection, column: SeenColumn, kind: Kind | Non
             f"{column.header} holds {why}, which is not a valid {kind} target; leave --kind out, or name another"
         )
     return kind or natural, name, why
+
+
+def _named(file: SeenFile, target: str) -> tuple[SeenColumn, str | None]:
+    """The column of a target, and of `status=paid` the value that counts as yes.
+
+    Raises:
+        CannotInfer: there is no such column.
+    """
+    name, sign, value = target.partition("=")
+    is_whole = any(target in (one.header, one.name) for one in file.columns)
+    return (file.column(name), value) if sign and not is_whole else (file.column(target), None)
+
+
+def _one_class(
+    connection: DuckDBPyConnection, column: SeenColumn, value: str, kind: Kind | None
+) -> tuple[Kind, str, str]:
+    """Kind of a target that is one value against the others, the SQL of its value, and why."""
+    if kind not in (None, Kind.BINARY):
+        raise CannotInfer(f"{column.header}={value} is a yes or no; leave --kind out")
+    if column.type.stored not in (ColumnType.TEXT, ColumnType.INTEGER) or column.part is not None:
+        raise CannotInfer(
+            f"{column.header} is of type {column.type}; only of texts and whole numbers is one value a target, write "
+            f"--target {column.header}"
+        )
+    given = value
+    if column.type is ColumnType.FLAG and value.lower() in (*YES, *NO):
+        given = "1" if value.lower() in YES else "0"
+    name = identifier(column.name)
+    [(yes, rows)] = connection.execute(
+        f"select count(*) filter ({name}::varchar = ?), count({name}) from {TABLE}", [given]
+    ).fetchall()
+    if yes in (0, rows):
+        raise CannotInfer(
+            f"{column.header} is {value} in {'every' if yes else 'no'} row; write --target '{column.header}=…' with one of "
+            f"{_listed(connection, column)}"
+        )
+    right = literal(given) if column.type is ColumnType.TEXT else given
+    why = f"{value!r} counts as yes, in {yes:,} of {rows:,} rows, every other value as no"
+    return Kind.BINARY, f"({name} = {right})::integer", why
+
+
+def _listed(connection: DuckDBPyConnection, column: SeenColumn) -> str:
+    """The values of a column, the most frequent first."""
+    name = identifier(column.name)
+    rows = connection.execute(
+        f"select {name}::varchar from {TABLE} where {name} is not null group by 1 order by count(*) desc, 1 limit {LISTED}"
+    ).fetchall()
+    more = ["…"] if column.distinct > LISTED else []
+    return ", ".join(
+        [value if len(value) <= LONG_TEXT else f"{value[:LONG_TEXT]}…" for (value,) in rows] + more
+    )
 
 
 def _key(file: SeenFile, target: SeenColumn) -> tuple[str, str]:

@@ -176,7 +176,7 @@ YAML_WORDS = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
 
 def _defs(proposal: Proposal, name: str, schema: str) -> str:
     target = proposal.target
-    words = target.header.replace("_", " ")
+    words = proposal.target_words
     lines = [
         f"# yaml-language-server: $schema={schema}",
         f"# Made from {proposal.file.name}: what was seen in it stands beside what was made of it. Every word is",

@@ -19,6 +19,7 @@ from vroom_api.contract import OPTIONS
 from vroom_assets import __main__, declaration, spec
 from vroom_assets.declaration import DeclarationError, DeclarationFile, scaffold
 from vroom_assets.definitions import defs
+from vroom_assets.spec import ONE_CLASS
 
 SHIPPED = ROOT / "vroom_assets" / "defs"
 DOCUMENT = ROOT / "docs" / "forecasts.md"
@@ -102,7 +103,7 @@ WRONG = [
     Wrong("a number that YAML takes for a text", ("max_iter: 80", "l2_regularization: 1e-7"), "1e-7", "candidates.boosting.parameters.l2_regularization: '1e-7' is a text", "write 0.0000001, without quotes and exponent"),
     Wrong("a logarithm of a count", ("family: poisson_boosting", "family: forest\n      transform: log"), "transform: log", "candidates.boosting.transform: it is for a regression", "leave it out"),
     Wrong("a transform that there is not", ("family: poisson_boosting", "family: forest\n      transform: sqrt"), "transform: sqrt", "candidates.boosting.transform: it should be 'log'", "it is 'sqrt'"),
-    Wrong("a target that is a word", ("count(reservations.vehicle_id)", "max('many')"), "", "column reservations is a text, and a forecast is of a number, or of one of two texts", "`case reservations when '…' then 1 else 0 end as reservations`, with `kind: binary`", file="target.sql"),
+    Wrong("a target that is a word", ("count(reservations.vehicle_id)", "max('many')"), "", f"column reservations is a text, and a forecast is of a number; {ONE_CLASS}", "write `(reservations = '…')::integer as reservations`", file="target.sql"),
     Wrong("a file read by a statement", ("from vehicles", "from read_csv('data/reservations/vehicles.csv') as vehicles"), "read_csv", "disabled by configuration", "correct the statement", file="target.sql"),
 ]  # fmt: skip
 

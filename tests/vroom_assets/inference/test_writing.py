@@ -21,7 +21,7 @@ from vroom_assets import declaration
 from vroom_assets.__main__ import main
 from vroom_assets.inference import writing
 from vroom_assets.inference.seen import CannotInfer
-from vroom_assets.spec import ColumnType, ForecastSpec
+from vroom_assets.spec import ONE_CLASS, ColumnType, ForecastSpec
 
 ROWS = 320
 
@@ -166,7 +166,26 @@ def test_the_kind_of_a_target_is_what_its_values_look_like(project, target, kind
     ("content", "target", "kind", "message"),
     [
         (table(NUMBERS, x=NOISE), "z", None, "has no column 'z'; it has x, y"),
-        (table(["a", "b", "c"] * 20, x=NOISE), "y", None, "is a text of 3 values; a forecast is of a number"),
+        (
+            table(["a", "b", "c"] * 20, x=NOISE),
+            "y",
+            None,
+            f"y is a text of 3 values, and a forecast is of a number; {ONE_CLASS}: write --target 'y=…' with one of a, b, c",
+        ),
+        (
+            table(["a", "b", "c"] * 20, x=NOISE),
+            "y=d",
+            None,
+            "y is d in no row; write --target 'y=…' with one of a, b, c",
+        ),
+        (table(["a", "b", "c"] * 20, x=NOISE), "y=a", Kind.COUNT, "y=a is a yes or no; leave --kind out"),
+        (
+            table([f"{n}.5" for n in NOISE], x=NOISE),
+            "y=1.5",
+            None,
+            "y is of type number; only of texts and whole numbers",
+        ),
+        (table(NUMBERS, x=NOISE), "z=1", None, "has no column 'z'; it has x, y"),
         (table([5] * 60, x=NOISE), "y", None, "y is 5 in every row; there is nothing to forecast"),
         (table([f"2024-01-{n % 28 + 1:02}" for n in NUMBERS], x=NOISE), "y", None, "y is a time"),
         (table([f"{n}.5" for n in NOISE], x=NOISE), "y", Kind.COUNT, "is not a valid count target"),
@@ -189,6 +208,39 @@ def test_a_file_of_which_nothing_can_be_made_is_refused_and_nothing_remains(
     assert message in str(refusal.value)
     assert list((project / "defs").iterdir()) == []
     assert list((project / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted", "values", "sql", "yes"),
+    [
+        (["paid", "open", "late", ""] * 40, "y=paid", None, "(\"y\" = 'paid')::integer as y", 40),
+        (["it's", "b=c", "late", "late"] * 40, "y=it's", None, "(\"y\" = 'it''s')::integer as y", 40),
+        (["it's", "b=c", "late", "late"] * 40, "y=b=c", None, "(\"y\" = 'b=c')::integer as y", 40),
+        ([1, 2, 5, 5] * 40, "y=5", Kind.BINARY, '("y" = 5)::integer as y', 80),
+        (["yes", "no", "no", "no"] * 40, "y=No", None, '("y" = 0)::integer as y', 120),
+    ],
+)
+def test_one_value_of_a_target_against_the_others_is_a_yes_or_no(
+    project, capsys, target, wanted, values, sql, yes
+):
+    file = project / "f.csv"
+    file.write_text(table(target, x=[n % 17 for n in range(160)]))
+    kind = ["--kind", str(values)] if values else []
+    assert command("new", "mine", "--from", str(file), "--target", wanted, *kind) == 0
+    assert command("check", "mine", "--data") == 0
+    given = sum(value != "" for value in target)
+    output = capsys.readouterr().out
+    assert f"counts as yes, in {yes} of {given} rows, every other value as no" in output
+    assert f"y: {given} rows to train on" in output
+    spec = declaration.read(project / "defs" / "mine")
+    assert spec.target.kind is Kind.BINARY
+    assert sql in spec.target_sql
+    assert spec.target.unit == wanted.replace("=", " = ", 1)
+
+
+def test_a_column_whose_name_has_the_sign_is_found_by_it(project):
+    spec = inferred(project, table(NUMBERS, x=NOISE).replace("y", "y=z", 1), "y=z")
+    assert spec.target.name == "y_z"
 
 
 @pytest.mark.parametrize(
@@ -513,7 +565,7 @@ def test_check_with_data_lists_every_finding_of_the_csvs(project, capsys):
         (
             "kind: regression",
             "kind: binary",
-            "yes is 1 and no is 0: for one of several values write `case … when ",
+            f"yes is 1 and no is 0, and {ONE_CLASS}: write `(… = ",
         ),
     ],
     ids=["a loss", "several values"],

@@ -325,6 +325,18 @@ class Family(StrEnum):
     MEAN = "mean"
     MEDIAN = "median"
 
+    @property
+    def rank(self) -> int:
+        """How much there is to understand: 0 for a plain rule, 1 for a sum of terms, 2 for trees, 3 for more than that."""
+        return next(rank for rank, families in enumerate(SIMPLEST_FIRST) if self in families)
+
+
+SIMPLEST_FIRST = (
+    {Family.MEAN, Family.MEDIAN, Family.FEATURE},
+    {Family.LINEAR, Family.LOGISTIC, Family.POISSON_GLM, Family.GAMMA_GLM, Family.TWEEDIE_GLM},
+    {Family.FOREST, Family.BOOSTING, Family.BINARY_BOOSTING, Family.POISSON_BOOSTING},
+    {Family.POISSON_EBM, Family.AVERAGE},
+)
 
 # Families that make sense for every kind of target, and those of one.
 ANY_KIND = {Family.FOREST, Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN}

@@ -106,7 +106,13 @@ def main() -> int:
 
     outer = splits(RowStructure(len(data.target)), FOLDS, REPEATS, SEED)
     choices = inner_choices(
-        data.features, data.target, outer, spec.candidates, spec.validation, METRIC_SETS[spec.target.kind]
+        data.features,
+        data.target,
+        outer,
+        spec.candidates,
+        spec.validation,
+        METRIC_SETS[spec.target.kind],
+        reference=spec.gates.reference,
     )
     chosen = {(split.repeat, split.fold): name for split, name in zip(outer, choices, strict=True)}
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from vroom_assets.champion.comparison import corrected_t, standard_error
+from vroom_assets.champion.comparison import corrected_t
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.training.folds import Split, outer_splits
-from vroom_assets.training.metrics import BASELINES, METRIC_SETS, Metric, MetricSet
+from vroom_assets.training.metrics import BASELINES, METRIC_SETS, Metric, MetricSet, standard_error
 from vroom_assets.training.search import fit_split, inner_choices, one_by_one
 
 NESTED = "vroom (nested)"
@@ -67,7 +67,9 @@ def measure(
     rows, validation = data.row_structure, spec.validation
     everyone = {**spec.candidates, **{name: BASELINES[name] for name in metric_set.baselines}, **others}
     folds = outer_splits(rows, validation)
-    choices = inner_choices(data.features, data.target, folds, spec.candidates, validation, metric_set, rows)
+    choices = inner_choices(
+        data.features, data.target, folds, spec.candidates, validation, metric_set, rows, spec.gates.reference
+    )
 
     def predict(split: Split) -> dict[str, np.ndarray]:
         models = fit_split(everyone, data.features, data.target, split, validation, rows)

@@ -73,7 +73,14 @@ def lines(spec: ForecastSpec, rows: Rows) -> Iterator[dict[str, object]]:
         split = Split(0, 0, np.flatnonzero(np.isin(rows.seasons, chosen)), test)
         structure, validation = data.row_structure, spec.validation
         [name] = inner_choices(
-            data.features, target, [split], spec.candidates, validation, metric_set, structure
+            data.features,
+            target,
+            [split],
+            spec.candidates,
+            validation,
+            metric_set,
+            structure,
+            spec.gates.reference,
         )
         models = fit_split(spec.candidates, data.features, target, split, validation, structure)
         errors = {

@@ -14,7 +14,7 @@ from vroom_api.contract.struct import ContractStruct
 # Of a bundle: the first whose readers answer it rightly. It goes up with what an older reader would pass over and
 # answer wrongly for; a bundle without such a thing keeps the lower number, so that older services serve it too.
 OLDEST_FORMAT, FORMAT = 1, 3  # 2: intervals by a spread; 3: inputs that are times
-MINOR = 3  # goes up with every field that an older reader may pass over
+MINOR = 4  # goes up with every field that an older reader may pass over
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
 

@@ -20,6 +20,7 @@ class Scores(ContractStruct, frozen=True):
     )
     fallback_error: float | None = None
     fallback_coverage: dict[str, float] = {}
+    why: str = ""  # the candidate was chosen, in a sentence; "" before it was kept
 
     def skill(self, baseline: str) -> dict[str, float]:
         """By metric: the share of a baseline's error that is saved."""

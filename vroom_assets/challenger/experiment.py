@@ -65,8 +65,10 @@ class Experiment:
 
     @cached_property
     def fold_means(self) -> pd.DataFrame:
-        """Metrics of every candidate and baseline, averaged over the folds; the best first."""
+        """Metrics of every candidate and baseline, averaged over the folds, and how far it is `behind` the best, with the
+        standard error of that, its `noise`; the best first."""
         means = self.search.fold_metrics.groupby("candidate").mean(numeric_only=True)
+        means = means.join(self.search.choice.compared[["behind", "noise"]])
         return means.drop(columns=["repeat", "fold"]).sort_values(self.metric_set.select)
 
     @cached_property

@@ -200,6 +200,7 @@ def _parameters(experiment: Experiment) -> dict[str, Any]:
     return (
         {
             "candidate": found.chosen,
+            "why": found.choice.why,
             "family": chosen.family.value,
             "candidates": ", ".join(spec.candidates),
             "baselines": ", ".join(experiment.metric_set.baselines),

@@ -11,7 +11,7 @@ import pandas as pd
 from vroom_api.contract.events import Decision
 from vroom_assets.spec import Candidate, Contest, Validation
 from vroom_assets.training.folds import RowStructure, Split, outer_splits
-from vroom_assets.training.metrics import MetricSet
+from vroom_assets.training.metrics import MetricSet, standard_error
 from vroom_assets.training.search import fit_split, one_by_one
 
 
@@ -81,21 +81,6 @@ def corrected_t(differences: np.ndarray, test_share: float) -> tuple[float, floa
         return 0.0, 1.0 if differences.mean() <= 0 else 0.0
     statistic = differences.mean() / (spread * np.sqrt(1 / count + test_share))
     return float(statistic), float(student.sf(statistic, count - 1))
-
-
-def standard_error(values: np.ndarray, groups: np.ndarray | None) -> float:
-    """Of the mean of values; those of one group are taken to move together (Liang & Zeger 1986).
-
-    Args:
-        values: shape (n,). groups: shape (n,), or None where all are independent.
-    """
-    count = len(values)
-    if groups is None:
-        return float(values.std(ddof=1) / np.sqrt(count))
-    _, member = np.unique(groups, return_inverse=True)
-    sums = np.bincount(member, weights=values - values.mean())
-    clusters = len(sums)
-    return float(np.sqrt((sums**2).sum() * clusters / (clusters - 1)) / count)
 
 
 def compare(

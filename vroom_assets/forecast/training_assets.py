@@ -199,6 +199,7 @@ def _search(
             metric_set,
             context.log.info,
             data.row_structure,
+            spec.gates.reference,
         )
     except (TooFewRows, CandidateError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -213,6 +214,7 @@ def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[
     return {
         **{f"nested_{name}": scores.nested[name] for name in (metric_set.error, metric_set.select)},
         "chosen": found.chosen,
+        "why": found.choice.why,
         "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
         "candidates": dg.MetadataValue.md(means.round(4).to_markdown()),
         "not_exportable": dg.MetadataValue.json(refused),

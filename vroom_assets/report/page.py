@@ -125,6 +125,8 @@ def champion(found: Facts, manifest: Manifest) -> Section:
     select = manifest.scores.select
     metrics = list(dict.fromkeys([select, manifest.scores.error]))  # may be one and the same
     means = found.folds.groupby("candidate")[metrics].mean().sort_values(select)
+    if manifest.scores.why:
+        lines.append(f"Why this one: {manifest.scores.why}.")
     lines.append(f"Candidates on the same folds, chosen by {select}:")
     rows = [
         [

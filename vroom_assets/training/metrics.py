@@ -28,13 +28,25 @@ def bias(target: np.ndarray, prediction: np.ndarray) -> float:
 
 def poisson_deviance(target: np.ndarray, prediction: np.ndarray) -> float:
     """Mean Poisson deviance; predictions are kept above 1e-9, where the deviance of a zero is 0."""
-    return float(metrics.mean_poisson_deviance(target, np.maximum(prediction, LEAST_RATE)))
+    return float(poisson_deviances(target, prediction).mean())
+
+
+def poisson_deviances(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """What `poisson_deviance` is the mean of, row by row."""
+    rate = np.maximum(prediction, LEAST_RATE)
+    logarithm = np.log(np.where(target > 0, target, 1.0) / np.where(target > 0, rate, 1.0))
+    return 2 * (target * logarithm - target + rate)
 
 
 def log_loss(target: np.ndarray, prediction: np.ndarray) -> float:
     """Mean negative log likelihood of a probability, kept 1e-6 from 0 and 1."""
+    return float(log_losses(target, prediction).mean())
+
+
+def log_losses(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """What `log_loss` is the mean of, row by row."""
     safe = np.clip(prediction, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
-    return float(metrics.log_loss(target, safe, labels=[0, 1]))
+    return -np.where(target > 0, np.log(safe), np.log1p(-safe))
 
 
 def auc(target: np.ndarray, prediction: np.ndarray) -> float:
@@ -51,6 +63,21 @@ def calibration_error(target: np.ndarray, prediction: np.ndarray, bins: int = 10
     return float(sum(gaps) / len(target))
 
 
+def standard_error(values: np.ndarray, groups: np.ndarray | None) -> float:
+    """Of the mean of values; those of one group are taken to move together (Liang & Zeger 1986).
+
+    Args:
+        values: shape (n,). groups: shape (n,), or None where all are independent.
+    """
+    count = len(values)
+    if groups is None:
+        return float(values.std(ddof=1) / np.sqrt(count))
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.bincount(member, weights=values - values.mean())
+    clusters = len(sums)
+    return float(np.sqrt((sums**2).sum() * clusters / (clusters - 1)) / count)
+
+
 def _of_finite(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """The metrics, the worst there is where a prediction is not finite: a candidate that explodes loses the search
     and does not end it."""
@@ -65,11 +92,15 @@ def _of_finite(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 @dataclass(frozen=True)
 class MetricSet:
-    """What a kind of target is measured by. `select` chooses candidates, `row_loss` decides contests."""
+    """What a kind of target is measured by.
+
+    select: chooses candidates; `select_loss` is what it is the mean of, row by row. row_loss: decides contests.
+    """
 
     kind: Kind
     metrics: Mapping[str, Metric]
     select: str
+    select_loss: Callable[[np.ndarray, np.ndarray], np.ndarray]
     error: str
     row_loss: Callable[[np.ndarray, np.ndarray], np.ndarray]
     power: float | None  # of the prediction, with which residuals grow; None where that is learnt from them
@@ -90,6 +121,7 @@ _METRIC_SETS = (
             }
         ),
         select="poisson_deviance",
+        select_loss=poisson_deviances,
         error="mae",
         row_loss=lambda target, prediction: np.abs(target - prediction),
         power=0.75,  # over-dispersed counts
@@ -106,6 +138,7 @@ _METRIC_SETS = (
             }
         ),
         select="mae",
+        select_loss=lambda target, prediction: np.abs(target - prediction),
         error="mae",
         row_loss=lambda target, prediction: np.abs(target - prediction),
         power=None,
@@ -122,6 +155,7 @@ _METRIC_SETS = (
             }
         ),
         select="log_loss",
+        select_loss=log_losses,
         error="brier",
         row_loss=lambda target, prediction: np.square(target - prediction),
         power=0.0,

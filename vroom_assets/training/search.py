@@ -1,7 +1,7 @@
 """Training: every candidate on the same folds, a choice that its own error has not seen.
 
-Cross-validation follows the declaration (repeated k-fold). The choice among candidates is made by the
-mean of the selection metric over all folds; what that procedure is worth is measured by *nested*
+Cross-validation follows the declaration (repeated k-fold). The choice among candidates is made on all
+folds, as `choice` has it; what that procedure is worth is measured by *nested*
 cross-validation: inside each outer fold the choice is made again on inner folds of its training rows
 only (Varma & Simon 2006, doi:10.1186/1471-2105-7-91).
 """
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
+from vroom_assets.training.choice import Choice, choose
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.folds import RowStructure, Split, inner_splits, outer_splits
 from vroom_assets.training.metrics import BASELINES, MetricSet
@@ -48,7 +49,7 @@ class Search:
     out_of_fold: one row per candidate, repeat and row number, with its prediction.
     nested: shape (rows,), of the first repeat: prediction of the candidate chosen without the row; NaN for
         rows that nothing precedes, where validation goes forward in time.
-    chosen: the winner on all folds. nested_choices: what the inner folds chose, fold by fold.
+    choice: the winner on all folds. nested_choices: what the inner folds chose, fold by fold.
     importances: increase of the error when a feature is permuted in the test folds, for the chosen.
     """
 
@@ -56,8 +57,12 @@ class Search:
     out_of_fold: pd.DataFrame
     nested: np.ndarray
     nested_choices: list[str]
-    chosen: str
+    choice: Choice
     importances: dict[str, float]
+
+    @property
+    def chosen(self) -> str:
+        return self.choice.name
 
     @property
     def predicted(self) -> np.ndarray:
@@ -78,6 +83,7 @@ def search(
     metric_set: MetricSet,
     progress: Callable[[str], None] = lambda _: None,
     rows: RowStructure | None = None,
+    reference: str | None = None,
 ) -> Search:
     """Score every candidate and the baselines on the same folds, nested over the first repeat.
 
@@ -85,6 +91,7 @@ def search(
         frame: features, float64, one row per entity.
         target: shape (rows,).
         rows: their groups and times, None where they are independent.
+        reference: the candidate that is chosen wherever it is within one standard error of the best.
 
     Raises:
         TooFewRows: the declared validation cannot be made of these rows.
@@ -108,22 +115,23 @@ def search(
         progress(f"outer fold {done} of {len(outer)}: {len(everyone)} candidates scored")
 
     fold_metrics = pd.concat(scores, ignore_index=True)
-    chosen = choose(fold_metrics, list(candidates), metric_set.select)
+    out_of_fold = pd.concat(predictions, ignore_index=True)
+    choice = choose(out_of_fold, target, candidates, metric_set, reference, rows.groups)
 
     nested = np.full(len(frame), np.nan)
     inner = [split for split, _ in fold_models]
-    nested_choices = inner_choices(frame, target, inner, candidates, validation, metric_set, rows)
-    for (split, models), choice in zip(fold_models, nested_choices, strict=True):
-        nested[split.test] = models[choice].predict(frame.iloc[split.test])
-        progress(f"nested fold {split.fold + 1} of {len(fold_models)}: chose {choice} without seeing it")
+    nested_choices = inner_choices(frame, target, inner, candidates, validation, metric_set, rows, reference)
+    for (split, models), name in zip(fold_models, nested_choices, strict=True):
+        nested[split.test] = models[name].predict(frame.iloc[split.test])
+        progress(f"nested fold {split.fold + 1} of {len(fold_models)}: chose {name} without seeing it")
 
-    tested = [(split.test, models[chosen]) for split, models in fold_models]
+    tested = [(split.test, models[choice.name]) for split, models in fold_models]
     return Search(
         fold_metrics=fold_metrics,
-        out_of_fold=pd.concat(predictions, ignore_index=True),
+        out_of_fold=out_of_fold,
         nested=nested,
         nested_choices=nested_choices,
-        chosen=chosen,
+        choice=choice,
         importances=permutation_importances(frame, target, tested, metric_set, validation.seed),
     )
 
@@ -157,15 +165,6 @@ def score_split(
     return pd.concat(predictions, ignore_index=True), pd.DataFrame(scores)
 
 
-def choose(fold_metrics: pd.DataFrame, names: list[str], metric: str) -> str:
-    """The candidate with the lowest mean of the metric over all folds; ties go to the one declared first.
-
-    One without a score in some fold is not judged by the others.
-    """
-    means = fold_metrics.groupby("candidate")[metric].agg(lambda scores: scores.mean(skipna=False))
-    return min(names, key=lambda name: means.fillna(np.inf)[name])
-
-
 def inner_choices(
     frame: pd.DataFrame,
     target: np.ndarray,
@@ -174,31 +173,24 @@ def inner_choices(
     validation: Validation,
     metric_set: MetricSet,
     rows: RowStructure | None = None,
+    reference: str | None = None,
 ) -> list[str]:
     """For each outer split, the candidate that inner folds of its training rows alone would choose."""
     rows = rows or RowStructure(len(frame))
-    score = metric_set.metrics[metric_set.select]
     inner = [
         replace(split, repeat=number)
         for number in range(len(outer))
         for split in inner_splits(rows, outer[number], validation)
     ]
 
-    def fit_inner(split: Split) -> list[dict]:
+    def fit_inner(split: Split) -> pd.DataFrame:
         models = fit_split(candidates, frame, target, split, validation, rows)
-        return [
-            {
-                "outer": split.repeat,
-                "candidate": name,
-                metric_set.select: score(target[split.test], model.predict(frame.iloc[split.test])),
-            }
-            for name, model in models.items()
-        ]
+        return score_split(models, frame, target, split, metric_set)[0]
 
-    scores = pd.DataFrame([row for rows in one_by_one(fit_inner, inner) for row in rows])
+    found = pd.concat(one_by_one(fit_inner, inner), ignore_index=True)
     return [
-        choose(scores[scores["outer"] == number], list(candidates), metric_set.select)
-        for number in range(len(outer))
+        choose(mine, target, candidates, metric_set, reference, rows.groups).name
+        for _, mine in found.groupby("repeat")
     ]
 
 

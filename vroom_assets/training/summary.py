@@ -107,4 +107,5 @@ def scores(
         },
         coverage=coverage or {},
         loss_over_reference=loss,
+        why=found.choice.why,
     )

@@ -14,11 +14,10 @@ from vroom_assets.champion.comparison import (
     compare,
     corrected_t,
     judge,
-    standard_error,
 )
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.folds import RowStructure, outer_splits
-from vroom_assets.training.metrics import METRIC_SETS
+from vroom_assets.training.metrics import METRIC_SETS, standard_error
 
 RULES = Contest()
 VALIDATION = Validation(folds=4, repeats=2, seed=3)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tests.support.forecasts import contradictions_of, definitions, shipped
 from tests.support.project import ROOT
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
-from vroom_assets.champion.comparison import standard_error
 from vroom_assets.champion.publication import prove
 from vroom_assets.features import examples
 from vroom_assets.features.examples import ExamplesError
 from vroom_assets.features.table import DatasetError, build, note_origin
 from vroom_assets.spec import ColumnType, ForecastSpec
 from vroom_assets.training.folds import RowStructure, splits
+from vroom_assets.training.metrics import standard_error
 
 START = datetime(2023, 1, 1)
 RESERVATIONS = "create table reservations (vehicle_id bigint, created_at timestamp, loaded_at timestamp)"

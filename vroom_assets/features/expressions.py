@@ -72,7 +72,7 @@ LOGIC: dict[type, str] = {sql.And: "And", sql.Or: "Or"}
 OFFERED = (
     "+ - * / %, power, ln, log10, log2, exp, sqrt, abs, floor, ceil, round, ::integer, "
     "::double, greatest, least, coalesce, case when … then … else … end, = <> < <= > >=, between, in, like, ilike, "
-    f"is null, and, or, not; of times {times.OFFERED}"
+    "is null, and, or, not"
 )
 
 INSTEAD: dict[type, str] = {
@@ -455,7 +455,7 @@ class _Writer:
             return self.choice(node.args["ifs"], node.args.get("default"), node)
         if kind in COMPARISON or kind in LOGIC or isinstance(node, (sql.Not, sql.Between, sql.In, sql.Is)):
             raise self.refused(node, "a condition is not a number, write `case when … then 1 else 0 end`")
-        raise self.refused(node, INSTEAD.get(kind, f"use {OFFERED}"))
+        raise self.refused(node, INSTEAD.get(kind, f"use {OFFERED}; of times {times.OFFERED}"))
 
     def input(self, name: str) -> str:
         """Write an input; what training did not see of an open text is its last level."""

@@ -197,7 +197,7 @@ def _one_class(
     """Kind of a target that is one value against the others, the SQL of its value, and why."""
     if kind not in (None, Kind.BINARY):
         raise CannotInfer(f"{column.header}={value} is a yes or no; leave --kind out")
-    if column.type.stored not in (ColumnType.TEXT, ColumnType.INTEGER) or column.part is not None:
+    if column.type.stored not in (ColumnType.TEXT, ColumnType.INTEGER) or column.times:
         raise CannotInfer(
             f"{column.header} is of type {column.type}; only of texts and whole numbers is one value a target, write "
             f"--target {column.header}"

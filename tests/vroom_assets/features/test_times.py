@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from vroom_api.contract.times import seconds_since
 from vroom_assets.challenger.onnx_graph import build
 from vroom_assets.features.expressions import Feature, FeatureError, parse, select_sql
+from vroom_assets.features.times import COUNTED
+from vroom_assets.features.times import WORDS as WORDS_OFFERED
 from vroom_assets.spec import Column
 from vroom_assets.training.models import Constant
 
@@ -133,3 +135,8 @@ def test_a_word_is_computed_once_in_the_graph_however_often_it_is_needed():
     twice = build(list(INPUTS), read(["month(t)", "month(t) * 2", "day(t) + year(t)"]), Constant(1.0, []))
     assert len(once.graph.node) < 50
     assert len(twice.graph.node) < 80
+
+
+def test_every_word_is_proved_here():
+    assert {one for one in WORDS_OFFERED.values() if f"{one}(t)" not in " ".join(EXPRESSIONS)} == set()
+    assert set(COUNTED) == set(UNITS)

@@ -395,7 +395,7 @@ class Monotone(StrEnum):
 class Candidate(Declared):
     """A model recipe in the search."""
 
-    added = frozenset({"monotone", "transform"})
+    added = frozenset({"monotone", "transform", "trend"})
 
     family: Family
     features: list[str] = Field(
@@ -419,6 +419,11 @@ class Candidate(Declared):
         None,
         description="regression: fit on the logarithm of the target, and forecast the mean in the target's unit",
     )
+    trend: str | None = Field(
+        None,
+        description="a feature that counts time, by a straight line of which the prediction is multiplied; the model "
+        "forecasts what remains",
+    )
     _categories: Mapping[str, int] = PrivateAttr(default_factory=dict)
     _optional: frozenset[str] = PrivateAttr(frozenset())
 
@@ -441,7 +446,7 @@ class Candidate(Declared):
                 return Demand(Takes.POSITIVE, "parameters", f"{self.loss_parameter} gamma")
             case "poisson":
                 return Demand(Takes.NOT_NEGATIVE, "parameters", f"{self.loss_parameter} poisson")
-        return None
+        return Demand(Takes.NOT_NEGATIVE, "trend", "a trend") if self.trend is not None else None
 
     @property
     def power(self) -> float:
@@ -809,7 +814,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Candidate: {
         Purpose.MODEL: {
             *("family", "features", "terms", "members", "parameters", "offset", "calibration", "monotone"),
-            "transform",
+            *("transform", "trend"),
         },
     },
     Fallback: {Purpose.MODEL: {"candidate", "without"}, Purpose.SERVING: {"description"}},

@@ -27,7 +27,7 @@ from vroom_assets.features.table import Dataset, is_declared
 from vroom_assets.spec import Ages, Candidate, ColumnType, ForecastSpec, Unseen
 from vroom_assets.training.intervals import calibration_of
 from vroom_assets.training.metrics import MetricSet
-from vroom_assets.training.models import Fitted
+from vroom_assets.training.models import Fitted, reach
 from vroom_assets.training.search import Search
 from vroom_assets.training.summary import reference
 
@@ -80,18 +80,25 @@ def _levels(values: pd.Series, kind: ColumnType) -> list[float]:
 
 
 def feature_fields(spec: ForecastSpec, frame: pd.DataFrame) -> list[FeatureField]:
-    """The features with the range of each seen in training and the inputs that each one reads."""
+    """The features with the range of each seen in training and the inputs that each one reads.
+
+    Time goes on, so the range of a trend is that on which its line is used.
+    """
     fields = []
+    trends = {candidate.trend for candidate in spec.candidates.values()}
     for feature in spec.features:
         given = frame[feature.name].to_numpy()
         values = given[~np.isnan(given)]
+        low, high = (
+            (float(values.min()), float(values.max())) if feature.name not in trends else reach(values)
+        )
         fields.append(
             msgspec.structs.replace(
                 reference(feature.name, feature.expression, values),
                 inputs=[name for name in spec.inputs if name in feature.inputs],
                 description=spec.described(feature.name, feature.description),
-                seen_minimum=float(values.min()),
-                seen_maximum=float(values.max()),
+                seen_minimum=low,
+                seen_maximum=high,
             )
         )
     return fields

@@ -18,6 +18,7 @@ from vroom_assets.spec import Family
 from vroom_assets.training.coding import Coding, Number, Table
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
 from vroom_assets.training.models import (
+    LEAST_LEVEL,
     LOG_LINEAR,
     Average,
     Calibrated,
@@ -25,9 +26,11 @@ from vroom_assets.training.models import (
     Estimator,
     Fitted,
     FromLogarithm,
+    Line,
     PassThrough,
     PolynomialModel,
     WithOffset,
+    WithTrend,
 )
 
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
@@ -161,6 +164,9 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
     if isinstance(fitted, FromLogarithm):
         power = graph.emit("Exp", _predict(graph, matrix, order, fitted.base))
         return graph.emit("Mul", power, graph.constant([[fitted.factor]]))
+    if isinstance(fitted, WithTrend):
+        level = _level(graph, graph.column(matrix, order[fitted.trend]), fitted.line)
+        return graph.emit("Mul", _predict(graph, matrix, order, fitted.base), level)
     if isinstance(fitted, Calibrated):
         return _calibrated(graph, _predict(graph, matrix, order, fitted.base), fitted)
     if not isinstance(fitted, Estimator):
@@ -181,6 +187,17 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
         case Family.POISSON_EBM:
             return _explainable_boosting(graph, own, fitted.estimator)
     raise TypeError(f"no graph is written for {fitted.family}")
+
+
+def _level(graph: Graph, time: str, line: Line) -> str:
+    """What `Line.at` makes of a time."""
+
+    def number(value: float) -> str:
+        return graph.constant([[value]])
+
+    inside = graph.emit("Min", graph.emit("Max", time, number(line.low)), number(line.high))
+    level = graph.emit("Add", graph.emit("Mul", inside, number(line.slope)), number(line.intercept))
+    return graph.emit("Max", level, number(LEAST_LEVEL))
 
 
 def _encoded(graph: Graph, own: str, coding: Coding) -> str:

@@ -112,9 +112,13 @@ def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> 
         yield Finding(folder / "features.sql", error.line or 1, "", error.message)
     if features:
         names = [feature.name for feature in features]
+        optional = spec.optional_of(features)
         for name, candidate in spec.candidates.items():
             for field, message in _candidate(candidate, names, spec.candidates):
                 yield document.finding(f"attributes.candidates.{name}.{field}", message)
+            if candidate.trend in optional:
+                message = f"{candidate.trend} may be missing, and time never is; make it of a time that is not nullable"
+                yield document.finding(f"attributes.candidates.{name}.trend", message)
         if text := _fallback(spec, features):
             yield document.finding("attributes.fallback.candidate", text)
     faults = list(dry_run.faults(spec, features))

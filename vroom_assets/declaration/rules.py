@@ -243,6 +243,17 @@ def _amounts(field: str, candidate: Candidate, kind: Kind) -> Iterator[Contradic
             )
         elif (loss := candidate.parameters.get(candidate.loss_parameter)) in ("gamma", "poisson"):
             yield f"{field}.transform", f"a {loss} loss is not for logarithms; leave one of the two out"
+    if candidate.trend is not None:
+        if kind.is_probability:
+            yield f"{field}.trend", "it is not for a probability, leave it out"
+        elif candidate.family in (Family.AVERAGE, Family.FEATURE, Family.MEDIAN):
+            yield (
+                f"{field}.trend",
+                f"it is not for {candidate.family}; give it to a model, or to a member of the average",
+            )
+        for other in ("offset", "transform"):
+            if getattr(candidate, other) is not None:
+                yield f"{field}.trend", f"it cannot be beside {other}; leave one of the two out"
     power = candidate.power
     if candidate.family is Family.TWEEDIE_GLM and not (power == 0 or power >= 1):
         yield (
@@ -374,7 +385,7 @@ def _fallback(spec: ForecastSpec, features: Sequence[Feature]) -> str | None:
         return None
     candidate = spec.candidates[spec.fallback.candidate]
     both = [candidate, *(spec.candidates[member] for member in candidate.members)]
-    read = {feature for one in both for feature in (*one.features, one.offset)}
+    read = {feature for one in both for feature in (*one.features, one.offset, one.trend)}
     for feature in features:
         missed = feature.inputs & set(spec.fallback.without)
         if feature.name in read and missed:
@@ -395,6 +406,10 @@ def _candidate(
             yield "features", f"{feature!r} is not a feature; {declared}"
     if candidate.offset is not None and candidate.offset not in features:
         yield "offset", f"{candidate.offset!r} is not a feature; {declared}"
+    if candidate.trend is not None and candidate.trend not in features:
+        yield "trend", f"{candidate.trend!r} is not a feature; {declared}"
+    if candidate.trend in candidate.features:
+        yield "trend", f"{candidate.trend} is the trend, leave it out of the candidate's features"
     for number, term in enumerate(candidate.terms):
         factors = [re.fullmatch(FACTOR, factor) for factor in term.split("*")]
         if not all(factor and factor[1] in candidate.features for factor in factors):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from vroom_api.contract import Kind
 from vroom_assets.inference import relations
-from vroom_assets.inference.seen import TABLE, CannotInfer, SeenColumn, SeenFile
+from vroom_assets.inference.seen import AFTERWARDS, TABLE, CannotInfer, SeenColumn, SeenFile
 from vroom_assets.sources.cells import NO, YES
 from vroom_assets.spec import ONE_CLASS, ColumnType
-from vroom_assets.sql import identifier, literal
+from vroom_assets.sql import as_written, identifier, literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -47,10 +47,20 @@ class Proposed:
     is_input: bool
     why: str
     doubt: str = ""  # of an input: why it may be known too late
+    repeats: str = ""  # the input that it says the same as
 
     @property
     def is_time(self) -> bool:
         return self.type.stored is ColumnType.TIMESTAMP
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A feature that counts the days since the first row, for a candidate that goes on with their trend."""
+
+    name: str
+    expression: str
+    time: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class Proposal:
     columns: list[Proposed]
     candidates: dict[str, dict[str, Any]]
     skewness: float | None  # of amounts that are all above 0, where it is high
+    trend: Trend | None
 
     @property
     def has_logarithms(self) -> bool:
@@ -111,7 +122,8 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
         about, [_proposed(about, one, key, comes_again) for one in file.columns if one is not column]
     )
     features = [one.column for one in columns if one.is_input]
-    columns = [_as_origin(one, features) for one in columns]
+    trend = _trend(file, time, column, found) if comes_again else None
+    columns = [_as_origin(one, features, trend) for one in columns]
     if not features:
         reasons = "; ".join(f"{one.column.title}: {one.why}" for one in columns)
         raise CannotInfer(
@@ -131,8 +143,10 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
         time_why=time_why,
         group=_group(file, key, column),
         columns=columns,
-        candidates=_candidates(found, features, file.rows, with_logarithms=skewness is not None),
+        candidates=_candidates(found, features, file.rows, with_logarithms=skewness is not None)
+        | _with_trend(found, columns, file.rows, trend),
         skewness=skewness,
+        trend=trend,
     )
 
 
@@ -248,9 +262,21 @@ def _key(file: SeenFile, target: SeenColumn) -> tuple[str, str]:
     return best.name, f"{best.distinct:,} different in {best.rows:,} rows"
 
 
-def _as_origin(one: Proposed, features: Sequence[SeenColumn]) -> Proposed:
+def _trend(file: SeenFile, time: str | None, target: SeenColumn, kind: Kind) -> Trend | None:
+    """Days since the first row, where what is forecast is never below 0 and the time is known beforehand."""
+    if time is None or kind is Kind.BINARY or not target.lowest >= 0 or AFTERWARDS.search(time):
+        return None
+    name = "days"
+    while any(name == one.name for one in file.columns):
+        name += "_so_far"
+    first = f"{file.column(time).lowest:%Y-%m-%d}"
+    return Trend(name, f"date_diff('day', timestamp '{first}', {as_written(time)})", time)
+
+
+def _as_origin(one: Proposed, features: Sequence[SeenColumn], trend: Trend | None) -> Proposed:
     """A time as an input, where a feature is made of it."""
     made = [feature.name for feature in features if one.column.name in feature.times]
+    made += [trend.name] if trend is not None and trend.time == one.column.name else []
     if not made or not one.is_time:
         return one
     return replace(one, is_input=True, why=f"{one.column.as_words}; seen as {', '.join(made)}")
@@ -389,7 +415,9 @@ def _related(about: _About, columns: list[Proposed]) -> list[Proposed]:
     inputs = [one.column for one in columns if one.is_input]
     copies = relations.copies(about.connection, inputs)
     columns = [
-        _out(one, f"it repeats {copies[one.column.name]}") if one.column.name in copies else one
+        replace(_out(one, f"it repeats {copies[one.column.name]}"), repeats=copies[one.column.name])
+        if one.column.name in copies
+        else one
         for one in columns
     ]
     remaining = [one for one in inputs if one.name not in copies]
@@ -417,6 +445,39 @@ FAMILIES = {
 }
 
 
+def _with_trend(
+    kind: Kind, columns: Sequence[Proposed], rows: int, trend: Trend | None
+) -> dict[str, dict[str, Any]]:
+    """A boosting that goes on with the trend, and does not know the month: of few years both say the same."""
+    if trend is None:
+        return {}
+    months = {one.column.name for one in columns if (one.column.expression or "").startswith("month(")}
+    months |= {one.repeats for one in columns if one.column.name in months}
+    features = [
+        one.column.name
+        for one in columns
+        if one.is_input and not one.is_time and one.column.name not in months
+    ]
+    if not features:
+        return {}
+    return {"boosting_with_trend": _boosting(kind, features, rows) | {"trend": trend.name}}
+
+
+def _boosting(kind: Kind, features: Sequence[str], rows: int) -> dict[str, Any]:
+    large = rows >= MANY_ROWS
+    return {
+        "family": FAMILIES[kind][0],
+        "features": list(features),
+        "parameters": {
+            "max_iter": 100,
+            "learning_rate": 0.1 if large else 0.06,
+            "max_leaf_nodes": 31 if large else 15,
+            "min_samples_leaf": 20,
+            **({"early_stopping": True} if rows >= STOPPING_ROWS else {}),
+        },
+    }
+
+
 def _candidates(
     kind: Kind, seen: Sequence[SeenColumn], rows: int, *, with_logarithms: bool
 ) -> dict[str, dict[str, Any]]:
@@ -424,22 +485,12 @@ def _candidates(
 
     Where there are parts of times, the boosting competes without them too: of a short history they tell chance.
     """
-    boosting, linear = FAMILIES[kind]
+    linear = FAMILIES[kind][1]
     large = rows >= MANY_ROWS
     features = [one.name for one in seen]
     timeless = [one.name for one in seen if not one.times]
     candidates: dict[str, dict[str, Any]] = {
-        "boosting": {
-            "family": boosting,
-            "features": features,
-            "parameters": {
-                "max_iter": 100,
-                "learning_rate": 0.1 if large else 0.06,
-                "max_leaf_nodes": 31 if large else 15,
-                "min_samples_leaf": 20,
-                **({"early_stopping": True} if rows >= STOPPING_ROWS else {}),
-            },
-        },
+        "boosting": _boosting(kind, features, rows),
         "forest": {
             "family": "forest",
             "features": features,

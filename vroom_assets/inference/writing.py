@@ -295,7 +295,12 @@ def _candidate_lines(proposal: Proposal) -> list[str]:
 
 
 def _features(proposal: Proposal) -> str:
-    names = ",\n    ".join(_feature(one.column) for one in proposal.features)
+    lines = [_feature(one.column) for one in proposal.features]
+    if (trend := proposal.trend) is not None:
+        lines.append(
+            f"-- days since the first row, for the trend alone\n    {trend.expression} as {trend.name}"
+        )
+    names = ",\n    ".join(lines)
     return (
         "-- What the models see: here every input as it is, and numbers made of times. Ratios and differences that mean\n"
         "-- something are worth adding, with a comment above each; docs/forecasts.md has the language.\n"

@@ -19,11 +19,16 @@ from vroom_assets.training.models import (
     Estimator,
     Fitted,
     FromLogarithm,
+    Line,
     PassThrough,
     WithOffset,
+    WithTrend,
     log_odds,
     one_thread,
 )
+
+CALIBRATION_FOLDS = 5
+TREND_FOLDS = 2
 
 
 def fit_all(
@@ -89,6 +94,8 @@ def _fit(
         return _calibrated(name, candidate, frame, target, seed, groups)
     if candidate.transform is not None:
         return _on_logarithms(name, candidate, frame, target, seed, groups)
+    if candidate.trend is not None:
+        return _with_trend(name, candidate, frame, target, seed, groups)
     if candidate.offset is not None:
         if candidate.offset not in frame.columns:
             raise CandidateError(
@@ -134,15 +141,42 @@ def _unseen(
     target: np.ndarray,
     seed: int,
     groups: np.ndarray | None,
+    folds: int = CALIBRATION_FOLDS,
 ) -> np.ndarray:
     """Predictions that were made without their own rows, nor others of their group; shape (rows,)."""
     from sklearn.model_selection import GroupKFold, KFold
 
     kind = KFold if groups is None else GroupKFold
     unseen = np.empty(len(target))
-    for train, test in kind(CALIBRATION_FOLDS, shuffle=True, random_state=seed).split(frame, groups=groups):
+    for train, test in kind(folds, shuffle=True, random_state=seed).split(frame, groups=groups):
         unseen[test] = _fit(name, candidate, frame.iloc[train], target[train], seed).predict(frame.iloc[test])
     return unseen
+
+
+def _with_trend(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None,
+) -> Fitted:
+    """A line of time, and a model of the target divided by it.
+
+    The line is fitted to what predictions of rows that the model has not seen leave of the target, each as certain as
+    if it were a count: a model that knows no time is right on average over all of it, too high first and too low last.
+    """
+    refuse_targets(name, candidate, target)
+    assert candidate.trend is not None
+    if candidate.trend not in frame.columns:
+        raise CandidateError(
+            f"candidate {name}: trend {candidate.trend} is not a feature; the features are {', '.join(frame.columns)}"
+        )
+    plain = candidate.model_copy(update={"trend": None})
+    unseen = _unseen(name, plain, frame, target, seed, groups, TREND_FOLDS)
+    time = frame[candidate.trend].to_numpy(dtype=np.float64)
+    line = Line.through(time, target, unseen)
+    return WithTrend(_fit(name, plain, frame, target / line.at(time), seed), candidate.trend, line)
 
 
 def _on_logarithms(
@@ -199,6 +233,5 @@ def _calibrated(
     return Calibrated(base, x, np.clip(rising, ISOTONIC_FLOOR, 1 - ISOTONIC_FLOOR), logits=False)
 
 
-CALIBRATION_FOLDS = 5
 CALIBRATION_BINS = 30
 CALIBRATION_DIGITS = 9

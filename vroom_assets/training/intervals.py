@@ -22,8 +22,9 @@ def calibrate(
 ) -> Calibration:
     """What out-of-fold predictions say about the certainty of new ones, with its coverage measured across folds.
 
-    The coverage of a fold's rows is measured with the other folds alone. Where how errors grow with the prediction
-    is not known beforehand, it is learnt, and kept if that makes better intervals. For a probability there is no
+    The coverage of a fold's rows is measured with the other folds alone. How errors grow with the prediction is
+    learnt, and kept if that makes better intervals than what is known beforehand: of a count, by a power. For a
+    probability there is no
     interval that holds a yes or no; what is reported is the share of yes among predictions like it.
 
     Args:
@@ -32,7 +33,7 @@ def calibrate(
     if metric_set.kind.is_probability:
         return _reliability(target, prediction)
     rows = OutOfFold(target, prediction, fold)
-    measured = [_across_folds(rows, metric_set, spread) for spread in _allowed(metric_set)]
+    measured = [_across_folds(rows, metric_set, with_spread) for with_spread in (False, True)]
     best = measured[-1] if measured[-1].width < (1 - LEAST_GAIN) * measured[0].width else measured[0]
     tercile = np.searchsorted(np.quantile(prediction, [1 / 3, 2 / 3]), prediction, side="right")
     coverage = {"overall": float(best.covered.mean())} | {
@@ -60,11 +61,6 @@ class _Measured(NamedTuple):
     with_spread: bool
     covered: np.ndarray  # bool, shape (n,)
     width: float  # mean interval score (Gneiting & Raftery 2007, doi:10.1198/016214506000001437)
-
-
-def _allowed(metric_set: MetricSet) -> list[bool]:
-    """Whether a spread is to be learnt, for each way that is tried; the plainest first."""
-    return [False, True] if metric_set.power is None else [False]
 
 
 def _across_folds(rows: OutOfFold, metric_set: MetricSet, with_spread: bool) -> _Measured:

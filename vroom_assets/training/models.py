@@ -129,6 +129,64 @@ class FromLogarithm:
         return np.exp(self.base.predict(frame)) * self.factor
 
 
+TREND_REACH = 0.25  # of the time seen in training, as far as a line goes on beyond it
+LEAST_LEVEL = 0.1  # that a line may fall to; 1 is the mean of training
+
+
+@dataclass(frozen=True)
+class Line:
+    """A level that rises or falls with time: intercept + slope · time, level before `low` and after `high`."""
+
+    intercept: float
+    slope: float
+    low: float
+    high: float
+
+    @classmethod
+    def through(cls, time: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> Line:
+        """The line by which predictions have to be multiplied to fit the target; shape (rows,) each.
+
+        By least squares, where the variance of a row is its prediction; 1 on average. Level where there is one time.
+        """
+        low, high = reach(time)
+        spread, size = float(time.std()), float(target.mean())
+        if spread == 0 or size <= 0:
+            return cls(1.0, 0.0, low, high)
+        since = (time - time.mean()) / spread
+        weight = np.maximum(predicted, 1e-6 * size)
+        moments = np.array([[weight.sum(), weight @ since], [weight @ since, weight @ since**2]])
+        level, rise = np.linalg.solve(moments, [target.sum(), target @ since])
+        slope = float(rise / level / spread)
+        return cls(1.0 - slope * float(time.mean()), slope, low, high)
+
+    def at(self, time: np.ndarray) -> np.ndarray:
+        """The level at some times; shape (rows,)."""
+        inside = np.clip(time, self.low, self.high)
+        return np.maximum(self.intercept + self.slope * inside, LEAST_LEVEL)
+
+
+def reach(time: np.ndarray) -> tuple[float, float]:
+    """From when to when a line of these times is used."""
+    low, high = float(np.nanmin(time)), float(np.nanmax(time))
+    return low, high + TREND_REACH * (high - low)
+
+
+@dataclass(frozen=True)
+class WithTrend:
+    """A candidate that forecasts the target as if it had always been on the level of its mean, times a line of time."""
+
+    base: Fitted
+    trend: str
+    line: Line
+
+    @property
+    def features(self) -> list[str]:
+        return list(dict.fromkeys([*self.base.features, self.trend]))
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return self.base.predict(frame) * self.line.at(frame[self.trend].to_numpy(dtype=np.float64))
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """A probability, put right by a curve through points; beyond the outer ones it is level.

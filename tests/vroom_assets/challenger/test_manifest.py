@@ -21,7 +21,7 @@ from vroom_assets.challenger.manifest import (
     levers,
 )
 from vroom_assets.features.table import Dataset
-from vroom_assets.spec import ForecastSpec
+from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.models import Constant
 
@@ -69,6 +69,16 @@ def test_features_carry_their_range_and_the_inputs_they_read():
     assert per_seat.seen_minimum == features["price_per_seat"].min()
     assert per_seat.seen_maximum == features["price_per_seat"].max()
     assert sum(per_seat.shares) == pytest.approx(1.0)
+
+
+def test_a_trend_is_in_support_as_far_as_its_line_is_used():
+    spec, inputs = declared(), rows(100)
+    trend = Candidate(family="linear", features=["constant"], trend="seats")
+    spec = spec.model_copy(update={"candidates": {"linear": trend}})
+    features = pd.DataFrame({"seats": inputs["seats"], "price_per_seat": 1.0, "constant": 1.5})
+    seats = feature_fields(spec, features)[0]
+    low, high = features["seats"].min(), features["seats"].max()
+    assert (seats.seen_minimum, seats.seen_maximum) == (low, high + (high - low) / 4)
 
 
 class ByPrice(Constant):

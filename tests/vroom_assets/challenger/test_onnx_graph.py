@@ -21,7 +21,15 @@ from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.metrics import BASELINES
-from vroom_assets.training.models import Calibrated, Constant, Fitted, FromLogarithm, PassThrough, WithOffset
+from vroom_assets.training.models import (
+    Calibrated,
+    Constant,
+    Fitted,
+    FromLogarithm,
+    PassThrough,
+    WithOffset,
+    WithTrend,
+)
 
 DECLARED = shipped("reservations")
 FEATURE_TOLERANCE, PREDICTION_TOLERANCE = 1e-9, 1e-6
@@ -216,6 +224,12 @@ FAMILIES = {
     "ebm_of_main_effects": Candidate(
         family=Family.POISSON_EBM, features=EDGE_INPUTS, parameters={"interactions": 0, "outer_bags": 1}
     ),
+    "growing_boosting": Candidate(
+        family=Family.POISSON_BOOSTING,
+        features=["x", "flag"],
+        trend="steps",
+        parameters={"min_samples_leaf": 3},
+    ),
     "blend": Candidate(family=Family.AVERAGE, members=["forest", "boosting", "glm", "ebm"]),
 }
 OF_NUMBERS = {
@@ -241,6 +255,7 @@ OF_NUMBERS = {
     "log_boosting": Candidate(
         family=Family.BOOSTING, features=EDGE_INPUTS, transform="log", parameters={"min_samples_leaf": 3}
     ),
+    "growing_mean": Candidate(family=Family.MEAN, trend="x"),
     "average_of_numbers": Candidate(
         family=Family.AVERAGE, members=["linear", "shifted_boosting", "feature", "gamma_glm", "log_forest"]
     ),
@@ -284,7 +299,7 @@ def edges_of(fitted: Fitted) -> np.ndarray:
         return np.concatenate([edges_of(member) for member in fitted.members])
     if isinstance(fitted, WithOffset):
         return edges_of(fitted.remainder)
-    if isinstance(fitted, (Calibrated, FromLogarithm)):
+    if isinstance(fitted, (Calibrated, FromLogarithm, WithTrend)):
         return edges_of(fitted.base)
     if isinstance(fitted, (PassThrough, Constant)):
         return np.linspace(0, 5, 6)
@@ -343,7 +358,9 @@ def gap_models() -> dict[str, Fitted]:
     models = {}
     for kind, candidates in kinds.items():
         fitting = {
-            n: of_gaps(n, c) for n, c in candidates.items() if c.family not in (Family.FEATURE, Family.MEDIAN)
+            n: of_gaps(n, c)
+            for n, c in candidates.items()
+            if c.family not in (Family.FEATURE, Family.MEDIAN) and c.trend is None
         }
         fitting = {n: c for n, c in fitting.items() if "feature" not in c.members}
         models |= fit_all(fitting, frame, targets[kind], 0)
@@ -354,7 +371,11 @@ def gap_models() -> dict[str, Fitted]:
 
 
 GAP_MODELS = [
-    *(name for name in EVERYTHING if name not in ("feature", "shifted_median", "average_of_numbers")),
+    *(
+        name
+        for name, one in EVERYTHING.items()
+        if name not in ("feature", "shifted_median", "average_of_numbers") and one.trend is None
+    ),
     "gamma",
 ]
 

@@ -182,6 +182,12 @@ def test_a_loss_that_the_declared_target_may_break_is_refused_with_what_to_decla
         ("family: tweedie_glm\n      parameters: {power: 0.5}", "parameters.power", "there is no distribution of power 0.5"),
         ("family: tweedie_glm\n      parameters: {power: high}", "parameters.power", "there is no distribution of power nan"),
         ("family: gamma_glm\n      offset: distance", "offset", "gamma_glm is for targets above 0, which the rest"),
+        ("family: linear\n      trend: rush_hour", "trend", "a trend is for targets 0 or above, and trips.duration may be"),
+        ("family: linear\n      trend: hours", "trend", "'hours' is not a feature; features.sql has distance"),
+        ("family: linear\n      trend: distance", "trend", "distance is the trend, leave it out of the candidate's features"),
+        ("family: median\n      trend: rush_hour", "trend", "it is not for median; give it to a model"),
+        ("family: linear\n      trend: rush_hour\n      offset: rush_hour", "trend", "it cannot be beside offset"),
+        ("family: linear\n      trend: rush_hour\n      transform: log", "trend", "it cannot be beside transform"),
         ("family: median\n      transform: log", "transform", "it is not for median; use one of forest, boosting, linear"),
         (
             "family: boosting\n      transform: log\n      parameters: {loss: gamma}",

@@ -644,7 +644,12 @@ def test_numbers_of_times_are_features_unless_the_time_is_one_of_afterwards(proj
         "booked_for_month": "MONTH(booked_for)",
         "booked_for_isodow": "ISODOW(booked_for)",
         "days_from_picked_up_to_booked_for": "DATE_DIFF('DAY', picked_up, booked_for)",
+        "days": "DATE_DIFF('DAY', CAST('2023-11-01' AS TIMESTAMP), picked_up)",
     }
+    growing = spec.candidates["boosting_with_trend"]
+    assert growing.trend == "days"
+    assert not {"picked_up_month", "booked_for_month", "days"} & set(growing.features)
+    assert "days" not in spec.candidates["boosting"].features
 
 
 def test_blanks_around_texts_mean_nothing_also_in_the_target(project, capsys):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vroom_api.contract import OLDEST_FORMAT, Spread, format_of
+from vroom_api.contract import OLDEST_FORMAT, InputField, Spread, format_of
 from vroom_api.contract.manifest import FORMAT
 from vroom_assets.spec import Kind
 from vroom_assets.training.intervals import calibrate, spread_of
@@ -43,8 +43,11 @@ def test_where_errors_are_alike_everywhere_nothing_is_learnt_and_older_services_
     calibration = calibrate(*amounts(2000, 0, 0.0), folds(2000), REGRESSION)
     assert calibration.spread is None
     assert calibration.power == 0
-    assert format_of([calibration]) == OLDEST_FORMAT
-    assert format_of([calibration, calibrate(*amounts(2000, 0, 1.0), folds(2000), REGRESSION)]) == FORMAT
+    assert format_of([calibration], []) == OLDEST_FORMAT
+    growing = calibrate(*amounts(2000, 0, 1.0), folds(2000), REGRESSION)
+    assert format_of([calibration, growing], []) == 2
+    time = InputField("at", "time", "", None, None, None, None, 0.0, 1.0, 0.5)
+    assert format_of([calibration], [time]) == FORMAT == 3
 
 
 def test_a_target_that_was_predicted_exactly_has_narrow_intervals():
@@ -88,6 +91,23 @@ def test_intervals_cover_what_they_promise_on_rows_they_were_not_calibrated_on()
         covered = np.mean([one.low <= y <= one.high for one, y in zip(bounds, fresh_target, strict=True)])
         assert level - 0.04 <= covered <= level + 0.08
     assert calibration.coverage["overall"] == pytest.approx(0.9, abs=0.04)
+
+
+def test_counts_whose_errors_grow_with_them_are_covered_alike():
+    def counts(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        prediction = np.exp(rng.uniform(1, 6, rows))
+        return rng.negative_binomial(8, 8 / (8 + prediction)).astype(float), prediction
+
+    calibration = calibrate(*counts(3000, 0), folds(3000), COUNT)
+    assert calibration.spread is not None
+    assert all(0.87 <= calibration.coverage[tercile] <= 0.93 for tercile in TERCILES)
+    target, prediction = counts(20_000, 1)
+    intervals = [calibration.interval(one, 0.9) for one in prediction.tolist()]
+    covered = np.array([one.low <= y <= one.high for one, y in zip(intervals, target, strict=True)])
+    order = np.argsort(prediction)
+    assert all(0.87 <= covered[part].mean() <= 0.93 for part in np.array_split(order, 3))
+    assert calibrate(*over_dispersed(3000, 0), folds(3000), COUNT).spread is None
 
 
 @given(st.floats(0.0, 1000.0), st.floats(0.5, 0.99), st.floats(0.5, 0.99))

@@ -359,3 +359,52 @@ def test_targets_that_have_no_logarithm_are_refused(name, least, says):
     frame, target = amounts(60, 0)
     with pytest.raises(CandidateError, match=f"candidate {name}: {says}; make such rows NULL in target.sql"):
         fit_all({name: OF_AMOUNTS[name]}, frame, np.append(target[1:], least), 0)
+
+
+# Trends
+
+
+def growing(rows: int, seed: int, until: float) -> tuple[pd.DataFrame, np.ndarray]:
+    """Counts that double from day 0 to day 100, up to some day."""
+    frame, _ = world(rows, seed)
+    rng = np.random.default_rng(seed + 100)  # of its own, or the days would be those numbers
+    frame["day"] = rng.uniform(0, until, rows)
+    return frame, rng.poisson(20 * np.exp(0.3 * frame["x"]) * (1 + frame["day"] / 100)).astype(float)
+
+
+GROWING = {
+    "boosting": CANDIDATES["boosting"].model_copy(update={"trend": "day"}),
+    "linear": Candidate(family=Family.LINEAR, features=FEATURES, trend="day"),
+    "mean": Candidate(family=Family.MEAN, trend="day"),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_trend_goes_on_after_training_and_ends_where_nobody_knows(name):
+    frame, target = growing(4000, 1, until=80)
+    model = fit_all({name: GROWING[name]}, frame, target, 0)[name]
+    plain = fit_all({name: GROWING[name].model_copy(update={"trend": None})}, frame, target, 0)[name]
+    later, observed = growing(4000, 2, until=100)
+    later, observed = later[later["day"] > 90], observed[later["day"] > 90]
+    assert abs(model.predict(later).mean() / observed.mean() - 1) < 0.03
+    assert plain.predict(later).mean() / observed.mean() < 0.8
+    assert abs(model.predict(frame).mean() / target.mean() - 1) < 0.01
+    end, far = (later.assign(day=day) for day in (frame["day"].max() * 1.25, 10_000.0))
+    assert model.predict(far) == pytest.approx(model.predict(end), rel=1e-2)
+    assert model.features[-1] == "day"
+
+
+def test_a_falling_trend_never_turns_the_sign_and_a_time_that_stands_still_is_none():
+    frame, _ = world(500, 3)
+    frame["day"] = np.arange(500.0)
+    target = np.maximum(100 - 0.25 * frame["day"].to_numpy(), 0)
+    model = fit_all({"mean": GROWING["mean"]}, frame, target, 0)["mean"]
+    assert model.predict(frame.assign(day=620.0)).min() > 0
+    level = fit_all({"mean": GROWING["mean"]}, frame.assign(day=7.0), target, 0)["mean"]
+    assert level.predict(frame.assign(day=9.0)) == pytest.approx(target.mean())
+
+
+def test_targets_below_zero_have_no_trend():
+    frame, target = growing(200, 4, until=100)
+    with pytest.raises(CandidateError, match="a trend is for targets 0 or above, and one is -"):
+        fit_all({"linear": GROWING["linear"]}, frame, target - target.max(), 0)

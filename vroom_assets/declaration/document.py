@@ -66,6 +66,10 @@ def _file_of(kind: type[ForecastSpec]) -> type[DeclarationFile]:
     return create_model("DeclarationFile", __base__=DeclarationFile, attributes=(kind, ...))
 
 
+# That of libyaml takes a tenth of the time, and is not in every build of PyYAML.
+LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 class _Document:
     """defs.yaml with the line of every field."""
 
@@ -142,7 +146,7 @@ class _Document:
             with TextIOWrapper(durable.opened(self.path), encoding="utf-8") as file:
                 text = file.read()
             documents = parse_yamls_with_source_position(text, str(self.path))
-            repeated = list(_repeated(yaml.compose(text, yaml.SafeLoader))) if len(documents) == 1 else []
+            repeated = list(_repeated(yaml.compose(text, LOADER))) if len(documents) == 1 else []
         except durable.NotRegular as error:
             raise refused(1, error.strerror or "not a regular file") from None
         except OSError:

@@ -56,14 +56,18 @@ def check_parameters(folder: Path, spec: ForecastSpec) -> None:
     """
     from vroom_assets.training import families, models
 
-    document = _Document(folder / FILE)
-    found = []
+    refused = {}
     for name, candidate in spec.candidates.items():
         try:
             families.check_parameters(name, candidate)
         except models.CandidateError as error:
-            found.append(document.finding(f"attributes.candidates.{name}.parameters", str(error)))
-    _refuse(iter(found))
+            refused[name] = str(error)
+    if refused:
+        document = _Document(folder / FILE)
+        _refuse(
+            document.finding(f"attributes.candidates.{name}.parameters", message)
+            for name, message in refused.items()
+        )
 
 
 def schema() -> dict[str, Any]:

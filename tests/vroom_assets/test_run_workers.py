@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,10 +21,10 @@ WAITING = 20.0  # seconds, of a test that would hang
 
 
 @pytest.fixture
-def instance(home: Path, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
+def instance(home: Path, empty_instance: Path, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
     """One with the shipped settings, as the daemon and each run open it for themselves."""
     folder = home / "dagster"
-    folder.mkdir(parents=True)
+    shutil.copytree(empty_instance, folder)
     (folder / "dagster.yaml").write_bytes(Path("vroom_assets/dagster.yaml").read_bytes())
     monkeypatch.setenv("DAGSTER_HOME", str(folder))
     return dg.DagsterInstance.get()

@@ -1,7 +1,6 @@
 """A wrong declaration is refused with file, line, field and remedy, and stops no other forecast."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -365,27 +364,17 @@ def test_a_repaired_declaration_is_a_forecast_again(forecasts):
     assert [champion in one for one in keys] == [False, True]
 
 
-def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "vroom_assets", *arguments],
-        cwd=ROOT,
-        env=dict(os.environ) | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_check_says_which_declarations_are_sound_and_which_are_not(forecasts):
+def test_check_says_which_declarations_are_sound_and_which_are_not(forecasts, monkeypatch, capsys):
     edit(forecasts / "reservations" / "defs.yaml", "kind: count", "kind: counts")
     edit(forecasts / "lap_times" / "defs.yaml", "alpha: 10.0", "alpha: -10.0")
-    done = command("check")
-    assert done.returncode == 1, done.stderr
-    assert "upcoming_reservations: ok" in done.stdout
-    assert "reservations: broken\n" in done.stdout
-    assert f"{forecasts}/reservations/defs.yaml:" in done.stdout
-    assert "candidates.linear.parameters: candidate linear (linear): The 'alpha' parameter" in done.stdout
-    assert "market_resolution: ok" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["vroom_assets", "check"])
+    assert __main__.main() == 1
+    printed = capsys.readouterr().out
+    assert "upcoming_reservations: ok" in printed
+    assert "reservations: broken\n" in printed
+    assert f"{forecasts}/reservations/defs.yaml:" in printed
+    assert "candidates.linear.parameters: candidate linear (linear): The 'alpha' parameter" in printed
+    assert "market_resolution: ok" in printed
 
 
 def test_check_says_that_a_declaration_is_not_there(forecasts, capsys):
@@ -399,7 +388,10 @@ def test_the_committed_schema_is_that_of_the_models_and_of_the_command():
     committed = json.loads(declaration.SCHEMA.read_text())
     remedy = "write it again: python -m vroom_assets schema > docs/forecast.schema.json"
     assert committed == declaration.schema(), remedy
-    assert json.loads(command("schema").stdout) == committed
+    done = subprocess.run(
+        [sys.executable, "-m", "vroom_assets", "schema"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == committed
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in SHIPPED.glob("*/defs.yaml")), ids=str)

@@ -1,5 +1,7 @@
 """A forecast that is renamed keeps its champion, its record, its ledger and its registry."""
 
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -31,22 +33,29 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the command prints where it refuses; in this process, so only once in a home, whose lock it keeps."""
+def here(*arguments: str) -> int:
+    """The command in this process, so only once in a home, whose lock it keeps; its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["vroom_assets", *arguments])
-        assert main() == 2
-    return capsys.readouterr().err
+        return main()
 
 
 def killed_after(steps: int) -> None:
     """Rename, and die like a process that is killed when so many steps are done."""
-    script = (
-        "import os, sys; from vroom_assets import renaming, __main__; "
-        f"renaming.STEPS = (*renaming.STEPS[:{steps}], lambda *_: os._exit(9)); "
-        f"sys.argv = ['vroom_assets', 'rename', '{OLD}', '{NEW}']; __main__.main()"
-    )
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 9
+    own = {name: value for name, value in os.environ.items() if name.startswith("VROOM_")}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=rename_and_die, args=(steps, own))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 9
+
+
+def rename_and_die(steps: int, environment: dict[str, str]) -> None:
+    """Run in a process of its own."""
+    os.environ.update(environment)
+    renaming.STEPS = (*renaming.STEPS[:steps], lambda *_: os._exit(9))
+    here("rename", OLD, NEW)
 
 
 @pytest.fixture
@@ -148,8 +157,7 @@ def test_what_was_interrupted_goes_on_by_the_same_command(trained: Path, recorde
             assert refused.returncode == 2
             assert f"{OLD} is half renamed to {NEW}, since " in refused.stderr
             assert f"run `python -m vroom_assets rename {OLD} {NEW}`, which finishes it" in refused.stderr
-    finished = command("rename", OLD, NEW)
-    assert finished.returncode == 0, finished.stderr
+    assert here("rename", OLD, NEW) == 0
     assert_renamed(trained, recorded)
 
 
@@ -215,7 +223,8 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(
 ) -> None:
     why = taken(home)
     before = files_of(home.parent)
-    refusal = refusal_of(capsys, "rename", OLD, NEW)
+    assert here("rename", OLD, NEW) == 2
+    refusal = capsys.readouterr().err
     assert "Nothing was renamed: " in refusal
     assert why in refusal
     assert files_of(home.parent) == before
@@ -225,7 +234,8 @@ def test_a_name_that_mlflow_has_is_refused(
     trained: Path, recorded: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracking.connect().create_registered_model(NEW)
-    assert f"MLflow has a registered model '{NEW}'" in refusal_of(capsys, "rename", OLD, NEW)
+    assert here("rename", OLD, NEW) == 2
+    assert f"MLflow has a registered model '{NEW}'" in capsys.readouterr().err
     assert (trained / OLD).is_dir()
 
 
@@ -255,7 +265,8 @@ def test_what_cannot_be_renamed_is_refused(
     present: str,
     why: str,
 ) -> None:
-    assert why in refusal_of(capsys, "rename", former, present)
+    assert here("rename", former, present) == 2
+    assert why in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ PRELOADED = [
     "dagster",
     "mlflow",
     "mlflow.onnx",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "matplotlib.backends.backend_agg",
     "sklearn.ensemble",
     "duckdb",
     "onnxruntime",

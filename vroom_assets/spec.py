@@ -173,6 +173,7 @@ class Format(Declared):
         {
             "delimiter",
             "quote",
+            "escape",
             "encoding",
             "decimal",
             "thousands",
@@ -187,6 +188,10 @@ class Format(Declared):
 
     delimiter: str = Field(",", min_length=1, max_length=1, description='between two cells; a tab is "\\t"')
     quote: str = Field('"', min_length=1, max_length=1, description="around a cell; inside it is doubled")
+    escape: Literal["\\"] | None = Field(
+        None,
+        description="before a quote inside a cell that is not doubled, and before itself; MySQL writes so",
+    )
     encoding: str = Field("utf-8", description="of the file, e.g. windows-1252, utf-16")
     decimal: Literal[".", ","] = Field(".", description="before the fraction of a number")
     thousands: Literal[".", ",", " ", "'"] | None = Field(None, description="between groups of three digits")
@@ -788,6 +793,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
             *(
                 "delimiter",
                 "quote",
+                "escape",
                 "encoding",
                 "decimal",
                 "thousands",

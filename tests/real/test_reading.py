@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -17,6 +18,10 @@ from vroom_assets.sources import SourceRefused, cells
 from vroom_assets.spec import Column, Format, Source
 
 Read = Callable[..., list[tuple[Any, ...]]]
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
 
 
 @pytest.fixture
@@ -169,6 +174,14 @@ def test_what_is_not_read_is_refused_with_the_word_that_would_read_it(read, type
             {"encoding": "latin-1"},
             [("ß",)],
         ),
+        (zstd(b"a,b\n1,2\n"), {"b": "integer"}, {}, [(2,)]),
+        (zstd(b"a,b\n1,2\n") + zstd(b"3,4\n"), {"b": "integer"}, {}, [(2,), (4,)]),
+        (
+            b'a,b\n"a 3\\" nail",1\n"a \\\\ and more\\\\",2\n"two\\\nlines, ""one"" cell\\n",3\n\\\\,4\n',
+            {"a": "text", "b": "integer"},
+            {"escape": "\\"},
+            [('a 3" nail', 1), ("a \\ and more\\", 2), ('two\nlines, "one" cell\\n', 3), ("\\", 4)],
+        ),
         (
             "a,b\nNA,1\n-,2\n,3\n",
             {"a": DOUBLE, "b": "integer"},
@@ -211,12 +224,9 @@ def test_a_file_is_read_as_it_is_written(read, content, columns, format, rows):
             {},
             ": it is not a whole gzip file: ",
         ),
-        (
-            b"\x28\xb5\x2f\xfd....",
-            {"a": "text"},
-            {},
-            "compressed by zstd; unpack it",
-        ),
+        (zstd(b"a,b\n1,2\n" * 99)[:-9], {"b": "integer"}, {}, ": it is not a whole zstd file: "),
+        (b"\x28\xb5\x2f\xfd....", {"a": "text"}, {}, ": it is not a whole zstd file: "),
+        (b'a,b\n"x\\"y",1\n', {"a": "text"}, {}, "declare `format: {escape: "),
         (
             "Price,price\n1,2\n",
             {"PRICE": "integer"},

@@ -110,6 +110,8 @@ def _format(format: Format) -> Iterator[Contradiction]:
         yield "thousands", f"{format.thousands!r} is before the fraction already; one of the two is wrong"
     if format.delimiter == format.quote or (not format.delimiter.isprintable() and format.delimiter != "\t"):
         yield "delimiter", f"{format.delimiter!r} cannot stand between cells; write one character, e.g. ';'"
+    if format.escape in (format.quote, format.delimiter):
+        yield "escape", f"{format.escape!r} has another meaning already; leave out one of the two"
     if format.quote.isalnum() or not format.quote.isprintable():
         yield "quote", f"{format.quote!r} cannot stand around cells; write one character, e.g. '\"'"
     if len(set(format.header)) != len(format.header):

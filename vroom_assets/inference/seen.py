@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 
@@ -18,7 +18,7 @@ from vroom_assets import sources
 from vroom_assets.sources import cells, parquet
 from vroom_assets.sources.lines import readable
 from vroom_assets.sources.table import bare
-from vroom_assets.sources.transcoding import Unreadable, transcoded
+from vroom_assets.sources.transcoding import Unreadable, packed_by, transcoded
 from vroom_assets.spec import Column, ColumnType, Format, Source
 from vroom_assets.sql import as_written, identifier, literal
 
@@ -55,6 +55,9 @@ TYPES = (  # tried in this order; the first that reads every text counts
 )
 NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "?", ".", "NONE")
 NOTHING_MEASURED = ("-99", "-200", "-999", "-999.0", "-999.9", "-9999", "-9999.0", "-99999")
+ESCAPED = re.compile(
+    rb'(?<!\\)(\\\\)*\\"[^",;\t|\r\n]'
+)  # a quote after a backslash, and then more of the cell
 NUMBER = r"[-+$€£(]*\d"  # how a number begins
 SAMPLE = 50  # lines by which the delimiter is found
 MOST_BAD = 0.005  # share of texts that a type may leave unread, to be set aside
@@ -239,7 +242,8 @@ RESERVED = (*OPTIONS, "row", "yes", "no", "on", "off", "true", "false", "null") 
 def _format(path: Path) -> Format:
     """Encoding, delimiter, quote and lines before the header."""
     encoding = _encoding(path)
-    with transcoded(path, Format(encoding=encoding)) as plain:
+    escape = _escape(path, encoding)
+    with transcoded(path, Format(encoding=encoding, escape=escape)) as plain:
         with durable.opened(plain) as file:
             first = file.readline(4096).decode("utf-8-sig", errors="replace")
         skip = 1 if first.lower().startswith("sep=") else 0
@@ -267,7 +271,7 @@ def _format(path: Path) -> Format:
             f"`sed -E 's/^ +//; s/ +/,/g' {path.name} > {path.stem}-commas.csv`"
         )
     has_header = has_header or _is_header(sample, mark)
-    parts: dict[str, Any] = {"encoding": encoding, "delimiter": mark, "skip": int(before)}
+    parts: dict[str, Any] = {"encoding": encoding, "delimiter": mark, "skip": int(before), "escape": escape}
     if quote not in ("", "(empty)", '"') and len(quote) == 1:
         parts["quote"] = quote
     if not has_header:
@@ -299,6 +303,16 @@ def _is_header(lines: list[str], mark: str) -> bool:
     first, *others = ([cell.strip(" \"'") for cell in line.rstrip(mark).split(mark)] for line in lines)
     named = len(set(first)) == len(first) and not any(re.match(NUMBER, cell) or not cell for cell in first)
     return named and any(re.match(NUMBER, cell) for line in others for cell in line)
+
+
+def _escape(path: Path, encoding: str) -> Literal["\\"] | None:
+    """A backslash, where one stands before a quote that by RFC 4180 could not stand there."""
+    with transcoded(path, Format(encoding=encoding)) as plain, durable.opened(plain) as file:
+        while lines := file.readlines(1 << 20):
+            block = b"".join(lines)
+            if b'\\"' in block and ESCAPED.search(block):
+                return "\\"
+    return None
 
 
 def _encoding(path: Path) -> str:
@@ -357,6 +371,12 @@ def _typed(
         f"times are read as {way}; check it where days and months can be mixed up"
         for way in dates
         if way[:2] in ("%d", "%m")
+    ]
+    if format.escape:
+        notes.append(r"quotes inside cells stand after a backslash (\")")
+    notes += [
+        f"it is compressed by {name}, and read so"
+        for name in sorted(set(filter(None, map(packed_by, paths))))
     ]
     notes += [f"{number} means nothing: it lies far below all other numbers" for number in numbers]
     return SeenFile(paths, format, columns, rows, notes)

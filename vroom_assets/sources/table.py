@@ -38,6 +38,10 @@ GOOD, BROKEN, CELLS = (
     '"are its quotes broken"',
     '"its cells"',
 )  # beside the declared columns
+QUOTES = (
+    "has a quote that is not closed, or that stands inside a cell; double it there, or declare "
+    '`format: {escape: "\\\\"}` where a backslash stands before it'
+)
 
 
 def load(
@@ -485,8 +489,8 @@ def _gather_findings(connection: DuckDBPyConnection, source: Source, rows: _Rows
         select nth, 0 as position, '' as "column", note[2] as rule, note[4] as value, note[3] as message
         from (select nth, string_split(cells[1], '{NOTE}') as note from bad) where len(note) = 4
         """,
-        """
-        select nth, 0, '', 'quotes', null, 'has a quote that is not closed, or that stands inside a cell'
+        f"""
+        select nth, 0, '', 'quotes', null, {literal(QUOTES)}
         from bad where broken
         """,
         f"""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from vroom_api.contract import durable
 from vroom_assets.sources.files import CHUNK
 from vroom_assets.spec import Format
 
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}  # by the first bytes of a file
 LARGEST_FACTOR = 1000  # of a compressed file; what grows more was made to fill a disk
 
 
@@ -32,34 +33,39 @@ def transcoded(path: Path, format: Format) -> Iterator[Path]:
         Unreadable: it is not there, or is not compressed or encoded as it seems.
     """
     try:
-        with durable.opened(path) as source:
-            start = source.read(4)
+        packed = packed_by(path)
     except OSError as error:
         raise Unreadable(f" cannot be read: {error.strerror}") from error
-    if start.startswith(ZSTD):
-        raise Unreadable(": it is compressed by zstd; unpack it, or compress it by gzip")
-    compressed = start.startswith(GZIP)
-    if not compressed and format.skip == 0 and codecs.lookup(format.encoding).name == "utf-8":
+    as_it_is = format.skip == 0 and format.escape is None and codecs.lookup(format.encoding).name == "utf-8"
+    if packed is None and as_it_is:
         yield path
         return
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".copy") as copy:
         with durable.opened(path) as source:
-            unpacked = _unpacked(source, path.stat().st_size) if compressed else _chunks(source)
-            for part in _without_first_lines(_in_utf8(unpacked, format.encoding), format.skip):
+            unpacked = _chunks(source) if packed is None else _unpacked(source, packed, path.stat().st_size)
+            doubled = _with_doubled_quotes(_in_utf8(unpacked, format.encoding), format)
+            for part in _without_first_lines(doubled, format.skip):
                 copy.write(part)
         copy.flush()
         yield Path(copy.name)
 
 
-def _chunks(source: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+def packed_by(path: Path) -> str | None:
+    """What a file is compressed by; None if it is not."""
+    with durable.opened(path) as source:
+        start = source.read(4)
+    return next((name for magic, name in PACKED.items() if start.startswith(magic)), None)
+
+
+def _chunks(source: Any) -> Iterator[bytes]:
     while chunk := source.read(CHUNK):
         yield chunk
 
 
-def _unpacked(source: BinaryIO, size: int) -> Iterator[bytes]:
+def _unpacked(source: BinaryIO, packed: str, size: int) -> Iterator[bytes]:
     written = 0
     try:
-        for chunk in _chunks(gzip.GzipFile(fileobj=source)):
+        for chunk in _chunks(_opened(source, packed)):
             written += len(chunk)
             if written > LARGEST_FACTOR * max(size, CHUNK):
                 raise Unreadable(
@@ -67,7 +73,33 @@ def _unpacked(source: BinaryIO, size: int) -> Iterator[bytes]:
                 )
             yield chunk
     except (OSError, EOFError, zlib.error) as error:
-        raise Unreadable(f": it is not a whole gzip file: {error}") from error
+        raise Unreadable(f": it is not a whole {packed} file: {error}") from error
+
+
+def _opened(source: BinaryIO, packed: str) -> Any:
+    if packed == "gzip":
+        return gzip.GzipFile(fileobj=source)
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.PythonFile(source, mode="r"), packed)
+
+
+def _with_doubled_quotes(chunks: Iterator[bytes], format: Format) -> Iterator[bytes]:
+    """The same by RFC 4180: a quote after a backslash is doubled, and two backslashes or one before a line break are one or none."""
+    if format.escape is None:
+        yield from chunks
+        return
+    quote = format.quote.encode()
+    escaped = re.compile(rb"\\(%b|\\|(?=\r?\n))" % re.escape(quote))
+    meaning = {quote: quote * 2, b"\\": b"\\", b"": b""}
+    pending = b""
+    for chunk in chunks:
+        chunk = pending + chunk
+        # What a backslash at the end stands before comes with the next chunk.
+        whole = chunk.rstrip(b"\r").rstrip(b"\\")
+        pending = chunk[len(whole) :]
+        yield escaped.sub(lambda found: meaning[found[1]], whole)
+    yield escaped.sub(lambda found: meaning[found[1]], pending)
 
 
 def _in_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:

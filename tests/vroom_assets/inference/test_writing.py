@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from litestar.testing import TestClient
@@ -52,6 +53,23 @@ def inferred(project: Path, content: str | bytes, target: str, kind: Kind | None
     spec = declaration.read(project / "defs" / "mine")
     declaration.check_parameters(project / "defs" / "mine", spec)
     return spec
+
+
+def test_backslashes_before_quotes_and_compression_are_seen(project):
+    lines = [f'"a {n % 7}\\" nail, or\\\\",{n % 5},{n * 1.5}' for n in range(ROWS)]
+    packed = pa.Codec("zstd").compress("\n".join(["what,n,price", *lines, ""]).encode(), asbytes=True)
+    spec = inferred(project, packed, "price")
+    assert spec.sources["rows"].format.escape == "\\"
+    declared = (project / "defs" / "mine" / "defs.yaml").read_text()
+    assert r"# quotes inside cells stand after a backslash (\")" in declared
+    assert "# it is compressed by zstd, and read so" in declared
+    assert "'a 3\" nail, or\\\\'" in declared or "7 different" in declared
+
+
+def test_a_backslash_at_the_end_of_a_cell_escapes_nothing(project):
+    lines = [f'"C:\\{n % 7}\\",{n * 1.5}' for n in range(ROWS)]
+    spec = inferred(project, "\n".join(["folder,price", *lines, ""]), "price")
+    assert spec.sources["rows"].format.escape is None
 
 
 @pytest.mark.parametrize("name", FOREIGN)

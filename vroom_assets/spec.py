@@ -98,7 +98,7 @@ class Unseen(StrEnum):
 class Column(Declared):
     """One column of a source: what a cell may hold. Bounds are inclusive unless they say `above`."""
 
-    added = frozenset({"earliest", "latest", "least_rows", "unseen", "header"})
+    added = frozenset({"earliest", "latest", "least_rows", "unseen", "header", "joins"})
 
     type: ColumnType
     description: str = ""
@@ -121,6 +121,11 @@ class Column(Declared):
         "or refuse it",
     )
     header: str | None = Field(None, description="its name in the file, where that is another one")
+    joins: list[str] = Field(
+        [],
+        description="of a date or timestamp that stands in several columns of the file: their names there, in the order "
+        "year, month (a number or an English name), day, hour, minute",
+    )
     _learnt: tuple[str, ...] = PrivateAttr(())
 
     @property
@@ -156,6 +161,24 @@ class Column(Declared):
         begin = f"at or after {self.earliest}" if self.earliest is not None else ""
         end = f"at or before {self.latest}" if self.latest is not None else ""
         return " and ".join(filter(None, (begin, end)))
+
+    @model_validator(mode="after")
+    def _times_of_several_columns(self) -> Self:
+        if not self.joins:
+            return self
+        least, most = (2, 3) if self.type is ColumnType.DATE else (4, 5)
+        if self.type.stored is not ColumnType.TIMESTAMP:
+            raise ValueError(
+                f"joins: they make a time, and not a column of type {self.type}; declare `type: date`, or `timestamp`"
+            )
+        if not least <= len(self.joins) <= most:
+            raise ValueError(
+                f"joins: {len(self.joins)} columns make no {self.type}; name those of year, month and day for a date, of hour "
+                "and minute too for a timestamp"
+            )
+        if self.header is not None:
+            raise ValueError("header: the names in the file are those in `joins`; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _values_of_texts(self) -> Self:
@@ -784,7 +807,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Column: {
         Purpose.DATA: {
             *("type", "minimum", "above", "maximum", "unique", "nullable", "values", "references"),
-            *("earliest", "latest", "least_rows", "header"),
+            *("earliest", "latest", "least_rows", "header", "joins"),
         },
         Purpose.SERVING: {"description", "unit", "unseen"},
     },

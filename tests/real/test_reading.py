@@ -174,6 +174,28 @@ def test_what_is_not_read_is_refused_with_the_word_that_would_read_it(read, type
             {"encoding": "latin-1"},
             [("ß",)],
         ),
+        (
+            "Year,Month,Day\n2015,July,1\n2016,Feb,29\n2016,2.0,01\n",
+            {"at": {"type": "date", "joins": ["year", "month", "day"]}, "month": "text"},
+            {},
+            [
+                (datetime(2015, 7, 1), "July"),
+                (datetime(2016, 2, 29), "Feb"),
+                (datetime(2016, 2, 1), "2.0"),
+            ],
+        ),
+        (
+            "y;m;d;h\n2015;7;1;5\n2015;7;26;2\n",
+            {"at": {"type": "timestamp", "joins": ["y", "m", "d", "h"]}},
+            {"delimiter": ";", "dates": "%d.%m.%Y", "zone": "Europe/Vienna"},
+            [(datetime(2015, 7, 1, 3),), (datetime(2015, 7, 26),)],
+        ),
+        (
+            '"y","m"\n"2015","7"\n"","7"\n',
+            {"at": {"type": "date", "joins": ["y", "m"], "nullable": True}},
+            {},
+            [(datetime(2015, 7, 1),), (None,)],
+        ),
         (zstd(b"a,b\n1,2\n"), {"b": "integer"}, {}, [(2,)]),
         (zstd(b"a,b\n1,2\n") + zstd(b"3,4\n"), {"b": "integer"}, {}, [(2,), (4,)]),
         (
@@ -226,6 +248,24 @@ def test_a_file_is_read_as_it_is_written(read, content, columns, format, rows):
         ),
         (zstd(b"a,b\n1,2\n" * 99)[:-9], {"b": "integer"}, {}, ": it is not a whole zstd file: "),
         (b"\x28\xb5\x2f\xfd....", {"a": "text"}, {}, ": it is not a whole zstd file: "),
+        (
+            "y,m,d\n2015,2,29\n",
+            {"at": {"type": "date", "joins": ["y", "m", "d"]}},
+            {},
+            "line 2, column at: '2015-02-29' is not a date of y, m, d",
+        ),
+        (
+            "y,m\n2015,13\n",
+            {"at": {"type": "date", "joins": ["y", "m", "d"]}},
+            {},
+            "column d (for at) is missing; the header is y, m",
+        ),
+        (
+            "y,m\n2015,\n",
+            {"at": {"type": "date", "joins": ["y", "m"]}},
+            {},
+            "line 2, column at: is empty",
+        ),
         (b'a,b\n"x\\"y",1\n', {"a": "text"}, {}, "declare `format: {escape: "),
         (
             "Price,price\n1,2\n",

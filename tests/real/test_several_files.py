@@ -73,7 +73,8 @@ def test_a_finding_names_its_file_and_the_line_in_it(folder):
         listed = connection.execute("select file, line, rule, raw from quarantine order by all").fetchall()
         assert connection.execute("select trip from trips").fetchall() == [(1,), (2,), (6,), (7,)]
     assert [one.examples[0] for one in report.findings] == [
-        "2024-02.csv line 4: has a quote that is not closed, or that stands inside a cell",
+        "2024-02.csv line 4: has a quote that is not closed, or that stands inside a cell; double it there, "
+        'or declare `format: {escape: "\\\\"}` where a backslash stands before it',
         "2024-02.csv line 3, column trip: '1' is in line 2 of 2024-01.csv already",
         "2024-02.csv line 2, column km: 'far' is not a finite number",
     ]

@@ -299,7 +299,7 @@ def _time(file: SeenFile, target: SeenColumn) -> tuple[str | None, str]:
     ]
     if not dated:
         return None, "no column dates every row: the data are as old as their file"
-    best = max(dated, key=lambda one: one.distinct)
+    best = max(dated, key=lambda one: (not AFTERWARDS.search(one.name), one.distinct))
     return best.name, f"{best.distinct:,} different times, {best.lowest} to {best.highest}"
 
 

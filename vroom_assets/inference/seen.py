@@ -68,6 +68,12 @@ AFTERWARDS = re.compile(
     r"(^|_)(status|updated?|modified|changed|closed?|complete[d]?|resolved?|end(ed)?|finish(ed)?|return(ed)?|"
     r"deliver(ed|y)|paid|cancel(l?ed)?|check_?out|drop_?off|last|reviewed)(_|$)"
 )
+SMALLER_UNITS = (  # than a year, by the names of their columns
+    ("month", "mon", "month_name"),
+    ("day", "day_of_month", "mday", "dom"),
+    ("hour", "hr", "hour_of_day"),
+    ("minute", "min"),
+)
 MOST_TIMES = 6  # columns that numbers are made of
 MOST_COMPARED = 3  # of them with each other
 LONG = 3.0  # days that typically lie between two times, from which on they are counted in days
@@ -95,10 +101,13 @@ class SeenColumn:
     mean_length: float  # of its texts
     expression: str | None = None  # of what is made of times, the SQL
     times: tuple[str, ...] = ()  # the columns that it is made of
+    joins: tuple[str, ...] = ()  # the headers of the columns of the file that are a time together
 
     @property
     def title(self) -> str:
         """What a reader knows it by."""
+        if self.joins:
+            return f"{self.name} (of {', '.join(self.joins)})"
         return self.expression or self.header
 
     @property
@@ -364,9 +373,22 @@ def _typed(
         f"{cells.value(_text(name, format), Column(type=type), format)} as {identifier(name)}"
         for name, type in types.items()
     ]
+    joined = _joined_times(connection, headers, format)
+    typed += [
+        f"{_of_several(pieces, type, format)} as {identifier(own)}" for own, (type, pieces) in joined.items()
+    ]
     connection.execute(f"create or replace table {TABLE} as select {', '.join(typed)} from {TABLE}")
     columns = [_summary(connection, name, headers[name], types[name], rows) for name in headers]
+    columns += [
+        replace(_summary(connection, own, own, type, rows), joins=tuple(headers[name] for name in pieces))
+        for own, (type, pieces) in joined.items()
+    ]
     columns += _made_of_times(connection, columns, rows)
+    return SeenFile(paths, format, columns, rows, _notes(paths, format, dates, numbers))
+
+
+def _notes(paths: Iterable[Path], format: Format, dates: Iterable[str], numbers: Iterable[str]) -> list[str]:
+    """What was guessed of the file, and is worth a check."""
     notes = [
         f"times are read as {way}; check it where days and months can be mixed up"
         for way in dates
@@ -379,7 +401,7 @@ def _typed(
         for name in sorted(set(filter(None, map(packed_by, paths))))
     ]
     notes += [f"{number} means nothing: it lies far below all other numbers" for number in numbers]
-    return SeenFile(paths, format, columns, rows, notes)
+    return notes
 
 
 def _have_blanks_around(connection: DuckDBPyConnection, names: list[str]) -> bool:
@@ -428,6 +450,47 @@ def _made_of_times(
         if not summary.is_constant:
             found.append(replace(summary, expression=expression, times=origins))
     return found
+
+
+def _joined_times(
+    connection: DuckDBPyConnection, names: Iterable[str], format: Format
+) -> dict[str, tuple[ColumnType, list[str]]]:
+    """The times that stand in several columns, by names of their own: `arrival_date` is `arrival_date_year`, `_month` and so on.
+
+    Each is as fine as the columns read in every row.
+    """
+    there = list(names)
+    found: dict[str, tuple[ColumnType, list[str]]] = {}
+    for name in there:
+        prefix, year, rest = name.rpartition("year")
+        if not year or rest or (prefix and not prefix.endswith("_")):
+            continue
+        pieces = [name]
+        for spellings in SMALLER_UNITS:
+            piece = next((prefix + one for one in spellings if prefix + one in there), None)
+            if piece is None:
+                break
+            pieces.append(piece)
+        while len(pieces) > 1:
+            type = ColumnType.DATE if len(pieces) <= 3 else ColumnType.TIMESTAMP
+            value = _of_several(pieces, type, format)
+            [(read, different)] = connection.execute(
+                f"select coalesce(bool_and({value} is not null), false), count(distinct {value}) from {TABLE}"
+            ).fetchall()
+            if read and different > 1:
+                own = prefix.strip("_") or ("date" if type is ColumnType.DATE else "time")
+                while own in there or own in found:
+                    own += "_joined"
+                found[own] = type, pieces
+                break
+            pieces = pieces[:-1]
+    return found
+
+
+def _of_several(pieces: Sequence[str], type: ColumnType, format: Format) -> str:
+    """SQL of the time that stands in several columns."""
+    text = cells.joined([_text(name, format) for name in pieces])
+    return cells.value(text, Column(type=type), cells.in_iso(format))
 
 
 def _text(name: str, format: Format) -> str:

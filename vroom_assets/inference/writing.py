@@ -234,6 +234,8 @@ def _column_lines(proposal: Proposal) -> list[str]:
         parts: dict[str, Any] = {"type": str(proposed.type)}
         if bare(column.header) != column.name.replace("_", ""):
             parts["header"] = column.header
+        if column.joins:
+            parts["joins"] = list(column.joins)
         if column.name == proposal.key:
             parts["unique"] = True
         elif column.missing:

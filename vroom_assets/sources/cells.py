@@ -7,7 +7,7 @@ are read in one statement.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from vroom_assets.spec import Column, ColumnType, Format
@@ -30,6 +30,11 @@ WORDS = {
     ColumnType.CURRENCY: "amount of money ($1,234.50)",
     ColumnType.DURATION: "duration (1:24.500, 2 days 03:04:05, PT1H2M or seconds)",
 }
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+    *("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
+)
 YES, NO = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
 ISO_DATE = r"[1-9]\d{3}-\d\d-\d\d"
 ISO_TIME = r"([ T]([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?)?"
@@ -37,6 +42,11 @@ OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
 CLOCK = r"(-)?(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)"  # sign, days, hours, minutes, seconds
 ISO_DURATION = r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?"
 MONEY = r"[$€£¥₹]|[A-Z]{3}"
+
+
+def in_iso(format: Format) -> Format:
+    """The format with dates as ISO 8601 has them."""
+    return format.model_copy(update={"dates": []})
 
 
 class Quick(NamedTuple):
@@ -69,6 +79,8 @@ def read(cell: str, column: Column, format: Format, plain_blanks: bool = False) 
 def _quick(cell: str, column: Column, format: Format, plain_blanks: bool) -> Quick | None:
     """What a cast takes beyond the rules (`1e3` as a whole number, `1_000`, `inf`, tabs around) is excluded: most
     by writing the value as text again, which is the cell only if it was written as everybody writes it."""
+    if column.joins:
+        format = in_iso(format)
     # Other words cannot be taken for a value.
     nulls = [word for word in format.nulls if any(each.isdigit() for each in word)]
     no_null = f" and {cell} not in ({', '.join(map(literal, nulls))})" if nulls else ""
@@ -113,6 +125,8 @@ def value(text: str, column: Column, format: Format) -> str:
     Args:
         text: SQL of the text of the cell, without blanks around it; null if it is empty.
     """
+    if column.joins:
+        format = in_iso(format)
     match column.type:
         case ColumnType.TEXT | ColumnType.CATEGORY:
             return text
@@ -235,6 +249,30 @@ def _local(text: str, iso: str, format: Format) -> str:
     return _where(text, iso, f"try_cast({text} as timestamp)")
 
 
+def joined(pieces: Sequence[str]) -> str:
+    """SQL of the text of a time by ISO 8601, from those of its year, month, day, hour and minute; null if one is.
+
+    Args:
+        pieces: SQL of their texts, at least of the first two.
+    """
+    year, month, *others = (f"regexp_replace({piece}, '[.]0*$', '')" for piece in pieces)
+    listed = f"[{', '.join(map(literal, MONTHS))}]"
+    number = f"coalesce(1 + (nullif(list_position({listed}, lower({month})), 0) - 1) % 12, try_cast({month} as integer))"
+    # What cannot be a month or an hour stays as it is: then the whole cannot be read, and shows why.
+    day, *clock = [_two_digits(other, other) for other in others] or ["'01'"]
+    date = f"{year} || '-' || {_two_digits(number, month)} || '-' || {day}"
+    if not clock:
+        return date
+    clock += ["'00'"] * (3 - len(clock))
+    time = " || ':' || ".join(clock)
+    return f"{date} || ' ' || {time}"
+
+
+def _two_digits(number: str, text: str) -> str:
+    digits = f"{number}::varchar"
+    return f"case when regexp_full_match({digits}, '[0-9]') then '0' || {digits} else coalesce({digits}, {text}) end"
+
+
 class Remedy(NamedTuple):
     """What would read a text that a column's type does not."""
 
@@ -285,6 +323,8 @@ REMEDIES = {
 def not_one(column: Column) -> str:
     """What stands behind a text that is not of the column's type."""
     name = WORDS.get(column.type, WORDS[column.type.stored])
+    if column.joins:
+        name = f"{column.type} of {', '.join(column.joins)}"
     return f"is not {'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 

@@ -200,7 +200,11 @@ def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Tex
                     f": column {name} refers to {column.references}, which is not there; load {table} first"
                 )
     warnings = []
-    read = {position_of(name, column, text.header) for name, column in source.columns.items()}
+    read = {
+        position_of(header, text.header)
+        for name, column in source.columns.items()
+        for header in headers_of(name, column)
+    }
     if extra := [name for position, name in enumerate(text.header) if position not in read]:
         warnings.append(f"column {', '.join(name or '(without a name)' for name in extra)} is ignored")
     if not text.ends_in_line_break:
@@ -208,12 +212,15 @@ def _check_declaration(connection: DuckDBPyConnection, source: Source, text: Tex
     return warnings
 
 
-def position_of(name: str, column: Column, header: list[str]) -> int | None:
-    """The position of a column in the file: by its name, or by the one whose letters and digits are the same; None for
-    one that is in no file."""
+def headers_of(name: str, column: Column) -> list[str]:
+    """The names in the file of what a column is read from: none for one that is in no file."""
     if column.type is ColumnType.ROW:
-        return None
-    wanted = column.header or name
+        return []
+    return column.joins or [column.header or name]
+
+
+def position_of(wanted: str, header: list[str]) -> int | None:
+    """The position in the file of a column with this name, or of the only one whose letters and digits are the same."""
     if wanted in header:
         return header.index(wanted)
     like = [position for position, one in enumerate(header) if bare(one) == bare(wanted)]
@@ -226,9 +233,14 @@ def bare(name: str) -> str:
 
 
 def _check_header(source: Source, text: Text) -> None:
-    wanted = {name: one for name, one in source.columns.items() if one.type is not ColumnType.ROW}
-    missing = [name for name, column in wanted.items() if position_of(name, column, text.header) is None]
-    twice = [name for name, one in wanted.items() if text.header.count(one.header or name) > 1]
+    wanted = {name: headers_of(name, column) for name, column in source.columns.items()}
+    missing = [
+        name if not source.columns[name].joins else f"{one} (for {name})"
+        for name, headers in wanted.items()
+        for one in headers
+        if position_of(one, text.header) is None
+    ]
+    twice = [name for name, headers in wanted.items() if any(text.header.count(one) > 1 for one in headers)]
     where = f" line {text.first_row}" if not source.format.header else ""
     if missing:
         found = ", ".join(text.header)
@@ -294,11 +306,15 @@ def _typed_lines(source: Source, text: Text, rows_before: int) -> str:
     columns = list(source.columns.items())
     format = source.format if text.types is None else Format(nulls=source.format.nulls)
     values = ", ".join(
-        f"{_value(_cell(name, column, text), column, format, text, rows_before)} as value_{position}"
+        f"{_value(_cell(name, column, text, format), column, format, text, rows_before)} as value_{position}"
         for position, (name, column) in enumerate(columns, 1)
     )
     bad = " or ".join(
-        _is_bad(f"value_{position}", column, cells.text(_cell(name, column, text), column, source.format))
+        _is_bad(
+            f"value_{position}",
+            column,
+            cells.text(_cell(name, column, text, source.format), column, source.format),
+        )
         for position, (name, column) in enumerate(columns, 1)
         if column.type is not ColumnType.ROW
     )
@@ -380,17 +396,22 @@ def _number_rows(connection: DuckDBPyConnection, source: Source, rows: _Rows) ->
 def _texts(source: Source, text: Text) -> str:
     """SQL for the text of every declared column, from the cells in the file's own order."""
     return ", ".join(
-        f"{cells.text(_cell(name, column, text), column, source.format)} as text_{position}"
+        f"{cells.text(_cell(name, column, text, source.format), column, source.format)} as text_{position}"
         for position, (name, column) in enumerate(source.columns.items(), 1)
     )
 
 
-def _cell(name: str, column: Column, text: Text) -> str:
-    """SQL for the cell of a declared column."""
-    position = position_of(name, column, text.header)
-    if position is None:
+def _cell(name: str, column: Column, text: Text, format: Format) -> str:
+    """SQL for the cell of a declared column; of several cells, for what they are together."""
+    positions = [position_of(header, text.header) for header in headers_of(name, column)]
+    found = [f"cells[{position + 1}]" for position in positions if position is not None]
+    if not found:
         return "null::varchar"
-    return _with_breaks(f"cells[{position + 1}]") if text.has_breaks else f"cells[{position + 1}]"
+    if text.has_breaks:
+        found = [_with_breaks(cell) for cell in found]
+    if column.joins:
+        return cells.joined([cells.text(cell, column, format) for cell in found])
+    return found[0]
 
 
 def _with_breaks(text: str) -> str:

@@ -66,6 +66,49 @@ def test_backslashes_before_quotes_and_compression_are_seen(project):
     assert "'a 3\" nail, or\\\\'" in declared or "7 different" in declared
 
 
+def several_columns(prefix: str, names: list[str], written: str) -> str:
+    """Rows that are dated by several columns, in no order of time."""
+    moments = [datetime(2023, 1, 1) + timedelta(hours=31 * (n * 37 % ROWS)) for n in range(ROWS)]
+    lines = [f"{moment.strftime(written)},{n % 5},{n * 7 % 13}" for n, moment in enumerate(moments)]
+    return "\n".join([",".join([*(prefix + name for name in names), "n", "price"]), *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names", "written", "name", "type"),
+    [
+        ("arrival_date_", ["year", "month", "day_of_month"], "%Y,%B,%-d", "arrival_date", "date"),
+        ("", ["year", "month", "day", "hour"], "%Y,%-m,%-d,%-H", "time", "timestamp"),
+        ("", ["Year", "Mon", "Day", "Hour", "Minute"], "%Y,%b,%d,%H,%M", "time", "timestamp"),
+        ("", ["year", "month", "day"], "%Y,%m.0,%d.0", "date", "date"),
+    ],
+)
+def test_a_time_that_stands_in_several_columns_dates_the_rows(project, prefix, names, written, name, type):
+    spec = inferred(project, several_columns(prefix, names, written), "price")
+    column = spec.sources["rows"].columns[name]
+    assert (column.type, column.joins) == (type, [prefix + one for one in names])
+    assert spec.target.as_of == f"rows.{name}"
+    assert spec.validation.order == name
+    month = next(one for one in spec.inputs if "mon" in one)
+    assert spec.sources["rows"].columns[month].joins == []
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [
+        (["year", "month", "day"], "0,%m,%d"),
+        (["year", "month", "day"], "%Y,%m,4%d"),
+        (["year", "week"], "%Y,%W"),
+    ],
+)
+def test_columns_that_are_no_time_together_stay_what_they_are(project, names, written):
+    if "4" in written:  # then year and month are one, of the first day
+        spec = inferred(project, several_columns("", names, written), "price")
+        assert spec.sources["rows"].columns["date"].joins == ["year", "month"]
+        return
+    spec = inferred(project, several_columns("", names, written), "price")
+    assert spec.target.as_of is None
+
+
 def test_a_backslash_at_the_end_of_a_cell_escapes_nothing(project):
     lines = [f'"C:\\{n % 7}\\",{n * 1.5}' for n in range(ROWS)]
     spec = inferred(project, "\n".join(["folder,price", *lines, ""]), "price")

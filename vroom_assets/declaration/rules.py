@@ -119,7 +119,7 @@ def _format(format: Format) -> Iterator[Contradiction]:
     for pattern in format.dates:
         try:
             fitting = (
-                bool(re.search("%[dejY]", pattern)) and datetime(2024, 3, 1).strftime(pattern) != pattern
+                bool(re.search("%[dejYy]", pattern)) and datetime(2024, 3, 1).strftime(pattern) != pattern
             )
         except ValueError:
             fitting = False

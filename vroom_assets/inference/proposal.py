@@ -355,7 +355,8 @@ def _proposed(about: _About, one: SeenColumn, key: str, comes_again: bool) -> Pr
         return left_out("it is the key")
     if type.stored is ColumnType.TIMESTAMP:
         return left_out("no number is made of this time")
-    if one.is_constant:
+    is_mark = one.is_constant and 0 < one.missing < one.rows  # such as X, or nothing
+    if one.is_constant and not is_mark:
         return left_out("it is the same in every row")
     if type is ColumnType.TEXT:
         if one.mean_length > LONG_TEXT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ NOTATIONS: tuple[dict[str, Any], ...] = (
     {"decimal": ","},
     {"decimal": ",", "thousands": "."},
     {"decimal": ",", "thousands": " "},
+    {"thousands": "'"},
+    {"thousands": " "},
 )
 DAYS = (
     "%d-%m-%Y",
@@ -45,6 +48,7 @@ DAYS = (
     "%m/%d/%y",
     "%Y%m%dT%H%M%S",
 )
+MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%b-%y", "%b %Y", "%b-%Y", "%B %Y")  # each as its first day
 COMPACT = "%Y%m%d"  # looks like a number, so that the name of the column has to say that it is a day
 DAY = re.compile(r"(^|_)(date|day|dt|ymd)(_|$)")
 ISO_WAYS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S")  # beside others in one file
@@ -53,12 +57,15 @@ TYPES = (  # tried in this order; the first that reads every text counts
     *(ColumnType.FLAG, ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.PERCENT, ColumnType.CURRENCY),
     *(ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.DURATION),
 )
-NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "?", ".", "NONE")
+SPREADSHEET_ERRORS = ("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
+NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "?", ".", "NONE", *SPREADSHEET_ERRORS)
 NOTHING_MEASURED = ("-99", "-200", "-999", "-999.0", "-999.9", "-9999", "-9999.0", "-99999")
+TOTAL = r"(?i)^(grand |sub ?)?(total|totals|sum|summe|gesamt|gesamtsumme|insgesamt|somme|suma|totale)\b[: ]*$"
 ESCAPED = re.compile(
     rb'(?<!\\)(\\\\)*\\"[^",;\t|\r\n]'
 )  # a quote after a backslash, and then more of the cell
 NUMBER = r"[-+$€£(]*\d"  # how a number begins
+SNIFFED = 1 << 24  # bytes at the beginning of a file by which its notation is found
 SAMPLE = 50  # lines by which the delimiter is found
 MOST_BAD = 0.005  # share of texts that a type may leave unread, to be set aside
 MOST_BAD_ROWS = 0.009  # share of rows with such a text; a file of more than 0.01 would be refused
@@ -157,8 +164,11 @@ class SeenFile:
         like = [one for one in self.columns if bare(one.header) == bare(name)]
         if len(like) == 1 and bare(name):
             return like[0]
-        listed = ", ".join(one.header for one in self.columns)
-        raise CannotInfer(f"{self.name} has no column {name!r}; it has {listed}")
+        listed = ", ".join(dict.fromkeys(one.header for one in self.columns))
+        raise CannotInfer(
+            f"{self.name} has no column {name!r}; it has {listed}. If it stands in a later line, remove the lines "
+            "before that: a header is one line"
+        )
 
 
 def called(paths: Sequence[Path]) -> str:
@@ -183,7 +193,7 @@ def seen(paths: Sequence[Path]) -> Iterator[tuple[DuckDBPyConnection, SeenFile]]
     with duckdb.connect() as connection:
         try:
             format, header = _written(connection, first)
-            names = unique_names(header)
+            names, written = unique_names(header), header
             if len(set(header)) != len(header) or "" in header:
                 format = format.model_copy(
                     update={"skip": format.skip + (0 if format.header else 1), "header": names}
@@ -200,10 +210,54 @@ def seen(paths: Sequence[Path]) -> Iterator[tuple[DuckDBPyConnection, SeenFile]]
             report = sources.load(connection, TABLE, source, files)
         except (Unreadable, sources.SourceError) as error:
             raise CannotInfer(_named(first, str(error))) from error
-        yield (
-            connection,
-            _typed(connection, paths, format, dict(zip(names, header, strict=True)), report.accepted),
-        )
+        found = _typed(connection, paths, format, dict(zip(names, header, strict=True)), report.accepted)
+        texts_left = [one.name for one in found.columns if one.type is ColumnType.TEXT]
+        _refuse_totals(
+            connection, called(paths), texts_left
+        )  # among numbers, such a row is set aside as it is
+        notes = [*_notes_of_rows(report), *_notes_of_names(written, names)]
+        yield connection, replace(found, notes=[*found.notes, *notes])
+
+
+def _refuse_totals(connection: DuckDBPyConnection, name: str, columns: Iterable[str]) -> None:
+    """Refuse a last row that sums up the others: it would be learnt from as one of them.
+
+    Raises:
+        CannotInfer: there is one, by a word that stands nowhere else in its column.
+    """
+    last = f"(select max(rowid) from {TABLE})"
+    for column in columns:
+        text = f"trim({identifier(column)})"
+        found = connection.execute(
+            f"""
+            select {text} from {TABLE} where rowid = {last} and regexp_matches({text}, {literal(TOTAL)})
+            and (select count(*) from {TABLE} as other where other.{identifier(column)} = {TABLE}.{identifier(column)}) = 1
+            """
+        ).fetchall()
+        if found:
+            raise CannotInfer(
+                f"{name}: the last row says {found[0][0]!r} and sums up the others, as it seems; remove it, e.g. "
+                f"`sed '$d' {name} > without-total.csv`, or give it another name if it is a row like them"
+            )
+
+
+def _notes_of_rows(report: sources.SourceReport) -> list[str]:
+    if not report.quarantined:
+        return []
+    example = report.findings[0].examples[0]
+    return [
+        f"{report.quarantined:,} of {report.read:,} rows cannot be read and are set aside, e.g. {example}"
+    ]
+
+
+def _notes_of_names(header: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What the columns are called whose name in the file another one has too."""
+    return [
+        f"{one} stands {header.count(one)} times in the header; from left to right they are called "
+        + ", ".join(name for name, written in zip(names, header, strict=True) if written == one)
+        for one in dict.fromkeys(header)
+        if one and header.count(one) > 1
+    ]
 
 
 def _named(path: Path, message: str) -> str:
@@ -258,16 +312,12 @@ def _format(path: Path) -> Format:
         skip = 1 if first.lower().startswith("sep=") else 0
         if skip:
             return Format(encoding=encoding, delimiter=first[4:5], skip=1)
-        with duckdb.connect() as connection:
-            try:
-                [(mark, quote, before, has_header)] = connection.execute(
-                    "select Delimiter, Quote, SkipRows, HasHeader from sniff_csv(?, sample_size = 20000)",
-                    [str(plain)],
-                ).fetchall()
-            except duckdb.Error as error:
-                raise CannotInfer(
-                    f"{path.name} does not look like a CSV: {str(error).splitlines()[0]}"
-                ) from error
+        try:
+            mark, quote, before, has_header = _sniffed(plain)
+        except duckdb.Error as error:
+            raise CannotInfer(
+                f"{path.name} does not look like a CSV: {str(error).splitlines()[0]}"
+            ) from error
         with durable.opened(plain) as file:
             lines = [file.readline(1 << 16).decode(errors="replace") for _ in range(int(before) + SAMPLE)]
     whole = [line.rstrip() for line in lines if line.strip()]
@@ -279,6 +329,10 @@ def _format(path: Path) -> Format:
             f"{path.name}: its columns stand apart by blanks, and not by one character; write it as a CSV first, e.g. "
             f"`sed -E 's/^ +//; s/ +/,/g' {path.name} > {path.stem}-commas.csv`"
         )
+    titles = _titles(sample, mark)
+    if titles:
+        before, sample = int(before) + titles, sample[titles:]
+        has_header = False
     has_header = has_header or _is_header(sample, mark)
     parts: dict[str, Any] = {"encoding": encoding, "delimiter": mark, "skip": int(before), "escape": escape}
     if quote not in ("", "(empty)", '"') and len(quote) == 1:
@@ -303,6 +357,28 @@ def _is_parted_by_blanks(lines: list[str], mark: str) -> bool:
     """Whether lines have the same number of words each, several, and nothing else that parts them."""
     words = {len(line.split()) for line in lines}
     return len(words) == 1 and words.pop() > 1 and not (mark != " " and any(mark in line for line in lines))
+
+
+def _sniffed(path: Path) -> tuple[str, str, int, bool]:
+    """Delimiter, quote, lines before the header and whether there is one, by DuckDB, which takes no mixed line ends."""
+    with durable.opened(path) as file, tempfile.NamedTemporaryFile(suffix=".csv") as sample:
+        start = file.read(SNIFFED)
+        whole = start[: start.rfind(b"\n") + 1] or start
+        sample.write(whole.replace(b"\r\n", b"\n"))
+        sample.flush()
+        with duckdb.connect() as connection:
+            [found] = connection.execute(
+                "select Delimiter, Quote, SkipRows, HasHeader from sniff_csv(?, sample_size = 20000)",
+                [sample.name],
+            ).fetchall()
+    return found
+
+
+def _titles(lines: list[str], mark: str) -> int:
+    """How many lines at the top have one cell that is not empty, above one that is full: merged cells of a spreadsheet."""
+    full = [[bool(cell.strip(" \"'")) for cell in line.split(mark)] for line in lines]
+    titles = next((number for number, cells in enumerate(full) if sum(cells) != 1 or len(cells) == 1), 0)
+    return titles if titles and all(full[titles]) else 0
 
 
 def _is_header(lines: list[str], mark: str) -> bool:
@@ -355,7 +431,7 @@ def _typed(
     numbers = _numbers_for_nothing(connection, headers)
     bare = format.model_copy(update={"nulls": sorted({*nulls, *words, *numbers})})
     names = list(headers)
-    notation = max(NOTATIONS, key=lambda one: (len(_numbers(connection, names, bare, one)), -len(one)))
+    notation = max(NOTATIONS, key=lambda one: (*_numbers(connection, names, bare, one), -len(one)))
     format = bare.model_copy(update=notation)
     types = _types_of(connection, names, format)
     ways = _ways_of_dates(connection, types, format)
@@ -585,9 +661,15 @@ def _unread(name: str, type: ColumnType, format: Format) -> str:
 
 def _numbers(
     connection: DuckDBPyConnection, names: list[str], format: Format, notation: dict[str, Any]
-) -> set[str]:
-    """The columns that are numbers in a notation."""
-    return _read(connection, names, ColumnType.NUMBER, format.model_copy(update=notation))
+) -> tuple[int, int]:
+    """How many columns are numbers in a notation, with percentages and amounts of money, and without those."""
+    written = format.model_copy(update=notation)
+    plain = _read(connection, names, ColumnType.NUMBER, written)
+    others: set[str] = set()
+    for type in (ColumnType.PERCENT, ColumnType.CURRENCY):
+        left = [name for name in names if name not in plain and name not in others]
+        others |= _read(connection, left, type, written)
+    return len(plain) + len(others), len(plain)
 
 
 def _read(connection: DuckDBPyConnection, names: Iterable[str], type: ColumnType, format: Format) -> set[str]:
@@ -629,7 +711,7 @@ def _ways_of_dates(
     ways = dict.fromkeys(compact, COMPACT)
     texts = [name for name, type in types.items() if type is ColumnType.TEXT]
     fitting: dict[str, list[str]] = {}
-    for way in (day + clock for day in DAYS for clock in CLOCKS):
+    for way in (*(day + clock for day in DAYS for clock in CLOCKS), *MONTHS):
         for name in _read(
             connection, texts, ColumnType.TIMESTAMP, format.model_copy(update={"dates": [way]})
         ):

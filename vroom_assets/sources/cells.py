@@ -41,6 +41,7 @@ ISO_TIME = r"([ T]([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?)?"
 OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
 CLOCK = r"(-)?(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)"  # sign, days, hours, minutes, seconds
 ISO_DURATION = r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?"
+BLANKS = " \u00a0\u202f"  # between groups of digits: also those at which no line breaks
 MONEY = r"[$€£¥₹]|[A-Z]{3}"
 
 
@@ -171,13 +172,15 @@ def _integers(format: Format) -> str:
 
 
 def _groups(format: Format) -> str:
-    return rf"\d{{1,3}}({re.escape(format.thousands or '')}\d{{3}})+"
+    mark = f"[{BLANKS}]" if format.thousands == " " else re.escape(format.thousands or "")
+    return rf"\d{{1,3}}({mark}\d{{3}})+"
 
 
 def _digits(text: str, format: Format) -> str:
     """A number as SQL writes it."""
     if format.thousands is not None:
-        text = f"replace({text}, {literal(format.thousands)}, '')"
+        for mark in BLANKS if format.thousands == " " else format.thousands:
+            text = f"replace({text}, {literal(mark)}, '')"
     return text if format.decimal == "." else f"replace({text}, ',', '.')"
 
 
@@ -191,11 +194,11 @@ def _number(text: str, format: Format) -> str:
 
 
 def _money(text: str, format: Format) -> str:
-    """An amount with its currency before or after it; in brackets, or with a sign anywhere before it, it is negative."""
+    """An amount with its currency before or after it; in brackets, or with a minus before or behind it, it is negative."""
     thousands = format.thousands or ("," if format.decimal == "." else ".")
     grouped = format.model_copy(update={"thousands": thousands})
     number = rf"\d+({re.escape(format.decimal)}\d*)?|{_groups(grouped)}({re.escape(format.decimal)}\d*)?"
-    whole = rf"-?({MONEY})?\s*-?({number})\s*({MONEY})?|\(({MONEY})?\s*({number})\s*({MONEY})?\)"
+    whole = rf"-?({MONEY})?\s*-?({number})\s*({MONEY})?|({MONEY})?\s*({number})\s*({MONEY})?-|\(({MONEY})?\s*({number})\s*({MONEY})?\)"
     others = literal(rf"{MONEY}|[-()\s]")
     bare = f"regexp_replace({text}, {others}, '', 'g')"
     sign = f"case when contains({text}, '-') or starts_with({text}, '(') then -1 else 1 end"
@@ -280,14 +283,22 @@ class Remedy(NamedTuple):
     words: str
 
 
-NULLS = r"(?i)n/?a|null|none|nan|nil|missing|-+|\?|\."
+NULLS = r"(?i)n/?a|null|none|nan|nil|missing|-+|\?|\.|#[a-z0/]+[!?]?"
 NUMBERS = (
     Remedy(NULLS, "`format: {nulls: [NA]}` with this word reads it as empty, where the column is `nullable`"),
     Remedy(rf"\(?-?({MONEY}).*\d.*|.*\d\s*({MONEY})\)?", "`type: currency` reads it"),
+    Remedy(r"[\d.,' ]*\d-", "`type: currency` reads it"),
     Remedy(r".*\d\s*%", "`type: percent` reads it"),
     Remedy(
         r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?",
         "`format: {thousands: ','}` reads it, or as an amount `type: currency`",
+    ),
+    Remedy(rf"[+-]?\d{{1,3}}([{BLANKS}]\d{{3}})+(\.\d+)?", "`format: {thousands: ' '}` reads it"),
+    Remedy(r"[+-]?\d{1,3}('\d{3})+(\.\d+)?", '`format: {thousands: "\'"}` reads it'),
+    Remedy(rf"[+-]?\d{{1,3}}([{BLANKS}]\d{{3}})+,\d+", "`format: {decimal: ',', thousands: ' '}` reads it"),
+    Remedy(
+        r"[+-]?\d+([.,]\d+)?\s*[a-zA-Z°µ].*",
+        "it has a unit; leave that out of the file, and declare it as `unit`",
     ),
     Remedy(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", "`format: {decimal: ',', thousands: '.'}` reads it"),
     Remedy(r"[+-]?\d+,\d+", "`format: {decimal: ','}` reads it"),

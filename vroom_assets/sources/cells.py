@@ -7,7 +7,7 @@ are read in one statement.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vroom_assets.spec import Column, ColumnType, Format
@@ -339,17 +339,12 @@ def not_one(column: Column) -> str:
     return f"is not {'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def explained(column: Column, text: str, condition: str) -> Iterator[tuple[str, str]]:
-    """Message and condition for texts that are not of the column's type, by what would read them.
-
-    Args:
-        condition: SQL that holds for all of them.
-    """
-    words, before = not_one(column), "false"
-    for remedy in REMEDIES.get(column.type, ()):
-        if f"type: {column.type}`" in remedy.words:
-            continue
-        own = f"regexp_full_match({text}, {literal(remedy.pattern)})"
-        yield f"{words}; {remedy.words}", f"({condition} and {own} and not ({before}))"
-        before = f"{before} or {own}"
-    yield words, f"({condition} and not ({before}))"
+def explained(column: Column, text: str) -> str:
+    """SQL of the message for a text that is not of the column's type: what would read it."""
+    words = not_one(column)
+    cases = "".join(
+        f" when regexp_full_match({text}, {literal(remedy.pattern)}) then {literal(f'{words}; {remedy.words}')}"
+        for remedy in REMEDIES.get(column.type, ())
+        if f"type: {column.type}`" not in remedy.words
+    )
+    return f"case{cases} else {literal(words)} end" if cases else literal(words)

@@ -256,13 +256,11 @@ def _check_header(source: Source, text: Text) -> None:
 
 @contextmanager
 def _findings(connection: DuckDBPyConnection, source: Source, parts: Sequence[_Part]) -> Iterator[_Rows]:
-    """For the length of a block: all rows, typed, and what is wrong with them, where something is."""
+    """For the length of a block: all rows, typed, and what is wrong with them."""
     try:
         rows = _Rows(list(_read_lines(connection, source, parts)))
         _number_rows(connection, source, rows)
         _find_repeats_and_orphans(connection, source, rows)
-        if connection.execute(f"select 1 from {ROWS} where not good limit 1").fetchall():
-            _gather_findings(connection, source, rows)
         yield rows
     finally:
         for kind, one in (("view", FINDINGS), ("view", ROWS), ("table", REPEATS)):
@@ -446,13 +444,10 @@ def _rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
 
 
 def _explained_rules(position: int, column: Column) -> Iterator[tuple[str, str, str]]:
-    """The rules, those of types with what would read such a text."""
+    """Rule, SQL of the message, and condition; that of types says what would read such a text."""
     for rule, words, condition in _rules(position, column):
-        if rule != "type":
-            yield rule, words, condition
-            continue
-        for message, part in cells.explained(column, f"text_{position}", condition):
-            yield rule, message, part
+        explained = cells.explained(column, f"text_{position}") if rule == "type" else literal(words)
+        yield rule, explained, condition
 
 
 def _find_repeats_and_orphans(connection: DuckDBPyConnection, source: Source, rows: _Rows) -> None:
@@ -524,11 +519,10 @@ def _gather_findings(connection: DuckDBPyConnection, source: Source, rows: _Rows
     broken = [
         f"""
         case when {condition} then {{
-            position: {position}, "column": {literal(name)}, rule: '{rule}', value: text_{position},
-            message: {literal(words)}
+            position: {position}, "column": {literal(name)}, rule: '{rule}', value: text_{position}, message: {message}
         }} end"""
         for position, (name, column) in enumerate(source.columns.items(), 1)
-        for rule, words, condition in _explained_rules(position, column)
+        for rule, message, condition in _explained_rules(position, column)
     ]
     if broken:
         parts.append(
@@ -559,7 +553,7 @@ def _decide(
     warnings: list[str],
 ) -> SourceReport:
     """Replace quarantine and table together, or quarantine alone when the source is refused."""
-    report = _report(connection, rows, whole, warnings)
+    report = _report(connection, source, rows, whole, warnings)
     refusal = _refusal(report, source) or _refusal_of_a_file(connection, rows)
     with _transaction(connection):
         _empty_quarantine(connection, name)
@@ -572,14 +566,17 @@ def _decide(
     return report
 
 
-def _report(connection: DuckDBPyConnection, rows: _Rows, whole: str, warnings: list[str]) -> SourceReport:
+def _report(
+    connection: DuckDBPyConnection, source: Source, rows: _Rows, whole: str, warnings: list[str]
+) -> SourceReport:
     [(read, quarantined)] = connection.execute(
         f"""
         select count(*), count(*) filter (not good) from {ROWS}
         """
     ).fetchall()
-    if not quarantined:  # there is no view of findings
+    if not quarantined:  # asking goes through each rule of each column
         return SourceReport(whole, read, 0, [], warnings)
+    _gather_findings(connection, source, rows)
     found = connection.execute(
         f"""
         select "column", rule, count(*), arg_min({{nth: nth, value: value, message: message}}, nth, {EXAMPLES})

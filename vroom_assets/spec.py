@@ -6,6 +6,7 @@ contradicts itself is refused before anything runs, with the field and the remed
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -412,6 +413,18 @@ class Demand(NamedTuple):
     words: str
 
 
+MOST_VARIANTS = 12  # of a candidate, each of which is fitted on every inner fold
+# Parameters whose values are lists, so that a list is one value.
+TAKE_LISTS = (
+    "exclude",
+    "feature_names",
+    "interaction_constraints",
+    "interaction_cst",
+    "interactions",
+    "monotonic_cst",
+    "monotone_constraints",
+)
+
 FACTOR = r"\s*(\w+)\s*(?:\^\s*([1-9]))?\s*"  # of a candidate's term: a feature and its power
 
 
@@ -433,7 +446,11 @@ class Candidate(Declared):
         [], description="linear, logistic and the GLMs: products of features, as `a * b` or `a ^ 2`"
     )
     members: list[str] = Field([], description="average: the candidates it averages")
-    parameters: dict[str, Any] = Field({}, description="passed to the estimator as they are")
+    parameters: dict[str, Any] = Field(
+        {},
+        description="passed to the estimator; of a list of values, as `max_leaf_nodes: [7, 15, 31]`, the one that does best "
+        "on inner folds",
+    )
     offset: str | None = Field(
         None, description="a feature that is added to the prediction; the model forecasts what remains"
     )
@@ -454,10 +471,54 @@ class Candidate(Declared):
     )
     _categories: Mapping[str, int] = PrivateAttr(default_factory=dict)
     _optional: frozenset[str] = PrivateAttr(frozenset())
+    _chosen: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def several(self) -> dict[str, list[Any]]:
+        """The parameters of which several values are declared, and these."""
+        if self.family in (Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN):
+            return {}
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if isinstance(value, list) and name not in TAKE_LISTS
+        }
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters; of those of several values the chosen one."""
+        return self.parameters | dict(self._chosen)
+
+    @property
+    def variants(self) -> list[Self]:
+        """It with every combination of its parameters' values; itself where there is one, or one was chosen."""
+        if self._chosen or not self.several:
+            return [self]
+        combinations = itertools.product(*self.several.values())
+        return [self.with_values(dict(zip(self.several, one, strict=True))) for one in combinations]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The values that were chosen, of the parameters that have several."""
+        return dict(self._chosen)
+
+    @property
+    def chosen_words(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self._chosen.items())
+
+    def with_values(self, chosen: Mapping[str, Any]) -> Self:
+        """The candidate with one of the values of each parameter that has several; it means the same as declared."""
+        candidate = self.model_copy()
+        candidate._chosen = dict(chosen)
+        return candidate
 
     @property
     def demand(self) -> Demand | None:
-        """What it asks of the target; None where any number will do."""
+        """What it asks of the target, with any of its values; None where any number will do."""
+        found = [demand for one in self.variants if (demand := one._demand()) is not None]
+        return min(found, key=lambda demand: demand.takes is not Takes.POSITIVE, default=None)
+
+    def _demand(self) -> Demand | None:
         if self.family in (Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM):
             return Demand(Takes.NOT_NEGATIVE, "family", self.family)
         if self.transform is not None:
@@ -469,7 +530,7 @@ class Candidate(Declared):
             return (
                 Demand(takes, "parameters", f"{self.family} of power {self.power:g}") if self.power else None
             )
-        match self.parameters.get(self.loss_parameter):
+        match self.values.get(self.loss_parameter):
             case "gamma":
                 return Demand(Takes.POSITIVE, "parameters", f"{self.loss_parameter} gamma")
             case "poisson":
@@ -479,7 +540,7 @@ class Candidate(Declared):
     @property
     def power(self) -> float:
         """Of a Tweedie distribution: how the variance grows with the mean; NaN where it is not a number."""
-        power = self.parameters.get("power", TWEEDIE_POWER)
+        power = self.values.get("power", TWEEDIE_POWER)
         return float(power) if isinstance(power, int | float) else math.nan
 
     @property
@@ -742,6 +803,10 @@ class ForecastSpec(Declared):
         """The features that are missing where an input is left out."""
         optional = {name for name, column in self.input_columns.items() if column.nullable}
         return frozenset(feature.name for feature in features if feature.unguarded & optional)
+
+    def with_values(self, candidates: Mapping[str, Candidate]) -> Self:
+        """The declaration with candidates for whose parameters values were chosen; it means the same as declared."""
+        return self.model_copy(update={"candidates": dict(candidates)})
 
     def past_columns(self, source: str) -> set[str]:
         """The columns of a source that say when something happened or became known, which is in the past."""

@@ -29,11 +29,11 @@ from vroom_assets.challenger.manifest import feature_fields, input_fields
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.training.fitting import fit_all
-from vroom_assets.training.folds import RowStructure, Split, splits
+from vroom_assets.training.folds import RowStructure, Split, one_by_one, splits
 from vroom_assets.training.intervals import calibrate
 from vroom_assets.training.metrics import METRIC_SETS
 from vroom_assets.training.models import Fitted
-from vroom_assets.training.search import inner_choices, one_by_one
+from vroom_assets.training.search import inner_choices
 
 FOLDS, REPEATS, SEED = 5, 4, 0
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -109,7 +109,7 @@ def main() -> int:
         data.features,
         data.target,
         outer,
-        spec.candidates,
+        [spec.candidates] * len(outer),
         spec.validation,
         METRIC_SETS[spec.target.kind],
         reference=spec.gates.reference,

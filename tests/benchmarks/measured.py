@@ -12,9 +12,10 @@ from scipy.stats import t as student
 from vroom_assets.champion.comparison import corrected_t
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training.folds import Split, outer_splits
+from vroom_assets.training.fitting import fit_split
+from vroom_assets.training.folds import Split, one_by_one, outer_splits
 from vroom_assets.training.metrics import BASELINES, METRIC_SETS, Metric, MetricSet, standard_error
-from vroom_assets.training.search import fit_split, inner_choices, one_by_one
+from vroom_assets.training.search import inner_choices, tuned_candidates
 
 NESTED = "vroom (nested)"
 Derive = Callable[[Dataset, Split, Mapping[str, np.ndarray]], np.ndarray]
@@ -67,12 +68,16 @@ def measure(
     rows, validation = data.row_structure, spec.validation
     everyone = {**spec.candidates, **{name: BASELINES[name] for name in metric_set.baselines}, **others}
     folds = outer_splits(rows, validation)
+    tuned = tuned_candidates(data.features, data.target, folds, everyone, validation, metric_set, rows)
+    competing = [{name: tuned[split.repeat, split.fold][name] for name in spec.candidates} for split in folds]
     choices = inner_choices(
-        data.features, data.target, folds, spec.candidates, validation, metric_set, rows, spec.gates.reference
+        data.features, data.target, folds, competing, validation, metric_set, rows, spec.gates.reference
     )
 
     def predict(split: Split) -> dict[str, np.ndarray]:
-        models = fit_split(everyone, data.features, data.target, split, validation, rows)
+        models = fit_split(
+            tuned[split.repeat, split.fold], data.features, data.target, split, validation, rows
+        )
         return {name: model.predict(data.features.iloc[split.test]) for name, model in models.items()}
 
     predictions: dict[str, list[np.ndarray]] = {name: [] for name in (NESTED, *everyone, *derived)}

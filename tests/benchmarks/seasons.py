@@ -27,9 +27,10 @@ from vroom_assets import sources
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import ForecastSpec
+from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import Split
 from vroom_assets.training.metrics import METRIC_SETS
-from vroom_assets.training.search import fit_split, inner_choices
+from vroom_assets.training.search import inner_choices
 
 NAIVE = "previous_lap"
 
@@ -76,7 +77,7 @@ def lines(spec: ForecastSpec, rows: Rows) -> Iterator[dict[str, object]]:
             data.features,
             target,
             [split],
-            spec.candidates,
+            [spec.candidates],
             validation,
             metric_set,
             structure,

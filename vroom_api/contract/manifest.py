@@ -151,6 +151,7 @@ class Recipe(ContractStruct, frozen=True):
     family: str
     features: list[str]
     definition: dict  # the candidate as declared, members resolved
+    values: dict = {}  # by candidate: the values that were chosen for parameters of which several are declared
 
 
 class Lever(ContractStruct, frozen=True):

@@ -24,6 +24,9 @@ from vroom_assets.training.search import Search
 class Experiment:
     """A search with its inputs, and the graph of the candidate that won it.
 
+    spec: its candidates with the values that were chosen for their parameters. tried: these and the others, as `Tuned` has
+    them.
+
     What MLflow, the manifest and the assets' pages show of it is computed once, when it is first asked for.
     """
 
@@ -31,6 +34,7 @@ class Experiment:
     data: Dataset
     search: Search
     exported: Exported
+    tried: pd.DataFrame
 
     @property
     def metric_set(self) -> MetricSet:

@@ -234,7 +234,11 @@ def fallback_of(
 def recipe_of(name: str, candidates: Mapping[str, Candidate], fitted: Fitted) -> Recipe:
     """The chosen candidate with its members, enough to fit it again."""
     chosen = candidates[name]
-    definition = {n: candidates[n].model_dump(mode="json") for n in (name, *chosen.members)}
+    parts = {one: candidates[one] for one in (name, *chosen.members)}
     return Recipe(
-        name=name, family=chosen.family.value, features=list(fitted.features), definition=definition
+        name=name,
+        family=chosen.family.value,
+        features=list(fitted.features),
+        definition={one: part.model_dump(mode="json") for one, part in parts.items()},
+        values={one: part.chosen for one, part in parts.items() if part.chosen},
     )

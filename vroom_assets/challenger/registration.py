@@ -147,6 +147,8 @@ def _log(experiment: Experiment, tracking: Any) -> None:
             (Path(scratch) / f"{name}.png").write_bytes(picture)
         tracking.log_artifacts(scratch, "plots")
     tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
+    if len(experiment.tried):
+        tracking.log_text(experiment.tried.to_csv(index=False), "tried.csv")
     for name, parts in experiment.errors_by_tag.items():
         tracking.log_text(parts.to_csv(index=False), f"error_by_{name}.csv")
         tracking.set_tag(f"vroom.{name}", ", ".join(sorted(parts["value"]))[:MLFLOW_TAG])
@@ -161,7 +163,7 @@ def _log_candidates(experiment: Experiment, client: MlflowClient, run: Run) -> N
     now = time.time_ns() // 1_000_000
     for name, row in experiment.fold_means.iterrows():
         candidate = experiment.spec.candidates.get(str(name))
-        parameters = {"family": candidate.family.value} | candidate.parameters if candidate else {}
+        parameters = {"family": candidate.family.value} | candidate.values if candidate else {}
         measures = [
             Metric(f"cv_{one}_mean", float(row[one]), now, 0) for one in experiment.metric_set.metrics
         ]
@@ -195,7 +197,7 @@ def _parameters(experiment: Experiment) -> dict[str, Any]:
     own = {
         f"{name}.{parameter}": value
         for name in (found.chosen, *chosen.members)
-        for parameter, value in spec.candidates[name].parameters.items()
+        for parameter, value in spec.candidates[name].values.items()
     }
     return (
         {

@@ -10,9 +10,9 @@ import pandas as pd
 
 from vroom_api.contract.events import Decision
 from vroom_assets.spec import Candidate, Contest, Validation
-from vroom_assets.training.folds import RowStructure, Split, outer_splits
+from vroom_assets.training.fitting import fit_split
+from vroom_assets.training.folds import RowStructure, Split, one_by_one, outer_splits
 from vroom_assets.training.metrics import MetricSet, standard_error
-from vroom_assets.training.search import fit_split, one_by_one
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,12 @@ class Entrant:
     frame: pd.DataFrame
 
     def same_recipe(self, other: Entrant) -> bool:
+        """Whether both are declared alike; values of parameters that were chosen by the data may differ."""
         mine, theirs = self.candidates[self.name], other.candidates[other.name]
-        members = [self.candidates[m] for m in mine.members] == [other.candidates[m] for m in theirs.members]
-        same = mine.model_copy(update={"members": []}) == theirs.model_copy(update={"members": []})
+        members = [self.candidates[m].model_dump() for m in mine.members] == [
+            other.candidates[m].model_dump() for m in theirs.members
+        ]
+        same = mine.model_dump(exclude={"members"}) == theirs.model_dump(exclude={"members"})
         return same and members and self.frame[self.features].equals(other.frame[other.features])
 
     @property

@@ -198,8 +198,11 @@ def _same_types(fields: Sequence[InputField], columns: Mapping[str, Column]) -> 
 
 
 def candidates_of(recipe: Recipe) -> dict[str, Candidate]:
-    """The recipe and its members as they were declared when it was trained."""
-    return {name: Candidate(**definition) for name, definition in recipe.definition.items()}
+    """The recipe and its members as they were declared when it was trained, with the values that were chosen then."""
+    return {
+        name: Candidate(**definition).with_values(recipe.values.get(name, {}))
+        for name, definition in recipe.definition.items()
+    }
 
 
 def _indices(field: InputField, column: Column, values: np.ndarray) -> np.ndarray:

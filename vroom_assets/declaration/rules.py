@@ -1,6 +1,7 @@
 """Contradictions between the fields of a declaration."""
 
 import codecs
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from vroom_assets.features.expressions import Feature
 from vroom_assets.spec import (
     FACTOR,
     FAMILIES,
+    MOST_VARIANTS,
     TRANSFORMED,
     Candidate,
     Column,
@@ -228,9 +230,43 @@ def _models(spec: ForecastSpec) -> Iterator[Contradiction]:
                         f"candidates.{name}.parameters.{parameter}",
                         f"{text!r} is a text; write {Decimal(text):f}, without quotes and exponent",
                     )
-        yield from _amounts(f"candidates.{name}", candidate, spec.target.kind)
+        yield from _several(f"candidates.{name}.parameters", candidate)
+        # Of several combinations some share a fault.
+        yield from dict.fromkeys(
+            fault
+            for one in candidate.variants[:MOST_VARIANTS]
+            for fault in _amounts(f"candidates.{name}", one, spec.target.kind)
+        )
         if candidate.calibration and not spec.target.kind.is_probability:
             yield f"candidates.{name}.calibration", "it is for a binary target, leave it out"
+
+
+def _several(field: str, candidate: Candidate) -> Iterator[Contradiction]:
+    """What cannot be tried of parameters with several values."""
+    for parameter, values in candidate.several.items():
+        if not values:
+            yield (
+                f"{field}.{parameter}",
+                "the list is empty; write the values to try, or leave the parameter out",
+            )
+        elif any(isinstance(value, list | dict) for value in values):
+            yield f"{field}.{parameter}", "each of several values is a number, a word, true, false or null"
+        elif len({repr(value) for value in values}) != len(values):
+            yield f"{field}.{parameter}", "a value is there twice; write it once"
+    number = math.prod(len(values) for values in candidate.several.values())
+    if number > MOST_VARIANTS:
+        factors = " × ".join(f"{len(values)} of {name}" for name, values in candidate.several.items())
+        yield (
+            field,
+            f"{number} combinations of values are too many ({factors}); each is fitted on every inner fold: leave at "
+            f"most {MOST_VARIANTS}",
+        )
+    listed = candidate.parameters.get("interactions")
+    if isinstance(listed, list) and not all(isinstance(one, list) for one in listed):
+        yield (
+            f"{field}.interactions",
+            "a list here names pairs of features, so its values cannot be tried; write one number",
+        )
 
 
 def _amounts(field: str, candidate: Candidate, kind: Kind) -> Iterator[Contradiction]:
@@ -243,7 +279,7 @@ def _amounts(field: str, candidate: Candidate, kind: Kind) -> Iterator[Contradic
                 f"{field}.transform",
                 f"it is not for {candidate.family}; use one of {', '.join(TRANSFORMED)}",
             )
-        elif (loss := candidate.parameters.get(candidate.loss_parameter)) in ("gamma", "poisson"):
+        elif (loss := candidate.values.get(candidate.loss_parameter)) in ("gamma", "poisson"):
             yield f"{field}.transform", f"a {loss} loss is not for logarithms; leave one of the two out"
     if candidate.trend is not None:
         if kind.is_probability:

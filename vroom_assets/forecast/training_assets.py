@@ -174,10 +174,17 @@ def _search(
     from vroom_assets.training.metrics import METRIC_SETS
     from vroom_assets.training.models import CandidateError
     from vroom_assets.training.search import search
+    from vroom_assets.training.tuning import tune_on_all
 
+    metric_set = METRIC_SETS[spec.target.kind]
+    declared = spec.candidates
     try:
+        tuned = tune_on_all(
+            declared, data.features, data.target, spec.validation, metric_set, data.row_structure
+        )
+        spec = spec.with_values(tuned.candidates)
         exports, refused = parity.exportable(spec, data)
-    except CandidateError as error:
+    except (TooFewRows, CandidateError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     for name, reason in refused.items():
         context.log.warning(f"candidate {name} may not compete: {reason}")
@@ -188,8 +195,7 @@ def _search(
             description=f"the fallback cannot be exported: {refused[spec.fallback.candidate]}",
             allow_retries=False,
         )
-    competing = {name: candidate for name, candidate in spec.candidates.items() if name in exports}
-    metric_set = METRIC_SETS[spec.target.kind]
+    competing = {name: candidate for name, candidate in declared.items() if name in exports}
     try:
         found = search(
             data.features,
@@ -203,20 +209,21 @@ def _search(
         )
     except (TooFewRows, CandidateError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    return Experiment(spec, data, found, exports[found.chosen]), refused
+    return Experiment(spec, data, found, exports[found.chosen], tuned.tried), refused
 
 
 def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[str, Any]:
     from vroom_assets import plots
 
     found, metric_set, scores = experiment.search, experiment.metric_set, experiment.scores
-    means = experiment.fold_means
+    means, tried = experiment.fold_means, experiment.tried
     return {
         **{f"nested_{name}": scores.nested[name] for name in (metric_set.error, metric_set.select)},
         "chosen": found.chosen,
         "why": found.choice.why,
         "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
         "candidates": dg.MetadataValue.md(means.round(4).to_markdown()),
+        **({"tried": dg.MetadataValue.md(tried.round(4).to_markdown(index=False))} if len(tried) else {}),
         "not_exportable": dg.MetadataValue.json(refused),
         "plot": dg.MetadataValue.md(plots.markdown(experiment.pictures["candidates"], "candidates")),
         **{f"{name}_{metric_set.error}": float(row[metric_set.error]) for name, row in means.iterrows()},

@@ -125,6 +125,12 @@ def champion(found: Facts, manifest: Manifest) -> Section:
     select = manifest.scores.select
     metrics = list(dict.fromkeys([select, manifest.scores.error]))  # may be one and the same
     means = found.folds.groupby("candidate")[metrics].mean().sort_values(select)
+    for name, values in recipe.values.items():
+        chosen = ", ".join(
+            f"{parameter} {value} of {', '.join(map(str, recipe.definition[name]['parameters'][parameter]))}"
+            for parameter, value in values.items()
+        )
+        lines.append(f"Chosen for {name} on inner folds of all rows: {chosen}.")
     if manifest.scores.why:
         lines.append(f"Why this one: {manifest.scores.why}.")
     lines.append(f"Candidates on the same folds, chosen by {select}:")

@@ -89,14 +89,14 @@ def estimator_of(name: str, candidate: Candidate, seed: int, coding: Coding) -> 
     """
     estimator, fixed, defaults = _blueprint(candidate, seed, coding)
     allowed = sorted(set(estimator().get_params()) - set(fixed))
-    for parameter in candidate.parameters:
+    for parameter in candidate.values:
         if parameter not in allowed:
             why = "is set by its family" if parameter in fixed else "does not exist"
             raise CandidateError(
                 f"candidate {name}: parameter {parameter!r} {why}; "
                 f"{estimator.__name__} takes {', '.join(allowed)}"
             )
-    parameters = defaults | candidate.parameters | fixed
+    parameters = defaults | candidate.values | fixed
     if candidate.family in (*LOG_LINEAR, Family.LINEAR, Family.LOGISTIC):
         columns = coding.names(candidate.features)
         # Columns that coding adds are terms of their own, whatever terms are declared.
@@ -116,10 +116,11 @@ def check_parameters(name: str, candidate: Candidate) -> None:
     if candidate.family in (Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN):
         return
     coding = Coding(tuple(Number(None) for _ in candidate.features))
-    estimator = estimator_of(name, candidate, 0, coding)
-    estimator = estimator.estimator if isinstance(estimator, PolynomialModel) else estimator
-    if hasattr(estimator, "_parameter_constraints"):  # interpret's has none
-        try:
-            estimator._validate_params()
-        except ValueError as error:
-            raise CandidateError(f"candidate {name} ({candidate.family}): {error}") from error
+    for one in candidate.variants:
+        estimator = estimator_of(name, one, 0, coding)
+        estimator = estimator.estimator if isinstance(estimator, PolynomialModel) else estimator
+        if hasattr(estimator, "_parameter_constraints"):  # interpret's has none
+            try:
+                estimator._validate_params()
+            except ValueError as error:
+                raise CandidateError(f"candidate {name} ({candidate.family}): {error}") from error

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from vroom_assets.spec import Candidate, Curve, Family
+from vroom_assets.spec import Candidate, Curve, Family, Validation
 from vroom_assets.training import coding
 from vroom_assets.training.families import estimator_of
+from vroom_assets.training.folds import RowStructure, Split
 from vroom_assets.training.models import (
     ISOTONIC_FLOOR,
     Average,
@@ -56,6 +57,19 @@ def fit_all(
         name: _average(name, candidate, fitted) if candidate.family is Family.AVERAGE else fitted[name]
         for name, candidate in candidates.items()
     }
+
+
+def fit_split(
+    candidates: Mapping[str, Candidate],
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    split: Split,
+    validation: Validation,
+    rows: RowStructure,
+) -> dict[str, Fitted]:
+    """Every candidate, fitted on the training rows of a split."""
+    groups = None if rows.groups is None else rows.groups[split.train]
+    return fit_all(candidates, frame.iloc[split.train], target[split.train], validation.seed, groups)
 
 
 def refuse_targets(name: str, candidate: Candidate, target: np.ndarray) -> None:

@@ -8,37 +8,22 @@ only (Varma & Simon 2006, doi:10.1186/1471-2105-7-91).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
 from vroom_assets.training.choice import Choice, choose
-from vroom_assets.training.fitting import fit_all
-from vroom_assets.training.folds import RowStructure, Split, inner_splits, outer_splits
+from vroom_assets.training.fitting import fit_split
+from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one, outer_splits
 from vroom_assets.training.metrics import BASELINES, MetricSet
 from vroom_assets.training.models import Fitted
-
-R = TypeVar("R")
+from vroom_assets.training.tuning import tune
 
 SHUFFLES, FEW_FEATURES = 3, 20  # of each feature, where there are few
 SHUFFLED, MIN_SHUFFLED = 40_000, 500  # rows of a fold times features
-
-
-def one_by_one(work: Callable[[Split], R], items: Sequence[Split]) -> Iterator[R]:
-    """Work on each item, on one core.
-
-    Threads do not help: fits of some hundred rows go in and out of the interpreter's lock so often that two
-    of them side by side take longer than one after the other, and twice the processor time (measured:
-    3.4 s for four fits of all candidates in a row, 3.6-6.1 s in two threads). The other cores serve meanwhile.
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield from map(work, items)
 
 
 @dataclass(frozen=True)
@@ -102,9 +87,10 @@ def search(
     scores: list[pd.DataFrame] = []
     predictions: list[pd.DataFrame] = []
     fold_models: list[tuple[Split, dict[str, Fitted]]] = []
+    tuned = tuned_candidates(frame, target, outer, everyone, validation, metric_set, rows)
 
     def fit_outer(split: Split) -> tuple[Split, dict[str, Fitted]]:
-        return split, fit_split(everyone, frame, target, split, validation, rows)
+        return split, fit_split(tuned[split.repeat, split.fold], frame, target, split, validation, rows)
 
     for done, (split, models) in enumerate(one_by_one(fit_outer, outer), 1):
         predicted, scored = score_split(models, frame, target, split, metric_set)
@@ -117,10 +103,10 @@ def search(
     fold_metrics = pd.concat(scores, ignore_index=True)
     out_of_fold = pd.concat(predictions, ignore_index=True)
     choice = choose(out_of_fold, target, candidates, metric_set, reference, rows.groups)
-
     nested = np.full(len(frame), np.nan)
     inner = [split for split, _ in fold_models]
-    nested_choices = inner_choices(frame, target, inner, candidates, validation, metric_set, rows, reference)
+    competing = [{name: tuned[split.repeat, split.fold][name] for name in candidates} for split in inner]
+    nested_choices = inner_choices(frame, target, inner, competing, validation, metric_set, rows, reference)
     for (split, models), name in zip(fold_models, nested_choices, strict=True):
         nested[split.test] = models[name].predict(frame.iloc[split.test])
         progress(f"nested fold {split.fold + 1} of {len(fold_models)}: chose {name} without seeing it")
@@ -134,19 +120,6 @@ def search(
         choice=choice,
         importances=permutation_importances(frame, target, tested, metric_set, validation.seed),
     )
-
-
-def fit_split(
-    candidates: Mapping[str, Candidate],
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    split: Split,
-    validation: Validation,
-    rows: RowStructure,
-) -> dict[str, Fitted]:
-    """Every candidate, fitted on the training rows of a split."""
-    groups = None if rows.groups is None else rows.groups[split.train]
-    return fit_all(candidates, frame.iloc[split.train], target[split.train], validation.seed, groups)
 
 
 def score_split(
@@ -165,17 +138,46 @@ def score_split(
     return pd.concat(predictions, ignore_index=True), pd.DataFrame(scores)
 
 
+def tuned_candidates(
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    outer: Sequence[Split],
+    candidates: Mapping[str, Candidate],
+    validation: Validation,
+    metric_set: MetricSet,
+    rows: RowStructure,
+) -> dict[tuple[int, int], dict[str, Candidate]]:
+    """By repeat and fold of each outer split, the candidates with the values that inner folds of its training rows chose."""
+    has_several = any(len(candidate.variants) > 1 for candidate in candidates.values())
+    return {
+        (split.repeat, split.fold): tune(
+            candidates,
+            frame,
+            target,
+            inner_splits(rows, split, validation) if has_several else [],
+            validation,
+            metric_set,
+            rows,
+        ).candidates
+        for split in outer
+    }
+
+
 def inner_choices(
     frame: pd.DataFrame,
     target: np.ndarray,
-    outer: list[Split],
-    candidates: Mapping[str, Candidate],
+    outer: Sequence[Split],
+    candidates: Sequence[Mapping[str, Candidate]],
     validation: Validation,
     metric_set: MetricSet,
     rows: RowStructure | None = None,
     reference: str | None = None,
 ) -> list[str]:
-    """For each outer split, the candidate that inner folds of its training rows alone would choose."""
+    """For each outer split, the candidate that inner folds of its training rows alone would choose.
+
+    Args:
+        candidates: those of each outer split.
+    """
     rows = rows or RowStructure(len(frame))
     inner = [
         replace(split, repeat=number)
@@ -184,13 +186,15 @@ def inner_choices(
     ]
 
     def fit_inner(split: Split) -> pd.DataFrame:
-        models = fit_split(candidates, frame, target, split, validation, rows)
+        models = fit_split(candidates[split.repeat], frame, target, split, validation, rows)
         return score_split(models, frame, target, split, metric_set)[0]
 
     found = pd.concat(one_by_one(fit_inner, inner), ignore_index=True)
     return [
-        choose(mine, target, candidates, metric_set, reference, rows.groups).name
-        for _, mine in found.groupby("repeat")
+        choose(
+            found[found["repeat"] == number], target, candidates[number], metric_set, reference, rows.groups
+        ).name
+        for number in range(len(outer))
     ]
 
 

@@ -150,6 +150,15 @@ def test_members_and_features_are_part_of_a_recipe():
     assert one.same_recipe(Entrant("both", one.candidates, frame.assign(y=0.0)))  # which it does not read
 
 
+def test_values_that_the_data_chose_make_no_other_recipe():
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    forest = Candidate(family=Family.FOREST, features=["x"], parameters={"max_depth": [3, 9]})
+    one, other = (
+        Entrant("forest", {"forest": forest.with_values({"max_depth": depth})}, frame) for depth in (3, 9)
+    )
+    assert one.same_recipe(other)
+
+
 def test_rows_of_one_group_tell_less_than_as_many_rows_alone():
     values = np.repeat([1.0, -1.0, 2.0, 0.0], 25)
     groups = np.repeat(np.arange(4), 25)

@@ -14,12 +14,14 @@ from tests.support.tiny import feature_field, input_field, manifest_of, model_of
 from tests.support.vans import bookings
 from vroom_api.contract import Bundle, Golden, Kind, Manifest, Recipe, Scores
 from vroom_api.contract.events import ContestResult, Decision
+from vroom_assets.challenger.manifest import recipe_of
 from vroom_assets.champion import contest
-from vroom_assets.champion.contest import NoContest, as_it_serves, run_contest
+from vroom_assets.champion.contest import NoContest, as_it_serves, candidates_of, run_contest
 from vroom_assets.features.table import Dataset, parquet_path
 from vroom_assets.spec import Candidate, Family, ForecastSpec, Gates
 from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.metrics import METRIC_SETS
+from vroom_assets.training.models import Constant
 
 ROWS = 60
 COLOURS = ["red", "blue"]
@@ -77,6 +79,13 @@ def version(number: int, recipe: Candidate = LINE, **given: Any) -> Manifest:
     fields = [input_field("seats", 1, 9), input_field("colour", 0, 1, type="text", values=COLOURS)]
     fields = given.pop("inputs", fields)
     return manifest_of(fields, [feature_field("seats", "seats", ["seats"])], **plain | given)
+
+
+def test_a_recipe_is_fitted_again_with_the_values_that_were_chosen_for_it():
+    several = Candidate(family=Family.LINEAR, features=["seats"], parameters={"alpha": [1.0, 9.0]})
+    recipe = recipe_of("line", {"line": several.with_values({"alpha": 9.0})}, Constant(1.0, ["seats"]))
+    assert candidates_of(recipe)["line"].values == {"alpha": 9.0}
+    assert candidates_of(recipe)["line"].model_dump() == several.model_dump()
 
 
 def bundle(manifest: Manifest) -> Bundle:

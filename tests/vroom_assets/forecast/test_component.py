@@ -22,6 +22,9 @@ from vroom_assets.champion import contest
 from vroom_assets.champion.publication import prove
 from vroom_assets.forecast import Forecast
 from vroom_assets.forecast.names import REASON_TAG, REQUESTED_TAG, TRAINED_TAG
+from vroom_assets.report import rendering
+from vroom_assets.report.facts import facts_of
+from vroom_assets.report.page import page_of
 from vroom_assets.spec import Gates
 
 NAME = "reservations"
@@ -328,9 +331,28 @@ def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(
     assert served() == 1
 
 
+def test_values_that_were_chosen_for_parameters_are_recorded_with_what_was_tried(run, fast, home):
+    glm = fast.candidates["glm"].model_copy(update={"parameters": {"alpha": [100.0, 0.001]}})
+    assert run(spec=fast.model_copy(update={"candidates": {"glm": glm}})).success
+    recipe = bundle().manifest.recipe
+    assert recipe.values == {"glm": {"alpha": 0.001}}
+    assert recipe.definition["glm"]["parameters"] == {"alpha": [100.0, 0.001]}
+    (logged,) = mlflow_runs()
+    assert logged.data.params["glm.alpha"] == "0.001"
+    client = MlflowClient(settings.tracking_uri())
+    table = Path(client.download_artifacts(logged.info.run_id, "tried.csv")).read_text()
+    assert re.search(r"^glm,alpha 100.0,[\d.]+,False\nglm,alpha 0.001,[\d.]+,True$", table, re.MULTILINE)
+    page = rendering.markdown(page_of(facts_of(NAME)))
+    assert "Chosen for glm on inner folds of all rows: alpha 0.001 of 100.0, 0.001." in page
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
-    [({"alpha": -1.0}, "'alpha' parameter"), ({"n_jobs": -1}, "parameter 'n_jobs' does not exist")],
+    [
+        ({"alpha": [0.1, -1.0]}, "'alpha' parameter"),
+        ({"alpha": -1.0}, "'alpha' parameter"),
+        ({"n_jobs": -1}, "parameter 'n_jobs' does not exist"),
+    ],
 )
 def test_parameters_are_checked_before_anything_is_fitted_and_once(run, fast, trained, parameters, message):
     broken = fast.candidates["glm"].model_copy(update={"parameters": parameters})

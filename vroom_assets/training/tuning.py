@@ -1,0 +1,99 @@
+"""Parameters with several declared values: which of them a candidate is fitted with.
+
+Each combination is fitted on inner folds and the one with the lowest mean of the selection metric is taken. Inside an outer
+fold these are folds of its training rows alone, so the error of a candidate counts what trying costs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vroom_assets.spec import Candidate, Validation
+from vroom_assets.training.fitting import fit_split
+from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one
+from vroom_assets.training.metrics import MetricSet
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """candidates: with one value for each parameter. tried: a row per combination of those that have several; columns
+    candidate, parameters, the mean of the metric, chosen."""
+
+    candidates: dict[str, Candidate]
+    tried: pd.DataFrame
+
+
+def tune(
+    candidates: Mapping[str, Candidate],
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    inner: Sequence[Split],
+    validation: Validation,
+    metric_set: MetricSet,
+    rows: RowStructure,
+) -> Tuned:
+    """Choose the values of parameters by folds; of ties the combination that is declared first.
+
+    Raises:
+        CandidateError: a combination cannot be fitted.
+    """
+    score = metric_set.metrics[metric_set.select]
+    variants = {
+        f"{name} with {one.chosen_words}": (name, one)
+        for name, candidate in candidates.items()
+        if len(found := candidate.variants) > 1
+        for one in found
+    }
+    if not variants:
+        single = {name: candidate.variants[0] for name, candidate in candidates.items()}
+        return Tuned(single, pd.DataFrame(columns=["candidate", "parameters", metric_set.select, "chosen"]))
+
+    def scored(split: Split) -> dict[str, float]:
+        tested = {label: one for label, (_, one) in variants.items()}
+        models = fit_split(tested, frame, target, split, validation, rows)
+        return {
+            label: score(target[split.test], model.predict(frame.iloc[split.test]))
+            for label, model in models.items()
+        }
+
+    means = pd.DataFrame(list(one_by_one(scored, inner))).mean()
+    best: dict[str, str] = {}
+    for label, (name, _) in variants.items():
+        if name not in best or means[label] < means[best[name]]:
+            best[name] = label
+    tried = [
+        {
+            "candidate": name,
+            "parameters": one.chosen_words,
+            metric_set.select: means[label],
+            "chosen": label == best[name],
+        }
+        for label, (name, one) in variants.items()
+    ]
+    resolved = {
+        name: variants[best[name]][1] if name in best else candidate.variants[0]
+        for name, candidate in candidates.items()
+    }
+    return Tuned(resolved, pd.DataFrame(tried))
+
+
+def tune_on_all(
+    candidates: Mapping[str, Candidate],
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    validation: Validation,
+    metric_set: MetricSet,
+    rows: RowStructure,
+) -> Tuned:
+    """The same by inner folds of all rows: the values that what is served is fitted with."""
+    whole = Split(0, 0, np.arange(len(frame)), np.arange(0))
+    inner = (
+        inner_splits(rows, whole, validation)
+        if any(len(one.variants) > 1 for one in candidates.values())
+        else []
+    )
+    return tune(candidates, frame, target, inner, validation, metric_set, rows)

@@ -349,6 +349,9 @@ class Family(StrEnum):
     POISSON_EBM = "poisson_ebm"
     GAMMA_GLM = "gamma_glm"
     TWEEDIE_GLM = "tweedie_glm"
+    LIGHTGBM = "lightgbm"
+    POISSON_LIGHTGBM = "poisson_lightgbm"
+    BINARY_LIGHTGBM = "binary_lightgbm"
     AVERAGE = "average"
     FEATURE = "feature"
     MEAN = "mean"
@@ -363,16 +366,22 @@ class Family(StrEnum):
 SIMPLEST_FIRST = (
     {Family.MEAN, Family.MEDIAN, Family.FEATURE},
     {Family.LINEAR, Family.LOGISTIC, Family.POISSON_GLM, Family.GAMMA_GLM, Family.TWEEDIE_GLM},
-    {Family.FOREST, Family.BOOSTING, Family.BINARY_BOOSTING, Family.POISSON_BOOSTING},
+    {
+        *(Family.FOREST, Family.BOOSTING, Family.BINARY_BOOSTING, Family.POISSON_BOOSTING),
+        *(Family.LIGHTGBM, Family.BINARY_LIGHTGBM, Family.POISSON_LIGHTGBM),
+    },
     {Family.POISSON_EBM, Family.AVERAGE},
 )
 
 # Families that make sense for every kind of target, and those of one.
 ANY_KIND = {Family.FOREST, Family.AVERAGE, Family.FEATURE, Family.MEAN, Family.MEDIAN}
 FAMILIES = {
-    Kind.COUNT: ANY_KIND | {Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM},
-    Kind.REGRESSION: ANY_KIND | {Family.BOOSTING, Family.LINEAR, Family.GAMMA_GLM, Family.TWEEDIE_GLM},
-    Kind.BINARY: (ANY_KIND - {Family.MEDIAN}) | {Family.LOGISTIC, Family.BINARY_BOOSTING},
+    Kind.COUNT: ANY_KIND
+    | {Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM, Family.POISSON_LIGHTGBM},
+    Kind.REGRESSION: ANY_KIND
+    | {Family.BOOSTING, Family.LINEAR, Family.GAMMA_GLM, Family.TWEEDIE_GLM, Family.LIGHTGBM},
+    Kind.BINARY: (ANY_KIND - {Family.MEDIAN})
+    | {Family.LOGISTIC, Family.BINARY_BOOSTING, Family.BINARY_LIGHTGBM},
 }
 
 
@@ -385,7 +394,12 @@ class Transform(StrEnum):
     LOG = "log"
 
 
-TRANSFORMED = (Family.FOREST, Family.BOOSTING, Family.LINEAR)  # families that may be fitted on another scale
+TRANSFORMED = (
+    Family.FOREST,
+    Family.BOOSTING,
+    Family.LINEAR,
+    Family.LIGHTGBM,
+)  # families that may be fitted on another scale
 TWEEDIE_POWER = 1.5  # where none is declared: amounts of which some are 0
 
 
@@ -458,7 +472,7 @@ class Candidate(Declared):
         None, description="binary: a curve over the probability, fitted on rows that the model has not seen"
     )
     monotone: dict[str, Monotone] = Field(
-        {}, description="boosting: features in which the prediction may only rise, or only fall"
+        {}, description="boosting and LightGBM: features in which the prediction may only rise, or only fall"
     )
     transform: Transform | None = Field(
         None,
@@ -519,7 +533,10 @@ class Candidate(Declared):
         return min(found, key=lambda demand: demand.takes is not Takes.POSITIVE, default=None)
 
     def _demand(self) -> Demand | None:
-        if self.family in (Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM):
+        if self.family in (
+            *(Family.POISSON_BOOSTING, Family.POISSON_GLM, Family.POISSON_EBM),
+            Family.POISSON_LIGHTGBM,
+        ):
             return Demand(Takes.NOT_NEGATIVE, "family", self.family)
         if self.transform is not None:
             return Demand(Takes.POSITIVE, "transform", f"transform {self.transform}")
@@ -533,8 +550,8 @@ class Candidate(Declared):
         match self.values.get(self.loss_parameter):
             case "gamma":
                 return Demand(Takes.POSITIVE, "parameters", f"{self.loss_parameter} gamma")
-            case "poisson":
-                return Demand(Takes.NOT_NEGATIVE, "parameters", f"{self.loss_parameter} poisson")
+            case "poisson" | "tweedie" as loss:
+                return Demand(Takes.NOT_NEGATIVE, "parameters", f"{self.loss_parameter} {loss}")
         return Demand(Takes.NOT_NEGATIVE, "trend", "a trend") if self.trend is not None else None
 
     @property
@@ -546,7 +563,8 @@ class Candidate(Declared):
     @property
     def loss_parameter(self) -> str:
         """The parameter that names the loss, where the estimator has a choice."""
-        return {Family.BOOSTING: "loss", Family.FOREST: "criterion"}.get(self.family, "")
+        named = {Family.BOOSTING: "loss", Family.FOREST: "criterion", Family.LIGHTGBM: "objective"}
+        return named.get(self.family, "")
 
     @property
     def categories(self) -> Mapping[str, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import contest, coverage
+from tests.benchmarks import accuracy, boostings, contest, coverage
 from tests.support.project import ROOT
 
 GENERATE = runpy.run_path(str(ROOT / "data" / "reservations" / "generate.py"))["generate"]
@@ -20,6 +20,14 @@ def test_the_contest_benchmark_tells_how_often_what_is_promoted(monkeypatch, cap
     given = capsys.readouterr().out
     assert ("yes  equals promoted " in given, "NO   equals promoted " in given) == (not failed, bool(failed))
     assert "1 contests each on 150 rows" in given
+
+
+def test_the_benchmark_of_boostings_compares_both_on_the_same_folds(tmp_path: Path):
+    GENERATE(tmp_path, vehicles=200)
+    spec = accuracy.declared("reservations")
+    text = boostings.line("mine", spec, accuracy.read_folder(spec, tmp_path))
+    assert text.startswith("| mine | 200 | mae | ")
+    assert " ± " in text
 
 
 def test_the_coverage_benchmark_counts_outcomes_in_intervals(tmp_path: Path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ model always gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 from vroom_assets.features.expressions import Feature, nodes
 from vroom_assets.spec import Family
 from vroom_assets.training.coding import Coding, Number, Table
+from vroom_assets.training.lightgbm_model import LightGBM, Tree, trees_of
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
 from vroom_assets.training.models import (
     LEAST_LEVEL,
@@ -178,6 +180,8 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
             return _forest(graph, own, fitted.estimator)
         case Family.BOOSTING | Family.POISSON_BOOSTING | Family.BINARY_BOOSTING:
             return _boosting(graph, own, fitted.estimator)
+        case Family.LIGHTGBM | Family.POISSON_LIGHTGBM | Family.BINARY_LIGHTGBM:
+            return _lightgbm(graph, own, fitted.estimator)
         case Family.LINEAR:
             return _polynomial(graph, own, fitted.estimator)
         case Family.LOGISTIC:
@@ -378,6 +382,76 @@ def _goes_right(levels: np.ndarray, bits: np.ndarray, missing_left: bool) -> np.
     index = np.arange(len(known))
     right[known] = 1.0 - ((bits[index // 32] >> (index % 32).astype(np.uint32)) & 1)
     return right
+
+
+def _lightgbm(graph: Graph, own: str, model: LightGBM) -> str:
+    """LightGBM adds the start of its boosting to the leaves of the first tree. It is taken out of them and added here, in
+    float64, so that float32 rounds only the small sum of the trees."""
+    parts = trees_of(model)
+    base = float(parts[0].value.mean())
+    parts = [replace(parts[0], value=parts[0].value - base), *parts[1:]]
+    own, features = _level_columns(graph, own, parts, model)
+    inner = [len(part.value) - 1 for part in parts]
+
+    def joined(of_inner: Sequence[np.ndarray], of_leaf: Any = 0) -> np.ndarray:
+        """An array with a number for each node, tree by tree."""
+        each = (
+            np.append(one, np.full(len(part.value), of_leaf))
+            for one, part in zip(of_inner, parts, strict=True)
+        )
+        return np.concatenate(list(each))
+
+    thresholds = [
+        np.where([level is not None for level in part.levels], 0.5, part.threshold) for part in parts
+    ]
+    trees = Trees(
+        tree=np.repeat(np.arange(len(parts)), [2 * number + 1 for number in inner]),
+        node=np.concatenate([np.arange(2 * number + 1) for number in inner]),
+        feature=joined(features).astype(int),
+        threshold=joined(thresholds),
+        left=joined([part.left for part in parts]).astype(int),
+        right=joined([part.right for part in parts]).astype(int),
+        leaf=joined([np.zeros(number) for number in inner], 1).astype(bool),
+        value=np.concatenate([np.append(np.zeros(len(part.value) - 1), part.value) for part in parts]),
+        missing_left=joined([part.missing_left for part in parts]).astype(int),
+    )
+    total = graph.emit("Add", _ensemble(graph, own, trees), graph.constant([[base]]))
+    match model.parameters["objective"]:
+        case "l2" | "l1" | "quantile":
+            return total
+        case "gamma" | "tweedie" | "poisson":
+            return graph.emit("Exp", total)
+        case "binary":
+            return graph.emit("Sigmoid", total)
+    raise TypeError(f"no graph is written for a LightGBM with {model.parameters['objective']}")
+
+
+def _level_columns(
+    graph: Graph, own: str, parts: Sequence[Tree], model: LightGBM
+) -> tuple[str, list[np.ndarray]]:
+    """The columns that nodes compare with their thresholds, and the column of each node: as `_split_columns`.
+
+    A level that no split names goes to the right, and so does a missing one.
+    """
+    features = [part.feature.copy() for part in parts]
+    columns, width = [own], model.booster.num_feature()
+    for category in model.categories:
+        nodes = [
+            (tree, node, levels)
+            for tree, part in enumerate(parts)
+            for node, levels in enumerate(part.levels)
+            if levels is not None and part.feature[node] == category
+        ]
+        if not nodes:
+            continue
+        last = max(int(levels.max(initial=0)) for _, _, levels in nodes) + 1
+        table = np.ones((last + 2, len(nodes)))
+        for number, (tree, node, levels) in enumerate(nodes):
+            table[levels, number] = 0.0
+            features[tree][node] = width + number
+        columns.append(_looked_up(graph, _within(graph, graph.column(own, category), last), table))
+        width += len(nodes)
+    return (graph.emit("Concat", *columns, axis=1) if len(columns) > 1 else own), features
 
 
 def _calibrated(graph: Graph, probability: str, curve: Calibrated) -> str:

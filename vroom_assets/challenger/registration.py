@@ -27,6 +27,7 @@ from vroom_assets.challenger.manifest import (
 from vroom_assets.champion import publication
 from vroom_assets.settings import tracking_uri
 from vroom_assets.tracking import DAGSTER_RUN_TAG, MANIFEST_TAG
+from vroom_assets.training.lightgbm_model import OBJECTIVES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -120,7 +121,8 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
         mlflow_run_id=mlflow_run_id,
         dagster_run_id=dagster_run_id,
-        libraries={"python": platform.python_version()} | {name: installed(name) for name in LIBRARIES},
+        libraries={"python": platform.python_version()}
+        | {name: installed(name) for name in _libraries(experiment)},
         files={},
         background=background_rows(data, fitted, spec.validation.seed),
         advice=levers(spec),
@@ -128,6 +130,12 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         fallback=experiment.fallback,
         tags=spec.entity.tags,
     )
+
+
+def _libraries(experiment: Experiment) -> list[str]:
+    """What made the model, and LightGBM where one competes."""
+    has_lightgbm = any(one.family in OBJECTIVES for one in experiment.spec.candidates.values())
+    return [*LIBRARIES, *(["lightgbm"] if has_lightgbm else [])]
 
 
 def _log(experiment: Experiment, tracking: Any) -> None:

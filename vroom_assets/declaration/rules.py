@@ -279,7 +279,7 @@ def _amounts(field: str, candidate: Candidate, kind: Kind) -> Iterator[Contradic
                 f"{field}.transform",
                 f"it is not for {candidate.family}; use one of {', '.join(TRANSFORMED)}",
             )
-        elif (loss := candidate.values.get(candidate.loss_parameter)) in ("gamma", "poisson"):
+        elif (loss := candidate.values.get(candidate.loss_parameter)) in ("gamma", "poisson", "tweedie"):
             yield f"{field}.transform", f"a {loss} loss is not for logarithms; leave one of the two out"
     if candidate.trend is not None:
         if kind.is_probability:

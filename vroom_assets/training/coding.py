@@ -18,7 +18,11 @@ from vroom_assets.spec import Family
 
 MOST_NATIVE = 250  # levels that histogram boosting takes
 MOST_COLUMNS = 30  # levels that become columns of their own
-NATIVE = (Family.BOOSTING, Family.BINARY_BOOSTING, Family.POISSON_BOOSTING)
+NATIVE = (
+    *(Family.BOOSTING, Family.BINARY_BOOSTING, Family.POISSON_BOOSTING),
+    *(Family.LIGHTGBM, Family.BINARY_LIGHTGBM, Family.POISSON_LIGHTGBM),
+)
+PROBABILITIES = (Family.LOGISTIC, Family.BINARY_BOOSTING, Family.BINARY_LIGHTGBM)
 
 
 class Number(NamedTuple):
@@ -173,7 +177,7 @@ def _means(
     from sklearn.preprocessing import TargetEncoder
 
     rows = _rows_of(values, levels)
-    kind = "binary" if family in (Family.LOGISTIC, Family.BINARY_BOOSTING) else "continuous"
+    kind = "binary" if family in PROBABILITIES else "continuous"
     folds = KFold(min(5, len(target)), shuffle=True, random_state=seed)
     encoder = TargetEncoder(categories=[np.arange(levels + 1)], target_type=kind, cv=folds)
     of_others = encoder.fit_transform(rows[:, None], target)[:, 0]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from vroom_assets.spec import TWEEDIE_POWER, Candidate, Family, Monotone
 from vroom_assets.training.coding import Coding, Number
+from vroom_assets.training.lightgbm_model import OBJECTIVES, LightGBM
 from vroom_assets.training.models import LOG_LINEAR, CandidateError, PolynomialModel, powers_of
 
 DIRECTIONS = {None: 0, Monotone.INCREASING: 1, Monotone.DECREASING: -1}
@@ -23,9 +24,7 @@ def _blueprint(candidate: Candidate, seed: int, coding: Coding) -> _Blueprint:
     histogram = {
         "random_state": seed,
         "categorical_features": coding.levels or None,
-        "monotonic_cst": [DIRECTIONS[candidate.monotone.get(name)] for name in candidate.features]
-        if candidate.monotone
-        else None,
+        "monotonic_cst": _directions(candidate),
     }
     match candidate.family:
         case Family.FOREST:
@@ -81,12 +80,25 @@ def _blueprint(candidate: Candidate, seed: int, coding: Coding) -> _Blueprint:
     raise TypeError(f"{candidate.family} has no estimator")
 
 
+def _directions(candidate: Candidate) -> list[int] | None:
+    """By feature, which way the prediction may go; None where it may everywhere."""
+    if not candidate.monotone:
+        return None
+    return [DIRECTIONS[candidate.monotone.get(name)] for name in candidate.features]
+
+
+def _lightgbm(name: str, candidate: Candidate, seed: int, coding: Coding) -> LightGBM:
+    return LightGBM(name, candidate.family, candidate.values, seed, coding.levels, _directions(candidate))
+
+
 def estimator_of(name: str, candidate: Candidate, seed: int, coding: Coding) -> Any:
     """The estimator of a candidate, not fitted yet, for features that are coded so.
 
     Raises:
         CandidateError: a parameter does not exist, or is set by the family; or a term is not a product of features.
     """
+    if candidate.family in OBJECTIVES:
+        return _lightgbm(name, candidate, seed, coding)
     estimator, fixed, defaults = _blueprint(candidate, seed, coding)
     allowed = sorted(set(estimator().get_params()) - set(fixed))
     for parameter in candidate.values:
@@ -119,6 +131,8 @@ def check_parameters(name: str, candidate: Candidate) -> None:
     for one in candidate.variants:
         estimator = estimator_of(name, one, 0, coding)
         estimator = estimator.estimator if isinstance(estimator, PolynomialModel) else estimator
+        if isinstance(estimator, LightGBM):
+            estimator.check(len(candidate.features))
         if hasattr(estimator, "_parameter_constraints"):  # interpret's has none
             try:
                 estimator._validate_params()

@@ -20,6 +20,7 @@ from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
 from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.lightgbm_model import LightGBM, trees_of
 from vroom_assets.training.metrics import BASELINES
 from vroom_assets.training.models import (
     Calibrated,
@@ -210,6 +211,9 @@ def test_parity_of_a_table_of_another_shape_is_an_error():
 # Edges: a value on a threshold or bin edge falls on the same side in the graph
 
 EDGE_INPUTS = ["x", "flag", "steps"]
+SMALL_LIGHTGBM = {
+    "n_estimators": 40, "num_leaves": 15, "min_child_samples": 3, "min_data_per_group": 5, "cat_smooth": 1.0
+}  # fmt: skip
 FAMILIES = {
     "forest": Candidate(
         family=Family.FOREST, features=EDGE_INPUTS, parameters={"n_estimators": 20, "min_samples_leaf": 3}
@@ -229,6 +233,9 @@ FAMILIES = {
         features=["x", "flag"],
         trend="steps",
         parameters={"min_samples_leaf": 3},
+    ),
+    "poisson_lightgbm": Candidate(
+        family=Family.POISSON_LIGHTGBM, features=EDGE_INPUTS, parameters=SMALL_LIGHTGBM
     ),
     "blend": Candidate(family=Family.AVERAGE, members=["forest", "boosting", "glm", "ebm"]),
 }
@@ -256,6 +263,15 @@ OF_NUMBERS = {
         family=Family.BOOSTING, features=EDGE_INPUTS, transform="log", parameters={"min_samples_leaf": 3}
     ),
     "growing_mean": Candidate(family=Family.MEAN, trend="x"),
+    "lightgbm": Candidate(family=Family.LIGHTGBM, features=EDGE_INPUTS, parameters=SMALL_LIGHTGBM),
+    "quantile_lightgbm": Candidate(
+        family=Family.LIGHTGBM,
+        features=EDGE_INPUTS,
+        parameters=SMALL_LIGHTGBM | {"objective": "quantile", "alpha": 0.8},
+    ),
+    "gamma_lightgbm": Candidate(
+        family=Family.LIGHTGBM, features=EDGE_INPUTS, parameters=SMALL_LIGHTGBM | {"objective": "gamma"}
+    ),
     "average_of_numbers": Candidate(
         family=Family.AVERAGE, members=["linear", "shifted_boosting", "feature", "gamma_glm", "log_forest"]
     ),
@@ -266,6 +282,9 @@ BINARY = Candidate(
 OF_CHANCES = {
     "logistic": Candidate(family=Family.LOGISTIC, features=EDGE_INPUTS, terms=["x", "x * flag", "steps"]),
     "binary_boosting": BINARY,
+    "binary_lightgbm": Candidate(
+        family=Family.BINARY_LIGHTGBM, features=EDGE_INPUTS, parameters=SMALL_LIGHTGBM
+    ),
     "isotonic": BINARY.model_copy(update={"calibration": "isotonic"}),
     "sigmoid": BINARY.model_copy(update={"calibration": "sigmoid"}),
     "average_of_chances": Candidate(family=Family.AVERAGE, members=["logistic", "isotonic"]),
@@ -308,6 +327,8 @@ def edges_of(fitted: Fitted) -> np.ndarray:
         return np.concatenate([tree.tree_.threshold for tree in model.estimators_])
     if hasattr(model, "_predictors"):
         return np.concatenate([tree.nodes["num_threshold"] for stage in model._predictors for tree in stage])
+    if isinstance(model, LightGBM):
+        return np.concatenate([tree.threshold for tree in trees_of(model)])
     if hasattr(model, "bins_"):
         return np.concatenate([np.ravel(cuts) for levels in model.bins_ for cuts in levels])
     return np.concatenate([model.low, model.high])

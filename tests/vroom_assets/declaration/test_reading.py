@@ -143,6 +143,25 @@ def test_what_is_wrong_is_said_with_file_line_field_and_remedy(forecasts, wrong)
         assert wrong.at.rstrip("\n") in path.read_text().splitlines()[int(position[1]) - 1]
 
 
+def test_without_the_extra_a_candidate_of_lightgbm_is_refused_at_its_line(forecasts, monkeypatch):
+    path = forecasts / "reservations" / "defs.yaml"
+    edit(path, "family: poisson_boosting", "family: poisson_lightgbm")
+    edit(
+        path,
+        "{max_iter: 80, learning_rate: 0.06, max_leaf_nodes: 4, min_samples_leaf: 25}",
+        "{num_leaves: 4}",
+    )
+    spec = declaration.read(path.parent)
+    declaration.check_parameters(path.parent, spec)
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.check_parameters(path.parent, spec)
+    [finding] = refusal.value.findings
+    assert finding.field == "candidates.boosting.parameters"
+    assert "run pip install 'vroom[lightgbm]', or choose another family" in finding.message
+    assert path.read_text().splitlines()[finding.line - 1].strip() == "parameters: {num_leaves: 4}"
+
+
 LOSSES = [("gamma", "above: 0", "above 0"), ("poisson", "minimum: 0", "0 or above")]
 
 

@@ -11,6 +11,7 @@ from sklearn.linear_model import PoissonRegressor
 
 from vroom_assets.spec import Candidate, Family
 from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.lightgbm_model import OBJECTIVES
 from vroom_assets.training.models import CandidateError, powers_of
 
 FEATURES = ["x", "flag", "steps"]
@@ -179,7 +180,7 @@ def test_a_term_that_is_no_product_of_features_is_refused(term):
 def test_a_parameter_that_does_not_exist_is_refused_with_those_that_do(family):
     message = refusal({"tuned": Candidate(family=family, features=["x"], parameters={"number_of_trees": 3})})
     known = {Family.FOREST: "min_samples_leaf", Family.POISSON_EBM: "min_samples_leaf"}.get(
-        family, "max_iter"
+        family, "num_leaves" if family in OBJECTIVES else "max_iter"
     )
     assert "candidate tuned: parameter 'number_of_trees' does not exist" in message
     assert known in message

@@ -126,8 +126,8 @@ def champion(found: Facts, manifest: Manifest) -> Section:
     metrics = list(dict.fromkeys([select, manifest.scores.error]))  # may be one and the same
     means = found.folds.groupby("candidate")[metrics].mean().sort_values(select)
     for name, values in recipe.values.items():
-        chosen = ", ".join(
-            f"{parameter} {value} of {', '.join(map(str, recipe.definition[name]['parameters'][parameter]))}"
+        chosen = "; ".join(
+            f"{parameter} {value} (of {', '.join(map(str, recipe.definition[name]['parameters'][parameter]))})"
             for parameter, value in values.items()
         )
         lines.append(f"Chosen for {name} on inner folds of all rows: {chosen}.")

@@ -343,7 +343,7 @@ def test_values_that_were_chosen_for_parameters_are_recorded_with_what_was_tried
     table = Path(client.download_artifacts(logged.info.run_id, "tried.csv")).read_text()
     assert re.search(r"^glm,alpha 100.0,[\d.]+,False\nglm,alpha 0.001,[\d.]+,True$", table, re.MULTILINE)
     page = rendering.markdown(page_of(facts_of(NAME)))
-    assert "Chosen for glm on inner folds of all rows: alpha 0.001 of 100.0, 0.001." in page
+    assert "Chosen for glm on inner folds of all rows: alpha 0.001 (of 100.0, 0.001)." in page
 
 
 @pytest.mark.parametrize(

@@ -515,20 +515,18 @@ def _gather_findings(connection: DuckDBPyConnection, source: Source, rows: _Rows
         """,
         f"from {REPEATS}",
     ]
-    # One list of what each row breaks, and not a query for each rule: planning those took longer than reading the file.
-    broken = [
-        f"""
-        case when {condition} then {{
-            position: {position}, "column": {literal(name)}, rule: '{rule}', value: text_{position}, message: {message}
-        }} end"""
+    # One scan for all columns: a part for each rule of a wide source would not fit into memory.
+    faults = ", ".join(
+        f"case when {condition} then {{position: {position}, \"column\": {literal(name)}, rule: '{rule}', "
+        f"value: text_{position}::varchar, message: {message}}} end"
         for position, (name, column) in enumerate(source.columns.items(), 1)
         for rule, message, condition in _explained_rules(position, column)
-    ]
-    if broken:
+    )
+    if faults:
         parts.append(
             f"""
             select nth, fault.position, fault."column", fault.rule, fault.value, fault.message
-            from (select nth, unnest([{", ".join(broken)}]) as fault from whole) where fault is not null
+            from (select nth, unnest([{faults}]) as fault from whole) where fault is not null
             """
         )
     connection.execute(

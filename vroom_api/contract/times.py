@@ -1,4 +1,7 @@
-"""Times as a model sees them: seconds since 1970, in UTC where the zone is known, else as they are written."""
+"""Times as a model sees them: seconds since 1970, in UTC where the zone is known, else as they are written.
+
+A float64 holds them to the microsecond within 270 years of 1970, and to a hundredth of a second in every year.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta

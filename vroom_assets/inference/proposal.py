@@ -35,6 +35,8 @@ SKEWED = 1.0  # skewness of amounts from which on one candidate forecasts their 
 STOPPING_ROWS = 10_000  # from which on boosting can spare some to see when to stop
 OFTEN = 10  # rows for each value of an id, from which on it says something about those to come
 LISTED = 10  # values of a target that an error names
+BIRTH = re.compile(r"(^|_)(birth|born|dob|built|since|founded|established|hired?)", re.IGNORECASE)
+MOST_DAYS = 400  # that a row typically goes on for
 LEAST_DAYS = 30  # different times, from which on rows are ordered by them
 
 
@@ -115,7 +117,7 @@ def propose(connection: DuckDBPyConnection, file: SeenFile, target: str, kind: K
     else:
         found, sql, why = _one_class(connection, column, value, kind)
     key, key_why = _key(file, column)
-    time, time_why = _time(file, column)
+    time, time_why = _time(connection, file, column)
     about = _About(connection, column, found, sql)
     comes_again = time is not None and file.column(time).distinct >= LEAST_DAYS
     columns = _related(
@@ -287,8 +289,8 @@ def _is_measure(one: SeenColumn) -> bool:
     return one.type is ColumnType.INTEGER and one.highest - one.lowest > 2 * one.rows
 
 
-def _time(file: SeenFile, target: SeenColumn) -> tuple[str | None, str]:
-    """The column that dates rows, where one does in all of them."""
+def _time(connection: DuckDBPyConnection, file: SeenFile, target: SeenColumn) -> tuple[str | None, str]:
+    """The column that dates rows, where one does in all of them: when each of them began."""
     dated = [
         one
         for one in file.columns
@@ -299,8 +301,31 @@ def _time(file: SeenFile, target: SeenColumn) -> tuple[str | None, str]:
     ]
     if not dated:
         return None, "no column dates every row: the data are as old as their file"
-    best = max(dated, key=lambda one: (not AFTERWARDS.search(one.name), one.distinct))
+    best = max(dated, key=lambda one: (not _is_beside(one), one.distinct))
+    for one in dated:
+        if one is not best and one.distinct >= LEAST_DAYS and _comes_before(connection, one, best):
+            best = one
     return best.name, f"{best.distinct:,} different times, {best.lowest} to {best.highest}"
+
+
+def _is_beside(one: SeenColumn) -> bool:
+    """Whether a time by its name is of before the row, or was written down when all was over."""
+    return bool(AFTERWARDS.search(one.name) or BIRTH.search(one.name))
+
+
+def _comes_before(connection: DuckDBPyConnection, one: SeenColumn, other: SeenColumn) -> bool:
+    """Whether one time is when a row began that goes on until the other: an order, and not the year a house was built."""
+    if _is_beside(one):
+        return False
+    first, last = identifier(one.name), identifier(other.name)
+    [(never_after, before, days)] = connection.execute(
+        f"""
+        select avg(({first}::date <= {last}::date)::integer), avg(({first}::date < {last}::date)::integer),
+            median(date_diff('day', {first}, {last}))
+        from {TABLE}
+        """
+    ).fetchall()
+    return never_after >= 0.99 and before >= 0.05 and days <= MOST_DAYS
 
 
 def is_ordered(proposal: Proposal) -> bool:

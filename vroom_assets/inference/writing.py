@@ -120,7 +120,7 @@ def _check(folder: Path) -> None:
 def summary(proposal: Proposal) -> Iterator[str]:
     """What was seen and decided, a line each."""
     file = proposal.file
-    yield f"{file.name}: {file.rows:,} rows, {len(file.columns)} columns{_format_words(file.format)}"
+    yield f"{file.name}: {file.rows:,} rows, {sum(one.expression is None for one in file.columns)} columns{_format_words(file.format)}"
     yield f"target: {proposal.target.header}, a {proposal.kind}: {proposal.target_why}"
     yield f"key: {proposal.key}: {proposal.key_why}"
     yield f"time: {proposal.time or 'none'}: {proposal.time_why}"

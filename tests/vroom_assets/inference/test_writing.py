@@ -769,3 +769,18 @@ def test_a_low_number_that_some_column_has_among_others_is_a_number(project):
     rows = [f"{-200 if n % 9 == 0 else n % 13},{10 * (n % 50) - 300},{n % 7}" for n in range(90)]
     spec = inferred(project, "\n".join(["co,balance,y", *rows]) + "\n", "y")
     assert spec.sources["rows"].format.nulls == []
+
+
+@pytest.mark.parametrize(
+    ("first", "days", "dates"),
+    [("ordered", 4, "ordered"), ("birth_date", 4, "shipped"), ("opened", 2000, "shipped")],
+)
+def test_rows_are_dated_by_when_they_began(project, first, days, dates):
+    start = datetime(2015, 1, 1)
+    rows = [
+        f"{start + timedelta(days=n // 2):%Y-%m-%d},{start + timedelta(days=n + days + n % 3):%Y-%m-%d %H:%M},{n % 7},{n % 11 + n % 5}"
+        for n in range(200)
+    ]
+    spec = inferred(project, "\n".join([f"{first},shipped,size,y", *rows]) + "\n", "y")
+    assert spec.validation.order == dates
+    assert spec.target.as_of == f"rows.{dates}"

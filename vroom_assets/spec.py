@@ -593,11 +593,20 @@ class Fallback(Declared):
     description: str = Field(description="the text that goes with such an answer")
 
 
+class Choice(StrEnum):
+    """Which candidate is chosen of those that the folds cannot tell apart."""
+
+    LOWEST = "lowest"
+    SIMPLEST = "simplest"
+
+
 class Validation(Declared):
     """Repeated k-fold cross-validation; the inner folds choose a candidate inside each outer fold.
 
     With `order` it goes forward in time: each block of later rows is predicted by what was known before it.
     """
+
+    added = frozenset({"choice"})
 
     folds: int = Field(
         5, ge=2, description="number of folds; each is predicted by models fitted on the others"
@@ -607,6 +616,10 @@ class Validation(Declared):
         4, ge=2, description="folds of the training rows, by which a candidate is chosen"
     )
     seed: int = Field(7, description="random seed of folds and models")
+    choice: Choice = Field(
+        Choice.LOWEST,
+        description="which candidate is chosen: that of the lowest mean, or the simplest within one standard error of it",
+    )
     group: str | None = Field(
         None, description="column of the entity's table; rows that share its value are never in two folds"
     )
@@ -932,7 +945,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Fallback: {Purpose.MODEL: {"candidate", "without"}, Purpose.SERVING: {"description"}},
     Validation: {
         Purpose.DATA: {"group", "order"},  # columns of the feature table
-        Purpose.MODEL: {"folds", "repeats", "inner_folds", "seed", "blocks"},
+        Purpose.MODEL: {"folds", "repeats", "inner_folds", "seed", "blocks", "choice"},
     },
     Contest: {Purpose.JUDGING: {"effect", "confidence", "margin"}},
     Gates: {

@@ -344,3 +344,27 @@ def test_a_local_time_means_the_moment_at_which_clocks_show_it(local, zone):
         found - timedelta(hours=1),
         found - timedelta(minutes=30),
     )
+
+
+@pytest.mark.parametrize(
+    ("dates", "text", "at"),
+    [
+        ("%s", "0", datetime(1970, 1, 1)),
+        ("%s", "1709164800", datetime(2024, 2, 29)),
+        ("%s", "1709164800.5", datetime(2024, 2, 29, 0, 0, 0, 500000)),
+        ("%Q", "1709164800123", datetime(2024, 2, 29, 0, 0, 0, 123000)),
+        (["%Q", "%s"], "1709164800", datetime(2024, 2, 29)),
+        (["%Q", "%s"], "1709164800000", datetime(2024, 2, 29)),
+        (["%Y%m%d", "%s"], "20240229", datetime(2024, 2, 29)),
+        (["%d.%m.%Y", "%s"], "29.02.2024", datetime(2024, 2, 29)),
+    ],
+)
+def test_seconds_and_milliseconds_since_1970_are_times_in_utc(read, dates, text, at):
+    columns = {"at": "timestamp", "b": "integer"}
+    assert read(f"at,b\n{text},1\n", columns, dates=dates) == [(at, 1)]
+
+
+@pytest.mark.parametrize("text", ["-1709164800", "soon", "17091648001709164800", "1e9"])
+def test_what_counts_no_seconds_is_refused(read, text):
+    with pytest.raises(SourceRefused, match=f"column at: '{text}' is not a date and time"):
+        read(f"at,b\n{text},1\n", {"at": "timestamp", "b": "integer"}, dates="%s")

@@ -16,6 +16,7 @@ from sqlglot import expressions as sql
 from vroom_api.contract import OPTIONS, Kind, unfit_inputs
 from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature
+from vroom_assets.sources.cells import COUNTED
 from vroom_assets.spec import (
     FACTOR,
     FAMILIES,
@@ -120,7 +121,7 @@ def _format(format: Format) -> Iterator[Contradiction]:
         yield "header", "a name is there twice; name each column once"
     for pattern in format.dates:
         try:
-            fitting = (
+            fitting = pattern in COUNTED or (
                 bool(re.search("%[dejYy]", pattern)) and datetime(2024, 3, 1).strftime(pattern) != pattern
             )
         except ValueError:

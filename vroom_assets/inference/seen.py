@@ -50,6 +50,8 @@ DAYS = (
 )
 MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%b-%y", "%b %Y", "%b-%Y", "%B %Y")  # each as its first day
 COMPACT = "%Y%m%d"  # looks like a number, so that the name of the column has to say that it is a day
+MOMENT = re.compile(r"(^|_)(time|timestamp|ts|epoch|unix|created|date|datetime|when|at)(_|$)|time(stamp)?$")
+EARLIEST, LATEST = 631_152_000, 2_208_988_800  # seconds since 1970: from 1990 to 2040
 DAY = re.compile(r"(^|_)(date|day|dt|ymd)(_|$)")
 ISO_WAYS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S")  # beside others in one file
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
@@ -708,7 +710,7 @@ def _ways_of_dates(
     """How columns write times, of those that do and not as ISO 8601 has it."""
     days = [name for name, type in types.items() if type is ColumnType.INTEGER and DAY.search(name)]
     compact = _read(connection, days, ColumnType.DATE, format.model_copy(update={"dates": [COMPACT]}))
-    ways = dict.fromkeys(compact, COMPACT)
+    ways = dict.fromkeys(compact, COMPACT) | _since_1970(connection, types)
     texts = [name for name, type in types.items() if type is ColumnType.TEXT]
     fitting: dict[str, list[str]] = {}
     for way in (*(day + clock for day in DAYS for clock in CLOCKS), *MONTHS):
@@ -722,6 +724,21 @@ def _ways_of_dates(
             key=lambda way: (_disorder(connection, name, format, way), way[:2] == "%m" and "/" not in way),
         )
     return ways
+
+
+def _since_1970(connection: DuckDBPyConnection, types: dict[str, ColumnType]) -> dict[str, str]:
+    """The whole numbers that count seconds or milliseconds, by their names and by lying in this time."""
+    found: dict[str, str] = {}
+    for name, type in types.items():
+        if type is not ColumnType.INTEGER or not MOMENT.search(name):
+            continue
+        [(low, high)] = connection.execute(
+            f"select min(try_cast({identifier(name)} as double)), max(try_cast({identifier(name)} as double)) from {TABLE}"
+        ).fetchall()
+        for way, units in (("%s", 1), ("%Q", 1_000)):
+            if low is not None and EARLIEST * units <= low and high <= LATEST * units:
+                found[name] = way
+    return found
 
 
 def _disorder(connection: DuckDBPyConnection, name: str, format: Format, way: str) -> int:

@@ -226,12 +226,25 @@ def _duration(text: str, format: Format) -> str:
     end"""
 
 
+COUNTED = {  # since 1970, always in UTC: how the number looks, and microseconds in what it counts
+    "%s": (r"\d{1,10}(\.\d+)?", 1_000_000),
+    "%Q": (r"\d{11,14}", 1_000),
+}
+
+
 def _moment(text: str, iso: str, format: Format) -> str:
     """A time in UTC where the zone is known, else as it is written.
 
     A time that clocks show twice when summer ends counts as the later one, one that they skip as an hour later.
     """
     local = _in_utc(_local(text, iso, format), format)
+    since = "".join(
+        f", {_where(text, number, f'make_timestamp((try_cast({text} as double) * {microseconds})::bigint)')}"
+        for way, (number, microseconds) in COUNTED.items()
+        if way in format.dates
+    )
+    if since:
+        return f"coalesce({local}{since})"
     if iso == ISO_DATE or format.dates:
         return local
     with_offset = _where(
@@ -247,7 +260,9 @@ def _in_utc(local: str, format: Format) -> str:
 def _local(text: str, iso: str, format: Format) -> str:
     """A time as it is written."""
     if format.dates:
-        listed = ", ".join(map(literal, format.dates))
+        listed = ", ".join(literal(way) for way in format.dates if way not in COUNTED)
+        if not listed:
+            return "null::timestamp"
         return f"try_strptime({text}, [{listed}])::timestamp"
     return _where(text, iso, f"try_cast({text} as timestamp)")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
-from vroom_assets.training.choice import Choice, choose
+from vroom_assets.training.choice import Chosen, choose
 from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one, outer_splits
 from vroom_assets.training.metrics import BASELINES, MetricSet
@@ -42,7 +42,7 @@ class Search:
     out_of_fold: pd.DataFrame
     nested: np.ndarray
     nested_choices: list[str]
-    choice: Choice
+    choice: Chosen
     importances: dict[str, float]
 
     @property
@@ -76,7 +76,7 @@ def search(
         frame: features, float64, one row per entity.
         target: shape (rows,).
         rows: their groups and times, None where they are independent.
-        reference: the candidate that is chosen wherever it is within one standard error of the best.
+        reference: of the choice of the simplest, the candidate that goes before all within one standard error of the best.
 
     Raises:
         TooFewRows: the declared validation cannot be made of these rows.
@@ -102,7 +102,7 @@ def search(
 
     fold_metrics = pd.concat(scores, ignore_index=True)
     out_of_fold = pd.concat(predictions, ignore_index=True)
-    choice = choose(out_of_fold, target, candidates, metric_set, reference, rows.groups)
+    choice = choose(out_of_fold, target, candidates, metric_set, reference, rows.groups, validation.choice)
     nested = np.full(len(frame), np.nan)
     inner = [split for split, _ in fold_models]
     competing = [{name: tuned[split.repeat, split.fold][name] for name in candidates} for split in inner]
@@ -192,7 +192,13 @@ def inner_choices(
     found = pd.concat(one_by_one(fit_inner, inner), ignore_index=True)
     return [
         choose(
-            found[found["repeat"] == number], target, candidates[number], metric_set, reference, rows.groups
+            found[found["repeat"] == number],
+            target,
+            candidates[number],
+            metric_set,
+            reference,
+            rows.groups,
+            validation.choice,
         ).name
         for number in range(len(outer))
     ]

@@ -784,3 +784,22 @@ def test_rows_are_dated_by_when_they_began(project, first, days, dates):
     spec = inferred(project, "\n".join([f"{first},shipped,size,y", *rows]) + "\n", "y")
     assert spec.validation.order == dates
     assert spec.target.as_of == f"rows.{dates}"
+
+
+@pytest.mark.parametrize(("unit", "way"), [(1, "%s"), (1000, "%Q")])
+def test_numbers_that_count_time_are_times(project, unit, way):
+    rows = [f"{(1_500_000_000 + 40_000 * n) * unit},{n % 7},{(n * n) % 11}" for n in range(200)]
+    spec = inferred(project, "\n".join(["timestamp,size,y", *rows]) + "\n", "y")
+    assert spec.sources["rows"].format.dates == [way]
+    assert spec.validation.order == "timestamp"
+    assert [feature.name for feature in spec.features] == [
+        *("size", "timestamp_month", "timestamp_isodow", "timestamp_hour", "days"),
+    ]
+
+
+def test_a_number_called_time_that_counts_something_else_stays_one(project):
+    spec = inferred(
+        project, table(NOISE, time=[n % 20 for n in NUMBERS], runtime=[n * 7 % 30 for n in NUMBERS]), "y"
+    )
+    assert {"time", "runtime"} == set(spec.inputs)
+    assert spec.target.as_of is None

@@ -43,7 +43,7 @@ def test_a_training_is_described_whole(trained: Path) -> None:
     assert "| falls" in text
     assert "always the mean" in text
     assert "| overall |" in text
-    assert "Why this one: lean_forest has the lowest poisson_deviance, and nothing simpler is" in text
+    assert "Why this one: lean_forest has the lowest poisson_deviance; " in text
     assert "It is not provisional" in text or "It is provisional" in text
     assert "lean_forest" in text
 

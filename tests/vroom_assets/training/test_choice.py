@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vroom_assets.spec import SIMPLEST_FIRST, Candidate, Family, Kind
-from vroom_assets.training.choice import Choice, choose
+from vroom_assets.spec import SIMPLEST_FIRST, Candidate, Choice, Family, Kind
+from vroom_assets.training.choice import Chosen, choose
 from vroom_assets.training.metrics import METRIC_SETS
 
 ROWS = 200
@@ -24,8 +24,11 @@ CANDIDATES = {name: Candidate(family=family) for name, family in FAMILIES.items(
 
 
 def chosen(
-    errors: dict[str, np.ndarray], reference: str | None = None, groups: np.ndarray | None = None
-) -> Choice:
+    errors: dict[str, np.ndarray],
+    reference: str | None = None,
+    groups: np.ndarray | None = None,
+    rule: Choice = Choice.SIMPLEST,
+) -> Chosen:
     """The choice among candidates whose predictions are off by so much, in five folds."""
     parts = [
         pd.DataFrame(
@@ -40,7 +43,7 @@ def chosen(
         for name, error in {**errors, "mean": np.zeros(ROWS)}.items()
     ]
     mine = {name: CANDIDATES[name] for name in errors}
-    return choose(pd.concat(parts, ignore_index=True), TARGET, mine, REGRESSION, reference, groups)
+    return choose(pd.concat(parts, ignore_index=True), TARGET, mine, REGRESSION, reference, groups, rule)
 
 
 def near(behind: float, noise: float) -> np.ndarray:
@@ -75,9 +78,7 @@ def test_the_simplest_within_one_standard_error_of_the_best_is_chosen_the_refere
 
 def test_why_it_was_chosen_is_a_sentence():
     errors = {"blend": BEST, "linear": near(0.05, 0.06)}
-    assert chosen({"blend": BEST}).why == (
-        "blend has the lowest mae, and nothing simpler is within one standard error of it"
-    )
+    assert chosen({"blend": BEST}).why == "blend has the lowest mae; nothing else is near"
     assert chosen(errors).why == (
         "linear is simpler than blend, and its mae is within one standard error of the lowest, that of blend: "
         "0.05 ± 0.06 above it"
@@ -87,6 +88,14 @@ def test_why_it_was_chosen_is_a_sentence():
     assert list(compared.index) == ["blend", "linear"]
     assert compared.loc["linear", ["mae", "behind", "noise"]].tolist() == pytest.approx([1.05, 0.05, 0.06])
     assert compared.loc["blend", ["mae", "behind", "noise"]].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_the_lowest_mean_is_chosen_where_nothing_is_declared_and_what_is_near_is_named():
+    found = chosen(
+        {"linear": near(0.05, 0.06), "blend": BEST, "rule": near(1.0, 0.06)}, "linear", rule=Choice.LOWEST
+    )
+    assert (found.name, found.is_reference) == ("blend", False)
+    assert found.why == "blend has the lowest mae; within one standard error of it: linear"
 
 
 def test_rows_of_a_group_are_one_piece_of_evidence():

@@ -63,7 +63,7 @@ def test_baselines_stand_in_every_report(found):
     assert len(found.fold_metrics) == 4 * 3 * 2
 
 
-def test_of_equally_simple_candidates_the_best_is_chosen(found):
+def test_the_best_candidate_is_chosen(found):
     means = found.fold_metrics.groupby("candidate")["poisson_deviance"].mean()
     assert found.chosen == means[["shallow", "good"]].idxmin() == "good"
 

@@ -149,11 +149,20 @@ class Column(Declared):
         return column
 
     @property
+    def lowest(self) -> float | None:
+        """The least value, where it is known by the type or declared as a `minimum`."""
+        return 0.0 if self.type is ColumnType.FLAG else self.minimum
+
+    @property
+    def highest(self) -> float | None:
+        return 1.0 if self.type is ColumnType.FLAG else self.maximum
+
+    @property
     def range(self) -> str:
         """The bounds as text, as error messages and the API's documentation give them."""
-        low = f"≥ {self.minimum:g}" if self.minimum is not None else ""
+        low = f"≥ {self.lowest:g}" if self.lowest is not None else ""
         low = f"> {self.above:g}" if self.above is not None else low
-        high = f"≤ {self.maximum:g}" if self.maximum is not None else ""
+        high = f"≤ {self.highest:g}" if self.highest is not None else ""
         return " and ".join(part for part in (low, high) if part) or ", ".join(self.values)
 
     @property

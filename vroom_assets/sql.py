@@ -27,7 +27,7 @@ def broken_rules(column: Column, value: str) -> Iterator[tuple[str, str, str]]:
     Args:
         value: SQL of the value. Where it is null no rule is broken; a condition is never null.
     """
-    bounds = [(column.minimum, ">="), (column.above, ">"), (column.maximum, "<=")]
+    bounds = [(column.lowest, ">="), (column.above, ">"), (column.highest, "<=")]
     held = " and ".join(f"{value} {sign} '{bound!r}'::double" for bound, sign in bounds if bound is not None)
     if held:
         message = " ".join(filter(None, ("is not", column.range, column.unit)))

@@ -242,6 +242,7 @@ def _column_lines(proposal: Proposal) -> list[str]:
             parts["nullable"] = True
         if (
             proposed.type.stored in (ColumnType.INTEGER, ColumnType.NUMBER)
+            and proposed.type is not ColumnType.FLAG
             and isinstance(column.lowest, int | float)
             and column.lowest >= 0
         ):

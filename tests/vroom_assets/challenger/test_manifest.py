@@ -21,7 +21,7 @@ from vroom_assets.challenger.manifest import (
     levers,
 )
 from vroom_assets.features.table import Dataset
-from vroom_assets.spec import Candidate, ForecastSpec
+from vroom_assets.spec import Candidate, Column, ForecastSpec
 from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.models import Constant
 
@@ -49,6 +49,18 @@ def test_discrete_inputs_carry_their_levels_and_others_none():
     assert fields["text"].levels == []  # an integer that takes any value
     assert fields["price"].levels == []
     assert (fields["seats"].seen_minimum, fields["seats"].seen_maximum) == (2, 7)
+
+
+def test_a_flag_is_within_0_and_1_without_a_declared_range():
+    spec, inputs = declared(), rows(100)
+    table = spec.sources[spec.entity.source]
+    columns = table.columns | {"seats": Column(type="flag")}
+    spec = spec.model_copy(
+        update={"sources": {spec.entity.source: table.model_copy(update={"columns": columns})}}
+    )
+    seats = input_fields(spec, inputs.assign(seats=inputs["seats"] % 2))[0]
+    assert (seats.minimum, seats.maximum, seats.type) == (0, 1, "integer")
+    assert Column(type="flag").range == "≥ 0 and ≤ 1"
 
 
 def test_levels_that_were_hardly_seen_are_no_levels():

@@ -175,16 +175,16 @@ def new(name: str) -> int:
     return 0
 
 
-def new_from(name: str, files: list[Path], target: str, kind: Kind | None) -> int:
+def new_from(name: str, files: list[Path], target: str, kind: Kind | None, ahead: int | None) -> int:
     """Write the declaration of a forecast of a column of files, and say what was seen and what to do with it."""
     from vroom_assets.inference import writing
 
     try:
-        proposal, written = writing.infer(settings.defs_folder(), name, files, target, kind)
+        proposal, series, written = writing.infer(settings.defs_folder(), name, files, target, kind, ahead)
     except (writing.CannotScaffold, writing.CannotInfer) as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
         return 2
-    print("\n".join(writing.summary(proposal)))
+    print("\n".join(writing.summary(proposal, series)))
     print("\n".join(f"wrote {path}" for path in written))
     print(
         f"\nEach guess stands as a comment in {declared_in(written[0])}. It works as it is:\n\n"
@@ -288,7 +288,9 @@ def run(given: argparse.Namespace) -> int:
         case "new" if given.files is None:
             return new(given.name)
         case "new":
-            return new_from(given.name, given.files, given.target, given.kind and Kind(given.kind))
+            return new_from(
+                given.name, given.files, given.target, given.kind and Kind(given.kind), given.ahead
+            )
         case "rename":
             folder = prepare_home()
             hold(folder, "python -m vroom_assets rename")

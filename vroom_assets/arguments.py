@@ -89,6 +89,12 @@ def _arguments_of_new(new: argparse.ArgumentParser) -> None:
         choices=[str(one) for one in Kind],
         help="of the target; by default what its values look like",
     )
+    new.add_argument(
+        "--ahead",
+        type=int,
+        metavar="<steps>",
+        help="forecast the target as a series, so many steps ahead, from its values before",
+    )
 
 
 def parsed(description: str, arguments: list[str]) -> argparse.Namespace:
@@ -103,6 +109,10 @@ def parsed(description: str, arguments: list[str]) -> argparse.Namespace:
         raise BadArguments("`new` takes both of --from <file> and --target <column>, or neither")
     if given.command == "new" and given.files is None and given.kind is not None:
         raise BadArguments("--kind is of the target of a file; name them by --from <file> --target <column>")
+    if given.command == "new" and given.ahead is not None and (given.files is None or given.ahead < 1):
+        raise BadArguments(
+            "--ahead is of a series in a file, 1 or more steps; name it by --from <file> --target <column>"
+        )
     if given.command == "explain" and not FORECAST_NAME.fullmatch(given.name):
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use explain <name> [--out <file>]")
     if given.command == "retire" and not FORECAST_NAME.fullmatch(given.name):

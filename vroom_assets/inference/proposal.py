@@ -486,10 +486,11 @@ def _with_trend(
     ]
     if not features:
         return {}
-    return {"boosting_with_trend": _boosting(kind, features, rows) | {"trend": trend.name}}
+    return {"boosting_with_trend": boosting(kind, features, rows) | {"trend": trend.name}}
 
 
-def _boosting(kind: Kind, features: Sequence[str], rows: int) -> dict[str, Any]:
+def boosting(kind: Kind, features: Sequence[str], rows: int) -> dict[str, Any]:
+    """A candidate whose size follows the rows."""
     large = rows >= MANY_ROWS
     return {
         "family": FAMILIES[kind][0],
@@ -516,7 +517,7 @@ def _candidates(
     features = [one.name for one in seen]
     timeless = [one.name for one in seen if not one.times]
     candidates: dict[str, dict[str, Any]] = {
-        "boosting": _boosting(kind, features, rows),
+        "boosting": boosting(kind, features, rows),
         "forest": {
             "family": "forest",
             "features": features,

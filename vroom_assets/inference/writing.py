@@ -16,12 +16,23 @@ from vroom_assets.declaration.scaffold import CannotScaffold, free_folders, sche
 from vroom_assets.inference import proposal as proposals
 from vroom_assets.inference.proposal import Proposal, Proposed, is_ordered
 from vroom_assets.inference.seen import CannotInfer, SeenColumn, called, seen
+from vroom_assets.inference.series import NAME as SO_FAR
+from vroom_assets.inference.series import (
+    SOURCE,
+    Series,
+    candidates,
+    examples_sql,
+    features_sql,
+    lines,
+    names_taken,
+    series_of,
+    target_sql,
+)
 from vroom_assets.sources import files_like
 from vroom_assets.sources.table import bare
 from vroom_assets.spec import ColumnType, Format
 from vroom_assets.sql import as_written, identifier
 
-SOURCE = "rows"
 KINDS = {
     Kind.COUNT: "how many",
     Kind.REGRESSION: "how much",
@@ -30,11 +41,19 @@ KINDS = {
 
 
 def infer(
-    defs: Path, name: str, files: Sequence[Path], target: str, kind: Kind | None
-) -> tuple[Proposal, list[Path]]:
+    defs: Path,
+    name: str,
+    files: Sequence[Path],
+    target: str,
+    kind: Kind | None,
+    ahead: int | None = None,
+) -> tuple[Proposal, Series | None, list[Path]]:
     """Write the declaration of a forecast of one column of a file, or of several as one source, and copy them into the data folder.
 
     Files that lie in the data folder of the forecast already are left where they are.
+
+    Args:
+        ahead: forecasts the target so many steps ahead, as a series; None: of each row, from its other columns.
 
     Raises:
         CannotScaffold: the name is not valid or taken.
@@ -46,11 +65,8 @@ def infer(
     _refuse_other_files(files, own if are_there else None)
     with seen(files) as (connection, found):
         proposal = proposals.propose(connection, found, target, kind)
-    texts = {
-        declaration.FILE: _defs(proposal, name, schema_beside(folder)),
-        "features.sql": _features(proposal),
-        "target.sql": _target(proposal),
-    }
+        series = None if ahead is None else series_of(connection, proposal, ahead)
+    texts = _texts(proposal, series, name, schema_beside(folder))
     # Beside, then renamed: what is there is whole, and was checked.
     folder.parent.mkdir(parents=True, exist_ok=True)
     data.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +92,36 @@ def infer(
             for there in brought:
                 there.unlink()
             raise
-    return proposal, [*(folder / part for part in texts), *brought]
+    return proposal, series, [*(folder / part for part in texts), *brought]
+
+
+def _texts(proposal: Proposal, series: Series | None, name: str, schema: str) -> dict[str, str]:
+    """The files of a declaration, by name."""
+    if series is None:
+        return {
+            declaration.FILE: _declared(proposal, _head(proposal, name, schema), _tail(proposal)),
+            "features.sql": _features(proposal),
+            "target.sql": _target(proposal),
+        }
+    if taken := names_taken(proposal.file.columns):
+        raise CannotInfer(
+            f"a column is called {taken[0]}, as one of a series is; rename it in the file, or leave --ahead out"
+        )
+    return {
+        declaration.FILE: _declared(
+            proposal, _head(proposal, name, schema, series), lines(series), candidates(series)
+        ),
+        "features.sql": features_sql(series),
+        "target.sql": target_sql(series),
+        f"{SO_FAR}.sql": examples_sql(series),
+    }
+
+
+def _declared(
+    proposal: Proposal, head: list[str], tail: list[str], candidates: dict[str, dict[str, Any]] | None = None
+) -> str:
+    own = proposal.candidates if candidates is None else candidates
+    return "\n".join([*head, *tail, "  candidates:", *_candidate_lines(proposal, own)]) + "\n"
 
 
 def _refuse_other_files(files: Sequence[Path], folder: Path | None) -> None:
@@ -117,7 +162,7 @@ def _check(folder: Path) -> None:
         ) from error
 
 
-def summary(proposal: Proposal) -> Iterator[str]:
+def summary(proposal: Proposal, series: Series | None = None) -> Iterator[str]:
     """What was seen and decided, a line each."""
     file = proposal.file
     yield f"{file.name}: {file.rows:,} rows, {sum(one.expression is None for one in file.columns)} columns{_format_words(file.format)}"
@@ -125,6 +170,9 @@ def summary(proposal: Proposal) -> Iterator[str]:
     yield f"key: {proposal.key}: {proposal.key_why}"
     yield f"time: {proposal.time or 'none'}: {proposal.time_why}"
     yield f"validation: {_validation_why(proposal)}"
+    if series is not None:
+        yield series.summary
+        return
     for note in file.notes:
         yield f"note: {note}"
     yield f"inputs: {', '.join(one.column.title for one in proposal.inputs)}"
@@ -174,10 +222,13 @@ def _word(value: Any) -> str:
 YAML_WORDS = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
 
 
-def _defs(proposal: Proposal, name: str, schema: str) -> str:
-    target = proposal.target
+def _head(proposal: Proposal, name: str, schema: str, series: Series | None = None) -> list[str]:
+    """The declaration up to the columns of its source."""
     words = proposal.target_words
-    lines = [
+    what = f"{KINDS[proposal.kind]} {words}"
+    if series is not None:
+        what += f", {series.step.in_words(series.ahead)} ahead"
+    return [
         f"# yaml-language-server: $schema={schema}",
         f"# Made from {proposal.file.name}: what was seen in it stands beside what was made of it. Every word is",
         f"# explained in docs/forecasts.md; `python -m vroom_assets check {name}` says whether what you change is sound.",
@@ -185,7 +236,7 @@ def _defs(proposal: Proposal, name: str, schema: str) -> str:
         "attributes:",
         f"  name: {name}",
         f"  title: {_yaml(f'{words}, from {proposal.file.name}')}",
-        f"  description: {_yaml(f'Forecasts {KINDS[proposal.kind]} {words}, from {proposal.file.name}.')}",
+        f"  description: {_yaml(f'Forecasts {what}, from {proposal.file.name}.')}",
         "  owner: team:example  # an e-mail address, or team:<name>",
         "",
         "  sources:",
@@ -193,8 +244,19 @@ def _defs(proposal: Proposal, name: str, schema: str) -> str:
         f"      path: {_yaml(f'{name}/{proposal.file.name}')}",
         f"      description: {_yaml(f'{proposal.file.rows:,} rows as they are in {proposal.file.name}.')}",
         *_format_lines(proposal),
+        *(
+            [f"      event_time: {series.time}  # a value is taken to be known then"]
+            if series is not None
+            else []
+        ),
         "      columns:",
-        *_column_lines(proposal),
+        *_column_lines(proposal, with_why=series is None),
+    ]
+
+
+def _tail(proposal: Proposal) -> list[str]:
+    target = proposal.target
+    return [
         "",
         f"  entity: {{name: row, source: {SOURCE}, key: {proposal.key}}}  # {proposal.key_why}",
         f"  inputs: [{', '.join(one.column.name for one in proposal.inputs)}]",
@@ -202,15 +264,12 @@ def _defs(proposal: Proposal, name: str, schema: str) -> str:
         "  target:",
         f"    name: {target.name}",
         f"    kind: {proposal.kind}  # {proposal.target_why}",
-        f"    unit: {_yaml(words)}",
+        f"    unit: {_yaml(proposal.target_words)}",
         "    horizon: as in the file  # the period that the number covers, as text",
         *_time_lines(proposal),
         "",
         *_validation_lines(proposal),
-        "  candidates:",
-        *_candidate_lines(proposal),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _format_lines(proposal: Proposal) -> list[str]:
@@ -220,7 +279,8 @@ def _format_lines(proposal: Proposal) -> list[str]:
     return [*notes, f"      format: {{{parts}}}"] if given else notes
 
 
-def _column_lines(proposal: Proposal) -> list[str]:
+def _column_lines(proposal: Proposal, *, with_why: bool) -> list[str]:
+    """The columns, each with what was seen in it and, where it may be an input, why it is or is not."""
     own = {one.column.name: one for one in proposal.columns}
     lines = (
         ["        row: {type: row}  # no column of the file tells rows apart"]
@@ -249,7 +309,8 @@ def _column_lines(proposal: Proposal) -> list[str]:
             parts |= {"above": 0} if column is proposal.target and proposal.has_logarithms else {"minimum": 0}
         seen_words = f"; {column.as_words}" if not proposed.is_input and column.distinct else ""
         doubt = f"; LEAK? {proposed.doubt}" if proposed.doubt else ""
-        lines.append(f"        {column.name}: {_flow(parts)}  # {proposed.why}{seen_words}{doubt}")
+        why = f"{proposed.why}{seen_words}{doubt}" if with_why else column.as_words
+        lines.append(f"        {column.name}: {_flow(parts)}  # {why}")
     return lines
 
 
@@ -282,9 +343,9 @@ def _logarithms_why(proposal: Proposal) -> str:
     return f"the target is above 0 and skewed ({proposal.skewness:.1f}, where 1 is much): its errors may grow with it"
 
 
-def _candidate_lines(proposal: Proposal) -> list[str]:
+def _candidate_lines(proposal: Proposal, candidates: dict[str, dict[str, Any]]) -> list[str]:
     lines: list[str] = []
-    for name, candidate in proposal.candidates.items():
+    for name, candidate in candidates.items():
         why = f"  # {_logarithms_why(proposal)}" if "transform" in candidate else ""
         lines.append(f"    {name}:{why}")
         for field, value in candidate.items():

@@ -124,8 +124,10 @@ def fit(
     unseen: dict[int, np.ndarray] = {}  # by position: what a row's target had no part in
     for position, (feature, values) in enumerate(zip(features, matrix.T, strict=True)):
         size = categories.get(feature)
-        if family in NATIVE and (size is None or size <= MOST_NATIVE):
-            parts.append(Number(None) if size is None else Level(size))
+        if family in NATIVE and size is None and not np.isnan(values).all():
+            parts.append(Number(None))
+        elif family in NATIVE and size is not None and size <= MOST_NATIVE:
+            parts.append(Level(size))
         elif size is None:
             parts.append(_number(values, feature in optional))
         elif size <= MOST_COLUMNS:

@@ -414,3 +414,23 @@ def test_targets_below_zero_have_no_trend():
     frame, target = growing(200, 4, until=100)
     with pytest.raises(CandidateError, match="a trend is for targets 0 or above, and one is -"):
         fit_all({"linear": GROWING["linear"]}, frame, target - target.max(), 0)
+
+
+# Gaps
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_feature_that_is_missing_in_every_row_is_nothing(name):
+    """As last year's value in the first year of a series."""
+    frame, target = world(300, 5)
+    candidate = CANDIDATES[name]
+    if candidate.members:
+        pytest.skip("its members are tested")
+    candidate = candidate.model_copy(update={"features": [*candidate.features, "gone"]})
+    candidate = candidate.on_features({}, frozenset({"gone"}))
+    model = fit_all({name: candidate}, frame.assign(gone=np.nan), target, 0)[name]
+    without = fit_all({name: CANDIDATES[name]}, frame, target, 0)[name]
+    assert np.isfinite(model.predict(frame.assign(gone=np.nan))).all()
+    assert (
+        np.abs(model.predict(frame.assign(gone=np.nan)) - without.predict(frame)).mean() < 0.2 * target.mean()
+    )

@@ -180,14 +180,14 @@ def new_from(name: str, files: list[Path], target: str, kind: Kind | None, ahead
     from vroom_assets.inference import writing
 
     try:
-        proposal, series, written = writing.infer(settings.defs_folder(), name, files, target, kind, ahead)
+        written = writing.infer(settings.defs_folder(), name, files, target, kind, ahead)
     except (writing.CannotScaffold, writing.CannotInfer) as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
         return 2
-    print("\n".join(writing.summary(proposal, series)))
-    print("\n".join(f"wrote {path}" for path in written))
+    print("\n".join(writing.summary(written.proposal, written.series)))
+    print("\n".join(f"wrote {path}" for path in written.paths))
     print(
-        f"\nEach guess stands as a comment in {declared_in(written[0])}. It works as it is:\n\n"
+        f"\nEach guess stands as a comment in {declared_in(written.paths[0])}. It works as it is:\n\n"
         f"  python -m vroom_assets check {name} --data\n"
         f"  VROOM_FORECAST={name} python -m vroom_assets materialize\n"
         f"  make run FORECAST={name}"

@@ -27,7 +27,7 @@ def new(
     def declared(content: str | bytes, target: str) -> tuple[ForecastSpec, list[str], list[Any]]:
         file = tmp_path / "given.csv"
         file.write_bytes(content.encode() if isinstance(content, str) else content)
-        proposal, _ = writing.infer(tmp_path / "defs", "mine", [file], target, None)
+        proposal = writing.infer(tmp_path / "defs", "mine", [file], target, None).proposal
         folder = tmp_path / "defs" / "mine"
         spec = declaration.read(folder)
         declaration.check_parameters(folder, spec)

@@ -92,7 +92,7 @@ def series_of(connection: DuckDBPyConnection, proposal: Proposal, ahead: int) ->
             f"--ahead is of a number, and {proposal.target.header} is a yes or no; leave it out"
         )
     time = identifier(proposal.time)
-    by = _told_apart(connection, proposal, time)
+    by = _identifying(connection, proposal, time)
     names = ", ".join(identifier(one.name) for one in by)
     partition = f"partition by {names} " if by else ""
     [(usual, share, count)] = connection.execute(
@@ -113,7 +113,7 @@ def series_of(connection: DuckDBPyConnection, proposal: Proposal, ahead: int) ->
     return Series(proposal, proposal.time, by, count, _step(usual), ahead)
 
 
-def _told_apart(connection: DuckDBPyConnection, proposal: Proposal, time: str) -> tuple[SeenColumn, ...]:
+def _identifying(connection: DuckDBPyConnection, proposal: Proposal, time: str) -> tuple[SeenColumn, ...]:
     """The columns of which each value has one row at each time; none where there is one row at each time."""
     able = [
         one

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was made of files, and where it stands."""
+
+    proposal: Proposal
+    series: Series | None
+    paths: list[Path]
+
+
 def infer(
     defs: Path,
     name: str,
@@ -47,7 +57,7 @@ def infer(
     target: str,
     kind: Kind | None,
     ahead: int | None = None,
-) -> tuple[Proposal, Series | None, list[Path]]:
+) -> Written:
     """Write the declaration of a forecast of one column of a file, or of several as one source, and copy them into the data folder.
 
     Files that lie in the data folder of the forecast already are left where they are.
@@ -92,7 +102,7 @@ def infer(
             for there in brought:
                 there.unlink()
             raise
-    return proposal, series, [*(folder / part for part in texts), *brought]
+    return Written(proposal, series, [*(folder / part for part in texts), *brought])
 
 
 def _texts(proposal: Proposal, series: Series | None, name: str, schema: str) -> dict[str, str]:

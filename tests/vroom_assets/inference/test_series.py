@@ -39,7 +39,7 @@ def command(*arguments: str) -> int:
 def inferred(project: Path, rows: list[str], ahead: int = 1):
     file = project / "given.csv"
     file.write_text("\n".join(rows) + "\n")
-    _, series, _ = writing.infer(project / "defs", "mine", [file], "y", None, ahead)
+    series = writing.infer(project / "defs", "mine", [file], "y", None, ahead).series
     declaration.check_parameters(project / "defs" / "mine", declaration.read(project / "defs" / "mine"))
     return series
 

@@ -385,7 +385,7 @@ LEAVING = [n % 3 == 0 for n in range(600)]  # who left
 def test_what_only_those_have_who_left_is_a_leak(project, leak, why):
     text = table([int(left) for left in LEAVING], x=unlike(600, 2), leak=leak)
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
+    proposal = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None).proposal
     assert [one.column.name for one in proposal.inputs] == ["x"]
     (out,) = proposal.left_out
     assert out.why.startswith(f"no input: LEAK? {why}")
@@ -421,14 +421,14 @@ def test_the_level_of_a_shop_in_a_panel_stays_an_input_with_a_question(project):
     shops, sizes, sales = panel()
     text = table(sales, shop=shops, size=sizes, x=unlike(len(sales), 2))
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
+    proposal = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None).proposal
     doubts = {one.column.name: one.doubt for one in proposal.inputs}
     assert doubts.keys() in ({"shop", "x"}, {"shop", "size", "x"})  # the size repeats the shop
     assert re.fullmatch(r"it alone explains 99\.\d% of y: is it known before\?", doubts["shop"])
 
     text = table(sales, size=sizes, x=unlike(len(sales), 2))
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "other", [project / "f.csv"], "y", None)
+    proposal = writing.infer(project / "defs", "other", [project / "f.csv"], "y", None).proposal
     assert [bool(one.doubt) for one in proposal.inputs] == [True, False]
 
 
@@ -446,7 +446,7 @@ def test_what_is_the_target_but_for_rounding_or_noise_is_a_leak_in_a_panel_too(p
     shops, _, sales = panel()
     leak = [other(y, n) for n, y in enumerate(sales)]
     (project / "f.csv").write_text(table(sales, shop=shops, leak=leak, x=unlike(len(sales), 2)))
-    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
+    proposal = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None).proposal
     assert [one.column.name for one in proposal.inputs] == ["shop", "x"]
 
 
@@ -454,7 +454,7 @@ def test_a_count_beside_the_target_that_nearly_repeats_it_is_a_leak(project):
     count = [n * 37 % 19 for n in range(900)]
     leak = [one + (n % 97 == 0) for n, one in enumerate(count)]
     (project / "f.csv").write_text(table(count, leak=leak, x=unlike(900, 2)))
-    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
+    proposal = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None).proposal
     assert [one.column.name for one in proposal.inputs] == ["x"]
 
 
@@ -471,7 +471,7 @@ def test_columns_that_make_up_the_target_together_are_leaks(project, combine, wo
     a, b = unlike(120, 1), unlike(120, 2)
     text = table([combine(one, other) for one, other in zip(a, b, strict=True)], a=a, x=unlike(120, 3), b=b)
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
+    proposal = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None).proposal
     assert [one.column.name for one in proposal.inputs] == ["x"]
     assert all(words in one.why for one in proposal.left_out)
 
@@ -495,7 +495,7 @@ def test_columns_that_repeat_others_are_left_out(project):
         area=[n % 3 for n in place],  # goes with the place, and not the other way round
     )
     (project / "f.csv").write_text(text)
-    proposal, _ = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None)
+    proposal = writing.infer(project / "defs", "mine", [project / "f.csv"], "y", None).proposal
     assert [one.column.name for one in proposal.inputs] == ["celsius", "place", "area"]
     assert {one.column.name: one.why for one in proposal.left_out} == {
         "fahrenheit": "no input: it repeats celsius",

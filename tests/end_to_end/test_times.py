@@ -135,9 +135,17 @@ def test_it_is_recorded_as_text_and_scored_again(client):
 
 def test_reasons_name_it_as_text(client):
     reasons = predicted(client, starts="2024-05-04T15:00:00", booked="2024-05-01", explain=True)["reasons"]
-    [starts] = [one for one in reasons["reasons"] if one["input"] == "starts"]
-    assert starts["value"] == "2024-05-04T15:00:00"
-    assert starts["sentence"].startswith("starts 2024-05-04T15:00:00 (when it starts): +")
+    [together] = reasons[
+        "reasons"
+    ]  # a feature compares them: each with that of another row would mean nothing
+    assert (together["input"], together["value"]) == (
+        "starts, booked",
+        "2024-05-04T15:00:00, 2024-05-01T00:00:00",
+    )
+    assert together["sentence"].startswith(
+        "starts 2024-05-04T15:00:00 (when it starts) and booked 2024-05-01T00:00:00: +"
+    )
+    assert reasons["baseline"] + together["amount"] == pytest.approx(reasons["prediction"])
 
 
 def test_what_is_stored_of_an_entity_fills_it(client):

@@ -7,13 +7,13 @@ coalition, averaged over all orders of joining. For up to ten inputs all coaliti
 the amounts are exact. For more, random orders are drawn, each with its reverse (Castro et al. 2009,
 doi:10.1016/j.cor.2008.04.004), and each amount has its standard error. Where too few orders can be scored over
 all background rows, each row has orders of its own. Either way amounts add up to prediction - baseline, and what
-is scored has the same bound. Inputs that the champion does not read take no part and get 0.
+is scored has the same bound. Times that a feature compares join together. Inputs that the champion does not read take no part and get 0.
 
 Mixing an entity's values with those of others makes combinations that may not occur together, a high
 price beside a low recommendation: the amounts say what the model does, not what a change would cause.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import factorial
 from typing import NamedTuple
@@ -40,7 +40,10 @@ class NotExplainable(Exception):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """What one input contributes, in units of the target."""
+    """What one input contributes, in units of the target, or several times together.
+
+    input: its name, or their names and `, ` between them; so are their values.
+    """
 
     input: str
     value: float | str | None
@@ -90,13 +93,15 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
             f"version {manifest.version} of {manifest.forecast} has no background rows to compare with; "
             "train it again"
         )
-    players = read_inputs(manifest)
+    players = players_of(manifest)
+    columns = [index for group in players for index in group]
+    owner = [player for player, group in enumerate(players) for _ in group]
     background = np.asarray(manifest.background, dtype=np.float64)
 
     def values(members: np.ndarray, typical: np.ndarray) -> np.ndarray:
         """Predictions of typical rows in which the inputs of a coalition are taken from the row."""
         mixed = np.repeat(typical[None], len(members), axis=0)
-        mixed[:, :, players] = np.where(members[:, None, :], row[players], typical[:, players])
+        mixed[:, :, columns] = np.where(members[:, None, owner], row[columns], typical[:, columns])
         predictions, _ = score(mixed.reshape(-1, len(row)))
         if not np.isfinite(predictions).all():
             raise NotExplainable(
@@ -110,23 +115,33 @@ def explain(score: Score, manifest: Manifest, row: np.ndarray) -> Explanation:
         raise NotExplainable(
             f"the champion of {manifest.forecast} reads {len(players)} inputs, too many for reasons"
         )
-    amounts, errors = np.zeros((2, len(row)))
-    amounts[players], errors[players] = found.amounts, found.errors
     reasons = [
-        Reason(
-            field.name,
-            field.decoded(float(value)),
-            float(amount),
-            float(error),
-            sentence(manifest, field, value, amount),
-        )
-        for field, value, amount, error in zip(manifest.inputs, row, amounts, errors, strict=True)
+        _reason(manifest, group, row, float(amount), float(error))
+        for group, amount, error in zip(players, found.amounts, found.errors, strict=True)
+    ]
+    reasons += [
+        _reason(manifest, [index], row, 0.0, 0.0) for index in range(len(row)) if index not in set(columns)
     ]
     return Explanation(
         baseline=found.baseline,
         prediction=found.prediction,
         reasons=sorted(reasons, key=lambda reason: -abs(reason.amount)),
-        approximation=Approximation(found.orders, float(errors.max())) if found.orders else msgspec.UNSET,
+        approximation=Approximation(found.orders, float(found.errors.max()))
+        if found.orders
+        else msgspec.UNSET,
+    )
+
+
+def _reason(manifest: Manifest, group: Sequence[int], row: np.ndarray, amount: float, error: float) -> Reason:
+    fields = [manifest.inputs[index] for index in group]
+    values = [row[index] for index in group]
+    together = ", ".join(field.formatted(float(value)) for field, value in zip(fields, values, strict=True))
+    return Reason(
+        ", ".join(field.name for field in fields),
+        fields[0].decoded(float(values[0])) if len(fields) == 1 else together,
+        amount,
+        error,
+        sentence(manifest, fields, values, amount),
     )
 
 
@@ -236,6 +251,24 @@ def read_inputs(manifest: Manifest) -> list[int]:
     return [index for index, field in enumerate(manifest.inputs) if field.name in names]
 
 
+def players_of(manifest: Manifest) -> list[list[int]]:
+    """Indices of the inputs that the champion reads, each alone; times that a feature compares are one player.
+
+    The time of one row and the time of another are years apart, and what lies between them means nothing.
+    """
+    read = read_inputs(manifest)
+    times = [index for index in read if manifest.inputs[index].type == "time"]
+    groups = [[index] for index in read if index not in times]
+    compared: list[list[int]] = []
+    for index in times:
+        name = manifest.inputs[index].name
+        together = {other for field in manifest.features if name in field.inputs for other in field.inputs}
+        beside = [group for group in compared if any(manifest.inputs[one].name in together for one in group)]
+        compared = [group for group in compared if group not in beside]
+        compared.append(sorted([index, *(one for group in beside for one in group)]))
+    return sorted(groups + compared)
+
+
 @cache
 def coalitions(players: int) -> tuple[np.ndarray, np.ndarray]:
     """All coalitions, from the empty one to the full one, and the weight of each in each player's value.
@@ -253,12 +286,17 @@ def coalitions(players: int) -> tuple[np.ndarray, np.ndarray]:
     return members, weights
 
 
-def sentence(manifest: Manifest, field: InputField, value: float, amount: float) -> str:
+def sentence(manifest: Manifest, fields: Sequence[InputField], values: Sequence[float], amount: float) -> str:
     """A reason as a sentence, from the texts of the declaration."""
+    inputs = " and ".join(_named(field, value) for field, value in zip(fields, values, strict=True))
+    effect = _effect(manifest, amount) if abs(amount) > 1e-9 else "no difference"
+    return f"{inputs}: {effect} compared with a typical {manifest.entity}"
+
+
+def _named(field: InputField, value: float) -> str:
     unit = f" {field.unit}" if field.unit and field.unit != "flag" else ""
     meaning = f" ({field.description})" if field.description else ""
-    effect = _effect(manifest, amount) if abs(amount) > 1e-9 else "no difference"
-    return f"{field.name} {field.formatted(float(value))}{unit}{meaning}: {effect} compared with a typical {manifest.entity}"
+    return f"{field.name} {field.formatted(float(value))}{unit}{meaning}"
 
 
 def _effect(manifest: Manifest, amount: float) -> str:

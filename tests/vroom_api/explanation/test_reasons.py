@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.tiny import Step, changed, input_field, manifest_of, quadratic, score_of, van
-from vroom_api.contract import Manifest
+from vroom_api.contract import FeatureField, Manifest
 from vroom_api.explanation.reasons import (
     EXACT,
     MAX_ROWS,
@@ -19,6 +19,7 @@ from vroom_api.explanation.reasons import (
     NotExplainable,
     Score,
     explain,
+    players_of,
     thinned,
 )
 
@@ -279,3 +280,52 @@ def test_mixtures_without_a_finite_prediction_are_refused():
     assert explain(score, near, row).prediction == pytest.approx(np.log(2.0))
     with pytest.raises(NotExplainable, match="no finite prediction"):
         explain(score, far, row)
+
+
+# Times
+
+
+def of_times(names: list[str], compared: list[set[str]], background: np.ndarray) -> Manifest:
+    """A manifest of times, and of features that read some of them together."""
+    fields = [
+        msgspec.structs.replace(input_field(name, -5, 5), type="time" if name.startswith("t") else "number")
+        for name in names
+    ]
+    features = [FeatureField(f"f{n}", "", [], [], sorted(read)) for n, read in enumerate(compared)]
+    manifest = manifest_of(fields, background=background.tolist())
+    recipe = msgspec.structs.replace(manifest.recipe, features=[one.name for one in features])
+    return msgspec.structs.replace(manifest, features=features, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("names", "compared", "players"),
+    [
+        (["t1", "x", "t2"], [{"t1", "t2"}, {"x"}], [[0, 2], [1]]),
+        (["t1", "x", "t2"], [{"t1"}, {"t2"}, {"x"}], [[0], [1], [2]]),
+        (["t1", "x", "t2"], [{"t1", "x"}, {"t2"}], [[0], [1], [2]]),
+        (["t1", "t2", "t3"], [{"t1", "t3"}, {"t2", "t3"}], [[0, 1, 2]]),
+        (["t1", "t2", "t3", "t4"], [{"t1", "t2"}, {"t3", "t4"}], [[0, 1], [2, 3]]),
+        (["t1", "t2", "t3"], [{"t1", "t3"}], [[0, 2]]),
+    ],
+)
+def test_times_that_are_compared_join_together(names, compared, players):
+    manifest = of_times(names, compared, np.zeros((2, len(names))))
+    assert players_of(manifest) == players
+
+
+@given(table(1, 3), table(3, 3), table(5, 3), table(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_two_times_are_one_player_and_amounts_add_up(linear, pairs, background, row):
+    manifest = of_times(["t1", "x", "t2"], [{"t1", "t2"}, {"x"}], background)
+    score = quadratic(linear[0], pairs)
+    found = explain(score, manifest, row[0])
+    by_input = amounts(found)
+    assert set(by_input) == {"t1, t2", "x"}
+    assert sum(by_input.values()) == pytest.approx(found.prediction - found.baseline, abs=1e-6)
+    only = background.copy()
+    only[:, [0, 2]] = row[0][[0, 2]]
+    rest = background.copy()
+    rest[:, 1] = row[0][1]
+    empty, full = score(background)[0].mean(), score(row)[0][0]
+    wanted = (score(only)[0].mean() - empty + full - score(rest)[0].mean()) / 2
+    assert by_input["t1, t2"] == pytest.approx(wanted, abs=1e-6)

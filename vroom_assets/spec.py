@@ -875,6 +875,17 @@ class ForecastSpec(Declared):
         Args:
             parts: only those within these fields of the forecast; within all when none is named.
         """
+        known = (purpose, *parts)
+        if known not in self.fingerprints:
+            self.fingerprints[known] = self._fingerprint(purpose, parts)
+        return self.fingerprints[known]
+
+    @cached_property
+    def fingerprints(self) -> dict[tuple[str, ...], str]:
+        """Those that were asked for: each sensor asks for four every few seconds."""
+        return {}
+
+    def _fingerprint(self, purpose: Purpose, parts: Sequence[str]) -> str:
         fields = _fields_for(self, purpose)
         if purpose is Purpose.DATA:  # comments and layout make no other table
             fields["features_sql"] = _tokens(self.features_sql)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import sqlglot
 
+from tests.support.forecasts import shipped
 from vroom_assets.challenger.manifest import feature_fields
 from vroom_assets.challenger.onnx_graph import build
 from vroom_assets.features.expressions import select_sql
@@ -152,3 +153,14 @@ def test_a_copy_with_another_statement_has_its_features():
     assert [feature.name for feature in spec.features] == ["seats"]
     other = spec.model_copy(update={"features_sql": "select seats * 2 as twice from inputs"})
     assert [feature.name for feature in other.features] == ["twice"]
+
+
+def test_a_fingerprint_is_computed_once_and_anew_for_a_copy_that_differs():
+    spec = shipped("reservations")
+    data, model = spec.fingerprint(Purpose.DATA), spec.fingerprint(Purpose.MODEL)
+    assert spec.fingerprint(Purpose.DATA) == data
+    other = spec.model_copy(update={"target_sql": spec.target_sql.replace("reservations", "vehicles")})
+    assert other.fingerprint(Purpose.DATA) != data
+    assert other.fingerprint(Purpose.MODEL) == model
+    assert spec.fingerprint(Purpose.DATA) == data
+    assert spec.model_copy().fingerprint(Purpose.DATA) == data

@@ -2,7 +2,6 @@
 
 import random
 import re
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
+from tests.support.commands import command
 from tests.support.service import settings_of
 from vroom_api.app import create_app
-from vroom_assets.__main__ import main
 
 DEFS = """
 type: vroom_assets.forecast.Forecast
@@ -57,8 +56,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]
         for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
             patch.delenv(name, raising=False)
         patch.setenv("VROOM_FORECAST", "tours")
-        patch.setattr(sys, "argv", ["vroom_assets", "materialize"])
-        assert main() == 0
+        assert command("materialize") == 0
         settings = settings_of(folder / "home", forecast="tours", record=True)
         with TestClient(create_app(settings)) as client:
             yield client

@@ -7,6 +7,7 @@ so that a request costs one lookup for each text and no search.
 from collections.abc import Sequence
 from typing import Any
 
+from vroom_api.champion.schemas import Bounds, bounds_of
 from vroom_api.contract import InputField
 
 
@@ -15,10 +16,10 @@ class RowEncoder:
 
     def __init__(self, inputs: Sequence[InputField]) -> None:
         self._codes: list[tuple[int, dict[Any, float], float | None]] = []
-        self._times: list[tuple[int, InputField]] = []
+        self._times: list[tuple[int, InputField, Bounds]] = []
         for index, field in enumerate(inputs):
             if field.type == "time":
-                self._times.append((index, field))
+                self._times.append((index, field, bounds_of(field)))
                 continue
             codes: dict[Any, float] = {value: field.encoded(value) for value in field.values}
             codes |= {None: field.encoded(None)} if field.nullable else {}
@@ -33,9 +34,9 @@ class RowEncoder:
         Raises:
             ValueError: a time that is none or out of bounds; a type cannot say all of that.
         """
-        for index, field in self._times:
+        for index, field, bounds in self._times:
             seconds = field.encoded(values[index])
-            if not field.allows(seconds):
+            if values[index] is not None and not bounds.allow(seconds):
                 raise ValueError(f"{field.name}: {values[index]} is out of bounds")
             values[index] = seconds
         for index, codes, unseen in self._codes:

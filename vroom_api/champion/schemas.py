@@ -144,6 +144,14 @@ class Bounds(msgspec.Struct, frozen=True):
     above: float | None
     maximum: float | None
 
+    def allow(self, value: float) -> bool:
+        """Whether a number is within them; NaN is not."""
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.above is None or value > self.above)
+            and (self.maximum is None or value <= self.maximum)
+        )
+
 
 def bounds_of(field: InputField) -> Bounds:
     """The declared range; that of an integer ends where float64 would skip some."""
@@ -222,8 +230,8 @@ def _bounded(field: InputField) -> Any:
         meta = msgspec.Meta(description=words, examples=[field.decoded(field.example)])
         return Annotated[Literal[tuple(field.values)], meta]
     if field.type == "time":
-        format_words = "; ".join(filter(None, (words, "ISO 8601")))
-        meta = msgspec.Meta(pattern=TIME, description=format_words, examples=[field.decoded(field.example)])
+        described = "; ".join(filter(None, (words, "ISO 8601")))
+        meta = msgspec.Meta(pattern=TIME, description=described, examples=[field.decoded(field.example)])
         return Annotated[str, meta]
     if field.type == "integer":
         # As JSON Schema has it, 5.0 is an integer too; pandas and R write it so. `schemas_of` describes it.

@@ -13,7 +13,10 @@ from vroom_api.contract.struct import ContractStruct
 
 # Of a bundle: the first whose readers answer it rightly. It goes up with what an older reader would pass over and
 # answer wrongly for; a bundle without such a thing keeps the lower number, so that older services serve it too.
-OLDEST_FORMAT, FORMAT = 1, 3  # 2: intervals by a spread; 3: inputs that are times
+OLDEST_FORMAT = 1
+WITH_SPREADS = 2  # intervals whose width is learnt
+WITH_TIMES = 3  # inputs that are times
+FORMAT = WITH_TIMES
 MINOR = 4  # goes up with every field that an older reader may pass over
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
@@ -84,16 +87,6 @@ class InputField(ContractStruct, frozen=True):
         if self.type == "time":
             return -math.inf, math.inf
         return self.seen_minimum, self.seen_maximum
-
-    def allows(self, value: float) -> bool:
-        """Whether a number is within the declared bounds; what was left out is where it may be."""
-        if value != value:
-            return self.nullable
-        return (
-            (self.minimum is None or value >= self.minimum)
-            and (self.above is None or value > self.above)
-            and (self.maximum is None or value <= self.maximum)
-        )
 
     def decoded(self, value: float) -> float | str | None:
         """What a caller sends for a value in a row: a text for its index or seconds, nothing for NaN."""
@@ -259,8 +252,8 @@ class Manifest(ContractStruct, frozen=True):
 def format_of(calibrations: Sequence[Calibration], inputs: Sequence[InputField]) -> int:
     """The format of a bundle of these intervals and inputs."""
     if any(field.type == "time" for field in inputs):
-        return 3
-    return 2 if any(one.spread is not None for one in calibrations) else OLDEST_FORMAT
+        return WITH_TIMES
+    return WITH_SPREADS if any(one.spread is not None for one in calibrations) else OLDEST_FORMAT
 
 
 class Golden(ContractStruct, frozen=True):

@@ -222,13 +222,7 @@ def wrong(value: Any, field: InputField) -> str | None:
         return "is not an integer within"
     if not _is_number(value):
         return "is not a number within"
-    bounds = bounds_of(field)
-    inside = (
-        (bounds.minimum is None or value >= bounds.minimum)
-        and (bounds.above is None or value > bounds.above)
-        and (bounds.maximum is None or value <= bounds.maximum)
-    )
-    return None if inside else "is not within"
+    return None if bounds_of(field).allow(value) else "is not within"
 
 
 def _is_time_within(value: Any, field: InputField) -> bool:
@@ -236,7 +230,7 @@ def _is_time_within(value: Any, field: InputField) -> bool:
         seconds = seconds_of(value) if isinstance(value, str) else math.nan
     except ValueError:
         return False
-    return field.allows(seconds)
+    return bounds_of(field).allow(seconds)
 
 
 def _is_number(value: Any) -> bool:

@@ -21,6 +21,7 @@ from vroom_assets.sql import as_written, identifier, literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+SOURCE = "rows"  # of a declaration that is made of a file
 MOST_LEVELS = 2000  # of a category
 LONG_TEXT = 60  # mean characters of what people wrote, and not chose
 TELLS_ALL = 0.97  # share of a yes or no's variance that one column cannot honestly explain

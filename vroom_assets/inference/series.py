@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from vroom_api.contract import Kind
-from vroom_assets.inference.proposal import Proposal, boosting
+from vroom_assets.inference.proposal import SOURCE, Proposal, boosting
 from vroom_assets.inference.seen import TABLE, CannotInfer, SeenColumn
 from vroom_assets.spec import ColumnType
 from vroom_assets.sql import as_written, identifier
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 NAME = "so_far"  # of the examples
-SOURCE = "rows"
 MOST_APART = 2  # columns that tell series apart together
 REGULAR = 0.8  # share of steps that are alike, from which on a series is regular
 

@@ -1,6 +1,5 @@
 """`new --ahead`: a column becomes a series, forecast from what was known before."""
 
-import sys
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -9,31 +8,14 @@ import pytest
 import yaml
 from litestar.testing import TestClient
 
+from tests.support.commands import command
 from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
 from vroom_assets import declaration
-from vroom_assets.__main__ import main
 from vroom_assets.inference import writing
 from vroom_assets.inference.seen import CannotInfer
 from vroom_assets.spec import ColumnType
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("defs", "data"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"VROOM_{name.upper()}", str(tmp_path / name))
-    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
-    for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME", "VROOM_FORECAST"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def command(*arguments: str) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["vroom_assets", *arguments])
-        return main()
 
 
 def inferred(project: Path, rows: list[str], ahead: int = 1):

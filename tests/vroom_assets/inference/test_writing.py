@@ -4,7 +4,6 @@ import math
 import random
 import re
 import shutil
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,35 +13,17 @@ import pytest
 import yaml
 from litestar.testing import TestClient
 
+from tests.support.commands import command
 from tests.support.foreign import FOREIGN
 from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import Kind, read_pointer
 from vroom_assets import declaration
-from vroom_assets.__main__ import main
 from vroom_assets.inference import writing
 from vroom_assets.inference.seen import CannotInfer
 from vroom_assets.spec import ONE_CLASS, ColumnType, ForecastSpec
 
 ROWS = 320
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with declarations and data of nothing yet."""
-    for name in ("defs", "data"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"VROOM_{name.upper()}", str(tmp_path / name))
-    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
-    for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME", "VROOM_FORECAST"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def command(*arguments: str) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["vroom_assets", *arguments])
-        return main()
 
 
 def inferred(project: Path, content: str | bytes, target: str, kind: Kind | None = None) -> ForecastSpec:

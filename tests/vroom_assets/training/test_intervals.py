@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vroom_api.contract import OLDEST_FORMAT, InputField, Spread, format_of
-from vroom_api.contract.manifest import FORMAT
+from vroom_api.contract.manifest import FORMAT, WITH_SPREADS, WITH_TIMES
 from vroom_assets.spec import Kind
 from vroom_assets.training.intervals import calibrate, spread_of
 from vroom_assets.training.metrics import METRIC_SETS
@@ -45,9 +45,9 @@ def test_where_errors_are_alike_everywhere_nothing_is_learnt_and_older_services_
     assert calibration.power == 0
     assert format_of([calibration], []) == OLDEST_FORMAT
     growing = calibrate(*amounts(2000, 0, 1.0), folds(2000), REGRESSION)
-    assert format_of([calibration, growing], []) == 2
+    assert format_of([calibration, growing], []) == WITH_SPREADS
     time = InputField("at", "time", "", None, None, None, None, 0.0, 1.0, 0.5)
-    assert format_of([calibration], [time]) == FORMAT == 3
+    assert format_of([calibration], [time]) == WITH_TIMES == FORMAT
 
 
 def test_a_target_that_was_predicted_exactly_has_narrow_intervals():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,26 @@ from vroom_assets.training.models import (
 )
 
 CALIBRATION_FOLDS = 5
+CALIBRATION_BINS = 30
+CALIBRATION_DIGITS = 9
 TREND_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a candidate is fitted on. target, groups: shape (rows,); where folds are made inside, no group is in two."""
+
+    frame: pd.DataFrame
+    target: np.ndarray
+    seed: int
+    groups: np.ndarray | None
+
+    def with_target(self, target: np.ndarray) -> _Rows:
+        return replace(self, target=target)
+
+    def part(self, chosen: np.ndarray) -> _Rows:
+        """Some of them, in which no folds are made any more."""
+        return _Rows(self.frame.iloc[chosen], self.target[chosen], self.seed, None)
 
 
 def fit_all(
@@ -48,8 +68,9 @@ def fit_all(
     Raises:
         CandidateError: a feature, term, member or parameter that does not exist or does not fit.
     """
+    rows = _Rows(frame, target, seed, groups)
     fitted: dict[str, Fitted] = {
-        name: _fit(name, candidate, frame, target, seed, groups)
+        name: _fit(name, candidate, rows)
         for name, candidate in candidates.items()
         if candidate.family is not Family.AVERAGE
     }
@@ -96,29 +117,23 @@ def _average(name: str, candidate: Candidate, fitted: Mapping[str, Fitted]) -> A
     return Average([fitted[member] for member in candidate.members])
 
 
-def _fit(
-    name: str,
-    candidate: Candidate,
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    seed: int,
-    groups: np.ndarray | None = None,
-) -> Fitted:
+def _fit(name: str, candidate: Candidate, rows: _Rows) -> Fitted:
     if candidate.calibration is not None:
-        return _calibrated(name, candidate, frame, target, seed, groups)
+        return _calibrated(name, candidate, rows)
     if candidate.transform is not None:
-        return _on_logarithms(name, candidate, frame, target, seed, groups)
+        return _on_logarithms(name, candidate, rows)
     if candidate.trend is not None:
-        return _with_trend(name, candidate, frame, target, seed, groups)
+        return _with_trend(name, candidate, rows)
     if candidate.offset is not None:
-        if candidate.offset not in frame.columns:
+        if candidate.offset not in rows.frame.columns:
             raise CandidateError(
                 f"candidate {name}: offset {candidate.offset} is not a feature; "
-                f"the features are {', '.join(frame.columns)}"
+                f"the features are {', '.join(rows.frame.columns)}"
             )
-        rest = target - frame[candidate.offset].to_numpy(dtype=np.float64)
+        rest = rows.target - rows.frame[candidate.offset].to_numpy(dtype=np.float64)
         plain = candidate.model_copy(update={"offset": None})
-        return WithOffset(_fit(name, plain, frame, rest, seed), candidate.offset)
+        return WithOffset(_fit(name, plain, rows.with_target(rest)), candidate.offset)
+    frame, target = rows.frame, rows.target
     if candidate.family is Family.MEAN:
         return Constant(float(target.mean()), [])
     if candidate.family is Family.MEDIAN:
@@ -134,9 +149,9 @@ def _fit(
     features = candidate.features
     matrix = frame[features].to_numpy(dtype=np.float64)
     encoded = coding.fit(
-        candidate.family, features, candidate.categories, candidate.optional, matrix, target, seed
+        candidate.family, features, candidate.categories, candidate.optional, matrix, target, rows.seed
     )
-    estimator = estimator_of(name, candidate, seed, encoded.coding)
+    estimator = estimator_of(name, candidate, rows.seed, encoded.coding)
     refuse_targets(name, candidate, target)
     try:
         with one_thread(candidate.family):
@@ -148,91 +163,64 @@ def _fit(
         ) from error
 
 
-def _unseen(
-    name: str,
-    candidate: Candidate,
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    seed: int,
-    groups: np.ndarray | None,
-    folds: int = CALIBRATION_FOLDS,
-) -> np.ndarray:
+def _unseen(name: str, candidate: Candidate, rows: _Rows, folds: int = CALIBRATION_FOLDS) -> np.ndarray:
     """Predictions that were made without their own rows, nor others of their group; shape (rows,)."""
     from sklearn.model_selection import GroupKFold, KFold
 
-    kind = KFold if groups is None else GroupKFold
-    unseen = np.empty(len(target))
-    for train, test in kind(folds, shuffle=True, random_state=seed).split(frame, groups=groups):
-        unseen[test] = _fit(name, candidate, frame.iloc[train], target[train], seed).predict(frame.iloc[test])
+    kind = KFold if rows.groups is None else GroupKFold
+    split = kind(folds, shuffle=True, random_state=rows.seed).split(rows.frame, groups=rows.groups)
+    unseen = np.empty(len(rows.target))
+    for train, test in split:
+        unseen[test] = _fit(name, candidate, rows.part(train)).predict(rows.frame.iloc[test])
     return unseen
 
 
-def _with_trend(
-    name: str,
-    candidate: Candidate,
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    seed: int,
-    groups: np.ndarray | None,
-) -> Fitted:
+def _with_trend(name: str, candidate: Candidate, rows: _Rows) -> Fitted:
     """A line of time, and a model of the target divided by it.
 
     The line is fitted to what predictions of rows that the model has not seen leave of the target, each as certain as
     if it were a count: a model that knows no time is right on average over all of it, too high first and too low last.
     """
-    refuse_targets(name, candidate, target)
+    refuse_targets(name, candidate, rows.target)
     assert candidate.trend is not None
-    if candidate.trend not in frame.columns:
+    if candidate.trend not in rows.frame.columns:
         raise CandidateError(
-            f"candidate {name}: trend {candidate.trend} is not a feature; the features are {', '.join(frame.columns)}"
+            f"candidate {name}: trend {candidate.trend} is not a feature; the features are {', '.join(rows.frame.columns)}"
         )
     plain = candidate.model_copy(update={"trend": None})
-    unseen = _unseen(name, plain, frame, target, seed, groups, TREND_FOLDS)
-    time = frame[candidate.trend].to_numpy(dtype=np.float64)
-    line = Line.through(time, target, unseen)
-    return WithTrend(_fit(name, plain, frame, target / line.at(time), seed), candidate.trend, line)
+    unseen = _unseen(name, plain, rows, TREND_FOLDS)
+    time = rows.frame[candidate.trend].to_numpy(dtype=np.float64)
+    line = Line.through(time, rows.target, unseen)
+    rest = rows.with_target(rows.target / line.at(time))
+    return WithTrend(_fit(name, plain, rest), candidate.trend, line)
 
 
-def _on_logarithms(
-    name: str,
-    candidate: Candidate,
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    seed: int,
-    groups: np.ndarray | None,
-) -> FromLogarithm:
+def _on_logarithms(name: str, candidate: Candidate, rows: _Rows) -> FromLogarithm:
     """A model of the logarithms, and the factor that its powers of e fall short of the mean target.
 
     The factor is the mean of e^residual (Duan 1983, doi:10.1080/01621459.1983.10478017), each weighted by its
     prediction, so that the means are equal, and of rows that the model has not seen: on those it has seen a forest's
     residuals are so small that its forecasts stay 13 to 37 % too low.
     """
-    refuse_targets(name, candidate, target)
+    refuse_targets(name, candidate, rows.target)
     plain = candidate.model_copy(update={"transform": None})
     # Around 0, because trees are added up in float32 when served.
-    logarithms = np.log(target)
+    logarithms = np.log(rows.target)
     logarithms -= logarithms.mean()
-    unseen = _unseen(name, plain, frame, logarithms, seed, groups)
-    return FromLogarithm(
-        _fit(name, plain, frame, logarithms, seed), float(target.mean() / np.exp(unseen).mean())
-    )
+    on_logarithms = rows.with_target(logarithms)
+    unseen = _unseen(name, plain, on_logarithms)
+    factor = float(rows.target.mean() / np.exp(unseen).mean())
+    return FromLogarithm(_fit(name, plain, on_logarithms), factor)
 
 
-def _calibrated(
-    name: str,
-    candidate: Candidate,
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    seed: int,
-    groups: np.ndarray | None,
-) -> Calibrated:
+def _calibrated(name: str, candidate: Candidate, rows: _Rows) -> Calibrated:
     """The model of all rows, and a curve through predictions that were made without their own rows."""
     from sklearn.isotonic import IsotonicRegression
     from sklearn.linear_model import LogisticRegression
 
     plain = candidate.model_copy(update={"calibration": None})
-    unseen = _unseen(name, plain, frame, target, seed, groups)
-    base = _fit(name, plain, frame, target, seed)
+    unseen = _unseen(name, plain, rows)
+    base, target = _fit(name, plain, rows), rows.target
     if candidate.calibration is Curve.SIGMOID:
         line = LogisticRegression(C=np.inf).fit(log_odds(unseen)[:, None], target)
         return Calibrated(base, np.empty(0), np.array([line.intercept_[0], line.coef_[0, 0]]), logits=True)
@@ -241,11 +229,7 @@ def _calibrated(
     # Bins whose means differ in the last digits alone are one point: between them no slope can be measured.
     means = np.round([unseen[part].mean() for part in parts], CALIBRATION_DIGITS)
     x, positions = np.unique(means, return_inverse=True)
-    rows = np.bincount(positions, [len(part) for part in parts])
-    share = np.bincount(positions, [target[part].sum() for part in parts]) / rows
-    rising = IsotonicRegression().fit_transform(x, share, sample_weight=rows)
+    sizes = np.bincount(positions, [len(part) for part in parts])
+    share = np.bincount(positions, [target[part].sum() for part in parts]) / sizes
+    rising = IsotonicRegression().fit_transform(x, share, sample_weight=sizes)
     return Calibrated(base, x, np.clip(rising, ISOTONIC_FLOOR, 1 - ISOTONIC_FLOOR), logits=False)
-
-
-CALIBRATION_BINS = 30
-CALIBRATION_DIGITS = 9

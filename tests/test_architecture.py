@@ -161,6 +161,7 @@ TESTED_BY = {
     "real/test_reading": ("vroom_assets.sources.transcoding",),
     "real/test_several_files": ("vroom_assets.sources.parquet",),
     "vroom_assets/inference/test_writing": (
+        "vroom_assets.inference.notation",
         "vroom_assets.inference.seen",
         "vroom_assets.inference.proposal",
         "vroom_assets.inference.relations",

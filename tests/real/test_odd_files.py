@@ -10,7 +10,7 @@ import pytest
 
 from vroom_assets import declaration, sources
 from vroom_assets.inference import writing
-from vroom_assets.inference.seen import CannotInfer
+from vroom_assets.inference.notation import CannotInfer
 from vroom_assets.spec import ForecastSpec
 
 ROWS = 200

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from vroom_api.contract import Kind
 from vroom_assets.inference import relations
-from vroom_assets.inference.seen import AFTERWARDS, TABLE, CannotInfer, SeenColumn, SeenFile
+from vroom_assets.inference.notation import CannotInfer
+from vroom_assets.inference.seen import AFTERWARDS, TABLE, SeenColumn, SeenFile
 from vroom_assets.sources.cells import NO, YES
 from vroom_assets.spec import ONE_CLASS, ColumnType
 from vroom_assets.sql import as_written, identifier, literal

@@ -12,8 +12,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from vroom_api.contract import Kind
+from vroom_assets.inference.notation import CannotInfer
 from vroom_assets.inference.proposal import SOURCE, Proposal, boosting
-from vroom_assets.inference.seen import TABLE, CannotInfer, SeenColumn
+from vroom_assets.inference.seen import TABLE, SeenColumn
 from vroom_assets.spec import ColumnType
 from vroom_assets.sql import as_written, identifier
 

@@ -15,8 +15,9 @@ from vroom_api.contract import Kind
 from vroom_assets import declaration, settings
 from vroom_assets.declaration.scaffold import CannotScaffold, free_folders, schema_beside
 from vroom_assets.inference import proposal as proposals
+from vroom_assets.inference.notation import CannotInfer
 from vroom_assets.inference.proposal import SOURCE, Proposal, Proposed, is_ordered
-from vroom_assets.inference.seen import CannotInfer, SeenColumn, called, seen
+from vroom_assets.inference.seen import SeenColumn, called, seen
 from vroom_assets.inference.series import NAME as SO_FAR
 from vroom_assets.inference.series import (
     Series,

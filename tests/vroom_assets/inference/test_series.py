@@ -14,7 +14,7 @@ from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
 from vroom_assets import declaration
 from vroom_assets.inference import writing
-from vroom_assets.inference.seen import CannotInfer
+from vroom_assets.inference.notation import CannotInfer
 from vroom_assets.spec import ColumnType
 
 

@@ -20,7 +20,7 @@ from vroom_api.app import create_app
 from vroom_api.contract import Kind, read_pointer
 from vroom_assets import declaration
 from vroom_assets.inference import writing
-from vroom_assets.inference.seen import CannotInfer
+from vroom_assets.inference.notation import CannotInfer
 from vroom_assets.spec import ONE_CLASS, ColumnType, ForecastSpec
 
 ROWS = 320

@@ -99,9 +99,14 @@ class Unseen(StrEnum):
 class Column(Declared):
     """One column of a source: what a cell may hold. Bounds are inclusive unless they say `above`."""
 
-    added = frozenset({"earliest", "latest", "least_rows", "unseen", "header", "joins"})
+    added = frozenset({"like", "earliest", "latest", "least_rows", "unseen", "header", "joins"})
 
     type: ColumnType
+    like: str | None = Field(
+        None,
+        description="<source>.<column> that it is like: what is not given here is as there, but for `unique` and what is of "
+        "the file",
+    )
     description: str = ""
     unit: str | None = None
     minimum: float | None = None
@@ -463,7 +468,8 @@ class Candidate(Declared):
 
     family: Family
     features: list[str] = Field(
-        [], description="the features it sees; of `feature` the one that it passes on"
+        [],
+        description="the features it sees; of `feature` the one that it passes on. Default where it has terms: those in them",
     )
     terms: list[str] = Field(
         [], description="linear, logistic and the GLMs: products of features, as `a * b` or `a ^ 2`"
@@ -761,7 +767,10 @@ class ForecastSpec(Declared):
     sources: dict[str, Source]
     examples: dict[str, Examples] = Field({}, description="tables of what was known at several times")
     entity: Entity
-    inputs: list[str] = Field(description="columns of the entity's source that a caller sends")
+    inputs: list[str] = Field(
+        description="columns of the entity's source that a caller sends; default for a table of examples: all but its key, "
+        "id, tags, `as_of`, and those that order and group the validation"
+    )
     target: Target
     candidates: dict[str, Candidate]
     fallback: Fallback | None = Field(None, description="what answers when some inputs are left out")
@@ -923,7 +932,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Column: {
         Purpose.DATA: {
             *("type", "minimum", "above", "maximum", "unique", "nullable", "values", "references"),
-            *("earliest", "latest", "least_rows", "header", "joins"),
+            *("like", "earliest", "latest", "least_rows", "header", "joins"),
         },
         Purpose.SERVING: {"description", "unit", "unseen"},
     },

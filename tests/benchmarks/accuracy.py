@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from tests.benchmarks import real
 from tests.benchmarks.measured import Measured, measure, table
 from tests.benchmarks.yardsticks import YARDSTICKS, validated
-from vroom_assets import sources
+from vroom_assets import declaration, sources
 from vroom_assets.features import table as feature_table
 from vroom_assets.spec import ForecastSpec
 
@@ -38,14 +37,7 @@ SEED = 0
 
 def declared(forecast: str) -> ForecastSpec:
     """The declaration as it is shipped."""
-    folder = ROOT / "vroom_assets" / "defs" / forecast
-    attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
-    return ForecastSpec(
-        **attributes,
-        features_sql=(folder / "features.sql").read_text(),
-        target_sql=(folder / "target.sql").read_text(),
-        examples_sql={name: (folder / f"{name}.sql").read_text() for name in attributes.get("examples", {})},
-    )
+    return declaration.read(ROOT / "vroom_assets" / "defs" / forecast)
 
 
 def warehouse(spec: ForecastSpec, folder: Path) -> DuckDBPyConnection:

@@ -11,6 +11,7 @@ from dagster.components.core.defs_module import ComponentPath
 from tests.support.project import ROOT
 from vroom_api.contract.tables import ledger, serving_database
 from vroom_assets import resources, tracking
+from vroom_assets.declaration.completion import completed
 from vroom_assets.declaration.rules import contradictions
 from vroom_assets.forecast import Forecast, failures
 from vroom_assets.ledger import Ledger
@@ -22,7 +23,7 @@ DEFS = ROOT / "vroom_assets" / "defs"
 def shipped(name: str, **changes: object) -> Forecast:
     """A declaration as it is shipped, but for some of its fields."""
     folder = DEFS / name
-    attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"] | changes
+    attributes, _ = completed(yaml.safe_load((folder / "defs.yaml").read_text())["attributes"] | changes)
     return Forecast(
         **attributes,
         features_sql=(folder / "features.sql").read_text(),

@@ -16,6 +16,7 @@ from dagster_shared.yaml_utils.source_position import SourcePositionTree, ValueA
 from pydantic import Field, ValidationError, create_model, field_validator
 
 from vroom_api.contract import durable
+from vroom_assets.declaration.completion import completed
 from vroom_assets.declaration.findings import DeclarationError, Finding, _refuse
 from vroom_assets.spec import Declared, ForecastSpec
 
@@ -82,8 +83,13 @@ class _Document:
             self._model = DeclarationFile  # whose validation says it
 
     def spec(self) -> ForecastSpec:
+        written = self._parsed.value
+        if isinstance(attributes := written.get("attributes"), dict):
+            full, unlike = completed(attributes)
+            _refuse(self.finding(f"attributes.{one.field}", one.message) for one in unlike)
+            written = {**written, "attributes": full}
         try:
-            spec = self._model.model_validate(self._parsed.value).attributes
+            spec = self._model.model_validate(written).attributes
         except ValidationError as error:
             _refuse(self._invalid(one) for one in error.errors())
             raise

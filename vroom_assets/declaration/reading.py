@@ -71,10 +71,13 @@ def check_parameters(folder: Path, spec: ForecastSpec) -> None:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of defs.yaml."""
+    """The JSON schema of defs.yaml, in which what is filled in need not stand."""
     made = DeclarationFile.model_json_schema()
+    forecast, column = made["$defs"]["ForecastSpec"], made["$defs"]["Column"]
     for name in FROM_FILES:
-        del made["$defs"]["ForecastSpec"]["properties"][name]
+        del forecast["properties"][name]
+    forecast["required"].remove("inputs")
+    column["anyOf"] = [{"required": column.pop("required")}, {"required": ["like"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made
 
 

@@ -441,8 +441,13 @@ def _candidate(
     """What a candidate reads that is not there: field and message."""
     declared = f"features.sql has {', '.join(features)}"
     for feature in candidate.features:
-        if feature not in features:
-            yield "features", f"{feature!r} is not a feature; {declared}"
+        if feature not in features:  # those that are not listed are those of the terms
+            terms = (
+                f"terms.{number}"
+                for number, term in enumerate(candidate.terms)
+                if feature in re.findall(r"\w+", term)
+            )
+            yield next(terms, "features"), f"{feature!r} is not a feature; {declared}"
     if candidate.offset is not None and candidate.offset not in features:
         yield "offset", f"{candidate.offset!r} is not a feature; {declared}"
     if candidate.trend is not None and candidate.trend not in features:

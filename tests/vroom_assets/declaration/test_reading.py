@@ -50,7 +50,7 @@ WRONG = [
     Wrong("bad owner", ("team:marketplace", "marketplace"), "owner:", "owner: 'marketplace' is not a valid owner", "write an e-mail address or `team:<name>`"),
     Wrong("unknown kind", ("kind: count", "kind: counts"), "kind: counts", "target.kind: it should be 'count', 'regression' or 'binary'; it is 'counts'", "it should be"),
     Wrong("unknown type", ("{type: timestamp,", "{type: datetime,"), "datetime", "sources.reservations.columns.created_at.type: it should be 'integer'", "it is 'datetime'"),
-    Wrong("a word for a number", ("vehicle_id:\n          {type: integer, minimum: 1,", "vehicle_id:\n          {type: integer, minimum: one,"), "minimum: one", "sources.vehicles.columns.vehicle_id.minimum: it should be a valid number", "it is 'one'"),
+    Wrong("a word for a number", ("vehicle_id: {type: integer, minimum: 1,", "vehicle_id: {type: integer, minimum: one,"), "minimum: one", "sources.vehicles.columns.vehicle_id.minimum: it should be a valid number", "it is 'one'"),
     Wrong("an empty range", ("minimum: 0, maximum: 100,", "minimum: 200, maximum: 100,"), "num_images:", "columns.num_images: no value is ≥ 200 and ≤ 100", "below the upper one"),
     Wrong("values of a number", ("photos in the listing,", "photos in the listing, values: [a],"), "photos in the listing", "columns.num_images.values: they are for texts", "give a column of type integer a range"),
     Wrong("a number among texts", ("values: [dry, rain]", "values: [120, rain]"), "values: [120", "columns.weather.values.0: 120 is not a text", "put it into quotes", "lap_times"),
@@ -58,7 +58,7 @@ WRONG = [
     Wrong("unknown entity", ("source: vehicles,", "source: cars,"), "entity:", "entity.source: 'cars' is not declared", "use one of vehicles, reservations"),
     Wrong("a key that repeats", ("unique: true, ", ""), "entity:", "entity.key: vehicle_id identifies a row", "declare it `unique: true`"),
     Wrong("unknown input", ("inputs: [technology,", "inputs: [color,"), "inputs:", "inputs: 'color' is not declared", "use one of vehicle_id, technology"),
-    Wrong("unknown input in a list", ("    - days_listed\n", "    - days\n"), "    - days\n", "inputs: 'days' is not declared", "use one of example_id", "upcoming_reservations"),
+    Wrong("unknown input in a list", ("inputs: [technology, actual_price, recommended_price, num_images, street_parked, description]", "inputs:\n    - technology\n    - days"), "    - days", "inputs: 'days' is not declared", "use one of vehicle_id, technology"),
     Wrong("a target of no time", ("as_of: reservations.created_at", "as_of: reservations.vehicle_id"), "as_of:", "target.as_of: reservations.vehicle_id is of type integer", "name a column of type timestamp"),
     Wrong("another name", ("name: reservations\n  title", "name: bookings\n  title"), "name: bookings", "name: 'bookings' is declared in the folder 'reservations'", "give both one name"),
     Wrong("a misspelled name", ("name: reservations\n  title", "name: Reservations!\n  title"), "name: Reservations!", "name: 'Reservations!' is not a valid name", "use lower-case letters"),
@@ -67,11 +67,18 @@ WRONG = [
     Wrong("a family of another kind", ("family: poisson_glm", "family: logistic"), "family: logistic", "candidates.glm.family: logistic is not for a count", "use one of average"),
     Wrong("a fallback that needs what it lacks", ("    candidate: listing_only", "    candidate: history"), "    candidate: history", "fallback.candidate: history reads the feature log_rate, which needs days_listed, reservations_so_far", "choose a candidate that does without", "upcoming_reservations"),
     Wrong("a fallback without what is not an input", ("    without: [days_listed,", "    without: [age,"), "    without: [age", "fallback.without: 'age' is not declared", "use one of technology", "upcoming_reservations"),
+    Wrong("examples that are not declared", ("source: histories,", "source: history,"), "entity:", "entity.source: 'history' is not declared", "use one of vehicles, reservations, histories", "upcoming_reservations"),
     Wrong("an id that is not a column", ("id: vehicle_id}", "id: vehicle}"), "entity:", "entity.id: 'vehicle' is not declared", "use one of example_id", "upcoming_reservations"),
     Wrong("unknown member", ("members: [broad_forest, glm]", "members: [broad, glm]"), "members:", "candidates.forest_and_glm.members: 'broad' is not declared", "use one of deep_forest"),
     Wrong("no members", ("members: [broad_forest, glm]", "members: []"), "members:", "candidates.forest_and_glm.members: an average needs members", "name the candidates"),
     Wrong("an unknown feature", ("num_images, street_parked, description, price_diff]", "num_images, street_parkd]"), "street_parkd", "candidates.deep_forest.features: 'street_parkd' is not a feature", "features.sql has technology"),
-    Wrong("an unknown term", ("        - log_price_ratio ^ 2\n", "        - log_price ^ 2\n"), "log_price ^ 2", "candidates.glm.terms.3: 'log_price ^ 2' is not a product of its features", "write `a`, `a * b` or `a ^ 2`"),
+    Wrong("an unknown term", ("log_price_ratio ^ 2,", "log_price ^ 2,"), "log_price ^ 2", "candidates.glm.terms.3: 'log_price' is not a feature", "features.sql has technology"),
+    Wrong("a term that is no product", ("log_price_ratio ^ 2,", "log_price_ratio + 2,"), "log_price_ratio + 2", "candidates.glm.terms.3: 'log_price_ratio + 2' is not a product of its features", "write `a`, `a * b` or `a ^ 2`"),
+    Wrong("a term of a feature that is not the candidate's", ("      terms: [technology,", "      features: [technology, num_images, log_price_ratio]\n      terms: [street_parked,"), "      terms:", "candidates.glm.terms.0: 'street_parked' is not a product of its features", "write `a`, `a * b` or `a ^ 2`"),
+    Wrong("a column like none", ("{like: vehicles.technology}", "{like: vehicles.technlogy}"), "technlogy", "examples.histories.columns.technology.like: 'vehicles.technlogy' is not a column of a source", "write <source>.<column>", "upcoming_reservations"),
+    Wrong("a column like one that is like another", ("        num_images: {type: integer, minimum: 0, maximum: 100, description: photos in the listing, unit: photos}", "        num_images: {like: vehicles.technology}"), "num_images: {like: vehicles.num_images}", "examples.histories.columns.num_images.like: 'vehicles.num_images' is not a column of a source that says itself", "of one that does", "upcoming_reservations"),
+    Wrong("a column of no type", ("{type: integer, minimum: 0, maximum: 100,", "{minimum: 0, maximum: 100,"), "num_images:", "sources.vehicles.columns.num_images.type: is missing", "add it"),
+    Wrong("no inputs", ("  inputs: [technology, actual_price, recommended_price, num_images, street_parked, description]\n", ""), "attributes:", "inputs: is missing", "columns of the entity's source that a caller sends"),
     Wrong("an unknown offset", ("family: poisson_boosting", "family: poisson_boosting\n      offset: rate"), "offset: rate", "candidates.boosting.offset: 'rate' is not a feature", "features.sql has"),
     Wrong("a calibration of a count", ("family: poisson_boosting", "family: poisson_boosting\n      calibration: isotonic"), "calibration:", "candidates.boosting.calibration: it is for a binary target", "leave it out"),
     Wrong("a group that is not there", ("validation: {group: vehicle_id,", "validation: {group: vehicle,"), "validation:", "validation.group: 'vehicle' is not declared", "use one of example_id", "upcoming_reservations"),
@@ -257,7 +264,7 @@ def test_a_target_that_is_computed_is_left_to_the_data(trips, statement):
 def test_an_input_has_no_name_that_a_request_has_already(forecasts, name):
     """The service would refuse such a champion."""
     path = forecasts / "reservations" / "defs.yaml"
-    edit(path, "        technology:\n", f"        {name}:\n")
+    edit(path, "        technology: {", f"        {name}: {{")
     edit(path, "inputs: [technology,", f"inputs: [{name},")
     with pytest.raises(DeclarationError) as refusal:
         declaration.read(path.parent)

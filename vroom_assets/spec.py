@@ -621,7 +621,7 @@ class Validation(Declared):
     With `order` it goes forward in time: each block of later rows is predicted by what was known before it.
     """
 
-    added = frozenset({"choice"})
+    added = frozenset({"choice", "precision", "budget_seconds"})
 
     folds: int = Field(
         5, ge=2, description="number of folds; each is predicted by models fitted on the others"
@@ -634,6 +634,18 @@ class Validation(Declared):
     choice: Choice = Field(
         Choice.LOWEST,
         description="which candidate is chosen: that of the lowest mean, or the simplest within one standard error of it",
+    )
+    precision: float = Field(
+        0.001,
+        gt=0,
+        lt=0.1,
+        description="of more than 8,000 rows: candidates whose errors differ by less than this share are equal, so that no more "
+        "rows are needed to tell them apart",
+    )
+    budget_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="of more than 8,000 rows: the search takes no further sample that would last longer",
     )
     group: str | None = Field(
         None, description="column of the entity's table; rows that share its value are never in two folds"
@@ -974,7 +986,16 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Fallback: {Purpose.MODEL: {"candidate", "without"}, Purpose.SERVING: {"description"}},
     Validation: {
         Purpose.DATA: {"group", "order"},  # columns of the feature table
-        Purpose.MODEL: {"folds", "repeats", "inner_folds", "seed", "blocks", "choice"},
+        Purpose.MODEL: {
+            "folds",
+            "repeats",
+            "inner_folds",
+            "seed",
+            "blocks",
+            "choice",
+            "precision",
+            "budget_seconds",
+        },
     },
     Contest: {Purpose.JUDGING: {"effect", "confidence", "margin"}},
     Gates: {

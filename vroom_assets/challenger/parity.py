@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,10 +11,14 @@ import numpy as np
 from vroom_api.contract import scales
 from vroom_assets.challenger.onnx_graph import CHUNK, FallbackModel, build
 from vroom_assets.features.table import Dataset
+from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.spec import Fallback as FallbackSpec
-from vroom_assets.spec import ForecastSpec
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.models import Fitted
+from vroom_assets.training.race import with_members
+
+PROVING_ROWS = 50_000  # that a graph is compared on, of more
+EXTREMES = 10  # rows of each gap among them
 
 
 class Parity(NamedTuple):
@@ -85,40 +89,89 @@ class Exported:
 
 
 def exportable(spec: ForecastSpec, dataset: Dataset) -> tuple[dict[str, Exported], dict[str, str]]:
-    """Fit every candidate on all rows and keep those whose graph agrees with them on every row.
+    """Fit every candidate on the rows and keep those whose graph agrees with them on every row.
 
     Returns:
         the candidates that may compete, and for each other one the reason it may not.
     """
-    models = fit_all(
-        spec.candidates, dataset.features, dataset.target, spec.validation.seed, dataset.row_structure.groups
-    )
+    models = _fitted(spec, spec.candidates, dataset)
+    other = _fallback_model(spec, models)
     kept: dict[str, Exported] = {}
     refused: dict[str, str] = {}
-    inputs = dataset.inputs.to_numpy()
-    other = (
-        None
-        if spec.fallback is None
-        else FallbackModel(spec.fallback.without, models[spec.fallback.candidate])
-    )
     for name, fitted in models.items():
-        model = build(spec.inputs, spec.features, fitted, other).SerializeToString(deterministic=True)
-        gap = parity(model, inputs, dataset.features.to_numpy(), fitted.predict(dataset.features))
-        if spec.fallback is not None and other is not None:
-            gap = worse(gap, fallback_parity(model, spec, spec.fallback, other, dataset))
-        if gap.features <= 1e-9 and gap.prediction <= spec.gates.parity:
-            kept[name] = Exported(fitted, model, other)
-        else:
-            refused[name] = (
-                f"its graph differs from the model: features by {gap.features:.1e}, "
-                f"prediction by {gap.prediction:.1e} relative"
-            )
+        try:
+            kept[name] = _exported(spec, dataset, fitted, other)
+        except NotExportable as error:
+            refused[name] = str(error)
     for name, candidate in spec.candidates.items():
         lost = [member for member in candidate.members if member in refused]
         if name in kept and lost:
             del kept[name]
             refused[name] = f"its member {', '.join(lost)} may not compete"
     return kept, refused
+
+
+class NotExportable(Exception):
+    """A graph does not give the numbers of its model."""
+
+
+def export(spec: ForecastSpec, dataset: Dataset, name: str) -> Exported:
+    """Fit one candidate, and the fallback, on all rows; its graph is compared on as many of them as prove it.
+
+    Raises:
+        NotExportable: the graph gives other numbers.
+    """
+    wanted = {name} if spec.fallback is None else {name, spec.fallback.candidate}
+    models = _fitted(spec, with_members(wanted, spec.candidates), dataset)
+    return _exported(
+        spec, dataset.take(proving_rows(dataset, spec)), models[name], _fallback_model(spec, models)
+    )
+
+
+def proving_rows(dataset: Dataset, spec: ForecastSpec) -> np.ndarray:
+    """Row numbers of what a graph is compared on, ascending: all, or of many a sample with the extremes of every input and
+    feature, and rows without each that may be missing."""
+    rows = dataset.row_structure.rows
+    if rows <= PROVING_ROWS:
+        return np.arange(rows)
+    extreme: set[int] = set()
+    for frame in (dataset.inputs, dataset.features):
+        for values in frame.to_numpy().T:
+            missing = np.isnan(values)
+            if not missing.all():
+                extreme |= {int(np.nanargmin(values)), int(np.nanargmax(values))}
+            extreme |= set(np.flatnonzero(missing)[:EXTREMES].tolist())
+    drawn = np.random.default_rng(spec.validation.seed).choice(rows, PROVING_ROWS, replace=False)
+    return np.union1d(drawn, np.array(sorted(extreme), dtype=int))
+
+
+def _fitted(spec: ForecastSpec, candidates: Mapping[str, Candidate], dataset: Dataset) -> dict[str, Fitted]:
+    return fit_all(
+        candidates, dataset.features, dataset.target, spec.validation.seed, dataset.row_structure.groups
+    )
+
+
+def _fallback_model(spec: ForecastSpec, models: Mapping[str, Fitted]) -> FallbackModel | None:
+    rule = spec.fallback
+    return None if rule is None else FallbackModel(rule.without, models[rule.candidate])
+
+
+def _exported(spec: ForecastSpec, dataset: Dataset, fitted: Fitted, other: FallbackModel | None) -> Exported:
+    """The graph of a fitted candidate, proved on the rows.
+
+    Raises:
+        NotExportable: the graph gives other numbers.
+    """
+    model = build(spec.inputs, spec.features, fitted, other).SerializeToString(deterministic=True)
+    predicted = fitted.predict(dataset.features)
+    gap = parity(model, dataset.inputs.to_numpy(), dataset.features.to_numpy(), predicted)
+    if spec.fallback is not None and other is not None:
+        gap = worse(gap, fallback_parity(model, spec, spec.fallback, other, dataset))
+    if gap.features > 1e-9 or gap.prediction > spec.gates.parity:
+        raise NotExportable(
+            f"its graph differs from the model: features by {gap.features:.1e}, prediction by {gap.prediction:.1e} relative"
+        )
+    return Exported(fitted, model, other)
 
 
 def fallback_parity(

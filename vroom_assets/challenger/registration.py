@@ -155,6 +155,8 @@ def _log(experiment: Experiment, tracking: Any) -> None:
             (Path(scratch) / f"{name}.png").write_bytes(picture)
         tracking.log_artifacts(scratch, "plots")
     tracking.log_text(found.fold_metrics.to_csv(index=False), "fold_metrics.csv")
+    if len(found.standings):
+        tracking.log_text(found.standings.to_csv(index=False), "race.csv")
     if len(experiment.tried):
         tracking.log_text(experiment.tried.to_csv(index=False), "tried.csv")
     for name, parts in experiment.errors_by_tag.items():

@@ -13,6 +13,7 @@ from vroom_assets.spec import Candidate, Contest, Validation
 from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split, one_by_one, outer_splits
 from vroom_assets.training.metrics import MetricSet, standard_error
+from vroom_assets.training.race import DECIDING_ROWS, FULL_ROWS, sample
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,25 @@ def compare(
 ) -> Comparison:
     """Score both recipes on the same repeated folds of the current data, paired per row.
 
+    Of many rows a sample is taken, as large as a search at least decides on, and folded once: there the standard error of
+    the gain is about a tenth of a percent of the error, a fifth of the gain that a promotion asks for.
+
     Args:
         rows: their groups and times, None where they are independent.
     """
     rows = rows or RowStructure(len(target))
+    if rows.rows > FULL_ROWS:
+        validation = validation.model_copy(update={"repeats": 1})
+    chosen = sample(rows, DECIDING_ROWS, validation.seed)
+    rows, target = rows.take(chosen), target[chosen]
     folds = outer_splits(rows, validation)
 
     def losses(entrant: Entrant) -> list[np.ndarray]:
+        frame = entrant.frame.iloc[chosen]
+
         def score(split: Split) -> np.ndarray:
-            models = fit_split(entrant.candidates, entrant.frame, target, split, validation, rows)
-            prediction = models[entrant.name].predict(entrant.frame.iloc[split.test])
+            models = fit_split(entrant.candidates, frame, target, split, validation, rows)
+            prediction = models[entrant.name].predict(frame.iloc[split.test])
             return metric_set.row_loss(target[split.test], prediction)
 
         return list(one_by_one(score, folds))

@@ -85,7 +85,7 @@ def _candidate(candidate: Any) -> Any:
 def _inputs(attributes: Raw) -> list[str]:
     """Of a table of examples, which holds what was known and nothing else: every column that is not for something else.
 
-    None of a table that is not declared, which is said of the entity.
+    None of a table that is not declared, which is a fault of the entity.
     """
     entity, validation = _at(attributes, "entity"), _at(attributes, "validation")
     columns = _at(attributes, "examples", _at(entity, "source"), "columns")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,18 @@ class Dataset:
     levels: dict[str, list[str]] = field(
         default_factory=dict
     )  # of the inputs that are categories, in their order
+
+    def take(self, rows: np.ndarray) -> Dataset:
+        """Some of the rows, by their numbers."""
+        return replace(
+            self,
+            keys=self.keys[rows],
+            inputs=self.inputs.iloc[rows],
+            features=self.features.iloc[rows],
+            target=self.target[rows],
+            row_structure=self.row_structure.take(rows),
+            tags=self.tags.iloc[rows],
+        )
 
 
 def note_origin(connection: DuckDBPyConnection, table: str, detail: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The search of the candidates and the challenger that won it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -173,19 +173,51 @@ def _search(
     from vroom_assets.training.folds import TooFewRows
     from vroom_assets.training.metrics import METRIC_SETS
     from vroom_assets.training.models import CandidateError
-    from vroom_assets.training.search import search
+    from vroom_assets.training.race import FULL_ROWS, sample
+    from vroom_assets.training.search import is_raced, search
     from vroom_assets.training.tuning import tune_on_all
 
-    metric_set = METRIC_SETS[spec.target.kind]
-    declared = spec.candidates
+    metric_set, declared = METRIC_SETS[spec.target.kind], spec.candidates
+    raced = is_raced(len(data.target), declared)
     try:
         tuned = tune_on_all(
             declared, data.features, data.target, spec.validation, metric_set, data.row_structure
         )
         spec = spec.with_values(tuned.candidates)
-        exports, refused = parity.exportable(spec, data)
+        proved = data.take(sample(data.row_structure, FULL_ROWS, spec.validation.seed)) if raced else data
+        exports, refused = parity.exportable(spec, proved)
+        while True:
+            _report_refused(context, spec, exports, refused)
+            found = search(
+                data.features,
+                data.target,
+                {name: candidate for name, candidate in declared.items() if name in exports},
+                spec.validation,
+                metric_set,
+                context.log.info,
+                data.row_structure,
+                spec.gates.reference,
+                kept=[spec.fallback.candidate] if spec.fallback is not None else [],
+            )
+            if not raced:
+                return Experiment(spec, data, found, exports[found.chosen], tuned.tried), refused
+            try:
+                exported = parity.export(spec, data, found.chosen)
+                return Experiment(spec, data, found, exported, tuned.tried), refused
+            except parity.NotExportable as error:  # on a sample it was
+                del exports[found.chosen]
+                refused[found.chosen] = str(error)
     except (TooFewRows, CandidateError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _report_refused(
+    context: dg.AssetExecutionContext,
+    spec: ForecastSpec,
+    exports: Collection[str],
+    refused: Mapping[str, str],
+) -> None:
+    """Say which candidates may not compete, and fail if that leaves nothing to serve."""
     for name, reason in refused.items():
         context.log.warning(f"candidate {name} may not compete: {reason}")
     if not exports:
@@ -195,21 +227,6 @@ def _search(
             description=f"the fallback cannot be exported: {refused[spec.fallback.candidate]}",
             allow_retries=False,
         )
-    competing = {name: candidate for name, candidate in declared.items() if name in exports}
-    try:
-        found = search(
-            data.features,
-            data.target,
-            competing,
-            spec.validation,
-            metric_set,
-            context.log.info,
-            data.row_structure,
-            spec.gates.reference,
-        )
-    except (TooFewRows, CandidateError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
-    return Experiment(spec, data, found, exports[found.chosen], tuned.tried), refused
 
 
 def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[str, Any]:
@@ -223,6 +240,11 @@ def _search_metadata(experiment: "Experiment", refused: dict[str, str]) -> dict[
         "why": found.choice.why,
         "chosen_without_seeing_the_fold": ", ".join(found.nested_choices),
         "candidates": dg.MetadataValue.md(means.round(4).to_markdown()),
+        **(
+            {"race": dg.MetadataValue.md(found.standings.round(4).to_markdown(index=False))}
+            if len(found.standings)
+            else {}
+        ),
         **({"tried": dg.MetadataValue.md(tried.round(4).to_markdown(index=False))} if len(tried) else {}),
         "not_exportable": dg.MetadataValue.json(refused),
         "plot": dg.MetadataValue.md(plots.markdown(experiment.pictures["candidates"], "candidates")),

@@ -30,6 +30,7 @@ class Chosen:
     metric: str
     compared: pd.DataFrame
     is_reference: bool
+    decided: str = ""  # by which of many rows
 
     def is_near(self, name: str) -> bool:
         """Whether the folds cannot tell a candidate from the best."""
@@ -38,6 +39,10 @@ class Chosen:
 
     @property
     def why(self) -> str:
+        return "; ".join(filter(None, (self._why, self.decided)))
+
+    @property
+    def _why(self) -> str:
         if self.name == self.best:
             others = [name for name in self.compared.index if name != self.best and self.is_near(name)]
             beside = (

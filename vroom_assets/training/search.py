@@ -4,12 +4,15 @@ Cross-validation follows the declaration (repeated k-fold). The choice among can
 folds, as `choice` has it; what that procedure is worth is measured by *nested*
 cross-validation: inside each outer fold the choice is made again on inner folds of its training rows
 only (Varma & Simon 2006, doi:10.1186/1471-2105-7-91).
+
+Of many rows a race decides on as few as it takes. There the choice is made again for each fold by the predictions of the
+rows of all other folds, which costs no fit (Tsamardinos, Greasidou & Borboudakis 2018, doi:10.1007/s10994-018-5714-4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,8 @@ from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one, outer_splits
 from vroom_assets.training.metrics import BASELINES, MetricSet
 from vroom_assets.training.models import Fitted
-from vroom_assets.training.tuning import tune
+from vroom_assets.training.race import FULL_ROWS, race, with_members
+from vroom_assets.training.tuning import has_values_to_try, tune, tune_on_all, tuning_rows
 
 SHUFFLES, FEW_FEATURES = 3, 20  # of each feature, where there are few
 SHUFFLED, MIN_SHUFFLED = 40_000, 500  # rows of a fold times features
@@ -36,6 +40,7 @@ class Search:
         rows that nothing precedes, where validation goes forward in time.
     choice: the winner on all folds. nested_choices: what the inner folds chose, fold by fold.
     importances: increase of the error when a feature is permuted in the test folds, for the chosen.
+    standings: of a race, as `Race` has them; empty where everything was compared on all rows.
     """
 
     fold_metrics: pd.DataFrame
@@ -44,6 +49,7 @@ class Search:
     nested_choices: list[str]
     choice: Chosen
     importances: dict[str, float]
+    standings: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def chosen(self) -> str:
@@ -57,7 +63,7 @@ class Search:
     def predictions(self, candidate: str, repeat: int = 0) -> np.ndarray:
         """Out-of-fold predictions of `predicted`, in row order."""
         mine = self.out_of_fold.query("candidate == @candidate and repeat == @repeat")
-        return mine.sort_values("row")["prediction"].to_numpy()
+        return mine[~np.isnan(self.nested[mine["row"]])].sort_values("row")["prediction"].to_numpy()
 
 
 def search(
@@ -69,19 +75,37 @@ def search(
     progress: Callable[[str], None] = lambda _: None,
     rows: RowStructure | None = None,
     reference: str | None = None,
+    kept: Collection[str] = (),
 ) -> Search:
-    """Score every candidate and the baselines on the same folds, nested over the first repeat.
+    """Score every candidate and the baselines on the same folds, nested over the first repeat; of many rows by a race.
 
     Args:
         frame: features, float64, one row per entity.
         target: shape (rows,).
         rows: their groups and times, None where they are independent.
         reference: of the choice of the simplest, the candidate that goes before all within one standard error of the best.
+        kept: candidates whose error is needed whether they can win or not.
 
     Raises:
         TooFewRows: the declared validation cannot be made of these rows.
     """
     rows = rows or RowStructure(len(frame))
+    found = _by_race if is_raced(len(frame), candidates) else _on_all_rows
+    return found(frame, target, candidates, validation, metric_set, progress, rows, reference, kept)
+
+
+def _on_all_rows(
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    candidates: Mapping[str, Candidate],
+    validation: Validation,
+    metric_set: MetricSet,
+    progress: Callable[[str], None],
+    rows: RowStructure,
+    reference: str | None,
+    _: Collection[str],
+) -> Search:
+    """What cross-validation of everyone found; so nobody has to be kept."""
     everyone = dict(candidates) | {name: BASELINES[name] for name in metric_set.baselines}
     outer = outer_splits(rows, validation)
     scores: list[pd.DataFrame] = []
@@ -122,6 +146,58 @@ def search(
     )
 
 
+def is_raced(rows: int, candidates: Mapping[str, Candidate]) -> bool:
+    """Whether there are more rows than a choice needs; those that values of parameters were tried on judge nothing."""
+    return rows > FULL_ROWS * (2 if has_values_to_try(candidates) else 1)
+
+
+def _by_race(
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    candidates: Mapping[str, Candidate],
+    validation: Validation,
+    metric_set: MetricSet,
+    progress: Callable[[str], None],
+    rows: RowStructure,
+    reference: str | None,
+    kept: Collection[str],
+) -> Search:
+    """What a race found, as a search has it."""
+    tuned = tune_on_all(candidates, frame, target, validation, metric_set, rows).candidates
+    measured = {*kept, *([reference] if reference is not None else [])}
+    beside = with_members(measured, tuned) | {name: BASELINES[name] for name in metric_set.baselines}
+    found = race(frame, target, tuned, beside, validation, metric_set, progress, rows)
+    out_of_fold = found.last.out_of_fold()
+    competing = {name: candidates[name] for name in found.competing}
+
+    def chosen_by(predictions: pd.DataFrame) -> Chosen:
+        return choose(predictions, target, competing, metric_set, reference, rows.groups, validation.choice)
+
+    choice = replace(chosen_by(out_of_fold), decided=found.why)
+    judging = np.ones(len(frame), dtype=bool)
+    if has_values_to_try(candidates):
+        judging[tuning_rows(rows, validation)] = False
+    nested, nested_choices = np.full(len(frame), np.nan), []
+    for split in found.last.splits:
+        name = chosen_by(out_of_fold[out_of_fold["fold"] != split.fold]).name
+        nested_choices.append(name)
+        test = split.test[judging[split.test]]
+        nested[test] = found.last.predictions[name][np.searchsorted(found.last.rows, test)]
+    tested = [
+        (split.test, models[choice.name])
+        for split, models in zip(found.last.splits, found.last.models, strict=True)
+    ]
+    return Search(
+        fold_metrics=found.fold_metrics(target, metric_set),
+        out_of_fold=out_of_fold,
+        nested=nested,
+        nested_choices=nested_choices,
+        choice=choice,
+        importances=permutation_importances(frame, target, tested, metric_set, validation.seed),
+        standings=found.standings,
+    )
+
+
 def score_split(
     models: Mapping[str, Fitted], frame: pd.DataFrame, target: np.ndarray, split: Split, metric_set: MetricSet
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -148,7 +224,7 @@ def tuned_candidates(
     rows: RowStructure,
 ) -> dict[tuple[int, int], dict[str, Candidate]]:
     """By repeat and fold of each outer split, the candidates with the values that inner folds of its training rows chose."""
-    has_several = any(len(candidate.variants) > 1 for candidate in candidates.values())
+    has_several = has_values_to_try(candidates)
     return {
         (split.repeat, split.fold): tune(
             candidates,

@@ -16,6 +16,7 @@ from vroom_assets.spec import Candidate, Validation
 from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one
 from vroom_assets.training.metrics import MetricSet
+from vroom_assets.training.race import FULL_ROWS, sample
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,19 @@ def tune_on_all(
     metric_set: MetricSet,
     rows: RowStructure,
 ) -> Tuned:
-    """The same by inner folds of all rows: the values that what is served is fitted with."""
-    whole = Split(0, 0, np.arange(len(frame)), np.arange(0))
-    inner = (
-        inner_splits(rows, whole, validation)
-        if any(len(one.variants) > 1 for one in candidates.values())
-        else []
+    """The same by inner folds of all rows, or of a sample where they are many: the values that what is served is fitted with."""
+    if not has_values_to_try(candidates):
+        return tune(candidates, frame, target, [], validation, metric_set, rows)
+    whole = Split(0, 0, tuning_rows(rows, validation), np.arange(0))
+    return tune(
+        candidates, frame, target, inner_splits(rows, whole, validation), validation, metric_set, rows
     )
-    return tune(candidates, frame, target, inner, validation, metric_set, rows)
+
+
+def has_values_to_try(candidates: Mapping[str, Candidate]) -> bool:
+    return any(len(candidate.variants) > 1 for candidate in candidates.values())
+
+
+def tuning_rows(rows: RowStructure, validation: Validation) -> np.ndarray:
+    """The rows on whose folds the values are tried, ascending."""
+    return sample(rows, FULL_ROWS, validation.seed) if rows.rows > 2 * FULL_ROWS else np.arange(rows.rows)

@@ -18,6 +18,7 @@ from vroom_assets.champion.comparison import (
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.folds import RowStructure, outer_splits
 from vroom_assets.training.metrics import METRIC_SETS, standard_error
+from vroom_assets.training.race import DECIDING_ROWS
 
 RULES = Contest()
 VALIDATION = Validation(folds=4, repeats=2, seed=3)
@@ -201,3 +202,19 @@ def test_the_correction_never_makes_a_difference_look_surer(values, test_share):
     corrected, _ = corrected_t(differences, test_share)
     plain, _ = corrected_t(differences, 0.0)
     assert abs(corrected) <= abs(plain) + 1e-12
+
+
+def test_of_many_rows_a_sample_decides_folded_once():
+    rows = 50_000
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.normal(size=rows), "idle": rng.normal(size=rows)})
+    target = frame["x"].to_numpy() + rng.normal(size=rows)
+    good, idle = (
+        Entrant(name, {name: Candidate(family=Family.LINEAR, features=[name])}, frame)
+        for name in ("x", "idle")
+    )
+    comparison = compare(idle, good, target, VALIDATION, METRIC_SETS[Kind.REGRESSION])
+    assert comparison.rows == DECIDING_ROWS
+    assert comparison.champion_error == pytest.approx(np.sqrt(4 / np.pi), rel=0.02)
+    assert comparison.challenger_error == pytest.approx(np.sqrt(2 / np.pi), rel=0.02)
+    assert comparison.row_z > 20

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import dagster as dg
 import sqlglot
@@ -377,9 +377,13 @@ class Family(StrEnum):
         return next(rank for rank, families in enumerate(SIMPLEST_FIRST) if self in families)
 
 
+SUMS_OF_TERMS = (
+    *(Family.LINEAR, Family.LOGISTIC),
+    *(Family.POISSON_GLM, Family.GAMMA_GLM, Family.TWEEDIE_GLM),
+)
 SIMPLEST_FIRST = (
     {Family.MEAN, Family.MEDIAN, Family.FEATURE},
-    {Family.LINEAR, Family.LOGISTIC, Family.POISSON_GLM, Family.GAMMA_GLM, Family.TWEEDIE_GLM},
+    set(SUMS_OF_TERMS),
     {
         *(Family.FOREST, Family.BOOSTING, Family.BINARY_BOOSTING, Family.POISSON_BOOSTING),
         *(Family.LIGHTGBM, Family.BINARY_LIGHTGBM, Family.POISSON_LIGHTGBM),
@@ -453,6 +457,8 @@ TAKE_LISTS = (
     "monotone_constraints",
 )
 
+MOST_BINS = 255  # of a feature
+
 FACTOR = r"\s*(\w+)\s*(?:\^\s*([1-9]))?\s*"  # of a candidate's term: a feature and its power
 
 
@@ -464,12 +470,12 @@ class Monotone(StrEnum):
 class Candidate(Declared):
     """A model recipe in the search."""
 
-    added = frozenset({"monotone", "transform", "trend"})
+    added = frozenset({"monotone", "transform", "trend", "bins", "ranks"})
 
     family: Family
     features: list[str] = Field(
         [],
-        description="the features it sees; of `feature` the one that it passes on. Default where it has terms: those in them",
+        description="the features it sees; of `feature` the one that it passes on. Default where it has terms, bins or ranks: those in them",
     )
     terms: list[str] = Field(
         [], description="linear, logistic and the GLMs: products of features, as `a * b` or `a ^ 2`"
@@ -497,6 +503,15 @@ class Candidate(Declared):
         None,
         description="a feature that counts time, by a straight line of which the prediction is multiplied; the model "
         "forecasts what remains",
+    )
+    bins: dict[str, Annotated[int, Field(ge=2, le=MOST_BINS)]] = Field(
+        {},
+        description="linear, logistic and the GLMs: features that enter as bins of about equally many training rows, and how "
+        "many, as `{price: 8}`",
+    )
+    ranks: list[str] = Field(
+        [],
+        description="linear, logistic and the GLMs: features that enter as their rank among the training rows, 0 to 1",
     )
     _categories: Mapping[str, int] = PrivateAttr(default_factory=dict)
     _optional: frozenset[str] = PrivateAttr(frozenset())
@@ -980,7 +995,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Candidate: {
         Purpose.MODEL: {
             *("family", "features", "terms", "members", "parameters", "offset", "calibration", "monotone"),
-            *("transform", "trend"),
+            *("transform", "trend", "bins", "ranks"),
         },
     },
     Fallback: {Purpose.MODEL: {"candidate", "without"}, Purpose.SERVING: {"description"}},

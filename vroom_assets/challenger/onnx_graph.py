@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from vroom_assets.features.expressions import Feature, nodes
 from vroom_assets.spec import Family
-from vroom_assets.training.coding import Coding, Number, Table
+from vroom_assets.training.coding import Bins, Coding, Level, Number, Rank, Table
 from vroom_assets.training.lightgbm_model import LightGBM, Tree, trees_of
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
 from vroom_assets.training.models import (
@@ -30,7 +31,6 @@ from vroom_assets.training.models import (
     FromLogarithm,
     Line,
     PassThrough,
-    PolynomialModel,
     WithOffset,
     WithTrend,
 )
@@ -174,6 +174,13 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
     if not isinstance(fitted, Estimator):
         raise TypeError(f"no graph is written for {type(fitted).__name__}")
     own = graph.columns(matrix, [order[name] for name in fitted.features])
+    match fitted.family:
+        case Family.LINEAR:
+            return _sum_of_terms(graph, own, fitted)
+        case Family.LOGISTIC:
+            return graph.emit("Sigmoid", _sum_of_terms(graph, own, fitted))
+        case family if family in LOG_LINEAR:
+            return graph.emit("Exp", _sum_of_terms(graph, own, fitted))
     own = _encoded(graph, own, fitted.coding)
     match fitted.family:
         case Family.FOREST:
@@ -182,12 +189,6 @@ def _predict(graph: Graph, matrix: str, order: dict[str, int], fitted: Fitted) -
             return _boosting(graph, own, fitted.estimator)
         case Family.LIGHTGBM | Family.POISSON_LIGHTGBM | Family.BINARY_LIGHTGBM:
             return _lightgbm(graph, own, fitted.estimator)
-        case Family.LINEAR:
-            return _polynomial(graph, own, fitted.estimator)
-        case Family.LOGISTIC:
-            return graph.emit("Sigmoid", _polynomial(graph, own, fitted.estimator))
-        case family if family in LOG_LINEAR:
-            return graph.emit("Exp", _polynomial(graph, own, fitted.estimator))
         case Family.POISSON_EBM:
             return _explainable_boosting(graph, own, fitted.estimator)
     raise TypeError(f"no graph is written for {fitted.family}")
@@ -208,20 +209,44 @@ def _encoded(graph: Graph, own: str, coding: Coding) -> str:
     """What `coding.encode` makes of the features."""
     if coding.is_plain:
         return own
-    parts = []
+    parts: list[str] = []
     for position, part in enumerate(coding.parts):
         column = graph.column(own, position)
-        if isinstance(part, Table):
-            parts.append(_looked_up(graph, column, part.values))
-            continue
-        if not isinstance(part, Number) or part.fill is None:
-            parts.append(column)
-            continue
-        missing = graph.emit("IsNaN", column)
-        parts.append(graph.emit("Where", missing, graph.constant([[part.fill]]), column))
-        if part.indicated:
-            parts.append(graph.emit("Cast", missing, to=TensorProto.DOUBLE))
+        match part:
+            case Number() | Rank():
+                parts += _number(graph, column, part)
+            case Level():
+                parts.append(column)
+            case Table() | Bins():
+                parts.append(_looked_up(graph, _index(graph, column, part), part.values))
     return graph.emit("Concat", *parts, axis=1)
+
+
+def _number(graph: Graph, column: str, part: Number | Rank) -> list[str]:
+    """A number without gaps or its rank, and where it is indicated whether it was missing; (rows, 1) each."""
+    if isinstance(part, Rank):
+        number, *indicator = _number(graph, column, part.number)
+        return [_broken_line(graph, number, part.ranks.x, part.ranks.y), *indicator]
+    if part.fill is None:
+        return [column]
+    missing = graph.emit("IsNaN", column)
+    filled = graph.emit("Where", missing, graph.constant([[part.fill]]), column)
+    return [filled, graph.emit("Cast", missing, to=TensorProto.DOUBLE)] if part.indicated else [filled]
+
+
+def _index(graph: Graph, column: str, part: Table | Bins) -> str:
+    """The index of the level or the bin, missing where the value is; (rows, 1)."""
+    if isinstance(part, Table):
+        return column
+    own = graph.emit("Cast", _at_or_below(graph, column, part.edges), to=TensorProto.DOUBLE)
+    return graph.emit("Where", graph.emit("IsNaN", column), column, own)
+
+
+def _at_or_below(graph: Graph, column: str, edges: np.ndarray) -> str:
+    """How many edges are not above a value, (rows, 1) int64."""
+    reached = graph.emit("GreaterOrEqual", column, graph.constant(edges[None, :]))
+    counted = graph.emit("Cast", reached, to=TensorProto.INT64)
+    return graph.emit("ReduceSum", counted, graph.constant([1], np.int64), keepdims=1)
 
 
 def _looked_up(graph: Graph, level: str, table: np.ndarray) -> str:
@@ -455,7 +480,7 @@ def _level_columns(
 
 
 def _calibrated(graph: Graph, probability: str, curve: Calibrated) -> str:
-    """A line of log odds, or the sum of what each piece of a broken line adds up to a probability."""
+    """A line of log odds, or a broken line."""
 
     def number(value: float) -> str:
         return graph.constant([[float(value)]])
@@ -469,39 +494,62 @@ def _calibrated(graph: Graph, probability: str, curve: Calibrated) -> str:
         odds = graph.emit("Div", inside, graph.emit("Sub", number(1.0), inside))
         line = graph.emit("Mul", graph.emit("Log", odds), number(curve.y[1]))
         return graph.emit("Sigmoid", graph.emit("Add", line, number(curve.y[0])))
-    if len(curve.x) == 1:
-        return number(curve.y[0])
-    lengths = np.diff(curve.x)
-    inside = graph.emit("Sub", probability, graph.constant(curve.x[None, :-1]))
-    inside = graph.emit("Max", inside, number(0.0))
+    return _broken_line(graph, probability, curve.x, curve.y)
+
+
+def _broken_line(graph: Graph, value: str, x: np.ndarray, y: np.ndarray) -> str:
+    """The line through some points, level beyond them: the first point, and what each piece adds up to a value; (rows, 1)."""
+    first = graph.constant([[float(y[0])]])
+    if len(x) == 1:
+        return graph.emit("Add", graph.emit("Mul", value, graph.constant([[0.0]])), first)
+    lengths = np.diff(x)
+    inside = graph.emit("Sub", value, graph.constant(x[None, :-1]))
+    inside = graph.emit("Max", inside, graph.constant([[0.0]]))
     inside = graph.emit("Min", inside, graph.constant(lengths[None, :]))
-    slopes = graph.constant((np.diff(curve.y) / lengths)[:, None])
-    return graph.emit("Add", graph.emit("MatMul", inside, slopes), number(curve.y[0]))
+    slopes = graph.constant((np.diff(y) / lengths)[:, None])
+    return graph.emit("Add", graph.emit("MatMul", inside, slopes), first)
 
 
-def _polynomial(graph: Graph, own: str, glm: PolynomialModel) -> str:
-    """intercept + Σ coefficient · (Π x^power - mean) / scale, the scaling folded into the weights."""
-    inside = graph.emit("Max", own, graph.constant(glm.low[None, :]))
-    inside = graph.emit("Min", inside, graph.constant(glm.high[None, :]))
+def _sum_of_terms(graph: Graph, own: str, fitted: Estimator) -> str:
+    """intercept + Σ coefficient · (Π x^power - mean) / scale, the scaling folded into the weights.
+
+    Columns of levels and bins are terms of their own. What they add is known for each level and looked up: of many bins
+    and rows, the columns would fill the memory.
+    """
+    glm, coding = fitted.estimator, fitted.coding
     weights = np.ravel(glm.estimator.coef_) / glm.scale
-    intercept = float(np.ravel(glm.estimator.intercept_)[0]) - float(weights @ glm.mean)
-    columns: dict[int, str] = {}
+    total = graph.constant([[float(np.ravel(glm.estimator.intercept_)[0]) - float(weights @ glm.mean)]])
+    numbers: list[str] = []
+    is_number = np.ones(glm.powers.shape[1], dtype=bool)
+    for position, (part, columns) in enumerate(zip(coding.parts, coding.columns, strict=True)):
+        column = graph.column(own, position)
+        if isinstance(part, Table | Bins):
+            is_number[columns] = False
+            each = np.clip(part.values, glm.low[columns], glm.high[columns]) @ (weights @ glm.powers)[columns]
+            total = graph.emit("Add", total, _looked_up(graph, _index(graph, column, part), each[:, None]))
+        else:
+            assert not isinstance(part, Level)
+            numbers += _number(graph, column, part)
+    is_product = glm.powers[:, is_number].any(axis=1)
+    if not is_product.any():
+        return total
+    low, high = (graph.constant(bounds[None, is_number]) for bounds in (glm.low, glm.high))
+    inside = own if coding.is_plain else graph.emit("Concat", *numbers, axis=1)
+    inside = graph.emit("Min", graph.emit("Max", inside, low), high)
+    products = _products(graph, inside, glm.powers[np.ix_(is_product, is_number)])
+    linear = graph.emit("MatMul", products, graph.constant(weights[is_product, None]))
+    return graph.emit("Add", linear, total)
 
-    def column(number: int) -> str:
-        if number not in columns:
-            columns[number] = graph.column(inside, number)
-        return columns[number]
 
-    terms = []
-    for powers in glm.powers:
-        factors = [column(number) for number, power in enumerate(powers) for _ in range(int(power))]
-        term = factors[0]
-        for factor in factors[1:]:
-            term = graph.emit("Mul", term, factor)
-        terms.append(term)
-    matrix = graph.emit("Concat", *terms, axis=1)
-    linear = graph.emit("MatMul", matrix, graph.constant(weights[:, None]))
-    return graph.emit("Add", linear, graph.constant([[intercept]]))
+def _products(graph: Graph, inside: str, powers: np.ndarray) -> str:
+    """Products of whole powers of columns, (rows, products). powers: shape (products, columns)."""
+    products = []
+    for row in powers:
+        factors = [
+            graph.column(inside, number) for number, power in enumerate(row) for _ in range(int(power))
+        ]
+        products.append(reduce(lambda one, other: graph.emit("Mul", one, other), factors))
+    return graph.emit("Concat", *products, axis=1)
 
 
 def _explainable_boosting(graph: Graph, own: str, ebm: Any) -> str:
@@ -512,13 +560,7 @@ def _explainable_boosting(graph: Graph, own: str, ebm: Any) -> str:
         """(rows, 1) int64; bin 0 is for missing values, which do not occur."""
         known = (feature, cuts.tobytes())
         if known not in bins:
-            above = graph.emit("GreaterOrEqual", graph.column(own, feature), graph.constant(cuts[None, :]))
-            count = graph.emit(
-                "ReduceSum",
-                graph.emit("Cast", above, to=TensorProto.INT64),
-                graph.constant([1], np.int64),
-                keepdims=1,
-            )
+            count = _at_or_below(graph, graph.column(own, feature), cuts)
             bins[known] = graph.emit("Add", count, graph.constant([[1]], np.int64))
         return bins[known]
 

@@ -74,12 +74,23 @@ def _unlike(part: str, tables: Raw, attributes: Raw) -> Iterator[Unlike]:
 
 
 def _candidate(candidate: Any) -> Any:
-    """The candidate with the features that its terms are made of."""
-    terms = _at(candidate, "terms")
-    if not isinstance(terms, list) or "features" in candidate:
+    """The candidate with the features that its terms are made of, and those that enter as bins or ranks."""
+    if not isinstance(candidate, Mapping) or "features" in candidate:
         return candidate
-    factors = [re.fullmatch(FACTOR, factor) for term in terms for factor in str(term).split("*")]
-    return {**candidate, "features": list(dict.fromkeys(factor[1] for factor in factors if factor))}
+    terms, bins, ranks = (candidate.get(field) for field in ("terms", "bins", "ranks"))
+    if not any((isinstance(terms, list), isinstance(bins, Mapping), isinstance(ranks, list))):
+        return candidate
+    factors = [
+        re.fullmatch(FACTOR, factor)
+        for term in (terms if isinstance(terms, list) else ())
+        for factor in str(term).split("*")
+    ]
+    named = [
+        *(factor[1] for factor in factors if factor),
+        *(bins if isinstance(bins, Mapping) else ()),
+        *(ranks if isinstance(ranks, list) else ()),
+    ]
+    return {**candidate, "features": list(dict.fromkeys(str(name) for name in named))}
 
 
 def _inputs(attributes: Raw) -> list[str]:

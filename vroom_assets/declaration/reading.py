@@ -13,7 +13,7 @@ from vroom_api.contract import durable
 from vroom_assets.declaration import dry_run
 from vroom_assets.declaration.document import FILE, FROM_FILES, DeclarationFile, _Document
 from vroom_assets.declaration.findings import Finding, _refuse
-from vroom_assets.declaration.rules import _candidate, _fallback, contradictions, demands
+from vroom_assets.declaration.rules import _by_order, _candidate, _fallback, contradictions, demands
 from vroom_assets.features.expressions import Feature, FeatureError
 from vroom_assets.settings import defs_folder
 from vroom_assets.spec import ForecastSpec
@@ -122,6 +122,8 @@ def _wrong_statements(document: _Document, spec: ForecastSpec, folder: Path) -> 
         optional = spec.optional_of(features)
         for name, candidate in spec.candidates.items():
             for field, message in _candidate(candidate, names, spec.candidates):
+                yield document.finding(f"attributes.candidates.{name}.{field}", message)
+            for field, message in _by_order(candidate, spec):
                 yield document.finding(f"attributes.candidates.{name}.{field}", message)
             if candidate.trend in optional:
                 message = f"{candidate.trend} may be missing, and time never is; make it of a time that is not nullable"

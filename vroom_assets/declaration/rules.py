@@ -21,6 +21,7 @@ from vroom_assets.spec import (
     FACTOR,
     FAMILIES,
     MOST_VARIANTS,
+    SUMS_OF_TERMS,
     TRANSFORMED,
     Candidate,
     Column,
@@ -238,6 +239,12 @@ def _models(spec: ForecastSpec) -> Iterator[Contradiction]:
             for one in candidate.variants[:MOST_VARIANTS]
             for fault in _amounts(f"candidates.{name}", one, spec.target.kind)
         )
+        for field in ("bins", "ranks"):
+            if getattr(candidate, field) and candidate.family not in SUMS_OF_TERMS:
+                yield (
+                    f"candidates.{name}.{field}",
+                    f"it is not for {candidate.family}; use one of {', '.join(SUMS_OF_TERMS)}, or leave it out",
+                )
         if candidate.calibration and not spec.target.kind.is_probability:
             yield f"candidates.{name}.calibration", "it is for a binary target, leave it out"
 
@@ -435,19 +442,67 @@ def _fallback(spec: ForecastSpec, features: Sequence[Feature]) -> str | None:
     return None
 
 
+def _by_order(candidate: Candidate, spec: ForecastSpec) -> Iterator[Contradiction]:
+    """What cannot enter as bins or as a rank: field and message."""
+    categories = {feature.name for feature in spec.features if feature.category is not None}
+    features = {feature.name for feature in spec.features}
+    times = {name for name, column in spec.input_columns.items() if column.is_time} - features
+    powers = {feature for term in candidate.terms for feature, _ in re.findall(FACTOR, term)}
+    for field, feature in [
+        *((f"bins.{feature}", feature) for feature in candidate.bins),
+        *((f"ranks.{number}", feature) for number, feature in enumerate(candidate.ranks)),
+    ]:
+        if feature in categories:
+            yield field, f"{feature} is a category, which has columns of its own already; leave it out here"
+        elif feature in times:
+            yield (
+                field,
+                f"{feature} is a time; name a number that features.sql makes of it, as `hour({feature})`",
+            )
+        elif feature not in candidate.features:
+            own = ", ".join(candidate.features)
+            yield (
+                field,
+                f"{feature!r} is not one of the candidate's features ({own}); name one, or add it there",
+            )
+        elif candidate.terms and field.startswith("ranks") and feature not in powers:
+            yield (
+                field,
+                f"{feature} is in none of the terms, so that its rank has no effect; add it to `terms`",
+            )
+    for feature in candidate.bins:
+        if feature in candidate.ranks:
+            yield f"bins.{feature}", f"{feature} is in ranks too; leave one of the two out"
+    for number, term in enumerate(candidate.terms):
+        for feature, _ in re.findall(FACTOR, term):
+            if feature in candidate.bins:
+                yield (
+                    f"terms.{number}",
+                    f"{feature} enters as bins, which are terms of their own; leave it out of {term!r}, or give it another "
+                    "name in features.sql to use it both ways",
+                )
+
+
+def _where(candidate: Candidate, feature: str) -> str:
+    """The field that names a feature of a candidate: those that are not listed are those of terms, bins and ranks."""
+    terms = [
+        f"terms.{number}"
+        for number, term in enumerate(candidate.terms)
+        if feature in re.findall(r"\w+", term)
+    ]
+    bins = [f"bins.{feature}"] if feature in candidate.bins else []
+    ranks = [f"ranks.{number}" for number, one in enumerate(candidate.ranks) if one == feature]
+    return [*terms, *bins, *ranks, "features"][0]
+
+
 def _candidate(
     candidate: Candidate, features: list[str], candidates: dict[str, Candidate]
 ) -> Iterator[Contradiction]:
     """What a candidate reads that is not there: field and message."""
     declared = f"features.sql has {', '.join(features)}"
     for feature in candidate.features:
-        if feature not in features:  # those that are not listed are those of the terms
-            terms = (
-                f"terms.{number}"
-                for number, term in enumerate(candidate.terms)
-                if feature in re.findall(r"\w+", term)
-            )
-            yield next(terms, "features"), f"{feature!r} is not a feature; {declared}"
+        if feature not in features:
+            yield _where(candidate, feature), f"{feature!r} is not a feature; {declared}"
     if candidate.offset is not None and candidate.offset not in features:
         yield "offset", f"{candidate.offset!r} is not a feature; {declared}"
     if candidate.trend is not None and candidate.trend not in features:

@@ -3,18 +3,21 @@
 Boosting takes both as they are. For the others a category of few levels becomes a column for each level but the last
 (`other`), one of many levels the mean target of its level, out of fold in training (Micci-Barreca 2001,
 doi:10.1145/507533.507538, as scikit-learn's TargetEncoder has it); a missing number becomes the median, with a
-column that says so. What is fitted here is a few numbers, which the served graph looks up too.
+column that says so. A number that is declared to enter as bins has a column for each bin but that of the median, and one
+for missing values where there are some; one that is declared to enter as its rank is filled first. What is fitted here is
+a few numbers, which the served graph looks up too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from vroom_assets.spec import Family
+from vroom_assets.spec import Candidate, Family
+from vroom_assets.training.quantiles import Ranks, edges_of, ranks_of
 
 MOST_NATIVE = 250  # levels that histogram boosting takes
 MOST_COLUMNS = 30  # levels that become columns of their own
@@ -44,7 +47,21 @@ class Table(NamedTuple):
     values: np.ndarray  # (levels + 1, columns), the last row for a missing one
 
 
-Part = Number | Level | Table
+class Bins(NamedTuple):
+    """A number as the numbers of its bin."""
+
+    edges: np.ndarray  # (edges,), ascending; a value that is equal to one is in the bin above
+    values: np.ndarray  # (edges + 2, columns), the last row for a missing one
+
+
+class Rank(NamedTuple):
+    """A number as its rank among the training rows."""
+
+    number: Number
+    ranks: Ranks
+
+
+Part = Number | Level | Table | Bins | Rank
 
 
 @dataclass(frozen=True)
@@ -57,8 +74,7 @@ class Coding:
     def is_plain(self) -> bool:
         """Whether features go to the estimator as they are."""
         return all(
-            not isinstance(part, Table) and (isinstance(part, Level) or part.fill is None)
-            for part in self.parts
+            isinstance(part, Level) or (isinstance(part, Number) and part.fill is None) for part in self.parts
         )
 
     @property
@@ -66,15 +82,22 @@ class Coding:
         """The positions of the categories that the estimator takes as levels."""
         return [position for position, part in enumerate(self.parts) if isinstance(part, Level)]
 
+    @property
+    def columns(self) -> list[slice]:
+        """The columns of each feature."""
+        widths = [_width(part) for part in self.parts]
+        return [
+            slice(end - width, end) for end, width in zip(np.cumsum(widths).tolist(), widths, strict=True)
+        ]
+
     def names(self, features: Sequence[str]) -> list[str]:
         """Names of the columns, those of plain numbers are their features'."""
         found: list[str] = []
         for feature, part in zip(features, self.parts, strict=True):
-            if isinstance(part, Table):
-                found += [f"{feature}={column}" for column in range(part.values.shape[1])]
+            if isinstance(part, Table | Bins):
+                found += [f"{feature}={column}" for column in range(_width(part))]
             else:
-                found.append(feature)
-                found += [f"{feature} missing"] if isinstance(part, Number) and part.indicated else []
+                found += [feature, f"{feature} missing"][: _width(part)]
         return found
 
     def encode(self, matrix: np.ndarray) -> np.ndarray:
@@ -86,10 +109,24 @@ class Coding:
         )
 
 
+def _width(part: Part) -> int:
+    """How many columns a feature has."""
+    if isinstance(part, Table | Bins):
+        return part.values.shape[1]
+    number = part.number if isinstance(part, Rank) else part
+    return 2 if isinstance(number, Number) and number.indicated else 1
+
+
 def _encoded(part: Part, values: np.ndarray) -> np.ndarray:
     """The columns of one feature, (rows, columns)."""
     if isinstance(part, Table):
         return part.values[_rows_of(values, len(part.values) - 1)]
+    if isinstance(part, Bins):
+        own = np.searchsorted(part.edges, values, side="right")
+        return part.values[np.where(np.isnan(values), len(part.values) - 1, own)]
+    if isinstance(part, Rank):
+        columns = _encoded(part.number, values)
+        return np.column_stack([part.ranks.at(columns[:, 0]), columns[:, 1:]])
     if isinstance(part, Level) or part.fill is None:
         return values[:, None]
     missing = np.isnan(values)
@@ -104,32 +141,28 @@ class Encoded(NamedTuple):
     matrix: np.ndarray
 
 
-def fit(
-    family: Family,
-    features: Sequence[str],
-    categories: Mapping[str, int],
-    optional: Collection[str],
-    matrix: np.ndarray,
-    target: np.ndarray,
-    seed: int,
-) -> Encoded:
+def fit(candidate: Candidate, matrix: np.ndarray, target: np.ndarray, seed: int) -> Encoded:
     """Learn the coding of a candidate's features from its training rows.
 
     Args:
-        categories: those of the features that are indices of levels, with the number of levels.
-        optional: those that may be missing, if not in these rows.
-        matrix: shape (rows, features). target: (rows,).
+        matrix: its features, shape (rows, features). target: (rows,).
     """
+    family, features = candidate.family, candidate.features
     parts: list[Part] = []
     unseen: dict[int, np.ndarray] = {}  # by position: what a row's target had no part in
     for position, (feature, values) in enumerate(zip(features, matrix.T, strict=True)):
-        size = categories.get(feature)
-        if family in NATIVE and size is None and not np.isnan(values).all():
+        size = candidate.categories.get(feature)
+        if feature in candidate.bins and size is None:
+            parts.append(_bins(values, candidate.bins[feature]))
+        elif feature in candidate.ranks and size is None:
+            number = _number(values, feature in candidate.optional)
+            parts.append(Rank(number, ranks_of(values[~np.isnan(values)])))
+        elif family in NATIVE and size is None and not np.isnan(values).all():
             parts.append(Number(None))
         elif family in NATIVE and size is not None and size <= MOST_NATIVE:
             parts.append(Level(size))
         elif size is None:
-            parts.append(_number(values, feature in optional))
+            parts.append(_number(values, feature in candidate.optional))
         elif size <= MOST_COLUMNS:
             parts.append(_columns(values, size))
         else:
@@ -158,6 +191,19 @@ def _number(values: np.ndarray, optional: bool) -> Number:
     if not missing.any():  # missing in rows to come at most: nothing is learnt about it
         return Number(float(np.median(values)) if optional else None)
     return Number(float(np.nanmedian(values)), indicated=True)
+
+
+def _bins(values: np.ndarray, bins: int) -> Bins:
+    """Edges of the values that are there; the bin of their median is what the others are compared with, and has no column.
+
+    Of all bins, columns would add up to 1, and without a penalty no solver could tell which of them a level belongs to.
+    """
+    there = values[~np.isnan(values)]
+    edges = edges_of(there, bins)
+    usual = np.searchsorted(edges, np.median(there), side="right") if len(there) else 0
+    has_column = np.arange(len(edges) + 2) != usual
+    has_column[-1] = len(there) < len(values) or not len(edges)  # never none at all
+    return Bins(edges, np.eye(len(edges) + 2)[:, has_column])
 
 
 def _columns(values: np.ndarray, levels: int) -> Table:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vroom_assets.spec import TWEEDIE_POWER, Candidate, Family, Monotone
+from vroom_assets.spec import SUMS_OF_TERMS, TWEEDIE_POWER, Candidate, Family, Monotone
 from vroom_assets.training.coding import Coding, Number
 from vroom_assets.training.lightgbm_model import OBJECTIVES, LightGBM
-from vroom_assets.training.models import LOG_LINEAR, CandidateError, PolynomialModel, powers_of
+from vroom_assets.training.models import CandidateError, PolynomialModel, powers_of
 
 DIRECTIONS = {None: 0, Monotone.INCREASING: 1, Monotone.DECREASING: -1}
 
@@ -109,7 +109,7 @@ def estimator_of(name: str, candidate: Candidate, seed: int, coding: Coding) -> 
                 f"{estimator.__name__} takes {', '.join(allowed)}"
             )
     parameters = defaults | candidate.values | fixed
-    if candidate.family in (*LOG_LINEAR, Family.LINEAR, Family.LOGISTIC):
+    if candidate.family in SUMS_OF_TERMS:
         columns = coding.names(candidate.features)
         # Columns that coding adds are terms of their own, whatever terms are declared.
         added = [column for column in columns if column not in candidate.features]

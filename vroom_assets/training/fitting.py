@@ -148,9 +148,7 @@ def _fit(name: str, candidate: Candidate, rows: _Rows) -> Fitted:
         return PassThrough(candidate.features[0])
     features = candidate.features
     matrix = frame[features].to_numpy(dtype=np.float64)
-    encoded = coding.fit(
-        candidate.family, features, candidate.categories, candidate.optional, matrix, target, rows.seed
-    )
+    encoded = coding.fit(candidate, matrix, target, rows.seed)
     estimator = estimator_of(name, candidate, rows.seed, encoded.coding)
     refuse_targets(name, candidate, target)
     try:

@@ -19,6 +19,7 @@ from vroom_assets.challenger.parity import parity
 from vroom_assets.features.examples import TARGET_WINDOW
 from vroom_assets.features.expressions import Feature, parse, select_sql
 from vroom_assets.spec import Candidate, Column, ColumnType, Family, ForecastSpec
+from vroom_assets.training.coding import Bins, Rank
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.lightgbm_model import LightGBM, trees_of
 from vroom_assets.training.metrics import BASELINES
@@ -237,6 +238,10 @@ FAMILIES = {
     "poisson_lightgbm": Candidate(
         family=Family.POISSON_LIGHTGBM, features=EDGE_INPUTS, parameters=SMALL_LIGHTGBM
     ),
+    "binned_glm": Candidate(family=Family.POISSON_GLM, features=EDGE_INPUTS, bins={"x": 60, "steps": 3}),
+    "ranked_glm": Candidate(
+        family=Family.POISSON_GLM, features=EDGE_INPUTS, ranks=["x"], terms=["x", "x ^ 2", "x * steps"]
+    ),
     "blend": Candidate(family=Family.AVERAGE, members=["forest", "boosting", "glm", "ebm"]),
 }
 OF_NUMBERS = {
@@ -244,6 +249,15 @@ OF_NUMBERS = {
         family=Family.BOOSTING, features=EDGE_INPUTS, parameters={"min_samples_leaf": 3}
     ),
     "linear": Candidate(family=Family.LINEAR, features=EDGE_INPUTS, terms=["x ^ 2", "x * flag", "steps"]),
+    "binned_linear": Candidate(
+        family=Family.LINEAR, features=EDGE_INPUTS, bins={"x": 60}, ranks=["steps"], transform="log"
+    ),
+    "binned_gamma_glm": Candidate(
+        family=Family.GAMMA_GLM, features=["x", "flag"], bins={"x": 60}, trend="steps"
+    ),
+    "binned_tweedie_glm": Candidate(
+        family=Family.TWEEDIE_GLM, features=EDGE_INPUTS, bins={"x": 60}, terms=["flag * steps"]
+    ),
     "feature": Candidate(family=Family.FEATURE, features=["steps"]),
     "shifted_boosting": Candidate(
         family=Family.BOOSTING, features=EDGE_INPUTS, offset="x", parameters={"min_samples_leaf": 3}
@@ -281,6 +295,9 @@ BINARY = Candidate(
 )
 OF_CHANCES = {
     "logistic": Candidate(family=Family.LOGISTIC, features=EDGE_INPUTS, terms=["x", "x * flag", "steps"]),
+    "binned_logistic": Candidate(
+        family=Family.LOGISTIC, features=EDGE_INPUTS, bins={"x": 60}, ranks=["steps"], calibration="sigmoid"
+    ),
     "binary_boosting": BINARY,
     "binary_lightgbm": Candidate(
         family=Family.BINARY_LIGHTGBM, features=EDGE_INPUTS, parameters=SMALL_LIGHTGBM
@@ -322,6 +339,13 @@ def edges_of(fitted: Fitted) -> np.ndarray:
         return edges_of(fitted.base)
     if isinstance(fitted, (PassThrough, Constant)):
         return np.linspace(0, 5, 6)
+    learnt = [
+        part.edges if isinstance(part, Bins) else part.ranks.x
+        for part in fitted.coding.parts
+        if isinstance(part, Bins | Rank)
+    ]
+    if learnt:
+        return np.concatenate(learnt)
     model = fitted.estimator
     if hasattr(model, "estimators_"):
         return np.concatenate([tree.tree_.threshold for tree in model.estimators_])
@@ -357,10 +381,13 @@ def rows_with_gaps() -> pd.DataFrame:
 def of_gaps(name: str, candidate: Candidate) -> Candidate:
     if candidate.members or not candidate.features:
         return candidate
-    terms = ["x", "x ^ 2"] if candidate.terms else []
-    return candidate.model_copy(update={"features": GAPS, "terms": terms}).on_features(
-        LEVELS, frozenset({"maybe", "few"})
-    )
+    changed = {
+        "features": GAPS,
+        "terms": ["x", "x ^ 2"] if candidate.terms and not candidate.bins else [],
+        "bins": {"maybe": 7} if candidate.bins else {},
+        "ranks": [name for name in ("x", "maybe") if candidate.ranks and not candidate.bins],
+    }
+    return candidate.model_copy(update=changed).on_features(LEVELS, frozenset({"maybe", "few"}))
 
 
 @lru_cache
@@ -434,6 +461,39 @@ def test_a_declared_direction_is_kept():
     curve = model.predict(pd.DataFrame({"price": np.linspace(0, 1, 50), "other": 0.5}))
     assert (np.diff(curve) <= 0).all()
     assert curve[0] - curve[-1] > 0.3
+
+
+FLOAT = st.floats(width=32, allow_nan=False, allow_infinity=False)
+LARGEST = float(np.finfo(np.float32).max)
+WITH_GAPS = st.lists(
+    FLOAT | st.integers(-2, 2).map(float) | st.sampled_from([np.nan, LARGEST, -LARGEST]),
+    min_size=2,
+    max_size=40,
+)
+
+
+@given(WITH_GAPS, st.integers(2, 255), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_steps_and_ranks_are_in_the_graph_what_they_are_in_the_model_whatever_they_were_learnt_of(
+    values, bins, optional
+):
+    """The target rises from bin to bin, so that a value in another bin would be another prediction."""
+    frame = pd.DataFrame({"x": np.array(values)})
+    target = frame["x"].rank().fillna(0).to_numpy() + 1
+    may_be_missing = frozenset({"x"} if optional or frame["x"].isna().any() else ())
+    steps = Candidate(family=Family.LINEAR, features=["x"], bins={"x": bins}, parameters={"alpha": 0.01})
+    rank = Candidate(family=Family.LINEAR, features=["x"], ranks=["x"], terms=["x", "x ^ 2"])
+    candidates = {"steps": steps, "rank": rank}
+    models = fit_all({n: c.on_features({}, may_be_missing) for n, c in candidates.items()}, frame, target, 0)
+    for model in models.values():
+        edges = edges_of(model).astype(np.float32)
+        sides = [np.nextafter(edges, np.float32(LARGEST)), np.nextafter(edges, np.float32(-LARGEST))]
+        beyond = [0.0, LARGEST, -LARGEST, *([np.nan] if may_be_missing else [])]
+        probed = pd.DataFrame({"x": np.concatenate([values, edges, *sides, beyond]).astype(np.float64)})
+        graph = build(["x"], [Feature("x", "x")], model).SerializeToString()
+        gap = parity(graph, probed.to_numpy(), probed.to_numpy(), model.predict(probed))
+        assert gap.features == 0
+        assert gap.prediction <= 1e-9
 
 
 def test_every_family_is_proved_here():

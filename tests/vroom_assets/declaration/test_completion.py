@@ -109,6 +109,19 @@ def test_features_of_terms_come_in_the_order_of_the_terms(upcoming):
     assert candidate.features == ["log_price_ratio", "num_images", "technology"]
 
 
+def test_features_of_bins_and_ranks_come_after_them(upcoming):
+    def change(attributes):
+        attributes["candidates"]["listing_only"] = {
+            "family": "poisson_glm",
+            "terms": ["technology", "num_images"],
+            "bins": {"log_price_ratio": 8},
+            "ranks": ["num_images"],
+        }
+
+    candidate = rewritten(upcoming, change).candidates["listing_only"]
+    assert candidate.features == ["technology", "num_images", "log_price_ratio"]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["a", "a.b", "b ^ 2"]),
     lambda inner: (
@@ -122,6 +135,8 @@ json_values = st.recursive(
                     "like",
                     "candidates",
                     "terms",
+                    "bins",
+                    "ranks",
                     "entity",
                     "source",
                     "tags",

@@ -115,6 +115,16 @@ WRONG = [
     Wrong("a logarithm of a count", ("family: poisson_boosting", "family: forest\n      transform: log"), "transform: log", "candidates.boosting.transform: it is for a regression", "leave it out"),
     Wrong("a transform that there is not", ("family: poisson_boosting", "family: forest\n      transform: sqrt"), "transform: sqrt", "candidates.boosting.transform: it should be 'log'", "it is 'sqrt'"),
     Wrong("a target that is a word", ("count(reservations.vehicle_id)", "max('many')"), "", f"column reservations is a text, and a forecast is of a number; {ONE_CLASS}", "write `(reservations = '…')::integer as reservations`", file="target.sql"),
+    Wrong("bins of nothing", ("    ebm:\n", "    steps: {family: poisson_glm, features: [price_diff], bins: {price: 8}}\n    ebm:\n"), "    steps:", "candidates.steps.bins.price: 'price' is not one of the candidate's features (price_diff)", "name one, or add it there"),
+    Wrong("bins of what is not a feature", ("    ebm:\n", "    steps: {family: poisson_glm, bins: {price: 8}}\n    ebm:\n"), "    steps:", "candidates.steps.bins.price: 'price' is not a feature", "features.sql has technology"),
+    Wrong("ranks of nothing", ("    ebm:\n", "    steps: {family: poisson_glm, features: [price_diff], ranks: [price]}\n    ebm:\n"), "    steps:", "candidates.steps.ranks.0: 'price' is not one of the candidate's features (price_diff)", "name one, or add it there"),
+    Wrong("one bin", ("    ebm:\n", "    steps: {family: poisson_glm, features: [price_diff], bins: {price_diff: 1}}\n    ebm:\n"), "    steps:", "candidates.steps.bins.price_diff: it should be greater than or equal to 2; it is 1", "it should be"),
+    Wrong("too many bins", ("    ebm:\n", "    steps: {family: poisson_glm, features: [price_diff], bins: {price_diff: 256}}\n    ebm:\n"), "    steps:", "candidates.steps.bins.price_diff: it should be less than or equal to 255; it is 256", "it should be"),
+    Wrong("bins of trees", ("family: poisson_boosting", "family: poisson_boosting\n      bins: {price_diff: 8}"), "bins:", "candidates.boosting.bins: it is not for poisson_boosting", "use one of linear, logistic, poisson_glm, gamma_glm, tweedie_glm, or leave it out"),
+    Wrong("ranks of trees", ("family: poisson_boosting", "family: poisson_boosting\n      ranks: [price_diff]"), "ranks:", "candidates.boosting.ranks: it is not for poisson_boosting", "or leave it out"),
+    Wrong("bins and ranks of one", ("    ebm:\n", "    steps: {family: poisson_glm, features: [price_diff], bins: {price_diff: 8}, ranks: [price_diff]}\n    ebm:\n"), "    steps:", "candidates.steps.bins.price_diff: price_diff is in ranks too", "leave one of the two out"),
+    Wrong("a term of bins", ("    ebm:\n", "    steps: {family: poisson_glm, features: [price_diff, num_images], bins: {price_diff: 8}, terms: [num_images * price_diff]}\n    ebm:\n"), "    steps:", "candidates.steps.terms.0: price_diff enters as bins, which are terms of their own", "leave it out of 'num_images * price_diff', or give it another name in features.sql"),
+    Wrong("a rank that no term names", ("    ebm:\n", "    steps: {family: poisson_glm, features: [price_diff, num_images], ranks: [price_diff], terms: [num_images]}\n    ebm:\n"), "    steps:", "candidates.steps.ranks.0: price_diff is in none of the terms", "add it to `terms`"),
     Wrong("a file read by a statement", ("from vehicles", "from read_csv('data/reservations/vehicles.csv') as vehicles"), "read_csv", "disabled by configuration", "correct the statement", file="target.sql"),
 ]  # fmt: skip
 
@@ -234,6 +244,28 @@ def test_a_candidate_for_amounts_says_what_it_is_for(trips, candidate, field, sa
         declaration.read(trips)
     assert refusal.value.findings[0].field == f"candidates.amounts.{field}"
     assert refusal.value.findings[0].message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "says"),
+    [
+        ("bins: {started_at: 8}", "bins.started_at", "started_at is a time; name a number that features.sql makes of it, as `hour(started_at)`"),
+        ("ranks: [started_at]", "ranks.0", "started_at is a time; name a number that features.sql makes of it, as `hour(started_at)`"),
+        ("bins: {rush_hour: 8}", "bins.rush_hour", "rush_hour is a category, which has columns of its own already; leave it out here"),
+        ("ranks: [distance, rush_hour]", "ranks.1", "rush_hour is a category, which has columns of its own already; leave it out here"),
+    ],
+)  # fmt: skip
+def test_only_a_number_enters_as_bins_or_its_rank(trips, given, field, says):
+    path = trips / "defs.yaml"
+    edit(path, "inputs: [distance, rush_hour]", "inputs: [distance, rush_hour, started_at]")
+    edit(path, "rush_hour: {type: integer, minimum: 0, maximum: 1,", "rush_hour: {type: category,")
+    steps = f"    steps:\n      family: linear\n      features: [distance, rush_hour]\n      {given}\n"
+    path.write_text(path.read_text() + steps)
+    with pytest.raises(DeclarationError) as refusal:
+        declaration.read(trips)
+    [finding] = refusal.value.findings
+    assert (finding.field, finding.message) == (f"candidates.steps.{field}", says)
+    assert given in path.read_text().splitlines()[finding.line - 1]
 
 
 @pytest.mark.parametrize(

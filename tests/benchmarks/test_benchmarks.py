@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import accuracy, boostings, contest, coverage
+from tests.benchmarks import accuracy, boostings, contest, coverage, steps
 from tests.support.project import ROOT
 
 GENERATE = runpy.run_path(str(ROOT / "data" / "reservations" / "generate.py"))["generate"]
@@ -28,6 +28,16 @@ def test_the_benchmark_of_boostings_compares_both_on_the_same_folds(tmp_path: Pa
     text = boostings.line("mine", spec, accuracy.read_folder(spec, tmp_path))
     assert text.startswith("| mine | 200 | mae | ")
     assert " ± " in text
+
+
+def test_the_benchmark_of_steps_lets_them_compete(tmp_path: Path):
+    GENERATE(tmp_path, vehicles=200)
+    spec = accuracy.declared("reservations")
+    linear = spec.candidates["glm"].model_copy(update={"terms": []})
+    quick = spec.model_copy(update={"candidates": {"linear": linear}})
+    text = steps.line("mine", quick, accuracy.read_folder(spec, tmp_path))
+    assert text.startswith("| mine | 200 | mae | ")
+    assert text.count(" ± ") == 3
 
 
 def test_the_coverage_benchmark_counts_outcomes_in_intervals(tmp_path: Path, monkeypatch, capsys):

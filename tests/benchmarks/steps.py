@@ -49,7 +49,9 @@ def line(name: str, spec: ForecastSpec, data: Dataset) -> str:
     validation = spec.validation.model_copy(update={"repeats": 1})
     declared = dict(spec.candidates)
     without, among = (
-        search(data.features, data.target, candidates, validation, metric_set, rows=rows)
+        search(
+            data.features, data.target, candidates, validation, metric_set, rows=rows, kept=list(candidates)
+        )
         for candidates in (declared, declared | beside(spec, data))
     )
     seen = data.target[among.predicted]

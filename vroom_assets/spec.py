@@ -654,13 +654,13 @@ class Validation(Declared):
         0.001,
         gt=0,
         lt=0.1,
-        description="of more than 8,000 rows: candidates whose errors differ by less than this share are equal, so that no more "
+        description="of more than 20,000 rows: candidates whose errors differ by less than this share are equal, so that no more "
         "rows are needed to tell them apart",
     )
     budget_seconds: float | None = Field(
         None,
         gt=0,
-        description="of more than 8,000 rows: the search takes no further sample that would last longer",
+        description="of more than 20,000 rows: the search takes no further sample that would last longer",
     )
     group: str | None = Field(
         None, description="column of the entity's table; rows that share its value are never in two folds"

@@ -16,7 +16,7 @@ from vroom_api.contract.model import open_model, score
 from vroom_api.contract.store import LocalStore
 from vroom_assets.resources import warehouse_path
 
-NAME, VEHICLES = "reservations", 9_000
+NAME, VEHICLES = "reservations", 24_000
 GENERATOR = runpy.run_path(str(ROOT / "data" / NAME / "generate.py"))
 FOREST = {
     "family": "forest",

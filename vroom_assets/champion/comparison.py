@@ -104,11 +104,7 @@ def compare(
         rows: their groups and times, None where they are independent.
     """
     rows = rows or RowStructure(len(target))
-    chosen = np.arange(rows.rows)
-    if rows.rows > FULL_ROWS:
-        sizes = sample_sizes(rows, validation.seed)
-        validation = folded_once(validation, sizes)
-        chosen = sample(rows, DECIDING_ROWS if len(sizes) > 1 else rows.rows, validation.seed)
+    chosen, validation = _compared_on(rows, validation)
     rows, target = rows.take(chosen), target[chosen]
     folds = outer_splits(rows, validation)
 
@@ -148,6 +144,15 @@ def compare(
         folds_t=statistic,
         folds_p=probability,
     )
+
+
+def _compared_on(rows: RowStructure, validation: Validation) -> tuple[np.ndarray, Validation]:
+    """Row numbers, ascending, and how they are folded."""
+    if rows.rows <= FULL_ROWS:
+        return np.arange(rows.rows), validation
+    sizes = sample_sizes(rows, validation.seed)
+    size = DECIDING_ROWS if len(sizes) > 1 else rows.rows
+    return sample(rows, size, validation.seed), folded_once(validation, sizes)
 
 
 def judge(

@@ -185,8 +185,7 @@ def test_a_budget_ends_the_race_with_what_is_known_by_then():
     found = raced(plain(100_000), {"both": line("x", "z"), "one": line("x")}, budget_seconds=1e-6)
     assert found.chosen == "both"
     assert (
-        "2,500 of 100,000 rows decided: the next sample would take longer than the budget"
-        in found.choice.why
+        "2,500 of 100,000 rows decided: the next sample would take longer than the budget" in found.choice.why
     )
 
 

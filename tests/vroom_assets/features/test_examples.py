@@ -132,6 +132,40 @@ def test_what_happens_or_is_loaded_later_never_changes_an_example(later, late):
     assert after.keys() == before.keys()
 
 
+def test_the_cars_around_a_lap_are_found_by_when_they_cross_the_line():
+    """Each car by the number of its first lap, when that ended, and how long all of its laps take, in seconds."""
+    cars = {
+        "driver": (1, 100, 100),
+        "ahead": (1, 95, 100),
+        "second ahead": (1, 88, 100),
+        "behind": (1, 102, 100),
+        "leader": (2, 135, 90),
+        "passed": (1, 81, 109),
+    }
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create table laps (driver varchar, lap bigint, lap_time double, finished_at timestamp, loaded_at timestamp)"
+        )
+        for driver, (first, ended, seconds) in cars.items():
+            for number in range(5):
+                at = START + timedelta(seconds=ended + number * seconds)
+                connection.execute(
+                    "insert into laps values (?, ?, ?, ?, ?)", [driver, first + number, seconds, at, at]
+                )
+        connection.execute(
+            "create or replace table laps as select *, row_number() over (order by finished_at) as lap_id, "
+            "2023 as season, 'here' as circuit, 'race' as session, 1 as stint, 'hard' as compound, lap as tyre_age, "
+            "0 as pit_in, 0 as pit_out, 0 as safety_car, 'dry' as weather, 30.0 as track_temperature from laps"
+        )
+        with examples.tables(connection, shipped("lap_times")):
+            fourth, fifth = connection.execute(
+                "select gap_ahead, gap_second, gap_behind, lap_behind, gap_lapping, passed from driven_laps "
+                "where driver = 'driver' and lap >= 4 order by lap"
+            ).fetchall()
+    assert fourth == (5, 12, 2, 100, 5, 1)  # the one that was passed last ended a lap at 299 s, and is due at 408
+    assert fifth[4] is None  # the leader has gone by
+
+
 @pytest.mark.parametrize("name", ["upcoming_reservations", "lap_times", "market_resolution"])
 @given(position=st.floats(0.1, 0.9), kept=st.floats(0, 1), delay=st.integers(0, 60))
 @settings(max_examples=6, deadline=None)

@@ -43,6 +43,9 @@ def quick() -> dict[str, Candidate]:
     changed = {
         "stumps": {"max_leaf_nodes": 2},
         "larger": {"max_leaf_nodes": 8},
+        "six_leaves": {"max_leaf_nodes": 6},
+        "twelve_leaves": {"max_leaf_nodes": 12},
+        "more_trees": {"max_leaf_nodes": 8, "max_iter": 120},
         "slower": {"learning_rate": 0.03},
         "large_leaves": {"min_samples_leaf": 60},
     }
@@ -83,7 +86,7 @@ def compared(world: World) -> dict[str, object]:
     )
     mine = _chosen(world, found.last, found.competing)
     between = time.process_time()
-    lap = racing._lap(
+    lap = racing.compare(
         world.frame,
         world.target,
         world.candidates,

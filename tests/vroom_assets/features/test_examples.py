@@ -162,7 +162,8 @@ def test_the_cars_around_a_lap_are_found_by_when_they_cross_the_line():
                 "select gap_ahead, gap_second, gap_behind, lap_behind, gap_lapping, passed from driven_laps "
                 "where driver = 'driver' and lap >= 4 order by lap"
             ).fetchall()
-    assert fourth == (5, 12, 2, 100, 5, 1)  # the one that was passed last ended a lap at 299 s, and is due at 408
+    # The one that was passed last ended a lap at 299 s, before this lap began, and is due at 408.
+    assert fourth == (5, 12, 2, 100, 5, 1)
     assert fifth[4] is None  # the leader has gone by
 
 

@@ -106,7 +106,7 @@ def part(vehicles: int, folder: Path) -> dict[str, Any]:
             data.features, data.target, spec.candidates, spec.validation, metric_set, rows=data.row_structure
         )
     with phases.measure("model of all rows"):
-        exported = parity.export(spec, data, found.chosen)
+        exported = parity.export(spec, data, found.chosen, found.fitted)
     with phases.measure("contest"):
         one, other = (Entrant(name, spec.candidates, data.features) for name in ("lean_forest", found.chosen))
         compare(one, other, data.target, spec.validation, metric_set, data.row_structure)

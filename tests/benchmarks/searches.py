@@ -58,6 +58,8 @@ class AsEstimator(RegressorMixin, BaseEstimator):
 def race(frame: pd.DataFrame, target: np.ndarray) -> tuple[str, Predict]:
     found = search(frame, target, SPEC.candidates, SPEC.validation, METRICS)
     parts: dict[str, Candidate] = with_members({found.chosen}, SPEC.candidates)
+    if found.fitted is not None:
+        frame, target = frame.iloc[found.fitted], target[found.fitted]
     return found.chosen, fit_all(parts, frame, target, SPEC.validation.seed)[found.chosen].predict
 
 

@@ -115,14 +115,15 @@ class NotExportable(Exception):
     """A graph does not give the numbers of its model."""
 
 
-def export(spec: ForecastSpec, dataset: Dataset, name: str) -> Exported:
-    """Fit one candidate, and the fallback, on all rows; its graph is compared on as many of them as prove it.
+def export(spec: ForecastSpec, dataset: Dataset, name: str, rows: np.ndarray | None = None) -> Exported:
+    """Fit one candidate, and the fallback, on some or all rows; its graph is compared on as many of all as prove it.
 
     Raises:
         NotExportable: the graph gives other numbers.
     """
     wanted = {name} if spec.fallback is None else {name, spec.fallback.candidate}
-    models = _fitted(spec, with_members(wanted, spec.candidates), dataset)
+    fitted_on = dataset if rows is None else dataset.take(rows)
+    models = _fitted(spec, with_members(wanted, spec.candidates), fitted_on)
     return _exported(
         spec, dataset.take(proving_rows(dataset, spec)), models[name], _fallback_model(spec, models)
     )

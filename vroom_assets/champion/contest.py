@@ -229,6 +229,7 @@ def as_it_serves(
     Nothing where the data no longer have its inputs, or its texts are other ones in them.
     """
     from vroom_api.contract.model import open_model, score
+    from vroom_assets.challenger.onnx_graph import CHUNK
 
     fields = champion.manifest.inputs
     declared = spec.input_columns
@@ -241,7 +242,9 @@ def as_it_serves(
         [_indices(field, declared[field.name], data.inputs[field.name].to_numpy(float)) for field in fields],
         axis=1,
     )
-    prediction, _ = score(open_model(champion.model), inputs)
+    session = open_model(champion.model)
+    parts = [score(session, inputs[start : start + CHUNK])[0] for start in range(0, len(inputs), CHUNK)]
+    prediction = np.concatenate(parts)
 
     def figures(rows: np.ndarray) -> dict[str, float]:
         if not rows.any():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -21,6 +21,9 @@ from vroom_assets.training.folds import RowStructure
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+CHUNK_VECTORS = 50  # of 2,048 rows, read at once
 
 
 class DatasetError(Exception):
@@ -282,17 +285,20 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
     made_from = origin(connection, "features")
     if not is_declared(made_from["data_version"], spec, made_from["snapshots"]):
         raise DatasetError("the features were computed by an older declaration: materialize `features` again")
-    table = connection.execute("from features order by entity_key").df()
+    inputs, features = spec.inputs, [feature.name for feature in spec.features]
+    table = _Columns.read(
+        connection, [f"input_{name}" for name in inputs], [f"feature_{name}" for name in features]
+    )
     return Dataset(
         forecast=spec.name,
-        keys=table["entity_key"].to_numpy(),
-        inputs=_columns(table, "input_", spec.inputs),
-        features=_columns(table, "feature_", [feature.name for feature in spec.features]),
-        target=table["target"].to_numpy(dtype=float),
+        keys=table.others["entity_key"].to_numpy(),
+        inputs=pd.DataFrame(table.blocks[0], columns=inputs),
+        features=pd.DataFrame(table.blocks[1], columns=features),
+        target=table.others["target"].to_numpy(dtype=float),
         row_structure=RowStructure(
-            len(table),
+            len(table.others),
             *(
-                table[name].to_numpy() if name in table else None
+                table.others[name].to_numpy() if name in table.others else None
                 for name in ("entity_group", "entity_time", "target_known")
             ),
         ),
@@ -300,8 +306,31 @@ def read(connection: DuckDBPyConnection, spec: ForecastSpec) -> Dataset:
         data_as_of=made_from["data_as_of"],
         snapshots=made_from["snapshots"],
         levels=made_from.get("levels", {}),
-        tags=table[[f"tag_{name}" for name in spec.entity.tags]].set_axis(spec.entity.tags, axis=1),
+        tags=table.others[[f"tag_{name}" for name in spec.entity.tags]].set_axis(spec.entity.tags, axis=1),
     )
+
+
+class _Columns(NamedTuple):
+    """The feature table, in order of the keys. blocks: float64, shape (rows, names) each; others: the rest of its columns."""
+
+    blocks: list[np.ndarray]
+    others: pd.DataFrame
+
+    @classmethod
+    def read(cls, connection: DuckDBPyConnection, *names: list[str]) -> _Columns:
+        """Read piece by piece into arrays that are there already, so that no column is in memory twice."""
+        [(rows,)] = connection.execute("select count(*) from features").fetchall()
+        blocks = [np.empty((rows, len(block))) for block in names]
+        listed = [column for block in names for column in block]
+        result: Any = connection.execute("from features order by entity_key")
+        others: list[pd.DataFrame] = []
+        done = 0
+        while len(piece := result.fetch_df_chunk(CHUNK_VECTORS)):
+            for block, columns in zip(blocks, names, strict=True):
+                block[done : done + len(piece)] = piece[columns].to_numpy(dtype=np.float64)
+            others.append(piece.drop(columns=listed))
+            done += len(piece)
+        return cls(blocks, pd.concat(others, ignore_index=True))
 
 
 def count_without_target(connection: DuckDBPyConnection, spec: ForecastSpec, rows: int) -> int:
@@ -359,7 +388,3 @@ def write_parquet(connection: DuckDBPyConnection, forecast: str, data_version: s
 
 def _statement(sql: str) -> str:
     return sql.strip().rstrip(";")
-
-
-def _columns(table: pd.DataFrame, prefix: str, names: list[str]) -> pd.DataFrame:
-    return table[[prefix + name for name in names]].set_axis(names, axis=1).astype(np.float64)

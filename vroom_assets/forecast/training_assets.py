@@ -202,7 +202,7 @@ def _search(
             if not raced:
                 return Experiment(spec, data, found, exports[found.chosen], tuned.tried), refused
             try:
-                exported = parity.export(spec, data, found.chosen)
+                exported = parity.export(spec, data, found.chosen, found.fitted)
                 return Experiment(spec, data, found, exported, tuned.tried), refused
             except parity.NotExportable as error:  # on a sample it was
                 del exports[found.chosen]

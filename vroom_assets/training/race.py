@@ -36,6 +36,7 @@ SAMPLE_FOLDS = 2
 LEAST_GROUPS = 30  # of a sample: of fewer neither folds nor standard errors can be trusted
 DECIDING_ROWS = 40_000  # fewer do not end a race: the error is measured on them too
 ERROR_RATE = 0.05  # of dropping the best one
+HELPFUL_Z = 1.645  # standard errors by which more rows might help more than was measured
 CATCHING_UP = 0.7  # of what the last fourfold of rows brought, at most by the next one
 
 
@@ -199,6 +200,51 @@ def race(
 def _groups(rows: RowStructure, chosen: np.ndarray) -> int:
     """How many groups the rows are of; each is one where there are none."""
     return len(chosen) if rows.groups is None else len(np.unique(rows.groups[chosen]))
+
+
+def helpful_rows(
+    name: str,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    candidates: Mapping[str, Candidate],
+    laps: Sequence[Lap],
+    validation: Validation,
+    metric_set: MetricSet,
+    progress: Callable[[str], None],
+    rows: RowStructure,
+) -> int:
+    """How many rows a candidate is worth fitting on: all, or so many that all others would help by less than the precision.
+
+    After its race it goes on alone from sample to sample. What another fourfold of the rows brought is measured on the rows of
+    both samples; of all that follow, each brings at most 0.7 of the one before.
+    """
+    alone, before = with_members({name}, candidates), laps[-2] if len(laps) > 1 else None
+    sizes, lap = sample_sizes(rows, validation.seed), laps[-1]
+    once = folded_once(validation, sizes)
+    for size in [*(one for one in sizes if one > len(lap.rows)), None]:
+        if before is not None and len(lap.rows) >= DECIDING_ROWS:
+            gain, noise = _gain(name, before, lap, rows)
+            further = CATCHING_UP / (1 - CATCHING_UP) * (gain + HELPFUL_Z * noise)
+            if further < validation.precision * _mean(lap, name):
+                break
+        if size is None or size == rows.rows:
+            return rows.rows
+        before, lap = lap, compare(frame, target, alone, once, metric_set, rows, size)
+        progress(f"{size:,} rows: {name} alone, {metric_set.select} {_mean(lap, name):.4g}")
+    return len(lap.rows)
+
+
+def _mean(lap: Lap, name: str) -> float:
+    return float(lap.losses[name][lap.fold >= 0].mean())
+
+
+def _gain(name: str, before: Lap, lap: Lap, rows: RowStructure) -> tuple[float, float]:
+    """By how much a candidate was better on the larger sample, on the rows of both; and the standard error of that."""
+    index = np.searchsorted(lap.rows, before.rows)
+    both = (lap.fold[index] >= 0) & (before.fold >= 0)
+    groups = None if rows.groups is None else rows.groups[before.rows[both]]
+    gains = (before.losses[name] - lap.losses[name][index])[both]
+    return float(gains.mean()), _error(gains, groups)
 
 
 def _needed(samples: int, candidates: int) -> float:

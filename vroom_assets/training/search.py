@@ -23,7 +23,7 @@ from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one, outer_splits
 from vroom_assets.training.metrics import BASELINES, MetricSet
 from vroom_assets.training.models import Fitted
-from vroom_assets.training.race import FULL_ROWS, race, with_members
+from vroom_assets.training.race import FULL_ROWS, helpful_rows, race, sample, with_members
 from vroom_assets.training.tuning import has_values_to_try, tune, tune_on_all, tuning_rows
 
 SHUFFLES, FEW_FEATURES = 3, 20  # of each feature, where there are few
@@ -41,6 +41,7 @@ class Search:
     choice: the winner on all folds. nested_choices: what the inner folds chose, fold by fold.
     importances: increase of the error when a feature is permuted in the test folds, for the chosen.
     standings: of a race, as `Race` has them; empty where everything was compared on all rows.
+    fitted: row numbers that the chosen one is to be fitted on; None for all.
     """
 
     fold_metrics: pd.DataFrame
@@ -50,6 +51,7 @@ class Search:
     choice: Chosen
     importances: dict[str, float]
     standings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    fitted: np.ndarray | None = None
 
     @property
     def chosen(self) -> str:
@@ -173,7 +175,12 @@ def _by_race(
     def chosen_by(predictions: pd.DataFrame) -> Chosen:
         return choose(predictions, target, competing, metric_set, reference, rows.groups, validation.choice)
 
-    choice = replace(chosen_by(out_of_fold), decided=found.why)
+    choice = chosen_by(out_of_fold)
+    helpful = helpful_rows(
+        choice.name, frame, target, tuned, found.laps, validation, metric_set, progress, rows
+    )
+    fitted = sample(rows, helpful, validation.seed) if helpful < rows.rows else None
+    choice = replace(choice, decided=f"{found.why}{_fitted_on(fitted, rows, validation)}")
     judging = np.ones(len(frame), dtype=bool)
     if has_values_to_try(candidates):
         judging[tuning_rows(rows, validation)] = False
@@ -195,7 +202,14 @@ def _by_race(
         choice=choice,
         importances=permutation_importances(frame, target, tested, metric_set, validation.seed),
         standings=found.standings,
+        fitted=fitted,
     )
+
+
+def _fitted_on(fitted: np.ndarray | None, rows: RowStructure, validation: Validation) -> str:
+    if fitted is None:
+        return ""
+    return f"; it is fitted on {len(fitted):,} of them, as all others would help by less than {validation.precision:.1%}"
 
 
 def score_split(

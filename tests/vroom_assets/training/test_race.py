@@ -222,3 +222,22 @@ def test_equals_are_seldom_dropped():
         )
         dropped += int(lap.standings["dropped"].any())
     assert dropped <= 4  # 2 × the declared rate of two-sided drops, and chance
+
+
+def test_more_rows_than_help_are_not_fitted():
+    found = raced(plain(400_000), {"both": line("x", "z"), "one": line("x")})
+    assert found.fitted is not None
+    assert len(found.fitted) == 4 * DECIDING_ROWS  # three weights are known by then
+    assert "it is fitted on 160,000 of them, as all others would help by less than 0.1%" in found.choice.why
+
+
+def test_where_more_rows_help_all_are_fitted():
+    rng = np.random.default_rng(2)
+    x = rng.uniform(0, 1, 100_000)
+    steps = rng.normal(size=2_000)
+    target = steps[(x * 2_000).astype(int)] + 0.3 * rng.normal(size=100_000)
+    parameters = {"max_iter": 20, "learning_rate": 0.3, "max_leaf_nodes": 2_000, "min_samples_leaf": 3}
+    many = Candidate(family=Family.BOOSTING, features=["x"], parameters=parameters)
+    found = raced((pd.DataFrame({"x": x}), target), {"steps": many, "mean": line("x")})
+    assert found.chosen == "steps"
+    assert found.fitted is None

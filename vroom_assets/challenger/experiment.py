@@ -11,7 +11,7 @@ import pandas as pd
 from vroom_api.contract import Calibration, Fallback, Scores
 from vroom_assets import plots
 from vroom_assets.challenger.manifest import fallback_of
-from vroom_assets.challenger.parity import Exported
+from vroom_assets.challenger.parity import Exported, proving_rows
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import ForecastSpec
 from vroom_assets.training import summary
@@ -41,6 +41,11 @@ class Experiment:
         return METRIC_SETS[self.spec.target.kind]
 
     @cached_property
+    def displayed(self) -> Dataset:
+        """Rows that stand for all where it takes the model's predictions of many: all of them, or a sample with the extremes."""
+        return self.data.take(proving_rows(self.data, self.spec))
+
+    @cached_property
     def calibration(self) -> Calibration:
         return calibration_of(self.search, self.search.chosen, self.data.target, self.metric_set)
 
@@ -51,7 +56,8 @@ class Experiment:
     @cached_property
     def scores(self) -> Scores:
         fallback = self.fallback
-        prediction = self.exported.fitted.predict(self.data.features)
+        displayed = self.displayed
+        prediction = self.exported.fitted.predict(displayed.features)
         return msgspec.structs.replace(
             summary.scores(
                 self.search,
@@ -61,7 +67,7 @@ class Experiment:
                 self.calibration.coverage,
             ),
             train={
-                name: metric(self.data.target, prediction) for name, metric in self.metric_set.metrics.items()
+                name: metric(displayed.target, prediction) for name, metric in self.metric_set.metrics.items()
             },
             fallback_error=fallback.error if fallback else None,
             fallback_coverage=fallback.calibration.coverage if fallback else {},

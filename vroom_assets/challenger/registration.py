@@ -50,7 +50,7 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
     version = _log_model(experiment, tracking)
     manifest = manifest_of(experiment, version, tracking.active_run().info.run_id, dagster_run_id)
     spec = experiment.spec
-    golden = golden_rows(experiment.data, experiment.exported, spec.features, spec.gates.parity)
+    golden = golden_rows(experiment.displayed, experiment.exported, spec.features, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         digest = publication.write(folder, manifest, experiment.exported.model, golden)
@@ -124,7 +124,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         libraries={"python": platform.python_version()}
         | {name: installed(name) for name in _libraries(experiment)},
         files={},
-        background=background_rows(data, fitted, spec.validation.seed),
+        background=background_rows(experiment.displayed, fitted, spec.validation.seed),
         advice=levers(spec),
         freshness=freshness_policy(spec),
         fallback=experiment.fallback,

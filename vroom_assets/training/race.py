@@ -36,6 +36,7 @@ SAMPLE_FOLDS = 2
 LEAST_GROUPS = 30  # of a sample: of fewer neither folds nor standard errors can be trusted
 DECIDING_ROWS = 40_000  # fewer do not end a race: the error is measured on them too
 ERROR_RATE = 0.05  # of dropping the best one
+WORTH_IT = 8  # times a sample that all rows have to be for it to be tried whether they help
 HELPFUL_Z = 1.645  # standard errors by which more rows might help more than was measured
 CATCHING_UP = 0.7  # of what the last fourfold of rows brought, at most by the next one
 
@@ -215,19 +216,21 @@ def helpful_rows(
 ) -> int:
     """How many rows a candidate is worth fitting on: all, or so many that all others would help by less than the precision.
 
-    After its race it goes on alone from sample to sample. What another fourfold of the rows brought is measured on the rows of
+    After its race it goes on alone from sample to sample, as long as these are small beside all rows: a larger one would cost
+    what it might save. What another fourfold of the rows brought is measured on the rows of
     both samples; of all that follow, each brings at most 0.7 of the one before.
     """
     alone, before = with_members({name}, candidates), laps[-2] if len(laps) > 1 else None
     sizes, lap = sample_sizes(rows, validation.seed), laps[-1]
     once = folded_once(validation, sizes)
-    for size in [*(one for one in sizes if one > len(lap.rows)), None]:
+    worth_it = [one for one in sizes if len(lap.rows) < one <= rows.rows / WORTH_IT]
+    for size in [*worth_it, None]:
         if before is not None and len(lap.rows) >= DECIDING_ROWS:
             gain, noise = _gain(name, before, lap, rows)
             further = CATCHING_UP / (1 - CATCHING_UP) * (gain + HELPFUL_Z * noise)
             if further < validation.precision * _mean(lap, name):
                 break
-        if size is None or size == rows.rows:
+        if size is None:
             return rows.rows
         before, lap = lap, compare(frame, target, alone, once, metric_set, rows, size)
         progress(f"{size:,} rows: {name} alone, {metric_set.select} {_mean(lap, name):.4g}")

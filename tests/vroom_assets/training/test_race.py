@@ -225,7 +225,7 @@ def test_equals_are_seldom_dropped():
 
 
 def test_more_rows_than_help_are_not_fitted():
-    found = raced(plain(400_000), {"both": line("x", "z"), "one": line("x")})
+    found = raced(plain(1_300_000), {"both": line("x", "z"), "one": line("x")})
     assert found.fitted is not None
     assert len(found.fitted) == 4 * DECIDING_ROWS  # three weights are known by then
     assert "it is fitted on 160,000 of them, as all others would help by less than 0.1%" in found.choice.why

@@ -96,6 +96,8 @@ def _values(spec: ForecastSpec) -> Iterator[Contradiction]:
     for part, tables in (("sources", spec.sources), ("examples", spec.examples)):
         for name, table in tables.items():
             yield from _columns(f"{part}.{name}.columns", table.columns)
+    for name, examples in spec.examples.items():
+        yield from _of_a_file(f"examples.{name}.columns", examples.columns)
 
 
 def _format(format: Format) -> Iterator[Contradiction]:
@@ -390,6 +392,26 @@ def _columns(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
             yield f"{field}.{name}", f"a {column.type} has no period; leave earliest and latest out"
         elif column.type.stored is ColumnType.TEXT and (bounds or column.maximum is not None):
             yield f"{field}.{name}", "a text has no range; leave minimum, above and maximum out"
+
+
+def _of_a_file(field: str, columns: dict[str, Column]) -> Iterator[Contradiction]:
+    """What only a column of a file can be."""
+    for name, column in columns.items():
+        if column.header is not None:
+            yield (
+                f"{field}.{name}.header",
+                "a table of examples is not a file; leave it out, and name the column in the statement",
+            )
+        if column.joins:
+            yield (
+                f"{field}.{name}.joins",
+                "a table of examples is not a file; leave it out, and name the time in the statement",
+            )
+        if column.type is ColumnType.ROW:
+            yield (
+                f"{field}.{name}.type",
+                "rows of a table of examples have no numbers; declare a column that tells them apart",
+            )
 
 
 def _times(spec: ForecastSpec) -> Iterator[Contradiction]:

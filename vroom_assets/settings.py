@@ -47,6 +47,15 @@ def fastf1_cache() -> Path:
     return Environment().folder("FASTF1_CACHE", home() / "fastf1")
 
 
+def training_cores() -> int:
+    """How many cores a fit of many rows may use: VROOM_TRAINING_CORES, else all but one, which the service keeps.
+
+    Raises:
+        BadSetting: it is not a number of cores.
+    """
+    return Environment().integer("VROOM_TRAINING_CORES", 0, 0, 1024) or max(1, (os.cpu_count() or 1) - 1)
+
+
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else a SQLite file in the home. MLflow itself refuses what it cannot use."""
     return Environment().text("MLFLOW_TRACKING_URI", sqlite_url(home() / "mlflow" / "mlflow.db"))
@@ -89,7 +98,7 @@ def check() -> None:
     Raises:
         BadSetting: a value is not what its variable allows.
     """
-    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts)
+    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts, training_cores)
     for read in (home, umask, forecast, keys_required, pages, *own):
         read()
 

@@ -25,8 +25,8 @@ from vroom_assets.training.models import (
     PassThrough,
     WithOffset,
     WithTrend,
+    fitted_on_cores,
     log_odds,
-    one_thread,
 )
 
 CALIBRATION_FOLDS = 5
@@ -152,9 +152,8 @@ def _fit(name: str, candidate: Candidate, rows: _Rows) -> Fitted:
     estimator = estimator_of(name, candidate, rows.seed, encoded.coding)
     refuse_targets(name, candidate, target)
     try:
-        with one_thread(candidate.family):
-            fitted = estimator.fit(encoded.matrix, target)
-            return Estimator(candidate.family, features, fitted, encoded.coding)
+        fitted = fitted_on_cores(candidate.family, estimator, encoded.matrix, target)
+        return Estimator(candidate.family, features, fitted, encoded.coding)
     except (TypeError, ValueError) as error:
         raise CandidateError(
             f"candidate {name} ({candidate.family}) cannot be fitted on {len(frame)} rows: {error}"

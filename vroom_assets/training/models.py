@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from vroom_assets import settings
 from vroom_assets.spec import FACTOR, Family
 from vroom_assets.training.coding import Coding
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
@@ -51,7 +52,7 @@ class Estimator:
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         matrix = self.coding.encode(frame[self.features].to_numpy(dtype=np.float64))
-        with one_thread(self.family):
+        with threads(self.family):
             if self.family is Family.BINARY_BOOSTING:
                 return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
             return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
@@ -284,17 +285,41 @@ def powers_of(name: str, terms: list[str], alone: list[str], columns: list[str])
 ISOTONIC_FLOOR = 0.005  # that an isotonic curve may be: its ends are few rows, and often all alike
 
 
+MANY_ROWS = 50_000  # from which on several cores are quicker than one
+
+
+def cores_for(rows: int) -> int:
+    """How many cores a fit of so many rows uses."""
+    return settings.training_cores() if rows >= MANY_ROWS else 1
+
+
 @contextmanager
-def one_thread(family: Family) -> Iterator[None]:
-    """Keep histogram boosting to the thread it is called from.
+def threads(family: Family, count: int = 1) -> Iterator[None]:
+    """Keep histogram boosting to so many threads.
 
     On some thousand rows its OpenMP team costs ten times what it saves, above all while other folds run.
     """
     if family not in (Family.POISSON_BOOSTING, Family.BOOSTING, Family.BINARY_BOOSTING):
         yield
         return
-    with _threadpools().limit(limits=1, user_api="openmp"):
+    with _threadpools().limit(limits=count, user_api="openmp"):
         yield
+
+
+def fitted_on_cores(family: Family, estimator: Any, matrix: np.ndarray, target: np.ndarray) -> Any:
+    """The estimator, fitted on as many cores as suit the rows; the result is that of one core.
+
+    What is fitted has one core again: a forest on several adds up its trees in the order in which they are ready.
+    """
+    cores = cores_for(len(target))
+    takes_jobs = cores > 1 and "n_jobs" in getattr(estimator, "get_params", dict)()
+    if takes_jobs:
+        estimator.set_params(n_jobs=cores)
+    with threads(family, cores):
+        fitted = estimator.fit(matrix, target)
+    if takes_jobs:
+        fitted.set_params(n_jobs=1)
+    return fitted
 
 
 @cache

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss, mean_poisson_deviance, roc_auc_score
 
 from vroom_assets.spec import Candidate, Curve, Family, Kind, Validation
+from vroom_assets.training import models
 from vroom_assets.training.fitting import fit_all
 from vroom_assets.training.folds import RowStructure, TooFewRows, splits
 from vroom_assets.training.metrics import METRIC_SETS, poisson_deviance
@@ -196,3 +197,30 @@ def test_a_prediction_that_is_not_finite_is_the_worst_by_every_measure(kind, wro
     for name, measure in metric_set.metrics.items():
         found = measure(target, np.array([0.5, wrong, 0.5]))
         assert found == (-np.inf if name in metric_set.higher else np.inf)
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        Candidate(family=Family.FOREST, features=["x", "noise"], parameters={"n_estimators": 12}),
+        Candidate(family=Family.POISSON_BOOSTING, features=["x", "noise"], parameters={"max_iter": 30}),
+        Candidate(
+            family=Family.POISSON_EBM, features=["x", "noise"], parameters={"outer_bags": 2, "max_rounds": 40}
+        ),
+    ],
+    ids=lambda candidate: candidate.family,
+)
+def test_several_cores_give_the_model_of_one(world, candidate, monkeypatch):
+    monkeypatch.setattr(models, "MANY_ROWS", 100)
+    predicted = []
+    for cores in ("1", "2"):
+        monkeypatch.setenv("VROOM_TRAINING_CORES", cores)
+        model = fit_all({"one": candidate}, *world, seed=1)["one"]
+        predicted.append(model.predict(world[0]))
+    assert (predicted[0] == predicted[1]).all()
+
+
+def test_few_rows_are_fitted_on_one_core(monkeypatch):
+    monkeypatch.setenv("VROOM_TRAINING_CORES", "8")
+    assert models.cores_for(models.MANY_ROWS - 1) == 1
+    assert models.cores_for(models.MANY_ROWS) == 8

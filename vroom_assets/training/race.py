@@ -181,12 +181,12 @@ def race(
         alive = [name for name in alive if not field.loc[name, "dropped"]]
         standings.append(field.reset_index().assign(rows=len(lap.rows)))
         took = time.monotonic() - started
-        progress(_words(lap, field, took))
         why = _ended(field.loc[alive], lap, len(frame), validation, metric_set)
-        if why is None and validation.budget_seconds is not None:
-            further = took * GROWTH * len(alive) / len(field)
-            if time.monotonic() - began + further > validation.budget_seconds:
-                why = f"the next sample would take longer than the budget of {validation.budget_seconds:g} s"
+        further = took * sizes[number + 1] / size * len(alive) / len(field) if why is None else 0.0
+        if further and _over_budget(time.monotonic() - began + further, validation):
+            why = f"the next sample would take longer than the budget of {validation.budget_seconds:g} s"
+        following = f"; then {sizes[number + 1]:,} rows, in about {further:.0f} s" if why is None else ""
+        progress(_words(lap, field, took) + following)
         laps.append(lap if why is not None else replace(lap, models=[]))
         if why is not None:
             break
@@ -352,6 +352,10 @@ def _ended(
     if bool((others["noise"] <= enough).all()) and bool((others["nearest"] >= -enough).all()):
         return f"nobody is better by more than {validation.precision:.1%} of the {metric_set.select}"
     return None
+
+
+def _over_budget(seconds: float, validation: Validation) -> bool:
+    return validation.budget_seconds is not None and seconds > validation.budget_seconds
 
 
 def _words(lap: Lap, field: pd.DataFrame, seconds: float) -> str:

@@ -88,6 +88,7 @@ def test_few_of_many_rows_decide_what_is_clear():
     assert dropped["none", 10_000]
     assert len(said) == 3
     assert "cannot win any more: one (" in said[1]
+    assert "; then 40,000 rows, in about " in said[1]
 
 
 def test_the_error_is_of_rows_that_neither_model_nor_choice_had_seen():

@@ -70,6 +70,7 @@ def part(vehicles: int, folder: Path) -> dict[str, Any]:
     from vroom_api.contract.model import open_model, score
     from vroom_assets import sources
     from vroom_assets.challenger import parity
+    from vroom_assets.challenger.onnx_graph import CHUNK
     from vroom_assets.champion.comparison import Entrant, compare
     from vroom_assets.features import online
     from vroom_assets.features import table as feature_table
@@ -112,7 +113,9 @@ def part(vehicles: int, folder: Path) -> dict[str, Any]:
         compare(one, other, data.target, spec.validation, metric_set, data.row_structure)
     inputs = data.inputs.to_numpy()
     with phases.measure("predictions"):
-        score(open_model(exported.model), inputs)
+        session = open_model(exported.model)
+        for start in range(0, len(inputs), CHUNK):
+            score(session, inputs[start : start + CHUNK])
     return {
         "phases": phases.measured,
         "chosen": found.chosen,

@@ -75,7 +75,7 @@ def part(vehicles: int, folder: Path) -> dict[str, Any]:
     from vroom_assets.features import online
     from vroom_assets.features import table as feature_table
     from vroom_assets.training.metrics import METRIC_SETS
-    from vroom_assets.training.race import FULL_ROWS, sample
+    from vroom_assets.training.race import FULL_ROWS, sample, with_members
     from vroom_assets.training.search import is_raced, search
 
     runpy.run_path(str(ROOT / "data" / NAME / "generate.py"))["generate"](
@@ -109,7 +109,10 @@ def part(vehicles: int, folder: Path) -> dict[str, Any]:
     with phases.measure("model of all rows"):
         exported = parity.export(spec, data, found.chosen, found.fitted)
     with phases.measure("contest"):
-        one, other = (Entrant(name, spec.candidates, data.features) for name in ("lean_forest", found.chosen))
+        one, other = (
+            Entrant(name, with_members({name}, spec.candidates), data.features)
+            for name in ("lean_forest", found.chosen)
+        )
         compare(one, other, data.target, spec.validation, metric_set, data.row_structure)
     inputs = data.inputs.to_numpy()
     with phases.measure("predictions"):

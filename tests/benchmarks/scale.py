@@ -60,8 +60,8 @@ def _peak_mb() -> float:
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def part(vehicles: int, folder: Path) -> dict[str, Any]:
-    """All phases of one size, in this process, whose home and data folder `folder` holds."""
+def part(vehicles: int, folder: Path, without: list[str]) -> dict[str, Any]:
+    """All phases of one size, in this process, whose home and data folder `folder` holds; without some candidates."""
     import runpy
 
     import duckdb
@@ -81,7 +81,9 @@ def part(vehicles: int, folder: Path) -> dict[str, Any]:
     runpy.run_path(str(ROOT / "data" / NAME / "generate.py"))["generate"](
         folder / "data" / NAME, vehicles=vehicles
     )
-    spec = declared(NAME)
+    whole = declared(NAME)
+    competing = {name: one for name, one in whole.candidates.items() if name not in without}
+    spec = whole.model_copy(update={"candidates": competing})
     metric_set, phases = METRIC_SETS[spec.target.kind], Phases()
     with duckdb.connect(str(folder / "warehouse.duckdb")) as connection:
         with phases.measure("read"):
@@ -216,16 +218,19 @@ def main() -> int:
     arguments.add_argument("vehicles", type=int, nargs="*")
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--job", action="store_true")
+    arguments.add_argument(
+        "--without", nargs="*", default=[], metavar="CANDIDATE", help="leave it out of the phases"
+    )
     arguments.add_argument(PART, type=Path, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.part is not None:
-        print(json.dumps(part(given.vehicles[0], given.part)))
+        print(json.dumps(part(given.vehicles[0], given.part, given.without)))
         return 0
     found: dict[int, dict[str, Any]] = {}
     for vehicles in given.vehicles or (QUICK if given.quick else SIZES):
         print(f"{vehicles:,} vehicles", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, __file__, str(vehicles), PART, folder]
+            command = [sys.executable, __file__, str(vehicles), PART, folder, "--without", *given.without]
             environment = os.environ | {"PYTHONPATH": str(ROOT), "VROOM_HOME": f"{folder}/home"}
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
             found[vehicles] = json.loads(done.stdout)

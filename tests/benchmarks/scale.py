@@ -29,6 +29,10 @@ from typing import Any
 import pandas as pd
 import psutil
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.accuracy import declared
+
 ROOT = Path(__file__).parents[2]
 NAME = "reservations"
 SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000), (1_000, 10_000)
@@ -66,7 +70,6 @@ def part(vehicles: int, folder: Path, without: list[str]) -> dict[str, Any]:
 
     import duckdb
 
-    from tests.benchmarks.accuracy import declared
     from vroom_api.contract.model import open_model, score
     from vroom_assets import sources
     from vroom_assets.challenger import parity

@@ -83,7 +83,7 @@ def by_scikit_learn(
 
 def flaml(seconds: float) -> Callable[[pd.DataFrame, np.ndarray], tuple[str, Predict]]:
     def run(frame: pd.DataFrame, target: np.ndarray) -> tuple[str, Predict]:
-        from flaml import AutoML
+        from flaml.automl.automl import AutoML
 
         one = AutoML()
         one.fit(
@@ -101,7 +101,7 @@ def contenders(
     yield "HalvingGridSearchCV", by_scikit_learn(HalvingGridSearchCV, random_state=1)
     yield "GridSearchCV", by_scikit_learn(GridSearchCV)
     try:
-        import flaml as _  # noqa: F401
+        import flaml.automl.automl as _  # noqa: F401
     except ImportError:
         print("FLAML is not installed: left out", file=sys.stderr)
         return

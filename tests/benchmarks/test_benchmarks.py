@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import accuracy, boostings, contest, coverage, steps
+from tests.benchmarks import accuracy, boostings, contest, coverage, scale, shortcut, steps
 from tests.support.project import ROOT
 
 GENERATE = runpy.run_path(str(ROOT / "data" / "reservations" / "generate.py"))["generate"]
@@ -38,6 +38,24 @@ def test_the_benchmark_of_steps_lets_them_compete(tmp_path: Path):
     text = steps.line("mine", quick, accuracy.read_folder(spec, tmp_path))
     assert text.startswith("| mine | 200 | mae | ")
     assert text.count(" ± ") == 3
+
+
+def test_the_benchmark_of_the_shortcut_holds_it_against_all_rows():
+    candidates = {name: one for name, one in shortcut.quick().items() if name in ("boosting", "glm", "line")}
+    line = shortcut.compared(shortcut.generated(0, 21_000, candidates))
+    assert (line["race"], line["full"], line["lost"]) == ("boosting", "boosting", 0)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are measured on Linux"
+)
+def test_the_benchmark_of_scale_measures_every_phase(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
+    slow = [name for name in scale.declared(scale.NAME).candidates if name not in ("glm", "lean_forest")]
+    found = scale.part(200, tmp_path, without=slow)
+    assert list(found["phases"])[:3] == ["read", "features", "stored inputs"]
+    assert all(one["peak_mb"] > 0 for one in found["phases"].values())
+    assert "| search " in scale.table({200: found}).to_markdown(index=False)
 
 
 def test_the_coverage_benchmark_counts_outcomes_in_intervals(tmp_path: Path, monkeypatch, capsys):

@@ -57,11 +57,12 @@ class Grammar:
         self.delimiter, self.quote = delimiter, quote
         self.mark = quote.encode()
         q, d = re.escape(self.mark), re.escape(delimiter.encode())
-        quoted, bare = rb"(?:[^%b]++|%b%b)*+" % (q, q, q), rb"[^%b%b]*+" % (q, d)
+        # No possessive quantifiers: before Python 3.11.5 `re` goes wrong on them (cpython#106052). Nothing here is ambiguous.
+        quoted, bare = rb"[^%b]*(?:%b%b[^%b]*)*" % (q, q, q, q), rb"[^%b%b]*" % (q, d)
         cell = rb"(?:%b%b%b|%b)" % (q, quoted, q, bare)
-        self.opened = re.compile(rb"(?:%b%b)*+%b%b" % (cell, d, q, quoted))
-        self.still_open = re.compile(rb"%b(?:%b%b(?:%b%b)*+%b%b)?+" % (quoted, q, d, cell, d, q, quoted))
-        self.closed = re.compile(rb"%b%b(?:%b%b)*+" % (quoted, q, d, cell))
+        self.opened = re.compile(rb"(?:%b%b)*%b%b" % (cell, d, q, quoted))
+        self.still_open = re.compile(rb"%b(?:%b%b(?:%b%b)*%b%b)?" % (quoted, q, d, cell, d, q, quoted))
+        self.closed = re.compile(rb"%b%b(?:%b%b)*" % (quoted, q, d, cell))
 
     def state(self, line: bytes, is_open: bool) -> _State:
         if not is_open:

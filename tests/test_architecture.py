@@ -171,6 +171,9 @@ TESTED_BY = {
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),
     ),
+    "vroom_assets/spec/test_forecast": (
+        *(f"vroom_assets.spec.{part}" for part in ("base", "tables", "candidates")),
+    ),
     "vroom_assets/training/test_models": ("vroom_assets.training.families",),
 }
 

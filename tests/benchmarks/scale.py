@@ -77,8 +77,9 @@ def part(vehicles: int, folder: Path, without: list[str]) -> dict[str, Any]:
     from vroom_assets.champion.comparison import Entrant, compare
     from vroom_assets.features import online
     from vroom_assets.features import table as feature_table
+    from vroom_assets.training.fitting import with_members
     from vroom_assets.training.metrics import METRIC_SETS
-    from vroom_assets.training.race import FULL_ROWS, sample, with_members
+    from vroom_assets.training.sampling import FULL_ROWS, sample
     from vroom_assets.training.search import is_raced, search
 
     runpy.run_path(str(ROOT / "data" / NAME / "generate.py"))["generate"](

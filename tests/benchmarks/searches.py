@@ -29,9 +29,8 @@ from threadpoolctl import threadpool_limits
 from tests.benchmarks.accuracy import declared
 from tests.benchmarks.contest import draw
 from vroom_assets.spec import Candidate
-from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.fitting import fit_all, with_members
 from vroom_assets.training.metrics import METRIC_SETS
-from vroom_assets.training.race import with_members
 from vroom_assets.training.search import search
 
 SPEC = declared("reservations")

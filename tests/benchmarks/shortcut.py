@@ -27,11 +27,11 @@ import pandas as pd
 from tests.benchmarks.accuracy import declared
 from tests.benchmarks.boostings import datasets
 from tests.benchmarks.contest import draw
-from vroom_assets.spec import Candidate, Validation
-from vroom_assets.training import race as racing
+from vroom_assets.spec import Candidate, ForecastSpec, Validation
 from vroom_assets.training.choice import choose
 from vroom_assets.training.folds import RowStructure
-from vroom_assets.training.metrics import METRIC_SETS, MetricSet
+from vroom_assets.training.metrics import METRIC_SETS
+from vroom_assets.training.race import Problem, Rung, cross_validated, race
 
 SPEC = declared("reservations")
 SHARE = 0.95  # of the seeds
@@ -63,74 +63,52 @@ def quick() -> dict[str, Candidate]:
 @dataclass(frozen=True)
 class World:
     name: str
-    frame: pd.DataFrame
-    target: np.ndarray
-    rows: RowStructure
+    problem: Problem
     candidates: dict[str, Candidate]
-    validation: Validation
-    metric_set: MetricSet
 
 
 def compared(world: World) -> dict[str, object]:
     """One line: both choices, what the race loses, and the processor seconds of each."""
-    began = time.process_time()
-    found = racing.race(
-        world.frame,
-        world.target,
-        world.candidates,
-        {},
-        world.validation,
-        world.metric_set,
-        lambda _: None,
-        world.rows,
-    )
+    problem, began = world.problem, time.process_time()
+    found = race(problem, world.candidates, {}, lambda _: None)
     mine = _chosen(world, found.last, found.competing)
     between = time.process_time()
-    lap = racing.compare(
-        world.frame,
-        world.target,
-        world.candidates,
-        world.validation,
-        world.metric_set,
-        world.rows,
-        len(world.frame),
-    )
-    full = _chosen(world, lap, list(world.candidates))
+    whole = cross_validated(problem, world.candidates, problem.rows.rows)
+    full = _chosen(world, whole, list(world.candidates))
     ended = time.process_time()
-    tested = lap.fold >= 0
-    lost, error = (lap.losses[mine] - lap.losses[full])[tested], lap.losses[full][tested].mean()
+    tested = whole.fold >= 0
+    lost, error = (whole.losses[mine] - whole.losses[full])[tested], whole.losses[full][tested].mean()
     return {
         "data": world.name,
-        "rows": len(world.frame),
+        "rows": problem.rows.rows,
         "decided on": len(found.last.rows),
         "race": mine,
         "full": full,
         "same": mine == full,
-        "equal": lost.mean() <= world.validation.precision * error,
+        "equal": lost.mean() <= problem.validation.precision * error,
         "lost": lost.mean() / error,
         "cpu s, race": between - began,
         "cpu s, full": ended - between,
     }
 
 
-def _chosen(world: World, lap: racing.Lap, names: list[str]) -> str:
-    candidates = {name: world.candidates[name] for name in names}
+def _chosen(world: World, rung: Rung, names: list[str]) -> str:
+    problem, candidates = world.problem, {name: world.candidates[name] for name in names}
     return choose(
-        lap.out_of_fold(), world.target, candidates, world.metric_set, groups=world.rows.groups
+        rung.out_of_fold(), problem.target, candidates, problem.metric_set, groups=problem.rows.groups
     ).name
+
+
+def folded(spec: ForecastSpec, seed: int) -> Validation:
+    """As declared, once, with other folds."""
+    return spec.validation.model_copy(update={"repeats": 1, "seed": seed})
 
 
 def generated(seed: int, rows: int, candidates: dict[str, Candidate]) -> World:
     frame, target = draw(rows, np.random.default_rng([seed, 5]))
-    validation = SPEC.validation.model_copy(update={"repeats": 1, "seed": seed})
+    metric_set = METRIC_SETS[SPEC.target.kind]
     return World(
-        "reservations",
-        frame,
-        target,
-        RowStructure(rows),
-        candidates,
-        validation,
-        METRIC_SETS[SPEC.target.kind],
+        "reservations", Problem(frame, target, RowStructure(rows), folded(SPEC, seed), metric_set), candidates
     )
 
 
@@ -139,12 +117,14 @@ def foreign(seeds: int) -> list[World]:
     return [
         World(
             name,
-            data.features,
-            data.target,
-            data.row_structure,
+            Problem(
+                data.features,
+                data.target,
+                data.row_structure,
+                folded(spec, seed),
+                METRIC_SETS[spec.target.kind],
+            ),
             dict(spec.candidates),
-            spec.validation.model_copy(update={"repeats": 1, "seed": seed}),
-            METRIC_SETS[spec.target.kind],
         )
         for name, spec, data in datasets(["cancellations", "rides"])
         for seed in range(seeds)

@@ -13,9 +13,8 @@ from vroom_assets.challenger.onnx_graph import CHUNK, FallbackModel, build
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.spec import Fallback as FallbackSpec
-from vroom_assets.training.fitting import fit_all
+from vroom_assets.training.fitting import fit_all, with_members
 from vroom_assets.training.models import Fitted
-from vroom_assets.training.race import with_members
 
 PROVING_ROWS = 50_000  # that a graph is compared on, of more
 EXTREMES = 10  # rows of each gap among them

@@ -13,7 +13,7 @@ from vroom_assets.spec import Candidate, Contest, Validation
 from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split, one_by_one, outer_splits
 from vroom_assets.training.metrics import MetricSet, standard_error
-from vroom_assets.training.race import DECIDING_ROWS, FULL_ROWS, folded_once, sample, sample_sizes
+from vroom_assets.training.sampling import DECIDING_ROWS, FULL_ROWS, folded_once, sample, sample_sizes
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def _search(
     from vroom_assets.training.folds import TooFewRows
     from vroom_assets.training.metrics import METRIC_SETS
     from vroom_assets.training.models import CandidateError
-    from vroom_assets.training.race import FULL_ROWS, sample
+    from vroom_assets.training.sampling import FULL_ROWS, sample
     from vroom_assets.training.search import is_raced, search
     from vroom_assets.training.tuning import tune_on_all
 

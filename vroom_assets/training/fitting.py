@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,6 +78,12 @@ def fit_all(
         name: _average(name, candidate, fitted) if candidate.family is Family.AVERAGE else fitted[name]
         for name, candidate in candidates.items()
     }
+
+
+def with_members(names: Collection[str], candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
+    """Some of the candidates, and what averages among them are made of."""
+    members = {one for name in names for one in candidates[name].members}
+    return {name: one for name, one in candidates.items() if name in names or name in members}
 
 
 def fit_split(

@@ -1,11 +1,10 @@
 """A race: of many rows as many are used as the decision between the candidates needs.
 
-Up to `FULL_ROWS` rows the search is another one. Up to `UNCUT_ROWS` every candidate is compared on all of them, once. Of more, the candidates
-are compared on samples, each four times as large as the one before and holding it, until it is clear who is best, or that nobody is
-better by more than the declared precision. Who cannot win any more is dropped on the way, so that most
-fits are of few rows or of few candidates (races: Maron & Moore 1997, doi:10.1023/A:1006556606079; growing samples:
-John & Langley 1996; Jamieson & Talwalkar 2016). A sample has two folds: where rows are plenty, twice the sample in two folds has
-more rows to learn from and to test on than the sample in five, and is fitted in half the time.
+Up to `FULL_ROWS` rows the search is another one. Up to `UNCUT_ROWS` every candidate is compared on all of them, once. Of
+more, the candidates are compared on growing samples, the rungs, until it is clear who is best, or that nobody is better by
+more than the declared precision. Who cannot win any more is dropped on the way, so that most fits are of few rows or of few
+candidates (races: Maron & Moore 1997, doi:10.1023/A:1006556606079; growing samples: John & Langley 1996; Jamieson &
+Talwalkar 2016, whose word is rungs).
 
 A candidate that is behind on few rows may lead on many. So it is dropped only if it stays behind even when it goes on
 catching up: of each fourfold of the rows at most 0.7 of what the fourfold before brought, which holds for errors that
@@ -16,7 +15,7 @@ the best one is dropped after any of the samples is at most `ERROR_RATE`, as far
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,17 +23,12 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
-from vroom_assets.training.fitting import fit_split
+from vroom_assets.training.fitting import fit_split, with_members
 from vroom_assets.training.folds import RowStructure, Split, TooFewRows, one_by_one, outer_splits
 from vroom_assets.training.metrics import MetricSet, standard_error
 from vroom_assets.training.models import Fitted
+from vroom_assets.training.sampling import DECIDING_ROWS, folded_once, sample, sample_sizes
 
-FULL_ROWS = 8_000  # up to so many there is no race
-UNCUT_ROWS = 20_000  # up to so many all rows are the only sample, in the declared folds
-FIRST_ROWS, GROWTH = 2_500, 4  # the first sample, and how many times the one before each next one is
-SAMPLE_FOLDS = 2
-LEAST_GROUPS = 30  # of a sample: of fewer neither folds nor standard errors can be trusted
-DECIDING_ROWS = 40_000  # fewer do not end a race: the error is measured on them too
 ERROR_RATE = 0.05  # of dropping the best one
 WORTH_IT = 8  # times a sample that all rows have to be for it to be tried whether they help
 HELPFUL_Z = 1.645  # standard errors by which more rows might help more than was measured
@@ -42,10 +36,24 @@ CATCHING_UP = 0.7  # of what the last fourfold of rows brought, at most by the n
 
 
 @dataclass(frozen=True)
-class Lap:
+class Problem:
+    """What is to be learnt, and how it is judged.
+
+    frame: features, float64, one row per entity. target: shape (rows,). rows: their groups and times.
+    """
+
+    frame: pd.DataFrame
+    target: np.ndarray
+    rows: RowStructure
+    validation: Validation
+    metric_set: MetricSet
+
+
+@dataclass(frozen=True)
+class Rung:
     """Who was compared on one sample.
 
-    rows: row numbers of the sample, ascending. folds and predictions: of the sample's rows, (rows,) each, with NaN where none was
+    rows: row numbers of the sample, ascending. fold and predictions: of the sample's rows, (rows,) each, with NaN where none was
     made. losses: by candidate, of the selection metric. models: of each fold.
     """
 
@@ -82,137 +90,83 @@ class Lap:
 class Race:
     """Samples, and who was compared on them.
 
-    laps: in order; the last decided, and it alone holds its models. standings: a row per lap and candidate, how far it was
-    `behind` the best of the lap and the standard error of that, its `noise`; its `nearest`, how far behind it would be of all rows
+    rungs: in order; the last decided, and it alone holds its models. standings: a row per rung and candidate, how far it was
+    `behind` the best of the rung and the standard error of that, its `noise`; its `nearest`, how far behind it would be of all rows
     if it went on catching up; and whether it was `dropped` after it. competing: who was not. why: what ended the race.
     """
 
-    laps: list[Lap]
+    rungs: list[Rung]
     standings: pd.DataFrame
     competing: list[str]
     why: str
 
     @property
-    def last(self) -> Lap:
-        return self.laps[-1]
+    def last(self) -> Rung:
+        return self.rungs[-1]
 
     def fold_metrics(self, target: np.ndarray, metric_set: MetricSet) -> pd.DataFrame:
         """A row per candidate and fold of the last sample that it was compared on."""
-        latest = {name: lap for lap in self.laps for name in lap.predictions}
+        latest = {name: rung for rung in self.rungs for name in rung.predictions}
         return pd.DataFrame(
-            [one for name, lap in latest.items() for one in lap.fold_metrics(name, target, metric_set)]
+            [one for name, rung in latest.items() for one in rung.fold_metrics(name, target, metric_set)]
         )
 
 
-def sample_order(rows: RowStructure, seed: int) -> np.ndarray:
-    """Row numbers in an order of which any beginning is a random sample, (rows,); rows of a group stand together."""
-    rng = np.random.default_rng(seed)
-    if rows.groups is None:
-        return rng.permutation(rows.rows)
-    _, member = np.unique(rows.groups, return_inverse=True)
-    shuffled = rng.permutation(int(member.max()) + 1)
-    return np.argsort(shuffled[member], kind="stable")
-
-
-def sample(rows: RowStructure, size: int, seed: int) -> np.ndarray:
-    """So many random rows, ascending; all rows of a group, or none."""
-    order = sample_order(rows, seed)
-    if size >= rows.rows:
-        return np.arange(rows.rows)
-    if rows.groups is not None:  # to the end of the group that begins last
-        ordered = rows.groups[order]
-        changes = np.flatnonzero(ordered[size:] != ordered[size - 1])
-        size = size + int(changes[0]) if len(changes) else rows.rows
-    return np.sort(order[:size])
-
-
-def sample_sizes(rows: RowStructure, seed: int) -> list[int]:
-    """How many rows each sample has; the last one is of all, and not much larger than the one before it would be useless.
-
-    Of few groups, whose samples would have fewer, all rows are the only one.
-    """
-    if rows.rows <= UNCUT_ROWS or _groups(rows, sample(rows, FIRST_ROWS, seed)) < LEAST_GROUPS:
-        return [rows.rows]
-    sizes = [FIRST_ROWS]
-    while sizes[-1] * GROWTH * 1.5 <= rows.rows:
-        sizes.append(sizes[-1] * GROWTH)
-    return [*sizes, rows.rows]
-
-
-def folded_once(validation: Validation, sizes: Sequence[int]) -> Validation:
-    """The validation of samples: that which is declared, without repeats; where there are several samples in few folds."""
-    folds = min(SAMPLE_FOLDS, validation.folds) if len(sizes) > 1 else validation.folds
-    return validation.model_copy(update={"repeats": 1, "folds": folds})
-
-
 def race(
-    frame: pd.DataFrame,
-    target: np.ndarray,
+    problem: Problem,
     candidates: Mapping[str, Candidate],
     kept: Mapping[str, Candidate],
-    validation: Validation,
-    metric_set: MetricSet,
     progress: Callable[[str], None],
-    rows: RowStructure,
 ) -> Race:
     """Compare the candidates on growing samples until the decision between them is clear.
 
     Args:
-        frame: features, float64. target: shape (rows,).
         kept: those that are measured to the end without competing: baselines, a reference, a fallback.
 
     Raises:
         TooFewRows: the declared validation cannot be made of these rows.
     """
-    sizes, began = sample_sizes(rows, validation.seed), time.monotonic()
-    once = folded_once(validation, sizes)
+    rows, validation, began = problem.rows, problem.validation, time.monotonic()
+    sizes = sample_sizes(rows, validation.seed)
+    once = replace(problem, validation=folded_once(validation, sizes))
     z = _needed(len(sizes), len(candidates))
-    alive, laps, standings = list(candidates), list[Lap](), list[pd.DataFrame]()
+    alive, rungs, standings = list(candidates), list[Rung](), list[pd.DataFrame]()
     for number, size in enumerate(sizes):
         started = time.monotonic()
         everyone = {**kept, **with_members(alive, candidates)}
         try:
-            lap = compare(frame, target, everyone, once, metric_set, rows, size)
+            rung = cross_validated(once, everyone, size)
         except TooFewRows:
             if number == len(sizes) - 1:
                 raise
             continue
-        field = _standings(lap, laps[-1] if laps else None, alive, len(sizes) - 1 - number, z, rows)
+        field = _standings(rung, rungs[-1] if rungs else None, alive, len(sizes) - 1 - number, z, rows)
         alive = [name for name in alive if not field.loc[name, "dropped"]]
-        standings.append(field.reset_index().assign(rows=len(lap.rows)))
+        standings.append(field.reset_index().assign(rows=len(rung.rows)))
         took = time.monotonic() - started
-        why = _ended(field.loc[alive], lap, len(frame), validation, metric_set)
+        why = _ended(field.loc[alive], rung, problem)
         further = took * sizes[number + 1] / size * len(alive) / len(field) if why is None else 0.0
         if further and _over_budget(time.monotonic() - began + further, validation):
             why = f"the next sample would take longer than the budget of {validation.budget_seconds:g} s"
         following = f"; then {sizes[number + 1]:,} rows, in about {further:.0f} s" if why is None else ""
-        progress(_words(lap, field, took) + following)
-        laps.append(lap if why is not None else replace(lap, models=[]))
+        progress(_words(rung, field, took) + following)
+        rungs.append(rung if why is not None else replace(rung, models=[]))
         if why is not None:
             break
     return Race(
-        laps,
+        rungs,
         pd.concat(standings, ignore_index=True),
         alive,
-        f"{len(lap.rows):,} of {len(frame):,} rows decided: {why}",
+        f"{len(rung.rows):,} of {rows.rows:,} rows decided: {why}",
     )
-
-
-def _groups(rows: RowStructure, chosen: np.ndarray) -> int:
-    """How many groups the rows are of; each is one where there are none."""
-    return len(chosen) if rows.groups is None else len(np.unique(rows.groups[chosen]))
 
 
 def helpful_rows(
     name: str,
-    frame: pd.DataFrame,
-    target: np.ndarray,
+    problem: Problem,
     candidates: Mapping[str, Candidate],
-    laps: Sequence[Lap],
-    validation: Validation,
-    metric_set: MetricSet,
+    rungs: Sequence[Rung],
     progress: Callable[[str], None],
-    rows: RowStructure,
 ) -> int:
     """How many rows a candidate is worth fitting on: all, or so many that all others would help by less than the precision.
 
@@ -220,33 +174,34 @@ def helpful_rows(
     what it might save. What another fourfold of the rows brought is measured on the rows of
     both samples; of all that follow, each brings at most 0.7 of the one before.
     """
-    alone, before = with_members({name}, candidates), laps[-2] if len(laps) > 1 else None
-    sizes, lap = sample_sizes(rows, validation.seed), laps[-1]
-    once = folded_once(validation, sizes)
-    worth_it = [one for one in sizes if len(lap.rows) < one <= rows.rows / WORTH_IT]
+    rows, validation = problem.rows, problem.validation
+    alone, before = with_members({name}, candidates), rungs[-2] if len(rungs) > 1 else None
+    sizes, rung = sample_sizes(rows, validation.seed), rungs[-1]
+    once = replace(problem, validation=folded_once(validation, sizes))
+    worth_it = [one for one in sizes if len(rung.rows) < one <= rows.rows / WORTH_IT]
     for size in [*worth_it, None]:
-        if before is not None and len(lap.rows) >= DECIDING_ROWS:
-            gain, noise = _gain(name, before, lap, rows)
+        if before is not None and len(rung.rows) >= DECIDING_ROWS:
+            gain, noise = _gain(name, before, rung, rows)
             further = CATCHING_UP / (1 - CATCHING_UP) * (gain + HELPFUL_Z * noise)
-            if further < validation.precision * _mean(lap, name):
+            if further < validation.precision * _mean(rung, name):
                 break
         if size is None:
             return rows.rows
-        before, lap = lap, compare(frame, target, alone, once, metric_set, rows, size)
-        progress(f"{size:,} rows: {name} alone, {metric_set.select} {_mean(lap, name):.4g}")
-    return len(lap.rows)
+        before, rung = rung, cross_validated(once, alone, size)
+        progress(f"{size:,} rows: {name} alone, {problem.metric_set.select} {_mean(rung, name):.4g}")
+    return len(rung.rows)
 
 
-def _mean(lap: Lap, name: str) -> float:
-    return float(lap.losses[name][lap.fold >= 0].mean())
+def _mean(rung: Rung, name: str) -> float:
+    return float(rung.losses[name][rung.fold >= 0].mean())
 
 
-def _gain(name: str, before: Lap, lap: Lap, rows: RowStructure) -> tuple[float, float]:
+def _gain(name: str, before: Rung, rung: Rung, rows: RowStructure) -> tuple[float, float]:
     """By how much a candidate was better on the larger sample, on the rows of both; and the standard error of that."""
-    index = np.searchsorted(lap.rows, before.rows)
-    both = (lap.fold[index] >= 0) & (before.fold >= 0)
+    index = np.searchsorted(rung.rows, before.rows)
+    both = (rung.fold[index] >= 0) & (before.fold >= 0)
     groups = None if rows.groups is None else rows.groups[before.rows[both]]
-    gains = (before.losses[name] - lap.losses[name][index])[both]
+    gains = (before.losses[name] - rung.losses[name][index])[both]
     return float(gains.mean()), _error(gains, groups)
 
 
@@ -257,22 +212,9 @@ def _needed(samples: int, candidates: int) -> float:
     return float(norm.ppf(1 - ERROR_RATE / (samples * max(1, candidates - 1))))
 
 
-def with_members(names: Collection[str], candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
-    """Some of the candidates, and what averages among them are made of."""
-    members = {one for name in names for one in candidates[name].members}
-    return {name: one for name, one in candidates.items() if name in names or name in members}
-
-
-def compare(
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    everyone: Mapping[str, Candidate],
-    validation: Validation,
-    metric_set: MetricSet,
-    rows: RowStructure,
-    size: int,
-) -> Lap:
+def cross_validated(problem: Problem, everyone: Mapping[str, Candidate], size: int) -> Rung:
     """Everyone by cross-validation inside a sample."""
+    frame, target, rows, validation = problem.frame, problem.target, problem.rows, problem.validation
     chosen = sample(rows, size, validation.seed)
     inside = outer_splits(rows.take(chosen), validation)
     splits = [Split(0, one.fold, chosen[one.train], chosen[one.test]) for one in inside]
@@ -287,31 +229,31 @@ def compare(
             predictions[name][one.test] = model.predict(frame.iloc[split.test])
     mine = target[chosen]
     with np.errstate(invalid="ignore", over="ignore"):
-        losses = {name: metric_set.select_loss(mine, one) for name, one in predictions.items()}
+        losses = {name: problem.metric_set.select_loss(mine, one) for name, one in predictions.items()}
     exploded = {name: np.where((fold >= 0) & ~np.isfinite(one), np.inf, one) for name, one in losses.items()}
-    return Lap(chosen, splits, models, fold, predictions, exploded)
+    return Rung(chosen, splits, models, fold, predictions, exploded)
 
 
 def _standings(
-    lap: Lap, before: Lap | None, alive: Sequence[str], further: int, z: float, rows: RowStructure
+    rung: Rung, before: Rung | None, alive: Sequence[str], further: int, z: float, rows: RowStructure
 ) -> pd.DataFrame:
-    """How those in the race stand after a lap, by candidate.
+    """How those in the race stand after a rung, by candidate.
 
     Args:
         further: how many samples there are after this one.
     """
-    tested = lap.fold >= 0
-    groups = None if rows.groups is None else rows.groups[lap.rows[tested]]
-    means = {name: float(lap.losses[name][tested].mean()) for name in alive}
+    tested = rung.fold >= 0
+    groups = None if rows.groups is None else rows.groups[rung.rows[tested]]
+    means = {name: float(rung.losses[name][tested].mean()) for name in alive}
     best = min(alive, key=lambda name: means[name])
     reach = sum(CATCHING_UP**step for step in range(1, further + 1))
     found = []
     for name in alive:
         behind, noise, change, unsure = means[name] - means[best], 0.0, 0.0, 0.0
         if name != best and np.isfinite(behind):
-            noise = _error(lap.losses[name][tested] - lap.losses[best][tested], groups)
+            noise = _error(rung.losses[name][tested] - rung.losses[best][tested], groups)
             if before is not None and further:
-                change, unsure = _change(lap, before, name, best, rows)
+                change, unsure = _change(rung, before, name, best, rows)
         nearest = behind + reach * min(0.0, change)
         doubt = float(np.hypot(noise, reach * unsure))
         judged = before is not None or not further
@@ -321,12 +263,12 @@ def _standings(
     return pd.DataFrame(found, columns=columns).set_index("candidate").sort_values("mean", kind="stable")
 
 
-def _change(lap: Lap, before: Lap, name: str, best: str, rows: RowStructure) -> tuple[float, float]:
+def _change(rung: Rung, before: Rung, name: str, best: str, rows: RowStructure) -> tuple[float, float]:
     """By how much the distance to the best changed from one sample to the next, on the rows of both; and its error."""
-    index = np.searchsorted(lap.rows, before.rows)
-    now = (lap.losses[name] - lap.losses[best])[index]
+    index = np.searchsorted(rung.rows, before.rows)
+    now = (rung.losses[name] - rung.losses[best])[index]
     then = before.losses[name] - before.losses[best]
-    both = (lap.fold[index] >= 0) & (before.fold >= 0) & np.isfinite(now) & np.isfinite(then)
+    both = (rung.fold[index] >= 0) & (before.fold >= 0) & np.isfinite(now) & np.isfinite(then)
     if both.sum() < 2:
         return 0.0, 0.0
     groups = None if rows.groups is None else rows.groups[before.rows[both]]
@@ -337,20 +279,19 @@ def _error(differences: np.ndarray, groups: np.ndarray | None) -> float:
     return standard_error(differences, groups) if np.ptp(differences) > 0 else 0.0
 
 
-def _ended(
-    field: pd.DataFrame, lap: Lap, rows: int, validation: Validation, metric_set: MetricSet
-) -> str | None:
+def _ended(field: pd.DataFrame, rung: Rung, problem: Problem) -> str | None:
     """Why no further sample is needed, None where one is."""
-    if len(lap.rows) == rows:
+    if len(rung.rows) == problem.rows.rows:
         return "there are no more"
-    if len(lap.rows) < DECIDING_ROWS:
+    if len(rung.rows) < DECIDING_ROWS:
         return None
     if len(field) == 1:
         return "nobody else can win any more"
-    enough = validation.precision * abs(float(field["mean"].iloc[0]))
+    precision = problem.validation.precision
+    enough = precision * abs(float(field["mean"].iloc[0]))
     others = field.iloc[1:]
     if bool((others["noise"] <= enough).all()) and bool((others["nearest"] >= -enough).all()):
-        return f"nobody is better by more than {validation.precision:.1%} of the {metric_set.select}"
+        return f"nobody is better by more than {precision:.1%} of the {problem.metric_set.select}"
     return None
 
 
@@ -358,7 +299,7 @@ def _over_budget(seconds: float, validation: Validation) -> bool:
     return validation.budget_seconds is not None and seconds > validation.budget_seconds
 
 
-def _words(lap: Lap, field: pd.DataFrame, seconds: float) -> str:
+def _words(rung: Rung, field: pd.DataFrame, seconds: float) -> str:
     """What happened, for the log."""
     dropped = [
         f"{name} ({row['behind']:.2g} ± {row['noise']:.1g} behind)"
@@ -367,5 +308,5 @@ def _words(lap: Lap, field: pd.DataFrame, seconds: float) -> str:
     ]
     gone = f"; cannot win any more: {', '.join(dropped)}" if dropped else ""
     return (
-        f"{len(lap.rows):,} rows: {len(field)} candidates in {seconds:.1f} s, {field.index[0]} is best{gone}"
+        f"{len(rung.rows):,} rows: {len(field)} candidates in {seconds:.1f} s, {field.index[0]} is best{gone}"
     )

@@ -19,11 +19,12 @@ import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
 from vroom_assets.training.choice import Chosen, choose
-from vroom_assets.training.fitting import fit_split
+from vroom_assets.training.fitting import fit_split, with_members
 from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one, outer_splits
 from vroom_assets.training.metrics import BASELINES, MetricSet
 from vroom_assets.training.models import Fitted
-from vroom_assets.training.race import FULL_ROWS, helpful_rows, race, sample, with_members
+from vroom_assets.training.race import Problem, helpful_rows, race
+from vroom_assets.training.sampling import FULL_ROWS, sample
 from vroom_assets.training.tuning import has_values_to_try, tune, tune_on_all, tuning_rows
 
 SHUFFLES, FEW_FEATURES = 3, 20  # of each feature, where there are few
@@ -91,23 +92,21 @@ def search(
     Raises:
         TooFewRows: the declared validation cannot be made of these rows.
     """
-    rows = rows or RowStructure(len(frame))
-    found = _by_race if is_raced(len(frame), candidates) else _on_all_rows
-    return found(frame, target, candidates, validation, metric_set, progress, rows, reference, kept)
+    problem = Problem(frame, target, rows or RowStructure(len(frame)), validation, metric_set)
+    if is_raced(len(frame), candidates):
+        return _by_race(problem, candidates, progress, reference, kept)
+    return _on_all_rows(problem, candidates, progress, reference)
 
 
 def _on_all_rows(
-    frame: pd.DataFrame,
-    target: np.ndarray,
+    problem: Problem,
     candidates: Mapping[str, Candidate],
-    validation: Validation,
-    metric_set: MetricSet,
     progress: Callable[[str], None],
-    rows: RowStructure,
     reference: str | None,
-    _: Collection[str],
 ) -> Search:
-    """What cross-validation of everyone found; so nobody has to be kept."""
+    """What cross-validation of everyone found."""
+    frame, target, rows = problem.frame, problem.target, problem.rows
+    validation, metric_set = problem.validation, problem.metric_set
     everyone = dict(candidates) | {name: BASELINES[name] for name in metric_set.baselines}
     outer = outer_splits(rows, validation)
     scores: list[pd.DataFrame] = []
@@ -154,21 +153,19 @@ def is_raced(rows: int, candidates: Mapping[str, Candidate]) -> bool:
 
 
 def _by_race(
-    frame: pd.DataFrame,
-    target: np.ndarray,
+    problem: Problem,
     candidates: Mapping[str, Candidate],
-    validation: Validation,
-    metric_set: MetricSet,
     progress: Callable[[str], None],
-    rows: RowStructure,
     reference: str | None,
     kept: Collection[str],
 ) -> Search:
     """What a race found, as a search has it."""
+    frame, target, rows = problem.frame, problem.target, problem.rows
+    validation, metric_set = problem.validation, problem.metric_set
     tuned = tune_on_all(candidates, frame, target, validation, metric_set, rows).candidates
     measured = {*kept, *([reference] if reference is not None else [])}
     beside = with_members(measured, tuned) | {name: BASELINES[name] for name in metric_set.baselines}
-    found = race(frame, target, tuned, beside, validation, metric_set, progress, rows)
+    found = race(problem, tuned, beside, progress)
     out_of_fold = found.last.out_of_fold()
     competing = {name: candidates[name] for name in found.competing}
 
@@ -176,11 +173,9 @@ def _by_race(
         return choose(predictions, target, competing, metric_set, reference, rows.groups, validation.choice)
 
     choice = chosen_by(out_of_fold)
-    helpful = helpful_rows(
-        choice.name, frame, target, tuned, found.laps, validation, metric_set, progress, rows
-    )
+    helpful = helpful_rows(choice.name, problem, tuned, found.rungs, progress)
     fitted = sample(rows, helpful, validation.seed) if helpful < rows.rows else None
-    choice = replace(choice, decided=f"{found.why}{_fitted_on(fitted, rows, validation)}")
+    choice = replace(choice, decided=f"{found.why}{_fitted_on(fitted, validation)}")
     judging = np.ones(len(frame), dtype=bool)
     if has_values_to_try(candidates):
         judging[tuning_rows(rows, validation)] = False
@@ -206,7 +201,7 @@ def _by_race(
     )
 
 
-def _fitted_on(fitted: np.ndarray | None, rows: RowStructure, validation: Validation) -> str:
+def _fitted_on(fitted: np.ndarray | None, validation: Validation) -> str:
     if fitted is None:
         return ""
     return f"; it is fitted on {len(fitted):,} of them, as all others would help by less than {validation.precision:.1%}"

@@ -16,7 +16,7 @@ from vroom_assets.spec import Candidate, Validation
 from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one
 from vroom_assets.training.metrics import MetricSet
-from vroom_assets.training.race import FULL_ROWS, sample
+from vroom_assets.training.sampling import FULL_ROWS, sample
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vroom_assets.champion.comparison import (
 from vroom_assets.spec import Candidate, Contest, Family, Kind, Validation
 from vroom_assets.training.folds import RowStructure, outer_splits
 from vroom_assets.training.metrics import METRIC_SETS, standard_error
-from vroom_assets.training.race import DECIDING_ROWS
+from vroom_assets.training.sampling import DECIDING_ROWS
 
 RULES = Contest()
 VALIDATION = Validation(folds=4, repeats=2, seed=3)

@@ -1,19 +1,16 @@
 """Of many rows a race decides on few, keeps groups and times together, and drops nobody who might win."""
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from vroom_assets.spec import Candidate, Family, Kind, Validation
-from vroom_assets.training import race
 from vroom_assets.training.folds import RowStructure
 from vroom_assets.training.metrics import METRIC_SETS
-from vroom_assets.training.race import DECIDING_ROWS, FIRST_ROWS, FULL_ROWS, UNCUT_ROWS, sample, sample_sizes
+from vroom_assets.training.race import Problem, race
+from vroom_assets.training.sampling import DECIDING_ROWS, FIRST_ROWS, FULL_ROWS
 from vroom_assets.training.search import Search, search
 from vroom_assets.training.tuning import tuning_rows
 
@@ -43,28 +40,6 @@ def raced(
 ) -> Search:
     validation = VALIDATION.model_copy(update=changes)
     return search(*world, candidates, validation, REGRESSION, progress, rows)
-
-
-@given(st.integers(1, 400), st.integers(1, 500), st.integers(0, 5), st.integers(1, 60))
-@settings(deadline=None)
-def test_a_sample_holds_every_smaller_one_and_whole_groups(rows, size, seed, groups):
-    members = np.random.default_rng(seed).integers(0, groups, rows)
-    for structure in (RowStructure(rows), RowStructure(rows, groups=members)):
-        small, large = sample(structure, size, seed), sample(structure, 2 * size, seed)
-        assert min(size, rows) <= len(small)
-        assert np.isin(small, large).all()
-        assert (np.diff(small) > 0).all()
-    assert not set(members[small]) & set(np.delete(members, small))
-    assert len(sample(RowStructure(rows), size, seed)) == min(size, rows)
-
-
-@given(st.integers(UNCUT_ROWS + 1, 10**6))
-@settings(deadline=None, max_examples=30)
-def test_samples_grow_to_all_rows(rows):
-    sizes = sample_sizes(RowStructure(rows), 0)
-    assert (sizes[0], sizes[-1]) == (FIRST_ROWS, rows)
-    assert all(1.5 * one <= next_one for one, next_one in pairwise(sizes))
-    assert sample_sizes(RowStructure(UNCUT_ROWS), 0) == [UNCUT_ROWS]
 
 
 def test_up_to_8_000_rows_nothing_is_raced():
@@ -211,17 +186,10 @@ def test_equals_are_seldom_dropped():
         rows = 24_000
         frame = pd.DataFrame(rng.normal(size=(rows, 4)), columns=list("abcd"))
         target = rng.normal(size=rows)
-        lap = race.race(
-            frame,
-            target,
-            {"ab": line("a", "b"), "cd": line("c", "d")},
-            {},
-            VALIDATION.model_copy(update={"seed": trial}),
-            REGRESSION,
-            lambda _: None,
-            RowStructure(rows),
-        )
-        dropped += int(lap.standings["dropped"].any())
+        validation = VALIDATION.model_copy(update={"seed": trial})
+        problem = Problem(frame, target, RowStructure(rows), validation, REGRESSION)
+        found = race(problem, {"ab": line("a", "b"), "cd": line("c", "d")}, {}, lambda _: None)
+        dropped += int(found.standings["dropped"].any())
     assert dropped <= 4  # 2 × the declared rate of two-sided drops, and chance
 
 

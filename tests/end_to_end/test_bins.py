@@ -12,9 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 
-from tests.support.commands import command
-from tests.support.service import settings_of
-from vroom_api.app import create_app
+from tests.support.commands import trained_and_served
 
 ROWS, BINS = 320, 8
 DEFS = f"""
@@ -73,15 +71,8 @@ def dinners() -> pd.DataFrame:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]]:
     folder = tmp_path_factory.mktemp("dinners")
     write(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HOME", "DEFS", "DATA"):
-            patch.setenv(f"VROOM_{name}", str(folder / name.lower()))
-        for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
-            patch.delenv(name, raising=False)
-        patch.setenv("VROOM_FORECAST", "dinners")
-        assert command("materialize") == 0
-        with TestClient(create_app(settings_of(folder / "home", forecast="dinners"))) as client:
-            yield client
+    with trained_and_served(folder, "dinners") as client:
+        yield client
 
 
 def write(folder: Path) -> None:

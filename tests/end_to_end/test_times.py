@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from tests.support.commands import command
-from tests.support.service import settings_of
-from vroom_api.app import create_app
+from tests.support.commands import trained_and_served
 
 DEFS = """
 type: vroom_assets.forecast.Forecast
@@ -50,16 +48,8 @@ from inputs
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]]:
     folder = tmp_path_factory.mktemp("tours")
     write(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HOME", "DEFS", "DATA"):
-            patch.setenv(f"VROOM_{name}", str(folder / name.lower()))
-        for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
-            patch.delenv(name, raising=False)
-        patch.setenv("VROOM_FORECAST", "tours")
-        assert command("materialize") == 0
-        settings = settings_of(folder / "home", forecast="tours", record=True)
-        with TestClient(create_app(settings)) as client:
-            yield client
+    with trained_and_served(folder, "tours", record=True) as client:
+        yield client
 
 
 def write(folder: Path) -> None:

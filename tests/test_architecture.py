@@ -164,7 +164,6 @@ TESTED_BY = {
         "vroom_assets.inference.notation",
         "vroom_assets.inference.seen",
         "vroom_assets.inference.proposal",
-        "vroom_assets.inference.relations",
     ),
     "vroom_assets/test_main": ("vroom_assets.arguments",),
     "vroom_assets/sources/test_table": ("vroom_assets.sources.report", "vroom_assets.sql"),

@@ -15,6 +15,7 @@ from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.spec import Fallback as FallbackSpec
 from vroom_assets.training.fitting import fit_all, with_members
 from vroom_assets.training.models import Fitted
+from vroom_assets.training.sampling import sample
 
 PROVING_ROWS = 50_000  # that a graph is compared on, of more
 EXTREMES = 10  # rows of each gap among them
@@ -141,7 +142,7 @@ def proving_rows(dataset: Dataset, spec: ForecastSpec) -> np.ndarray:
             if not missing.all():
                 extreme |= {int(np.nanargmin(values)), int(np.nanargmax(values))}
             extreme |= set(np.flatnonzero(missing)[:EXTREMES].tolist())
-    drawn = np.random.default_rng(spec.validation.seed).choice(rows, PROVING_ROWS, replace=False)
+    drawn = sample(dataset.row_structure, PROVING_ROWS, spec.validation.seed)
     return np.union1d(drawn, np.array(sorted(extreme), dtype=int))
 
 

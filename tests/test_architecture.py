@@ -307,3 +307,17 @@ def test_a_function_fits_a_screen_or_says_why_it_does_not():
             if lines > LONGEST and REASON not in (ast.get_docstring(node) or ""):
                 long.append(f"{module}.{node.name}: {lines} lines")
     assert long == []
+
+
+def test_no_pattern_is_possessive():
+    """Before Python 3.11.5 `re` goes wrong on possessive quantifiers and atomic groups (cpython#106052)."""
+    found = []
+    for module, path in ALL.items():
+        if "re" not in imports(path):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            value = node.value if isinstance(node, ast.Constant) else ""
+            text = value.decode("latin-1") if isinstance(value, bytes) else value
+            if isinstance(text, str) and re.search(r"(?<!\\)[*+?}]\+(?![\s\]])|\(\?>", text):
+                found.append(f"{module}:{node.lineno}: {text}")
+    assert found == []

@@ -1,10 +1,17 @@
 """What most tests stand on: a home of their own and the shipped data in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import project
+from tests.support import environment, project
+
+
+@pytest.fixture(autouse=True)
+def environment_of_its_own() -> Iterator[None]:
+    with environment.of_its_own():
+        yield
 
 
 @pytest.fixture
@@ -15,8 +22,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project.copy(tmp_path, "data")
     monkeypatch.setenv("VROOM_HOME", str(folder))
     monkeypatch.setenv("VROOM_DATA", str(tmp_path / "data"))
-    for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     return folder
 

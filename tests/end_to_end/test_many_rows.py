@@ -1,5 +1,6 @@
 """More rows than a decision needs: a race of samples through the graph, and a champion that is as good as it says."""
 
+import os
 import runpy
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from tests.support import environment
 from tests.support.forecasts import definitions, entries, shipped
 from tests.support.project import ROOT
 from vroom_api.contract import Bundle
@@ -35,15 +37,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     glm = shipped(NAME).candidates["glm"]
     first = shipped(NAME, candidates={"forest": FOREST, "blind": BLIND}, validation=ONCE)
     second = shipped(NAME, candidates={"glm": glm, "blind": BLIND}, validation=ONCE)
-    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
-        patch.setenv("VROOM_HOME", str(folder / "home"))
-        patch.setenv("VROOM_DATA", str(folder / "data"))
-        for variable in ("MLFLOW_TRACKING_URI", "VROOM_DATABASE_URL"):
-            patch.delenv(variable, raising=False)
+    with environment.of_its_own(), dg.DagsterInstance.ephemeral() as instance:
+        os.environ.update({"VROOM_HOME": str(folder / "home"), "VROOM_DATA": str(folder / "data")})
         for spec in (first, second):
             job = definitions(spec).resolve_job_def(f"{NAME}_retrain")
             assert job.execute_in_process(instance=instance).success
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield folder / "home"
 
 

@@ -93,8 +93,6 @@ def system(home: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> Path:
     """A champion trained by a process of its own, and then newer data."""
     from vroom_assets.supervisor import prepare_home
 
-    for name in ("DAGSTER_HOME", "PYTHONWARNINGS", "DAGSTER_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, "")  # prepare_home sets them; they are restored after the test
     prepare_home()
     assert train() == 0
     path = data / "vehicles.csv"

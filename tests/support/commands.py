@@ -1,5 +1,6 @@
 """`python -m vroom_assets`, in the process of the test."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
+from tests.support import environment
 from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_assets.__main__ import main
@@ -24,12 +26,9 @@ def command(*arguments: str) -> int:
 @contextmanager
 def trained_and_served(folder: Path, forecast: str, **settings: Any) -> Iterator[TestClient[Any]]:
     """The service over a home in which a forecast was trained, by the folders `defs` and `data` beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HOME", "DEFS", "DATA"):
-            patch.setenv(f"VROOM_{name}", str(folder / name.lower()))
-        for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
-            patch.delenv(name, raising=False)
-        patch.setenv("VROOM_FORECAST", forecast)
+    with environment.of_its_own():
+        os.environ.update({f"VROOM_{name}": str(folder / name.lower()) for name in ("HOME", "DEFS", "DATA")})
+        os.environ["VROOM_FORECAST"] = forecast
         assert command("materialize") == 0
         with TestClient(create_app(settings_of(folder / "home", forecast=forecast, **settings))) as client:
             yield client

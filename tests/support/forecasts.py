@@ -1,13 +1,14 @@
 """Declarations as they are shipped, their graphs on Dagster, and the ledger of what these did."""
 
+import os
 from pathlib import Path
 
 import dagster as dg
-import pytest
 import sqlalchemy as sa
 import yaml
 from dagster.components.core.defs_module import ComponentPath
 
+from tests.support import environment
 from tests.support.project import ROOT
 from vroom_api.contract.tables import ledger, serving_database
 from vroom_assets import resources, tracking
@@ -61,13 +62,10 @@ def definitions(spec: Forecast) -> dg.Definitions:
 
 def train(spec: Forecast, home: Path, data: Path) -> None:
     """Run everything from the CSVs to the champion, once, in a home that tests take copies of."""
-    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as one:
-        patch.setenv("VROOM_HOME", str(home))
-        patch.setenv("VROOM_DATA", str(data))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with environment.of_its_own(), dg.DagsterInstance.ephemeral() as one:
+        os.environ.update({"VROOM_HOME": str(home), "VROOM_DATA": str(data)})
         job = definitions(spec).resolve_job_def(f"{spec.name}_retrain")
         assert job.execute_in_process(instance=one).success
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def entries(event: str | None = None) -> list[sa.Row]:

@@ -65,9 +65,6 @@ def declared(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = home.parent / "vroom_assets" / "defs"
     monkeypatch.setenv("VROOM_DEFS", str(folder))
     monkeypatch.setenv("VROOM_FORECAST", OLD)
-    for variable in ("DAGSTER_HOME", "MLFLOW_TRACKING_URI"):  # that the command hands down
-        monkeypatch.setenv(variable, "")  # else it would not be restored after the test
-        monkeypatch.delenv(variable)
     return folder
 
 

@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from tests.support import environment
 from vroom_api.contract.environment import BadSetting
 from vroom_assets import settings
 
@@ -52,3 +53,12 @@ def test_what_is_handed_down_is_read_by_a_child(tmp_path: Path, given: str, form
             [sys.executable, "-c", script], capture_output=True, text=True, check=True
         ).stdout
     assert printed.split() == [str(tmp_path / "dagster"), format_of_logs]
+
+
+def test_what_is_handed_down_in_a_test_ends_with_it(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    with environment.of_its_own():
+        settings.hand_down_home(tmp_path)
+        settings.hand_down({"VROOM_DATA": "elsewhere"})
+        assert os.environ["DAGSTER_HOME"] == str(tmp_path / "dagster")
+    assert dict(os.environ) == before

@@ -33,8 +33,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VROOM_DEFS", str(folder / "vroom_assets" / "defs"))
     monkeypatch.setenv("VROOM_DATA", str(folder / "data"))
     monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
-    for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME", "VROOM_FORECAST"):
-        monkeypatch.delenv(name, raising=False)
     return folder
 
 

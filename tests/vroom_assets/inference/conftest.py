@@ -12,6 +12,4 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"VROOM_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
-    for name in ("VROOM_DATABASE_URL", "MLFLOW_TRACKING_URI", "DAGSTER_HOME", "VROOM_FORECAST"):
-        monkeypatch.delenv(name, raising=False)
     return tmp_path

@@ -1,6 +1,5 @@
 """More rows than a decision needs: a race of samples through the graph, and a champion that is as good as it says."""
 
-import os
 import runpy
 from pathlib import Path
 
@@ -37,8 +36,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     glm = shipped(NAME).candidates["glm"]
     first = shipped(NAME, candidates={"forest": FOREST, "blind": BLIND}, validation=ONCE)
     second = shipped(NAME, candidates={"glm": glm, "blind": BLIND}, validation=ONCE)
-    with environment.of_its_own(), dg.DagsterInstance.ephemeral() as instance:
-        os.environ.update({"VROOM_HOME": str(folder / "home"), "VROOM_DATA": str(folder / "data")})
+    folders = {"VROOM_HOME": str(folder / "home"), "VROOM_DATA": str(folder / "data")}
+    with environment.of_its_own(**folders), dg.DagsterInstance.ephemeral() as instance:
         for spec in (first, second):
             job = definitions(spec).resolve_job_def(f"{NAME}_retrain")
             assert job.execute_in_process(instance=instance).success

@@ -1,6 +1,5 @@
 """`python -m vroom_assets`, in the process of the test."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,9 +25,8 @@ def command(*arguments: str) -> int:
 @contextmanager
 def trained_and_served(folder: Path, forecast: str, **settings: Any) -> Iterator[TestClient[Any]]:
     """The service over a home in which a forecast was trained, by the folders `defs` and `data` beside it."""
-    with environment.of_its_own():
-        os.environ.update({f"VROOM_{name}": str(folder / name.lower()) for name in ("HOME", "DEFS", "DATA")})
-        os.environ["VROOM_FORECAST"] = forecast
+    folders = {f"VROOM_{name.upper()}": str(folder / name) for name in ("home", "defs", "data")}
+    with environment.of_its_own(**folders, VROOM_FORECAST=forecast):
         assert command("materialize") == 0
         with TestClient(create_app(settings_of(folder / "home", forecast=forecast, **settings))) as client:
             yield client

@@ -1,6 +1,5 @@
 """Declarations as they are shipped, their graphs on Dagster, and the ledger of what these did."""
 
-import os
 from pathlib import Path
 
 import dagster as dg
@@ -62,8 +61,8 @@ def definitions(spec: Forecast) -> dg.Definitions:
 
 def train(spec: Forecast, home: Path, data: Path) -> None:
     """Run everything from the CSVs to the champion, once, in a home that tests take copies of."""
-    with environment.of_its_own(), dg.DagsterInstance.ephemeral() as one:
-        os.environ.update({"VROOM_HOME": str(home), "VROOM_DATA": str(data)})
+    folders = {"VROOM_HOME": str(home), "VROOM_DATA": str(data)}
+    with environment.of_its_own(**folders), dg.DagsterInstance.ephemeral() as one:
         job = definitions(spec).resolve_job_def(f"{spec.name}_retrain")
         assert job.execute_in_process(instance=one).success
 

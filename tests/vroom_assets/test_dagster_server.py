@@ -1,11 +1,9 @@
 """Dagster's pages as the supervisor starts them."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import httpx
 import pytest
@@ -86,9 +84,8 @@ def test_own_pages_programs_and_links_are_answered(client):
 
 
 def test_the_supervisor_starts_the_guarded_one(home: Path):
-    with mock.patch.dict(os.environ):
-        prepare_home()
-        command = next(service.command for service in services() if service.name == "dagster")
+    prepare_home()
+    command = next(service.command for service in services() if service.name == "dagster")
     assert command[1:3] == ["-m", "vroom_assets.dagster_server"]
 
 
@@ -96,16 +93,15 @@ def test_the_supervisor_starts_the_guarded_one(home: Path):
 def test_the_real_one_refuses_other_sites_and_answers_its_own(home: Path, tmp_path: Path):
     workspace, port = tmp_path / "workspace.yaml", free_port()
     workspace.write_text("load_from: []\n")
-    with mock.patch.dict(os.environ):
-        prepare_home()
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                *("-m", "vroom_assets.dagster_server", "-w", str(workspace), "-h", "127.0.0.1"),
-                *("-p", str(port)),
-            ],
-            cwd=ROOT,
-        )
+    prepare_home()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            *("-m", "vroom_assets.dagster_server", "-w", str(workspace), "-h", "127.0.0.1"),
+            *("-p", str(port)),
+        ],
+        cwd=ROOT,
+    )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             wait_until_answered(client, "/server_info", process)

@@ -1,19 +1,17 @@
 """Damaged databases of a home are found before anything starts."""
 
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from unittest import mock
 
 import dagster as dg
 import duckdb
 import pytest
 
+from tests.support import environment
 from tests.support.project import ROOT
 from vroom_api.contract.damage import DamagedDatabase
 from vroom_assets.damage import DATABASES, check_databases, is_damage, read_through, set_aside
@@ -25,7 +23,7 @@ from vroom_assets.tracking import connect
 def worked_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which Dagster and MLflow have worked; tests take copies of it."""
     folder = tmp_path_factory.mktemp("worked") / "home"
-    with mock.patch.dict(os.environ, {"VROOM_HOME": str(folder), "MLFLOW_TRACKING_URI": ""}):
+    with environment.of_its_own(VROOM_HOME=str(folder)):
         prepare_home()
         with dg.DagsterInstance.get() as instance:
             instance.add_run(dg.DagsterRun("a_job", "1"))
@@ -36,12 +34,11 @@ def worked_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def used(home: Path, worked_in: Path) -> Iterator[Path]:
+def used(home: Path, worked_in: Path) -> Path:
     """A home in which Dagster and MLflow have worked."""
     shutil.copytree(worked_in, home, dirs_exist_ok=True)
-    with mock.patch.dict(os.environ):
-        prepare_home()
-        yield home
+    prepare_home()
+    return home
 
 
 def damage(path: Path) -> None:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -45,13 +44,15 @@ def test_dagsters_pages_answer_under_further_names(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("given", "format_of_logs"), [("", "console"), ("json", "json")])
-def test_what_is_handed_down_is_read_by_a_child(tmp_path: Path, given: str, format_of_logs: str) -> None:
+def test_what_is_handed_down_is_read_by_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, format_of_logs: str
+) -> None:
     script = "import os; print(os.environ['DAGSTER_HOME'], os.environ['VROOM_LOG_FORMAT'])"
-    with mock.patch.dict(os.environ, VROOM_LOG_FORMAT=given):
-        settings.hand_down_home(tmp_path)
-        printed = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True
-        ).stdout
+    monkeypatch.setenv("VROOM_LOG_FORMAT", given)
+    settings.hand_down_home(tmp_path)
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.split() == [str(tmp_path / "dagster"), format_of_logs]
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from unittest import mock
 
 import dagster as dg
 import pytest
@@ -71,11 +70,9 @@ def test_a_port_that_somebody_chose_and_is_taken_is_refused(monkeypatch, taken):
 
 
 @pytest.fixture
-def prepared(home) -> Iterator[None]:
+def prepared(home) -> None:
     """A prepared home, and the environment of what is started in it."""
-    with mock.patch.dict(os.environ):
-        prepare_home()
-        yield
+    prepare_home()
 
 
 @pytest.mark.parametrize(

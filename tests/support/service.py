@@ -71,6 +71,13 @@ def running(home: Path, **given: object) -> Iterator[tuple[str, subprocess.Popen
         process.wait()
 
 
+def whole_log(home: Path, process: subprocess.Popen[str]) -> str:
+    """All that a service has logged, after its end: the line of a request is written when its answer is sent already."""
+    process.terminate()
+    process.wait(timeout=60)
+    return (home / "log").read_text()
+
+
 def wait_until_answered(client: httpx.Client, path: str, process: subprocess.Popen[Any]) -> None:
     """Wait until a server of another package, which takes long to start, answers."""
     end = time.monotonic() + 120

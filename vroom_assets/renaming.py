@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vroom_api.contract import FORECAST_NAME, FORMER_NAMES, durable, forecast_folder, former_names
+from vroom_api.contract.decoding import decode
 from vroom_assets import settings
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def check_finished(home: Path) -> None:
 
 def _under_way(home: Path) -> Renaming | None:
     try:
-        return msgspec.json.decode(durable.read(home / UNFINISHED), type=Renaming)
+        return decode(durable.read(home / UNFINISHED), Renaming)
     except FileNotFoundError:
         return None
 

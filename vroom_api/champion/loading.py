@@ -24,6 +24,7 @@ from vroom_api.contract import (
     read_bundle,
     read_pointer,
 )
+from vroom_api.contract.decoding import decoder
 from vroom_api.explanation.support import Limits, limits_of
 from vroom_api.record.prediction import Origin
 
@@ -115,8 +116,8 @@ def prepare(
         limits=limits_of(bundle.manifest),
         request=request,
         answer=answer_type(bundle.manifest, pointer.provisional),
-        decoder=msgspec.json.Decoder(request),
-        batch_decoder=msgspec.json.Decoder(list[request]),  # type: ignore[valid-type]
+        decoder=decoder(request),
+        batch_decoder=decoder(list[request]),  # type: ignore[valid-type]
         encoder=RowEncoder(bundle.manifest.inputs),
         entities=Entities(bundle.manifest.forecast, root),
         attendance=attendance or Attendance(bundle.manifest.forecast, root),

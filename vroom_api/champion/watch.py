@@ -18,6 +18,7 @@ import msgspec
 from vroom_api.champion.attendance import Attendance
 from vroom_api.champion.loading import Champion, Retired, load
 from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, durable, forecast_folder
+from vroom_api.contract.decoding import decode
 
 log = logging.getLogger(__name__)
 
@@ -167,9 +168,7 @@ class ChampionWatch:
         except OSError as error:
             return type(error).__name__
         try:
-            folder = bundle_folder(
-                self.forecast, msgspec.json.decode(content, type=Pointer).version, self.root
-            )
+            folder = bundle_folder(self.forecast, decode(content, Pointer).version, self.root)
             files = sorted(folder.iterdir())
             return content, [(path.name, _state(path)) for path in files]
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

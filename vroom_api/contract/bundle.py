@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from vroom_api.contract import durable
+from vroom_api.contract.decoding import decode
 from vroom_api.contract.environment import home
 from vroom_api.contract.manifest import FORMAT, OLDEST_FORMAT, Golden, Manifest
 from vroom_api.contract.struct import ContractStruct
@@ -47,7 +48,7 @@ def former_names(forecast: str, root: Path | None = None) -> tuple[str, ...]:
     """The names that a forecast had before, the oldest first."""
     try:
         content = durable.read(forecast_folder(forecast, root) / FORMER_NAMES)
-        return msgspec.json.decode(content, type=tuple[str, ...])
+        return decode(content, tuple[str, ...])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return ()
 
@@ -77,7 +78,7 @@ def pointer_of(path: Path) -> Pointer:
         FileNotFoundError: it is not there.
     """
     try:
-        return msgspec.json.decode(durable.read(path), type=Pointer)
+        return decode(durable.read(path), Pointer)
     except FileNotFoundError:
         raise
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -91,12 +92,12 @@ def read_manifest(content: bytes, origin: str) -> Manifest:
         BundleError: not a manifest, or of another format.
     """
     try:
-        found = msgspec.json.decode(content, type=_Format).format
+        found = decode(content, _Format).format
         if not OLDEST_FORMAT <= found <= FORMAT:
             newer = "update it" if found > FORMAT else "train again"
             formats = f"formats {OLDEST_FORMAT} to {FORMAT}"
             raise BundleError(f"{origin}: format {found}, this service reads {formats}; {newer}")
-        return msgspec.json.decode(content, type=Manifest)
+        return decode(content, Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(f"{origin}: not a manifest: {error}") from error
 
@@ -140,7 +141,7 @@ def read_bundle(
             raise BundleError(f"{folder / MANIFEST}: names no {name}")
     files = {name: read(name, digest) for name, digest in manifest.files.items()}
     try:
-        golden = msgspec.json.decode(files[GOLDEN], type=Golden)
+        golden = decode(files[GOLDEN], Golden)
     except msgspec.MsgspecError as error:
         raise BundleError(f"{folder / GOLDEN}: not golden rows: {error}") from error
     if forecast is not None and manifest.forecast in former_names(forecast, root):

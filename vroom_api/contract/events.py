@@ -9,6 +9,8 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from vroom_api.contract.decoding import convert
+
 
 class Event(StrEnum):
     """What a decision is about."""
@@ -203,4 +205,4 @@ def evidence_of(kind: type[E], content: dict[str, Any]) -> E:
     Raises:
         msgspec.ValidationError: it is of another kind.
     """
-    return msgspec.convert(content, kind)
+    return convert(content, kind)

@@ -11,6 +11,7 @@ import msgspec
 
 from vroom_api.contract import durable
 from vroom_api.contract.bundle import forecast_folder
+from vroom_api.contract.decoding import decode
 from vroom_api.contract.struct import ContractStruct
 
 HEARTBEAT = "automation.json"
@@ -36,6 +37,6 @@ def beat(forecast: str, heartbeat: Heartbeat, root: Path | None = None) -> None:
 def latest_beat(forecast: str, root: Path | None = None) -> Heartbeat | None:
     """The latest heartbeat; None where there never was one, or none that can be read."""
     try:
-        return msgspec.json.decode(durable.read(forecast_folder(forecast, root) / HEARTBEAT), type=Heartbeat)
+        return decode(durable.read(forecast_folder(forecast, root) / HEARTBEAT), Heartbeat)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -8,6 +8,7 @@ import numpy as np
 from vroom_api.champion.freshness import Verdict
 from vroom_api.champion.loading import Champion, score
 from vroom_api.contract import OPTIONS
+from vroom_api.contract.decoding import convert
 from vroom_api.explanation.advice import DEFAULT_POINTS, MAX_POINTS, MIN_POINTS, Curve, NoAdvice, advise
 from vroom_api.predictions.answered import admitted
 from vroom_api.predictions.asked import Asked, asked_of
@@ -101,8 +102,8 @@ def decode(champion: Champion, body: bytes) -> tuple[Asked, Options]:
     if isinstance(content, dict):
         given = {name: content.pop(name) for name in Options.__struct_fields__ if name in content}
     try:
-        request = msgspec.convert(content, champion.request)
-        options = msgspec.convert(given, Options)
+        request = convert(content, champion.request)
+        options = convert(given, Options)
     except msgspec.ValidationError as error:
         found = faults(manifest, content, options=_OPTIONS) or [Fault(_field(error), str(error))]
         raise Problem(

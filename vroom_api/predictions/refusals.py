@@ -10,6 +10,7 @@ import msgspec
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import LONGEST_TEXT, bounds_of
 from vroom_api.contract import OPTIONS, InputField, Manifest
+from vroom_api.contract.decoding import convert
 from vroom_api.contract.intervals import MAX_LEVEL, MIN_LEVEL
 from vroom_api.contract.times import EXAMPLE, seconds_of, text_of
 from vroom_api.json_bodies import malformed, repeated_names
@@ -86,7 +87,7 @@ def faults(
         found.append(Fault("entity_id", detail, allowed, row))
     if "tags" in content:
         try:
-            msgspec.convert(content["tags"], Tags | None)
+            convert(content["tags"], Tags | None)  # type: ignore[arg-type]
         except msgspec.ValidationError as error:
             allowed = f'up to {MAX_TAGS} names with texts, e.g. {{"session": "2024 race"}}'
             detail = f"{where}tags: {as_asked(str(error))}; they are {allowed}"

@@ -33,6 +33,7 @@ from vroom_api.contract import (
     read_pointer,
     sha256_of,
 )
+from vroom_api.contract.decoding import decode
 from vroom_api.contract.model import open_model, score
 from vroom_api.record.history import Filter, Recorded, page, pieces, prediction
 
@@ -167,7 +168,7 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Pat
         model, golden = files.get(MODEL), files.get(GOLDEN)
         if model is not None and golden is not None:
             try:
-                tolerance = msgspec.json.decode(golden, type=Golden).tolerance
+                tolerance = decode(golden, Golden).tolerance
                 session = open_model(model)
             except (BundleError, msgspec.MsgspecError) as error:
                 problems.append(f"{_relative(folder, root)}: cannot be loaded: {error}")

@@ -14,6 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from vroom_api.champion.forecasts import Forecasts
+from vroom_api.contract.decoding import convert
 from vroom_api.contract.tables import Database
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.ledger import is_in_ledger
@@ -89,7 +90,7 @@ def time_of(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        time = msgspec.convert(text, datetime)
+        time = convert(text, datetime)
     except msgspec.ValidationError:
         allowed = "a time like 2026-03-01T12:00:00Z"
         # In a query a plus that is not encoded is a space.

@@ -21,6 +21,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import durable
+from vroom_api.contract.decoding import convert
 from vroom_api.contract.tables import UnusableDatabase, exclusive, keys
 
 log = logging.getLogger(__name__)
@@ -300,7 +301,7 @@ def _key(row: Any) -> Key:
         name: _aware(row[name]) if row[name] else None
         for name in ("created_at", "expires_at", "revoked_at", "last_used_at")
     }
-    return msgspec.convert({"id": row["id"], "name": row["name"], "role": row["role"], **times}, Key)
+    return convert({"id": row["id"], "name": row["name"], "role": row["role"], **times}, Key)
 
 
 def _aware(moment: datetime) -> datetime:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from vroom_api.contract import Bundle, InputField, Manifest, Recipe, durable, forecast_folder
+from vroom_api.contract.decoding import decode
 from vroom_api.contract.events import ContestResult, Decision
 from vroom_assets.champion.comparison import Entrant, WentBack, compare, judge
 from vroom_assets.champion.gates import failed_baselines, failed_gates, failed_shifts
@@ -47,7 +48,7 @@ def read_result(forecast: str) -> ContestResult:
     """
     path = forecast_folder(forecast) / RESULT
     try:
-        return msgspec.json.decode(durable.read(path), type=ContestResult)
+        return decode(durable.read(path), ContestResult)
     except FileNotFoundError:
         raise NoContest(f"{forecast}: no contest was held yet; materialize `contest` first") from None
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import msgspec
 
+from vroom_api.contract.decoding import decode
 from vroom_api.contract.events import Decision, RunFailed, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
@@ -227,7 +228,7 @@ def pause(requests: int) -> float:
 def read_cursor(text: str | None, spec: ForecastSpec) -> Cursor:
     """A cursor as it was left; one of before fields had purposes means the declaration as it is, if it can."""
     try:
-        cursor = msgspec.json.decode(text or "{}", type=Cursor)
+        cursor = decode(text or "{}", Cursor)
     except msgspec.MsgspecError:
         return Cursor()
     if cursor.judging or cursor.wanted != spec.former_trained_version(cursor.contents):

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from vroom_api.contract import durable
+from vroom_api.contract.decoding import decode
 
 CHUNK = 1 << 20
 RACY_SECONDS = 2.0  # a file changed this shortly before it was hashed may have changed once more unseen
@@ -127,7 +128,7 @@ def keep(observation: Observation, file: Path) -> None:
 def kept(file: Path) -> Observation | None:
     """The observation that was kept last; None where there is none that can be read."""
     try:
-        return msgspec.json.decode(durable.read(file), type=Observation)
+        return decode(durable.read(file), Observation)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 

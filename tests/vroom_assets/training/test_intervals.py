@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vroom_api.contract import OLDEST_FORMAT, InputField, Spread, format_of
@@ -64,8 +64,15 @@ def test_a_spread_is_a_line_through_its_points_and_level_beyond_them(data):
     sizes = data.draw(
         st.lists(st.floats(1e-3, 1e6), min_size=len(points), max_size=len(points)), label="sizes"
     )
+    assume(min(np.diff(points), default=1.0) > 1e-290)  # NumPy's slope is infinite between closer ones
     at = data.draw(st.floats(-2e6, 2e6) | st.sampled_from(points), label="at")
     assert Spread(points, sizes).at(at) == pytest.approx(np.interp(at, points, sizes), rel=1e-6)
+
+
+def test_a_spread_is_finite_between_points_that_are_next_to_equal():
+    spread = Spread([-1.0, -9.813495205770956e-305, 2.6833898757919078e-304], [1.0, 1.0, 65882.0])
+    share = 9.813495205770956 / (9.813495205770956 + 26.833898757919078)
+    assert spread.at(0.0) == pytest.approx(1.0 + share * 65881.0)
 
 
 @given(st.integers(1, 400), st.booleans())

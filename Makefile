@@ -1,4 +1,4 @@
-.PHONY: help run test quick check audit materialize clean lock
+.PHONY: help run test quick check audit materialize clean lock spark
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -36,9 +36,15 @@ check: $(INSTALLED)  ## lint, format, types, security, dependencies, CI's workfl
 audit: $(INSTALLED)  ## known vulnerabilities of what the lock names; needs the network
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
+# Spark has a lock of its own: it is 450 MB, and most never need it.
+EXTRAS := assets postgres telemetry lightgbm fastf1 dask dev
+COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --quiet pyproject.toml
 lock:  ## resolve the dependencies of pyproject.toml anew
-	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --all-extras --no-header \
-		--quiet pyproject.toml -o requirements.lock
+	$(COMPILE) $(addprefix --extra ,$(EXTRAS)) -o requirements.lock
+	$(COMPILE) --extra spark --constraint requirements.lock -o requirements-spark.lock
+
+spark: $(INSTALLED)  ## what features and predictions on Spark need besides Java 17; 450 MB
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-spark.lock
 
 clean:  ## remove the environment (state under var/ stays)
 	rm -rf .venv

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 
 from vroom_api.contract import home
+from vroom_assets import disk
 
 if TYPE_CHECKING:
     from dagster._core.execution.retries import RetryMode
 
 RUNS = ".runs"  # which no forecast can be called
 GONE = "its process ended without a word, as when memory ran out or its container was restarted"
+SWEPT_SECONDS = 86_400.0  # Dagster's monitoring asks after a run that is under way every few seconds
 
 
 def lock_path(run_id: str) -> Path:
@@ -32,16 +35,27 @@ def lock_path(run_id: str) -> Path:
 
 @contextmanager
 def working(run_id: str) -> Iterator[None]:
-    """Hold the lock of a run for the length of a block; afterwards its file is gone."""
+    """Hold the lock of a run for the length of a block; afterwards its file is gone.
+
+    A block that fails keeps both until the process ends: its run may never be given an end, as on a full disk, and
+    is then known to be left.
+    """
     path = lock_path(run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # before it is let go of, or the run would seem to be left
-        os.close(handle)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+    path.unlink(missing_ok=True)  # before it is let go of, or the run would seem to be left
+    os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the locks of runs that failed long ago, and were given an end all the same."""
+    for path in folder.glob("*.lock"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - SWEPT_SECONDS and is_left(path.stem):
+                path.unlink(missing_ok=True)
 
 
 def is_left(run_id: str) -> bool:
@@ -70,7 +84,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         if not is_left(run.run_id):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         lock_path(run.run_id).unlink(missing_ok=True)
-        return CheckRunHealthResult(WorkerStatus.FAILED, GONE)
+        return CheckRunHealthResult(WorkerStatus.FAILED, disk.why_full() or GONE)
 
 
 class _Watched(dg.Executor):

@@ -25,12 +25,13 @@ NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of 16 MB; where it cannot be mounted, see `pytest_pyfunc_call`."""
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 16 MB, or of so many as are asked for; where it cannot be mounted, see `pytest_pyfunc_call`."""
+    size = getattr(request, "param", 16)
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder)],
         capture_output=True,
         text=True,
         check=False,

@@ -1,91 +1,19 @@
 """SIGKILL of a training at every stage: the champion stays, the rerun succeeds, nothing claims to be running."""
 
-import importlib
-import multiprocessing
 import os
 import signal
-import sys
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from tests.support.forecasts import definitions, entries, shipped
+from tests.support.doomed import NAME, STAGES, train
+from tests.support.forecasts import entries
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets import settings, tracking
 from vroom_assets.champion.publication import prove
-from vroom_assets.spec import ForecastSpec
-
-NAME = "reservations"
-
-# Each stage is a function of the machinery; the training kills itself when it gets there.
-STAGES = {
-    "a table is being replaced": "vroom_assets.sources.table._replace_table",
-    "features are being computed": "vroom_assets.features.table._refuse_bad_rows",
-    "candidates are being scored": "vroom_assets.training.search.choose",
-    "the version is registered, its bundle is not": "vroom_assets.champion.publication.write",
-    "scores are being written": "vroom_assets.training.summary.write_search",
-    "the contest is being held": "vroom_assets.champion.contest.compare",
-    "the bundle is being proved": "vroom_assets.champion.publication.prove",
-    "the bundle is in its place": "vroom_api.contract.store.LocalStore.read",
-    "the pointer is about to move": "vroom_assets.champion.publication._point",
-    "the pointer moved, the alias did not": "vroom_assets.tracking.Registry.set_alias",
-}
-
-
-def fast_declaration() -> ForecastSpec:
-    """The fast flagship, for a process that has no fixtures."""
-    whole = shipped(NAME)
-    return shipped(
-        NAME,
-        candidates={"glm": whole.candidates["glm"]},
-        validation={"folds": 3, "repeats": 1, "inner_folds": 2},
-    )
-
-
-PRELOADED = [
-    "dagster",
-    "mlflow",
-    "mlflow.onnx",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "matplotlib.backends.backend_agg",
-    "sklearn.ensemble",
-    "duckdb",
-    "onnxruntime",
-    "vroom_assets.definitions",
-]
-
-
-def execute(stage: str, environment: dict[str, str]) -> None:
-    """Run in a process of its own: train, and die where `stage` says."""
-    os.environ.update(environment)
-    if stage:
-        module, _, name = stage.rpartition(".")
-        owner: Any
-        try:
-            owner = importlib.import_module(module)
-        except ModuleNotFoundError:
-            outer, _, inner = module.rpartition(".")
-            owner = getattr(importlib.import_module(outer), inner)
-        getattr(owner, name)  # else the stage was renamed, and nothing would be killed
-        setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-    with dg.DagsterInstance.get() as instance:
-        job = definitions(fast_declaration()).resolve_job_def(f"{NAME}_retrain")
-        sys.exit(0 if job.execute_in_process(instance=instance, raise_on_error=False).success else 1)
-
-
-def train(stage: str = "") -> int | None:
-    """The exit code of a training in a process that has everything imported already."""
-    names = ("VROOM_HOME", "VROOM_DATA", "DAGSTER_HOME")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=execute, args=(stage, {name: os.environ[name] for name in names}))
-    process.start()
-    process.join(120)
-    return process.exitcode
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from vroom_assets.declaration.completion import completed
 from vroom_assets.declaration.rules import contradictions
 from vroom_assets.forecast import Forecast, failures
 from vroom_assets.ledger import Ledger
+from vroom_assets.run_workers import watched_in_process_executor
 from vroom_assets.spec import ForecastSpec
 
 DEFS = ROOT / "vroom_assets" / "defs"
@@ -47,7 +48,7 @@ def definitions(spec: Forecast) -> dg.Definitions:
     return dg.Definitions.merge(
         spec.build_defs(context),
         dg.Definitions(
-            executor=dg.in_process_executor,
+            executor=watched_in_process_executor,
             resources={
                 "warehouse": resources.Warehouse(),
                 "registry": tracking.Registry(),

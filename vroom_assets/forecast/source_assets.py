@@ -8,7 +8,7 @@ import dagster as dg
 
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.events import Decision
-from vroom_assets import resources, settings
+from vroom_assets import disk, resources, settings
 from vroom_assets.forecast.names import key
 from vroom_assets.ledger import Ledger
 from vroom_assets.spec import Column, ForecastSpec, Purpose
@@ -124,8 +124,9 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
     path = settings.data_folder() / source.path
     folder = forecast_folder(spec.name)
     try:
+        disk.require_room(sources.files_like(path))
         taken = sources.snapshot(path, folder / "snapshots", sources.kept(observation_path(spec, name)))
-    except sources.SourceError as error:
+    except (sources.SourceError, disk.NoRoom) as error:
         yield dg.AssetCheckResult(check_name="accepted", passed=False, description=str(error))
         raise dg.Failure(
             description=str(error), allow_retries=isinstance(error, sources.SourceChanged)

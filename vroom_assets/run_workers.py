@@ -51,7 +51,7 @@ def working(run_id: str) -> Iterator[None]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the locks of runs that failed long ago, and were given an end all the same."""
+    """Remove the locks of runs that failed long ago, and were given an end of their own."""
     for path in folder.glob("*.lock"):
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - SWEPT_SECONDS and is_left(path.stem):

@@ -166,7 +166,10 @@ TESTED_BY = {
         "vroom_assets.inference.proposal",
     ),
     "vroom_assets/test_main": ("vroom_assets.arguments",),
-    "vroom_assets/sources/test_table": ("vroom_assets.sources.report", "vroom_assets.sql"),
+    "vroom_assets/sources/test_table": (
+        *(f"vroom_assets.sources.{part}" for part in ("columns", "findings", "quarantine", "report")),
+        "vroom_assets.sql",
+    ),
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),
     ),

@@ -17,7 +17,7 @@ from vroom_api.contract import OPTIONS
 from vroom_assets import sources
 from vroom_assets.inference.notation import CannotInfer, notation_of
 from vroom_assets.sources import cells, parquet
-from vroom_assets.sources.table import bare
+from vroom_assets.sources.columns import bare
 from vroom_assets.sources.transcoding import Unreadable, packed_by
 from vroom_assets.spec import Column, ColumnType, Format, Source
 from vroom_assets.sql import as_written, identifier, literal

@@ -30,7 +30,7 @@ from vroom_assets.inference.series import (
     target_sql,
 )
 from vroom_assets.sources import files_like
-from vroom_assets.sources.table import bare
+from vroom_assets.sources.columns import bare
 from vroom_assets.spec import ColumnType, Format
 from vroom_assets.sql import as_written, identifier
 

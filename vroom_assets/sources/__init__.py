@@ -1,7 +1,8 @@
 """Sources: raw CSVs, observed by content, kept as snapshots, checked row by row into DuckDB.
 
 `files` observes a CSV and copies it, `lines` makes its bytes safe to be read line by line, `table` turns
-lines into typed rows by the declaration's rules alone, and `report` says what was found, with line numbers.
+lines into typed rows by the declaration's rules alone (`columns`, `cells`), and `findings` and `report` say what was
+found, with line numbers.
 Bad rows go to the table `quarantine`; too many of them, and the whole file is refused while the table from
 before stays.
 """
@@ -18,10 +19,12 @@ from vroom_assets.sources.files import (
     observe,
     snapshot,
 )
+from vroom_assets.sources.quarantine import write as write_quarantine
 from vroom_assets.sources.report import Finding, SourceRefused, SourceReport
-from vroom_assets.sources.table import load, write_quarantine
+from vroom_assets.sources.table import Engine, load
 
 __all__ = [
+    "Engine",
     "Finding",
     "NamedFile",
     "Observation",

@@ -5,10 +5,12 @@ is asked for, because the supervisor writes some of them for the processes that 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from vroom_api.contract.environment import (
+    BadSetting,
     Environment,
     forecast,
     home,
@@ -18,6 +20,10 @@ from vroom_api.contract.environment import (
     umask,
 )
 from vroom_api.contract.origins import LOOPBACK
+
+_SPARK = re.compile(
+    r"local(\[(\*|\d+)(,\d+)?\])?|local-cluster\[\d+,\d+,\d+\]|yarn|(spark|sc)://[^/\s]\S*|k8s://\S+"
+)
 
 
 def data_folder() -> Path:
@@ -54,6 +60,26 @@ def training_cores() -> int:
         BadSetting: it is not a number of cores.
     """
     return Environment().integer("VROOM_TRAINING_CORES", 0, 0, 1024) or max(1, (os.cpu_count() or 1) - 1)
+
+
+def spark() -> str:
+    """Where Spark runs: VROOM_SPARK, a master or the address of a Spark Connect server, else the cores of this machine.
+
+    Raises:
+        BadSetting: it is neither.
+    """
+    text = Environment().text("VROOM_SPARK", "local[*]")
+    if not _SPARK.fullmatch(text):
+        raise BadSetting(
+            f"VROOM_SPARK={text!r}: use a master, e.g. local[2], local-cluster[2,1,1024], spark://host:7077, yarn or "
+            "k8s://https://host:6443, or a Spark Connect server, e.g. sc://host:15002"
+        )
+    return text
+
+
+def java_home() -> str:
+    """JAVA_HOME, which names the Java that Spark starts; empty where the PATH does."""
+    return Environment().text("JAVA_HOME", "")
 
 
 def tracking_uri() -> str:
@@ -98,7 +124,7 @@ def check() -> None:
     Raises:
         BadSetting: a value is not what its variable allows.
     """
-    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts, training_cores)
+    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts, training_cores, spark)
     for read in (home, umask, forecast, keys_required, pages, *own):
         read()
 

@@ -132,6 +132,8 @@ def test_a_cell_is_read_as_what_it_means(read, type, text, format, value):
         ("percent", "half", "is not a percentage (90%)"),
         ("currency", '"$1,23,4"', "is not an amount of money"),
         ("duration", "PT", "is not a duration"),
+        ("duration", "9" * 400 + ":00", "is not a duration"),
+        ("currency", "$" + "9" * 400, "is not an amount of money"),
         ("duration", "soon", "is not a duration (1:24.500, 2 days 03:04:05, PT1H2M or seconds)"),
         ("timestamp", "05-02-2010", "say how, e.g. `format: {dates: '%d.%m.%Y'}`, or '%m/%d/%Y'"),
         ("timestamp", "5/2/2010 7:30", "say how, e.g. `format: {dates: '%d.%m.%Y %H:%M'}`"),
@@ -253,6 +255,18 @@ def test_a_file_is_read_as_it_is_written(read, content, columns, format, rows):
             {"at": {"type": "date", "joins": ["y", "m", "d"]}},
             {},
             "line 2, column at: '2015-02-29' is not a date of y, m, d",
+        ),
+        (
+            "y,m\n2015,7.5\n",
+            {"at": {"type": "date", "joins": ["y", "m"]}},
+            {},
+            "line 2, column at: '2015-7.5-01' is not a date of y, m",
+        ),
+        (
+            "at\nepoch\n",
+            {"at": "timestamp"},
+            {"dates": "%d.%m.%Y"},
+            "line 2, column at: 'epoch' is not a date and time",
         ),
         (
             "y,m\n2015,13\n",

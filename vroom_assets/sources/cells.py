@@ -39,8 +39,10 @@ YES, NO = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
 ISO_DATE = r"[1-9]\d{3}-\d\d-\d\d"
 ISO_TIME = r"([ T]([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?)?"
 OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
-CLOCK = r"(-)?(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)"  # sign, days, hours, minutes, seconds
-ISO_DURATION = r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?"
+UNITS = r"(\d{1,15})"  # not so many that a duration were infinite
+CLOCK = rf"(-)?(?:{UNITS} days?,? )?(?:{UNITS}:)?{UNITS}:(\d{{1,15}}(?:\.\d+)?)"  # sign, days, hours, minutes, seconds
+ISO_DURATION = rf"(-)?P(?:{UNITS}D)?(?:T(?:{UNITS}H)?(?:{UNITS}M)?(?:(\d{{1,15}}(?:\.\d+)?)S)?)?"
+SPACES = r"\t\n\f\r "  # blanks of ASCII; `\s` has one more in other engines than in this
 BLANKS = " \u00a0\u202f"  # between groups of digits: also those at which no line breaks
 MONEY = r"[$€£¥₹]|[A-Z]{3}"
 
@@ -198,11 +200,14 @@ def _money(text: str, format: Format) -> str:
     thousands = format.thousands or ("," if format.decimal == "." else ".")
     grouped = format.model_copy(update={"thousands": thousands})
     number = rf"\d+({re.escape(format.decimal)}\d*)?|{_groups(grouped)}({re.escape(format.decimal)}\d*)?"
-    whole = rf"-?({MONEY})?\s*-?({number})\s*({MONEY})?|({MONEY})?\s*({number})\s*({MONEY})?-|\(({MONEY})?\s*({number})\s*({MONEY})?\)"
-    others = literal(rf"{MONEY}|[-()\s]")
+    gap = f"[{SPACES}]*"
+    between = f"({MONEY})?{gap}({number}){gap}({MONEY})?"
+    whole = rf"-?({MONEY})?{gap}-?({number}){gap}({MONEY})?|{between}-|\({between}\)"
+    others = literal(rf"{MONEY}|[-(){SPACES}]")
     bare = f"regexp_replace({text}, {others}, '', 'g')"
     sign = f"case when contains({text}, '-') or starts_with({text}, '(') then -1 else 1 end"
-    return _where(text, whole, f"{sign} * try_cast({_digits(bare, grouped)} as double)")
+    amount = f"try_cast({_digits(bare, grouped)} as double)"
+    return _where(text, whole, f"case when isfinite({amount}) then {sign} * {amount} end")
 
 
 def _duration(text: str, format: Format) -> str:
@@ -211,8 +216,10 @@ def _duration(text: str, format: Format) -> str:
     parts = {2: 86_400, 3: 3_600, 4: 60, 5: 1}
 
     def seconds(pattern: str) -> str:
+        whole = literal(rf"\A{pattern}\z")
+
         def part(number: int) -> str:
-            return f"coalesce(try_cast(regexp_extract({point}, {literal(f'^{pattern}$')}, {number}) as double), 0)"
+            return f"coalesce(try_cast(regexp_extract({point}, {whole}, {number}) as double), 0)"
 
         total = " + ".join(f"{part(number)} * {factor}" for number, factor in parts.items())
         return f"(case when starts_with({text}, '-') then -1 else 1 end) * ({total})"
@@ -263,7 +270,8 @@ def _local(text: str, iso: str, format: Format) -> str:
         listed = ", ".join(literal(way) for way in format.dates if way not in COUNTED)
         if not listed:
             return "null::timestamp"
-        return f"try_strptime({text}, [{listed}])::timestamp"
+        some = f"regexp_matches({text}, '\\d')"  # `epoch` and `infinity` are times to DuckDB
+        return f"case when {some} then try_strptime({text}, [{listed}])::timestamp end"
     return _where(text, iso, f"try_cast({text} as timestamp)")
 
 
@@ -273,9 +281,10 @@ def joined(pieces: Sequence[str]) -> str:
     Args:
         pieces: SQL of their texts, at least of the first two.
     """
-    year, month, *others = (f"regexp_replace({piece}, '[.]0*$', '')" for piece in pieces)
+    year, month, *others = (f"regexp_replace({piece}, '[.]0*\\z', '')" for piece in pieces)
     listed = f"[{', '.join(map(literal, MONTHS))}]"
-    number = f"coalesce(1 + (nullif(list_position({listed}, lower({month})), 0) - 1) % 12, try_cast({month} as integer))"
+    digits = f"case when regexp_full_match({month}, '\\d{{1,9}}') then try_cast({month} as integer) end"
+    number = f"coalesce(1 + (nullif(list_position({listed}, lower({month})), 0) - 1) % 12, {digits})"
     # What cannot be a month or an hour stays as it is: then the whole cannot be read, and shows why.
     day, *clock = [_two_digits(other, other) for other in others] or ["'01'"]
     date = f"{year} || '-' || {_two_digits(number, month)} || '-' || {day}"

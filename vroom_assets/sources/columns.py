@@ -109,6 +109,11 @@ def with_breaks(text: str) -> str:
     return f"replace({text}, '{BREAK}', chr(10))"
 
 
+def blank(raw: str) -> str:
+    """SQL of whether a line is not a row."""
+    return f"case when starts_with({raw}, ' ') then trim({raw}) = '' else coalesce({raw}, '') = '' end"
+
+
 def is_bad(value: str, column: Column, text: str) -> str:
     """SQL of whether a cell breaks a rule; its text is asked for only where it has no value."""
     no_value = (

@@ -43,6 +43,9 @@ class Engine(Protocol):
 
         Of those that are not good the warehouse has the view `BAD`, of `nth`, `broken`, `cells` and a value per
         column, `value_1` …; why they are not, where only other rows show it, is among `findings.repeats`.
+
+        Raises:
+            Unreadable: it does not read files that are written so.
         """
 
     def raws(self, rows: Rows) -> str:
@@ -94,8 +97,11 @@ def load(
                     one if len(files) == 1 else f"{file.name}: {one}"
                     for one in columns.warnings(source, part.text)
                 ]
-            with engine.read(source, parts) as rows:
-                return _decide(connection, engine, name, source, rows, whole, warnings)
+            try:
+                with engine.read(source, parts) as rows:
+                    return _decide(connection, engine, name, source, rows, whole, warnings)
+            except Unreadable as error:
+                raise _Unusable(files[0], str(error)) from error
     except _Unusable as error:
         message = f"{error.file.name}{error}"
         with _transaction(connection):
@@ -277,7 +283,7 @@ def _typed_lines(source: Source, text: Text, rows_before: int) -> str:
 def _cells(text: Text, format: Format) -> str:
     """SQL of the cells of each line, whether it is `blank`, and whether its quotes are `broken`."""
     mark, quote = format.delimiter, format.quote
-    blank = "case when starts_with(raw, ' ') then trim(raw) = '' else coalesce(raw, '') = '' end"
+    blank = columns.blank("raw")
     if not text.needs_care:
         return f"""
             select {blank} as blank, false as broken, string_split(raw, {literal(mark)}) as cells
@@ -384,5 +390,11 @@ def _replace_table(connection: DuckDBPyConnection, name: str, rows: Rows) -> Non
     connection.execute(f"delete from {LINES} where {GOOD} is not true or rowid < {first}")
     for column in (GOOD, BROKEN, CELLS):
         connection.execute(f"alter table {LINES} drop column {column}")
-    connection.execute(f"drop table if exists {identifier(name)}")
+    drop(connection, name)
     connection.execute(f"alter table {LINES} rename to {identifier(name)}")
+
+
+def drop(connection: DuckDBPyConnection, name: str) -> None:
+    """Drop a source's table, or the view that stands for it where another engine left its rows."""
+    views = connection.execute("select 1 from duckdb_views() where view_name = ?", [name]).fetchall()
+    connection.execute(f"drop {'view' if views else 'table'} if exists {identifier(name)}")

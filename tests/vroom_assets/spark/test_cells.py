@@ -10,6 +10,7 @@ from tests.support import spark
 from tests.support.cells import FORMATS, texts
 from vroom_assets.sources import cells
 from vroom_assets.spark.cells import NotOnSpark, pattern, to_spark
+from vroom_assets.spark.session import session as open_session
 from vroom_assets.spec import Column, ColumnType, Format
 
 NOTATIONS = (
@@ -106,7 +107,7 @@ pytestmark = [spark.needed, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[object]:
-    with spark.shared() as one:
+    with open_session(spark.LOCAL) as one:
         yield one
 
 

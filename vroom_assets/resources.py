@@ -29,10 +29,13 @@ class Warehouse(dg.ConfigurableResource):
         """
         import duckdb
 
+        from vroom_assets.sources import published
+
         path = warehouse_path(forecast)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with closing(duckdb.connect(path)) as connection:
+                published.follow(connection, path.parent)
                 yield connection
         except duckdb.Error as error:
             if not damage.is_damage(error):

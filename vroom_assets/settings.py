@@ -62,6 +62,15 @@ def training_cores() -> int:
     return Environment().integer("VROOM_TRAINING_CORES", 0, 0, 1024) or max(1, (os.cpu_count() or 1) - 1)
 
 
+def engine() -> str:
+    """What checks sources and computes examples and features: VROOM_ENGINE, duckdb or spark.
+
+    Raises:
+        BadSetting: it is neither.
+    """
+    return Environment().choice("VROOM_ENGINE", "duckdb", ("duckdb", "spark"))
+
+
 def spark() -> str:
     """Where Spark runs: VROOM_SPARK, a master or the address of a Spark Connect server, else the cores of this machine.
 
@@ -124,7 +133,7 @@ def check() -> None:
     Raises:
         BadSetting: a value is not what its variable allows.
     """
-    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts, training_cores, spark)
+    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts, training_cores, engine, spark)
     for read in (home, umask, forecast, keys_required, pages, *own):
         read()
 

@@ -1,6 +1,7 @@
 """The raw CSVs and the checked tables."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from vroom_assets.ledger import Ledger
 from vroom_assets.spec import Column, ForecastSpec, Purpose
 
 if TYPE_CHECKING:
-    from vroom_assets.sources import Observation
+    from duckdb import DuckDBPyConnection
+
+    from vroom_assets.sources import Engine, Observation
     from vroom_assets.sources.report import SourceReport
 
 
@@ -131,13 +134,16 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
         raise dg.Failure(
             description=str(error), allow_retries=isinstance(error, sources.SourceChanged)
         ) from error
-    with warehouse.connect(spec.name) as connection:
+    with (
+        warehouse.connect(spec.name) as connection,
+        _chosen_engine(connection, folder, taken.sha256) as engine,
+    ):
         try:
             files = [
                 sources.NamedFile(copy.path, f"data/{copy.source.relative_to(settings.data_folder())}")
                 for copy in taken.copies
             ]
-            report = sources.load(connection, name, source, files, spec.past_columns(name))
+            report = sources.load(connection, name, source, files, spec.past_columns(name), engine)
         except sources.SourceRefused as error:
             report = error.report
             found = found_in(report)
@@ -147,6 +153,7 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
             raise dg.Failure(description=str(error), metadata=found, allow_retries=False) from error
         finally:
             sources.write_quarantine(connection, name, folder / "quarantine" / f"{name}.csv")
+        sources.remove_unused(connection, folder)
         sample = connection.sql(f'select * from "{name}" limit 5').df()
         feature_table.note_origin(connection, name, {"snapshot": taken.sha256, "modified": taken.modified})
     yield dg.AssetCheckResult(check_name="accepted", passed=True, metadata=found_in(report))
@@ -157,6 +164,7 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
             "dagster/row_count": report.accepted,
             "rows_read": report.read,
             "rows_quarantined": report.quarantined,
+            "engine": settings.engine(),
             "files": len(taken.copies),
             "bytes": taken.size,
             "sha256": taken.sha256,
@@ -165,6 +173,26 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
             "sample": dg.MetadataValue.md(sample.to_markdown(index=False)),
         },
     )
+
+
+@contextmanager
+def _chosen_engine(connection: "DuckDBPyConnection", home: Path, snapshot: str) -> "Iterator[Engine | None]":
+    """For the length of a block: what reads a source by VROOM_ENGINE; None is DuckDB.
+
+    Raises:
+        dagster.Failure: Spark is not installed.
+    """
+    if settings.engine() == "duckdb":
+        yield None
+        return
+    from vroom_assets.spark.session import SparkMissing, session
+    from vroom_assets.spark.sources import SparkEngine
+
+    try:
+        with session() as opened:
+            yield SparkEngine(connection, opened, home, snapshot)
+    except SparkMissing as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
 def found_in(report: "SourceReport") -> dict[str, Any]:

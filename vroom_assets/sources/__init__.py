@@ -19,6 +19,7 @@ from vroom_assets.sources.files import (
     observe,
     snapshot,
 )
+from vroom_assets.sources.published import remove_unused
 from vroom_assets.sources.quarantine import write as write_quarantine
 from vroom_assets.sources.report import Finding, SourceRefused, SourceReport
 from vroom_assets.sources.table import Engine, load
@@ -38,6 +39,7 @@ __all__ = [
     "kept",
     "load",
     "observe",
+    "remove_unused",
     "snapshot",
     "write_quarantine",
 ]

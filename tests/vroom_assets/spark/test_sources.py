@@ -1,5 +1,6 @@
 """Sources on Spark: the same rows, findings and quarantine as by DuckDB, of whatever files."""
 
+import csv
 import gzip
 import random
 import shutil
@@ -8,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 import yaml
 
 from tests.support import spark
 from tests.support.cells import AWKWARD, MOMENTS
-from tests.support.forecasts import DEFS, shipped
+from tests.support.forecasts import DEFS, definitions, shipped
 from tests.support.foreign import FOREIGN, Foreign
 from tests.support.hostile import BAD_LINES, BAD_RESERVATIONS, RESERVATIONS, USELESS, VEHICLES
 from tests.support.project import ROOT
@@ -295,3 +297,62 @@ def test_each_load_leaves_its_files_and_nothing_else(both, tmp_path):
     tables = connection.execute("select table_name from information_schema.tables order by 1").fetchall()
     assert tables == [("quarantine",), ("things",)]
     shutil.rmtree(files)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped data, a home, and the setting that chooses Spark."""
+    shutil.copytree(ROOT / "data" / "reservations", tmp_path / "data" / "reservations")
+    settings = {
+        "VROOM_DATA": "data",
+        "VROOM_HOME": "home",
+        "VROOM_ENGINE": "spark",
+        "VROOM_SPARK": spark.LOCAL,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value if name.startswith(("VROOM_E", "VROOM_S")) else str(tmp_path / value))
+    return tmp_path
+
+
+def tables_by_dagster() -> dict[str, dict[str, Any]]:
+    """Make the flagship's tables: the metadata of each, by its name."""
+    spec = shipped("reservations")
+    whole = definitions(spec)
+    made = whole.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(),
+        asset_selection=[dg.AssetKey([spec.name, name]) for name in spec.sources],
+        raise_on_error=False,
+    )
+    assert made.success
+    assert all(check.passed for check in made.get_asset_check_evaluations())
+    return {
+        event.asset_key.path[-1]: {name: one.value for name, one in event.materialization.metadata.items()}
+        for event in made.all_events
+        if event.is_step_materialization and event.asset_key
+    }
+
+
+def test_the_same_assets_and_checks_are_made_on_spark(session, project, monkeypatch):
+    path = project / "data" / "reservations" / "vehicles.csv"
+    path.write_text(path.read_text() + "x,1,2,3,4,5,6\n")
+    before = tables_by_dagster()
+    assert {one["engine"] for one in before.values()} == {"spark"}
+    after = tables_by_dagster()
+    folder = project / "home" / "reservations"
+    assert sorted(path.parent.name for path in (folder / published.TABLES).glob("*/*")) == [
+        "reservations",
+        "vehicles",
+    ]
+    with open(folder / "quarantine" / "vehicles.csv", newline="") as file:
+        assert {row["raw"] for row in csv.DictReader(file)} == {"x,1,2,3,4,5,6"}
+    renamed = folder.rename(project / "moved")
+    with duckdb.connect(renamed / "warehouse.duckdb") as connection:
+        published.follow(connection, renamed)
+        on_spark = connection.execute("from reservations order by all").fetchall()
+    monkeypatch.setenv("VROOM_ENGINE", "duckdb")
+    by_duckdb = tables_by_dagster()
+    with duckdb.connect(folder / "warehouse.duckdb") as connection:
+        assert connection.execute("from reservations order by all").fetchall() == on_spark
+    for name, metadata in by_duckdb.items():
+        different = {one for one in metadata if metadata[one] != after[name][one]}
+        assert different <= {"engine", "sample"}

@@ -136,9 +136,10 @@ class SparkEngine:
             if column.references:
                 self._find_orphans(position, name, column.references)
         index = of_each(parts, "nth", lambda part: str(part.index))
-        found = reading.rows.groupBy("part").agg({"*": "count"}).collect()
-        read = {row[0]: row[1] for row in found}
-        bad = {row[0]: row[1] for row in reading.rows.where("not good").groupBy("part").count().collect()}
+        of_rows = reading.rows.selectExpr("part", "1 as read", "if(good, 0, 1) as bad")
+        found = of_rows.groupBy("part").sum("read", "bad").collect()
+        read = {part: count for part, count, _ in found}
+        bad = {part: count for part, _, count in found if count}
         repeated = connection.execute(
             f"select {index}, count(distinct nth) from {REPEATS} group by 1"
         ).fetchall()

@@ -24,6 +24,9 @@ from vroom_api.contract.origins import LOOPBACK
 _SPARK = re.compile(
     r"local(\[(\*|\d+)(,\d+)?\])?|local-cluster\[\d+,\d+,\d+\]|yarn|(spark|sc)://[^/\s]\S*|k8s://\S+"
 )
+CONTAINER_QUOTA = Path(
+    "/sys/fs/cgroup/cpu.max"
+)  # microseconds of all cores together, in so many of the clock
 
 
 def data_folder() -> Path:
@@ -54,12 +57,32 @@ def fastf1_cache() -> Path:
 
 
 def training_cores() -> int:
-    """How many cores a fit of many rows may use: VROOM_TRAINING_CORES, else all but one, which the service keeps.
+    """How many cores a training may use: VROOM_TRAINING_CORES, else all but one, which the service keeps.
 
     Raises:
-        BadSetting: it is not a number of cores.
+        BadSetting: it is neither a number of cores nor a share of them.
     """
-    return Environment().integer("VROOM_TRAINING_CORES", 0, 0, 1024) or max(1, (os.cpu_count() or 1) - 1)
+    cores = available_cores()
+    return Environment().part_of("VROOM_TRAINING_CORES", cores, 1024) or max(1, cores - 1)
+
+
+def available_cores() -> int:
+    """How many cores this process may use: those that it is bound to, or as many as its container is given time of."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CONTAINER_QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return bound
+    return bound if quota == "max" else max(1, min(bound, int(quota) // int(period)))
+
+
+def dask_scheduler() -> str | None:
+    """The address of a Dask scheduler whose workers fit candidates: VROOM_DASK, None where it is not set.
+
+    Raises:
+        BadSetting: it is not such an address.
+    """
+    return Environment().scheduler("VROOM_DASK")
 
 
 def engine() -> str:
@@ -133,7 +156,16 @@ def check() -> None:
     Raises:
         BadSetting: a value is not what its variable allows.
     """
-    own = (data_folder, defs_folder, fastf1_cache, dagster_hosts, training_cores, engine, spark)
+    own = (
+        data_folder,
+        defs_folder,
+        fastf1_cache,
+        dagster_hosts,
+        training_cores,
+        dask_scheduler,
+        engine,
+        spark,
+    )
     for read in (home, umask, forecast, keys_required, pages, *own):
         read()
 

@@ -31,9 +31,9 @@ from vroom_assets import declaration, sources
 from vroom_assets.features import table
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, Family, ForecastSpec
-from vroom_assets.training.fitting import fit_split
-from vroom_assets.training.folds import one_by_one, outer_splits
+from vroom_assets.training.folds import outer_splits
 from vroom_assets.training.metrics import METRIC_SETS, standard_error
+from vroom_assets.training.parallel import Entry, fit_splits
 
 SHIPPED = ("reservations", "upcoming_reservations", "market_resolution", "lap_times")
 NAMES = {
@@ -99,15 +99,10 @@ def line(name: str, spec: ForecastSpec, data: Dataset) -> str:
     for one in (declared, beside(declared)):
         began = time.monotonic()
         total, times = np.zeros(len(data.target)), np.zeros(len(data.target))
-        fits = one_by_one(
-            lambda split, one=one: fit_split(
-                {"one": one}, data.features, data.target, split, spec.validation, rows
-            ),
-            splits,
-        )
-        for split, models in zip(splits, fits, strict=True):
-            predicted = models["one"].predict(data.features.iloc[split.test])
-            total[split.test] += metric_set.row_loss(data.target[split.test], predicted)
+        entries = [Entry(split, {"one": one}) for split in splits]
+        found = fit_splits(entries, data.features, data.target, rows, spec.validation)
+        for split, fits in zip(splits, found, strict=True):
+            total[split.test] += metric_set.row_loss(data.target[split.test], fits["one"].prediction)
             times[split.test] += 1
         seconds.append(time.monotonic() - began)
         losses.append(total[times > 0] / times[times > 0])

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from tests.benchmarks.accuracy import ROOT, declared, read_folder
 from vroom_api.contract import Calibration
@@ -29,7 +30,7 @@ from vroom_assets.challenger.manifest import feature_fields, input_fields
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
 from vroom_assets.training.fitting import fit_all
-from vroom_assets.training.folds import RowStructure, Split, one_by_one, splits
+from vroom_assets.training.folds import RowStructure, Split, splits
 from vroom_assets.training.intervals import calibrate
 from vroom_assets.training.metrics import METRIC_SETS
 from vroom_assets.training.models import Fitted
@@ -131,7 +132,8 @@ def main() -> int:
             )
         return table, unseen(spec, data, split)
 
-    parts = list(one_by_one(score_outer, outer))
+    with threadpool_limits(1):
+        parts = [score_outer(split) for split in outer]
     table = pd.concat([part for part, _ in parts], ignore_index=True)
     unseen_share = float(np.concatenate([flags for _, flags in parts]).mean())
 

@@ -12,9 +12,9 @@ from scipy.stats import t as student
 from vroom_assets.champion.comparison import corrected_t
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import Candidate, ForecastSpec
-from vroom_assets.training.fitting import fit_split
-from vroom_assets.training.folds import Split, one_by_one, outer_splits
+from vroom_assets.training.folds import Split, outer_splits
 from vroom_assets.training.metrics import BASELINES, METRIC_SETS, Metric, MetricSet, standard_error
+from vroom_assets.training.parallel import Entry, fit_splits
 from vroom_assets.training.search import inner_choices, tuned_candidates
 
 NESTED = "vroom (nested)"
@@ -74,14 +74,11 @@ def measure(
         data.features, data.target, folds, competing, validation, metric_set, rows, spec.gates.reference
     )
 
-    def predict(split: Split) -> dict[str, np.ndarray]:
-        models = fit_split(
-            tuned[split.repeat, split.fold], data.features, data.target, split, validation, rows
-        )
-        return {name: model.predict(data.features.iloc[split.test]) for name, model in models.items()}
-
+    entries = [Entry(split, tuned[split.repeat, split.fold]) for split in folds]
+    found = fit_splits(entries, data.features, data.target, rows, validation)
     predictions: dict[str, list[np.ndarray]] = {name: [] for name in (NESTED, *everyone, *derived)}
-    for split, choice, made in zip(folds, choices, one_by_one(predict, folds), strict=True):
+    for split, choice, fits in zip(folds, choices, found, strict=True):
+        made = {name: fit.prediction for name, fit in fits.items()}
         made |= {name: derive(data, split, made) for name, derive in derived.items()}
         made[NESTED] = made[choice]
         for name, prediction in made.items():

@@ -27,9 +27,9 @@ from vroom_assets import sources
 from vroom_assets.features import table as feature_table
 from vroom_assets.features.table import Dataset
 from vroom_assets.spec import ForecastSpec
-from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import Split
 from vroom_assets.training.metrics import METRIC_SETS
+from vroom_assets.training.parallel import Entry, fit_splits
 from vroom_assets.training.search import inner_choices
 
 NAIVE = "previous_lap"
@@ -83,10 +83,9 @@ def lines(spec: ForecastSpec, rows: Rows) -> Iterator[dict[str, object]]:
             structure,
             spec.gates.reference,
         )
-        models = fit_split(spec.candidates, data.features, target, split, validation, structure)
-        errors = {
-            one: np.abs(target[test] - models[one].predict(data.features.iloc[test])) for one in (name, NAIVE)
-        }
+        entry = Entry(split, spec.candidates)
+        [fits] = fit_splits([entry], data.features, target, structure, validation)
+        errors = {one: np.abs(target[test] - fits[one].prediction) for one in (name, NAIVE)}
         line: dict[str, object] = {
             "seasons": " ".join(map(str, chosen)),
             "rows": len(split.train),

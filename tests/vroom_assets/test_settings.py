@@ -63,3 +63,45 @@ def test_what_is_handed_down_in_a_test_ends_with_it(tmp_path: Path) -> None:
         settings.hand_down({"VROOM_DATA": "elsewhere"})
         assert os.environ["DAGSTER_HOME"] == str(tmp_path / "dagster")
     assert dict(os.environ) == before
+
+
+def test_cores_of_a_training_are_a_number_or_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = settings.available_cores()
+    for given, expected in {
+        "": max(1, cores - 1),
+        "0": max(1, cores - 1),
+        "3": 3,
+        "100%": cores,
+        "50%": max(1, cores // 2),
+        "1%": 1,
+    }.items():
+        monkeypatch.setenv("VROOM_TRAINING_CORES", given)
+        assert settings.training_cores() == expected
+    for given in ("-1", "0%", "101%", "half", "%", "1.5", "50 %", "1025"):
+        monkeypatch.setenv("VROOM_TRAINING_CORES", given)
+        with pytest.raises(
+            BadSetting, match=r"^VROOM_TRAINING_CORES='.+': use a whole number from 0 to 1024, or"
+        ):
+            settings.training_cores()
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 1), ("1 100000", 1), ("max 100000", None)])
+def test_a_container_has_as_many_cores_as_it_is_given_time_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int | None
+) -> None:
+    monkeypatch.setattr(settings, "CONTAINER_QUOTA", tmp_path / "none")
+    bound = settings.available_cores()
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(settings, "CONTAINER_QUOTA", tmp_path / "cpu.max")
+    assert settings.available_cores() == (bound if cores is None else cores)
+
+
+def test_a_scheduler_is_an_address_with_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.dask_scheduler() is None
+    for given in ("tcp://10.0.0.7:8786", "tls://scheduler.example:8786", "tcp://[::1]:8786"):
+        monkeypatch.setenv("VROOM_DASK", given)
+        assert settings.dask_scheduler() == given
+    for given in ("10.0.0.7:8786", "tcp://10.0.0.7", "http://10.0.0.7:8786", "tcp://", "tcp://a:1/path"):
+        monkeypatch.setenv("VROOM_DASK", given)
+        with pytest.raises(BadSetting, match=r"^VROOM_DASK='.+': use an address like tcp://scheduler:8786"):
+            settings.dask_scheduler()

@@ -16,6 +16,7 @@ from vroom_api.contract.pages import Pages
 
 DEFAULT_UMASK = 0o077
 PORTS = {"VROOM_DAGSTER_PORT": 3000, "VROOM_API_PORT": 8000, "VROOM_MLFLOW_PORT": 5000}
+_SCHEDULER = re.compile(r"(?:tcp|tls)://([^/?#]+)")
 _ORIGIN = re.compile(r"https?://([^/?#]+)")
 
 
@@ -70,6 +71,20 @@ class Environment:
         if not low <= value <= high:
             raise BadSetting(f"{name}={text!r}: use a whole number from {low} to {high}")
         return value
+
+    def part_of(self, name: str, whole: int, high: int) -> int:
+        """A whole number up to `high`, or a share of `whole` as `50%`, rounded down and at least 1; 0 where it is not set."""
+        text = self.text(name, "0")
+        if not text.endswith("%"):
+            try:
+                value = int(text)
+            except ValueError:
+                value = -1
+            if 0 <= value <= high:
+                return value
+        elif text[:-1].isdecimal() and 1 <= int(text[:-1]) <= 100:
+            return max(1, whole * int(text[:-1]) // 100)
+        raise BadSetting(f"{name}={text!r}: use a whole number from 0 to {high}, or a share from 1% to 100%")
 
     def port(self, name: str) -> int:
         return self.integer(name, PORTS[name], 1, 65_535)
@@ -131,6 +146,19 @@ class Environment:
         origin = _ORIGIN.match(text)
         if origin is None or parse_authority(origin[1].encode()) is None or not text.isascii():
             raise BadSetting(f"{name}={text!r}: use an address like https://dagster.example")
+        return text
+
+    def scheduler(self, name: str) -> str | None:
+        """The address of a Dask scheduler, None where it is not set."""
+        text = self.text(name, "")
+        if not text:
+            return None
+        match = _SCHEDULER.fullmatch(text)
+        authority = parse_authority(match[1].encode()) if match else None
+        if authority is None or authority.port is None:
+            raise BadSetting(
+                f"{name}={text!r}: use an address like tcp://scheduler:8786 or tls://scheduler:8786"
+            )
         return text
 
     def database(self, name: str, default: str) -> str:

@@ -10,9 +10,9 @@ import pandas as pd
 
 from vroom_api.contract.events import Decision
 from vroom_assets.spec import Candidate, Contest, Validation
-from vroom_assets.training.fitting import fit_split
-from vroom_assets.training.folds import RowStructure, Split, one_by_one, outer_splits
+from vroom_assets.training.folds import RowStructure, outer_splits
 from vroom_assets.training.metrics import MetricSet, standard_error
+from vroom_assets.training.parallel import Entry, fit_splits
 from vroom_assets.training.sampling import DECIDING_ROWS, FULL_ROWS, folded_once, sample, sample_sizes
 
 
@@ -109,14 +109,12 @@ def compare(
     folds = outer_splits(rows, validation)
 
     def losses(entrant: Entrant) -> list[np.ndarray]:
-        frame = entrant.frame.iloc[chosen]
-
-        def score(split: Split) -> np.ndarray:
-            models = fit_split(entrant.candidates, frame, target, split, validation, rows)
-            prediction = models[entrant.name].predict(frame.iloc[split.test])
-            return metric_set.row_loss(target[split.test], prediction)
-
-        return list(one_by_one(score, folds))
+        entries = [Entry(split, entrant.candidates) for split in folds]
+        found = fit_splits(entries, entrant.frame.iloc[chosen], target, rows, validation)
+        return [
+            metric_set.row_loss(target[split.test], fits[entrant.name].prediction)
+            for split, fits in zip(folds, found, strict=True)
+        ]
 
     champion_losses = losses(champion)
     challenger_losses = champion_losses if challenger.same_recipe(champion) else losses(challenger)

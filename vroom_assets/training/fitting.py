@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from vroom_assets.spec import Candidate, Curve, Family, Validation
-from vroom_assets.training import coding
+from vroom_assets.spec import Candidate, Curve, Family
+from vroom_assets.training import coding, pace
 from vroom_assets.training.families import estimator_of
-from vroom_assets.training.folds import RowStructure, Split
 from vroom_assets.training.models import (
     ISOTONIC_FLOOR,
     Average,
@@ -68,35 +68,38 @@ def fit_all(
     Raises:
         CandidateError: a feature, term, member or parameter that does not exist or does not fit.
     """
-    rows = _Rows(frame, target, seed, groups)
     fitted: dict[str, Fitted] = {
-        name: _fit(name, candidate, rows)
+        name: fit_one(name, candidate, frame, target, seed, groups)
         for name, candidate in candidates.items()
         if candidate.family is not Family.AVERAGE
     }
     return {
-        name: _average(name, candidate, fitted) if candidate.family is Family.AVERAGE else fitted[name]
+        name: Average([fitted[member] for member in average_of(name, candidate, fitted)])
+        if candidate.family is Family.AVERAGE
+        else fitted[name]
         for name, candidate in candidates.items()
     }
+
+
+def fit_one(
+    name: str,
+    candidate: Candidate,
+    frame: pd.DataFrame,
+    target: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> Fitted:
+    """Fit a candidate that is not an average, as `fit_all` does."""
+    began = time.monotonic()
+    model = _fit(name, candidate, _Rows(frame, target, seed, groups))
+    pace.note(pace.key_of(candidate), len(target), time.monotonic() - began)
+    return model
 
 
 def with_members(names: Collection[str], candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
     """Some of the candidates, and what averages among them are made of."""
     members = {one for name in names for one in candidates[name].members}
     return {name: one for name, one in candidates.items() if name in names or name in members}
-
-
-def fit_split(
-    candidates: Mapping[str, Candidate],
-    frame: pd.DataFrame,
-    target: np.ndarray,
-    split: Split,
-    validation: Validation,
-    rows: RowStructure,
-) -> dict[str, Fitted]:
-    """Every candidate, fitted on the training rows of a split."""
-    groups = None if rows.groups is None else rows.groups[split.train]
-    return fit_all(candidates, frame.iloc[split.train], target[split.train], validation.seed, groups)
 
 
 def refuse_targets(name: str, candidate: Candidate, target: np.ndarray) -> None:
@@ -113,14 +116,19 @@ def refuse_targets(name: str, candidate: Candidate, target: np.ndarray) -> None:
         )
 
 
-def _average(name: str, candidate: Candidate, fitted: Mapping[str, Fitted]) -> Average:
+def average_of(name: str, candidate: Candidate, fitted: Collection[str]) -> list[str]:
+    """The members of an average.
+
+    Raises:
+        CandidateError: it has none, or one is not among those that are fitted.
+    """
     missing = [member for member in candidate.members if member not in fitted]
     if missing or not candidate.members:
         raise CandidateError(
             f"candidate {name} averages {', '.join(missing) or 'nothing'}; `members` may hold "
             f"the candidates that are fitted beside it and are not averages themselves: {', '.join(fitted)}"
         )
-    return Average([fitted[member] for member in candidate.members])
+    return candidate.members
 
 
 def _fit(name: str, candidate: Candidate, rows: _Rows) -> Fitted:

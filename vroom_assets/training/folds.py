@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from vroom_assets.spec import Validation
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -107,19 +104,6 @@ def _blocks(times: np.ndarray, count: int) -> list[tuple[np.datetime64, np.datet
         )
     ends = [*begins[1:], ordered[-1] + np.timedelta64(1, "s")]
     return list(zip(begins, ends, strict=True))
-
-
-def one_by_one(work: Callable[[Split], R], items: Sequence[Split]) -> Iterator[R]:
-    """Work on each item, on one core.
-
-    Threads do not help: fits of some hundred rows go in and out of the interpreter's lock so often that two
-    of them side by side take longer than one after the other, and twice the processor time (measured:
-    3.4 s for four fits of all candidates in a row, 3.6-6.1 s in two threads). The other cores serve meanwhile.
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield from map(work, items)
 
 
 INNER_BLOCKS = 2  # of time

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -288,9 +289,22 @@ ISOTONIC_FLOOR = 0.005  # that an isotonic curve may be: its ends are few rows, 
 MANY_ROWS = 50_000  # from which on several cores are quicker than one
 
 
+_one_core: ContextVar[bool] = ContextVar("one_core", default=False)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Fits of any number of rows have one core, because the others make other fits."""
+    token = _one_core.set(True)
+    try:
+        yield
+    finally:
+        _one_core.reset(token)
+
+
 def cores_for(rows: int) -> int:
     """How many cores a fit of so many rows uses."""
-    return settings.training_cores() if rows >= MANY_ROWS else 1
+    return settings.training_cores() if rows >= MANY_ROWS and not _one_core.get() else 1
 
 
 @contextmanager

@@ -23,10 +23,11 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
-from vroom_assets.training.fitting import fit_split, with_members
-from vroom_assets.training.folds import RowStructure, Split, TooFewRows, one_by_one, outer_splits
+from vroom_assets.training.fitting import with_members
+from vroom_assets.training.folds import RowStructure, Split, TooFewRows, outer_splits
 from vroom_assets.training.metrics import MetricSet, standard_error
 from vroom_assets.training.models import Fitted
+from vroom_assets.training.parallel import Entry, fit_splits
 from vroom_assets.training.sampling import DECIDING_ROWS, folded_once, sample, sample_sizes
 
 ERROR_RATE = 0.05  # of dropping the best one
@@ -220,14 +221,16 @@ def cross_validated(problem: Problem, everyone: Mapping[str, Candidate], size: i
     splits = [Split(0, one.fold, chosen[one.train], chosen[one.test]) for one in inside]
     fold = np.full(len(chosen), -1)
     predictions = {name: np.full(len(chosen), np.nan) for name in everyone}
-    models = list(
-        one_by_one(lambda split: fit_split(everyone, frame, target, split, validation, rows), splits)
-    )
-    for one, split, fitted in zip(inside, splits, models, strict=True):
-        fold[one.test] = one.fold
-        for name, model in fitted.items():
-            predictions[name][one.test] = model.predict(frame.iloc[split.test])
+    models: list[dict[str, Fitted]] = []
     mine = target[chosen]
+    part = frame if len(chosen) == len(frame) else frame.iloc[chosen]
+    entries = [Entry(one, everyone) for one in inside]
+    found = fit_splits(entries, part, mine, rows.take(chosen), validation, with_models=True)
+    for one, fits in zip(inside, found, strict=True):
+        fold[one.test] = one.fold
+        models.append({name: fit.model for name, fit in fits.items() if fit.model is not None})
+        for name, fit in fits.items():
+            predictions[name][one.test] = fit.prediction
     with np.errstate(invalid="ignore", over="ignore"):
         losses = {name: problem.metric_set.select_loss(mine, one) for name, one in predictions.items()}
     exploded = {name: np.where((fold >= 0) & ~np.isfinite(one), np.inf, one) for name, one in losses.items()}

@@ -19,10 +19,11 @@ import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
 from vroom_assets.training.choice import Chosen, choose
-from vroom_assets.training.fitting import fit_split, with_members
-from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one, outer_splits
+from vroom_assets.training.fitting import with_members
+from vroom_assets.training.folds import RowStructure, Split, inner_splits, outer_splits
 from vroom_assets.training.metrics import BASELINES, MetricSet
 from vroom_assets.training.models import Fitted
+from vroom_assets.training.parallel import Entry, Fit, fit_splits
 from vroom_assets.training.race import Problem, helpful_rows, race
 from vroom_assets.training.sampling import FULL_ROWS, sample
 from vroom_assets.training.tuning import has_values_to_try, tune, tune_on_all, tuning_rows
@@ -111,32 +112,30 @@ def _on_all_rows(
     outer = outer_splits(rows, validation)
     scores: list[pd.DataFrame] = []
     predictions: list[pd.DataFrame] = []
-    fold_models: list[tuple[Split, dict[str, Fitted]]] = []
+    folds: list[tuple[Split, dict[str, Fit]]] = []
     tuned = tuned_candidates(frame, target, outer, everyone, validation, metric_set, rows)
 
-    def fit_outer(split: Split) -> tuple[Split, dict[str, Fitted]]:
-        return split, fit_split(tuned[split.repeat, split.fold], frame, target, split, validation, rows)
-
-    for done, (split, models) in enumerate(one_by_one(fit_outer, outer), 1):
-        predicted, scored = score_split(models, frame, target, split, metric_set)
-        predictions.append(predicted)
-        scores.append(scored)
+    entries = [Entry(split, tuned[split.repeat, split.fold]) for split in outer]
+    found = fit_splits(entries, frame, target, rows, validation, with_models=True)
+    for done, (split, fits) in enumerate(zip(outer, found, strict=True), 1):
+        predictions.append(predictions_of(fits, split))
+        scores.append(scores_of(fits, target, split, metric_set))
         if split.repeat == 0:
-            fold_models.append((split, models))
+            folds.append((split, fits))
         progress(f"outer fold {done} of {len(outer)}: {len(everyone)} candidates scored")
 
     fold_metrics = pd.concat(scores, ignore_index=True)
     out_of_fold = pd.concat(predictions, ignore_index=True)
     choice = choose(out_of_fold, target, candidates, metric_set, reference, rows.groups, validation.choice)
     nested = np.full(len(frame), np.nan)
-    inner = [split for split, _ in fold_models]
+    inner = [split for split, _ in folds]
     competing = [{name: tuned[split.repeat, split.fold][name] for name in candidates} for split in inner]
     nested_choices = inner_choices(frame, target, inner, competing, validation, metric_set, rows, reference)
-    for (split, models), name in zip(fold_models, nested_choices, strict=True):
-        nested[split.test] = models[name].predict(frame.iloc[split.test])
-        progress(f"nested fold {split.fold + 1} of {len(fold_models)}: chose {name} without seeing it")
+    for (split, fits), name in zip(folds, nested_choices, strict=True):
+        nested[split.test] = fits[name].prediction
+        progress(f"nested fold {split.fold + 1} of {len(folds)}: chose {name} without seeing it")
 
-    tested = [(split.test, models[choice.name]) for split, models in fold_models]
+    tested = [(split.test, model) for split, fits in folds if (model := fits[choice.name].model) is not None]
     return Search(
         fold_metrics=fold_metrics,
         out_of_fold=out_of_fold,
@@ -207,20 +206,30 @@ def _fitted_on(fitted: np.ndarray | None, validation: Validation) -> str:
     return f"; it is fitted on {len(fitted):,} of them, as all others would help by less than {validation.precision:.1%}"
 
 
-def score_split(
-    models: Mapping[str, Fitted], frame: pd.DataFrame, target: np.ndarray, split: Split, metric_set: MetricSet
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predictions of every model for the test rows of a split, and their metrics: rows of `Search`'s tables."""
-    predictions, scores = [], []
-    for name, model in models.items():
-        where = {"candidate": name, "repeat": split.repeat, "fold": split.fold}
-        prediction = model.predict(frame.iloc[split.test])
-        predictions.append(pd.DataFrame(where | {"row": split.test, "prediction": prediction}))
-        metrics = {
-            metric: score(target[split.test], prediction) for metric, score in metric_set.metrics.items()
-        }
-        scores.append(where | metrics)
-    return pd.concat(predictions, ignore_index=True), pd.DataFrame(scores)
+def predictions_of(fits: Mapping[str, Fit], split: Split) -> pd.DataFrame:
+    """Predictions of every candidate for the test rows of a split: rows of `Search.out_of_fold`."""
+    where = {"repeat": split.repeat, "fold": split.fold, "row": split.test}
+    parts = [
+        pd.DataFrame({"candidate": name, **where, "prediction": fit.prediction}) for name, fit in fits.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def scores_of(
+    fits: Mapping[str, Fit], target: np.ndarray, split: Split, metric_set: MetricSet
+) -> pd.DataFrame:
+    """Metrics of every candidate on the test rows of a split: rows of `Search.fold_metrics`."""
+    where = {"repeat": split.repeat, "fold": split.fold}
+    return pd.DataFrame(
+        [
+            {"candidate": name, **where}
+            | {
+                metric: score(target[split.test], fit.prediction)
+                for metric, score in metric_set.metrics.items()
+            }
+            for name, fit in fits.items()
+        ]
+    )
 
 
 def tuned_candidates(
@@ -264,17 +273,14 @@ def inner_choices(
         candidates: those of each outer split.
     """
     rows = rows or RowStructure(len(frame))
-    inner = [
-        replace(split, repeat=number)
+    entries = [
+        Entry(replace(split, repeat=number), candidates[number])
         for number in range(len(outer))
         for split in inner_splits(rows, outer[number], validation)
     ]
-
-    def fit_inner(split: Split) -> pd.DataFrame:
-        models = fit_split(candidates[split.repeat], frame, target, split, validation, rows)
-        return score_split(models, frame, target, split, metric_set)[0]
-
-    found = pd.concat(one_by_one(fit_inner, inner), ignore_index=True)
+    fitted = fit_splits(entries, frame, target, rows, validation)
+    parts = [predictions_of(fits, one.split) for one, fits in zip(entries, fitted, strict=True)]
+    found = pd.concat(parts, ignore_index=True)
     return [
         choose(
             found[found["repeat"] == number],

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from vroom_assets.spec import Candidate, Validation
-from vroom_assets.training.fitting import fit_split
-from vroom_assets.training.folds import RowStructure, Split, inner_splits, one_by_one
+from vroom_assets.training.folds import RowStructure, Split, inner_splits
 from vroom_assets.training.metrics import MetricSet
+from vroom_assets.training.parallel import Entry, fit_splits
 from vroom_assets.training.sampling import FULL_ROWS, sample
 
 
@@ -53,15 +53,13 @@ def tune(
         single = {name: candidate.variants[0] for name, candidate in candidates.items()}
         return Tuned(single, pd.DataFrame(columns=["candidate", "parameters", metric_set.select, "chosen"]))
 
-    def scored(split: Split) -> dict[str, float]:
-        tested = {label: one for label, (_, one) in variants.items()}
-        models = fit_split(tested, frame, target, split, validation, rows)
-        return {
-            label: score(target[split.test], model.predict(frame.iloc[split.test]))
-            for label, model in models.items()
-        }
-
-    means = pd.DataFrame(list(one_by_one(scored, inner))).mean()
+    tested = {label: one for label, (_, one) in variants.items()}
+    entries = [Entry(split, tested) for split in inner]
+    scores = [
+        {label: score(target[split.test], fit.prediction) for label, fit in fits.items()}
+        for split, fits in zip(inner, fit_splits(entries, frame, target, rows, validation), strict=True)
+    ]
+    means = pd.DataFrame(scores).mean()
     best: dict[str, str] = {}
     for label, (name, _) in variants.items():
         if name not in best or means[label] < means[best[name]]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from vroom_assets.spec import Candidate, Family, Validation
 from vroom_assets.training import coding
 from vroom_assets.training.coding import Coding, Level, Number
-from vroom_assets.training.fitting import fit_split
 from vroom_assets.training.folds import RowStructure, Split
+from vroom_assets.training.parallel import Entry, fit_splits
 
 NAN = float("nan")
 
@@ -153,6 +153,7 @@ def test_steps_and_ranks_are_learnt_of_the_rows_of_their_own_fold():
         "steps": declared(Family.LINEAR, ["f0"], {}, bins={"f0": 3}),
         "rank": declared(Family.LINEAR, ["f0"], {}, ranks=["f0"]),
     }
-    models = fit_split(candidates, frame, frame["f0"].to_numpy(), split, Validation(), RowStructure(120))
-    assert models["steps"].coding.parts[0].edges.tolist() == [29.5, 59.5]
-    assert models["rank"].coding.parts[0].ranks.x.max() == 89
+    target, rows = frame["f0"].to_numpy(), RowStructure(120)
+    [fits] = fit_splits([Entry(split, candidates)], frame, target, rows, Validation(), with_models=True)
+    assert fits["steps"].model.coding.parts[0].edges.tolist() == [29.5, 59.5]
+    assert fits["rank"].model.coding.parts[0].ranks.x.max() == 89

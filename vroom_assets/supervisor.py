@@ -23,6 +23,7 @@ from vroom_api.contract.pages import MLFLOW_VIEW
 from vroom_api.contract.permissions import keep_private
 from vroom_assets import home_lock, renaming, settings
 from vroom_assets.damage import check_databases
+from vroom_assets.training import mapped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -165,6 +166,7 @@ def prepare_home() -> Path:
     settings.check()
     folder = home()
     keep_private(folder, umask())
+    mapped.sweep()
     dagster_home = folder / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True)
     (folder / "mlflow").mkdir(exist_ok=True)

@@ -149,7 +149,7 @@ def job(vehicles: int, folder: Path) -> dict[str, float]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    watched = _Watched(run.pid)
+    watched = Watched(run.pid)
     if run.wait() != 0:
         raise SystemExit(f"the job failed with {vehicles:,} vehicles; its runs are in {home}")
     watched.stop()
@@ -162,7 +162,7 @@ def job(vehicles: int, folder: Path) -> dict[str, float]:
     }
 
 
-class _Watched:
+class Watched:
     """The memory of a process and its children, four times a second; and the processor time of all."""
 
     def __init__(self, pid: int) -> None:

@@ -91,6 +91,14 @@ def test_a_wrong_value_is_refused_before_anything_is_written(home, monkeypatch, 
     assert list(home.iterdir()) == []
 
 
+def test_what_killed_fits_left_is_removed_at_the_start(home):
+    left = home / ".fits" / "of a killed run"
+    left.mkdir(parents=True)
+    (left / "values").write_bytes(b"rows")
+    prepare_home()
+    assert not left.exists()
+
+
 def test_mlflow_is_told_to_start_no_workers(prepared):
     from mlflow.environment_variables import MLFLOW_SERVER_ENABLE_JOB_EXECUTION
 

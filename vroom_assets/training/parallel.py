@@ -27,6 +27,8 @@ from vroom_assets.training.fitting import average_of, fit_one
 from vroom_assets.training.folds import RowStructure, Split
 from vroom_assets.training.models import Average, Fitted, one_core
 
+# Of fits that one core still has to make. Below, the start of the processes takes longer than the second core saves: on two
+# cores 14 fits of 3.6 s took 4.7 s in two new processes, 5.3 s 5.5 s, 7.2 s 6.5 s and 15.0 s 11.7 s (benchmarks/fits.py).
 WORTH_SECONDS = 6.0
 IDLE_SECONDS = 30  # that a process waits for more before it ends and gives its memory back
 CONNECT_SECONDS = 10  # that a scheduler, and then its workers, may take to answer

@@ -177,6 +177,7 @@ TESTED_BY = {
         *(f"vroom_assets.spec.{part}" for part in ("base", "tables", "candidates")),
     ),
     "vroom_assets/training/test_models": ("vroom_assets.training.families",),
+    "vroom_assets/training/test_parallel": ("vroom_assets.training.workers",),
 }
 
 

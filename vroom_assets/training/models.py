@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +21,7 @@ from vroom_assets import settings
 from vroom_assets.spec import FACTOR, Family
 from vroom_assets.training.coding import Coding
 from vroom_assets.training.metrics import PROBABILITY_EPSILON
+from vroom_assets.training.workers import processes
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -329,11 +330,16 @@ def fitted_on_cores(family: Family, estimator: Any, matrix: np.ndarray, target: 
     takes_jobs = cores > 1 and "n_jobs" in getattr(estimator, "get_params", dict)()
     if takes_jobs:
         estimator.set_params(n_jobs=cores)
-    with threads(family, cores):
+    with threads(family, cores), _spread(family, cores):
         fitted = estimator.fit(matrix, target)
     if takes_jobs:
         fitted.set_params(n_jobs=1)
     return fitted
+
+
+def _spread(family: Family, cores: int) -> AbstractContextManager[None]:
+    """Where a fit goes to several processes, these end with the run. A forest has threads, which need nothing."""
+    return processes() if cores > 1 and family is Family.POISSON_EBM else nullcontext()
 
 
 @cache

@@ -6,15 +6,16 @@ and what is found is put together in the declared order.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
+import traceback
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,13 +27,12 @@ from vroom_assets.training import mapped, pace
 from vroom_assets.training.fitting import average_of, fit_one
 from vroom_assets.training.folds import RowStructure, Split
 from vroom_assets.training.models import Average, Fitted, one_core
+from vroom_assets.training.workers import processes
 
 # Of fits that one core still has to make. Below, the start of the processes takes longer than the second core saves: on two
 # cores 14 fits of 3.6 s took 4.7 s in two new processes, 5.3 s 5.5 s, 7.2 s 6.5 s and 15.0 s 11.7 s (benchmarks/fits.py).
 WORTH_SECONDS = 6.0
-IDLE_SECONDS = 30  # that a process waits for more before it ends and gives its memory back
 CONNECT_SECONDS = 10  # that a scheduler, and then its workers, may take to answer
-WATCH_SECONDS = 0.5  # between two checks whether the run is still there
 
 
 class WorkersGone(Exception):
@@ -46,6 +46,12 @@ class Fit(NamedTuple):
     prediction: np.ndarray
     model: Fitted | None
     seconds: float
+
+
+class _Failed(NamedTuple):
+    """Why a fit failed. It is raised when it is its turn, so that of several errors the first in order is reported."""
+
+    error: Exception
 
 
 class Entry(NamedTuple):
@@ -67,6 +73,9 @@ class Rows:
     groups: np.ndarray | None
     splits: Sequence[Split]
     seed: int
+
+
+Spread: TypeAlias = Generator[Fit | _Failed, None, None]
 
 
 class _Task(NamedTuple):
@@ -127,7 +136,7 @@ def _mean(members: Sequence[str], alone: Mapping[str, Fit]) -> Fit:
     return Fit(prediction, Average(fitted) if len(fitted) == len(members) else None, 0.0)
 
 
-def _fits(rows: Rows, tasks: Sequence[_Task]) -> Generator[Fit]:
+def _fits(rows: Rows, tasks: Sequence[_Task]) -> Generator[Fit, None, None]:
     """The fits in order: here, until those that are left are worth being spread."""
     done = 0
     for fit in _here(rows, tasks):
@@ -138,9 +147,12 @@ def _fits(rows: Rows, tasks: Sequence[_Task]) -> Generator[Fit]:
         return
     scheduler = settings.dask_scheduler()
     spread = _in_processes(rows, rest) if scheduler is None else _on_dask(scheduler, rows, rest)
-    for task, fit in zip(rest, spread, strict=True):
-        pace.note(task.key, task.rows, fit.seconds)
-        yield fit
+    with closing(spread):
+        for task, found in zip(rest, spread, strict=True):
+            if isinstance(found, _Failed):
+                raise found.error
+            pace.note(task.key, task.rows, found.seconds)
+            yield found
 
 
 def _here(rows: Rows, tasks: Sequence[_Task]) -> Iterator[Fit]:
@@ -174,17 +186,11 @@ def _fit(rows: Rows, task: _Task) -> Fit:
     return Fit(model.predict(rows.frame.iloc[split.test]), model if task.with_model else None, seconds)
 
 
-def _in_processes(rows: Rows, tasks: Sequence[_Task]) -> Iterator[Fit]:
-    from joblib import Parallel, delayed, parallel_config
+def _in_processes(rows: Rows, tasks: Sequence[_Task]) -> Spread:
+    from joblib import Parallel, delayed
 
     with mapped.shared(rows) as path:
-        with parallel_config(
-            "loky",
-            inner_max_num_threads=1,
-            initializer=_end_with,
-            initargs=(os.getpid(),),
-            idle_worker_timeout=IDLE_SECONDS,
-        ):
+        with processes():
             cores = min(settings.training_cores(), len(tasks))
             pool = Parallel(cores, return_as="generator", batch_size=1, max_nbytes=None)
         try:
@@ -196,7 +202,7 @@ def _in_processes(rows: Rows, tasks: Sequence[_Task]) -> Iterator[Fit]:
             ) from error
 
 
-def _on_dask(scheduler: str, rows: Rows, tasks: Sequence[_Task]) -> Iterator[Fit]:
+def _on_dask(scheduler: str, rows: Rows, tasks: Sequence[_Task]) -> Spread:
     from joblib import Parallel, delayed, parallel_config
 
     try:
@@ -219,34 +225,30 @@ def _on_dask(scheduler: str, rows: Rows, tasks: Sequence[_Task]) -> Iterator[Fit
         ) from error
 
 
-def _closed(found: Iterator[Fit]) -> Iterator[Fit]:
+def _closed(found: Spread) -> Spread:
     """As they come; what still runs ends when nobody asks for more."""
     try:
-        yield from found
+        for one in found:  # noqa: UP028  # `yield from` would close it before its warning is silenced
+            yield one
     finally:
-        found.close()  # type: ignore[attr-defined]  # a generator
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that some fits were not asked for
+            found.close()
 
 
-def _end_with(run: int) -> None:
-    """End this process when the process of the run does, however that ends."""
-
-    def watch() -> None:
-        while os.getppid() == run:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="ends with the run", daemon=True).start()
-
-
-def _fit_mapped(path: Path, task: _Task) -> Fit:
+def _fit_mapped(path: Path, task: _Task) -> Fit | _Failed:
     return _fit_alone(mapped.read(path), task)
 
 
-def _fit_alone(rows: Rows, task: _Task) -> Fit:
+def _fit_alone(rows: Rows, task: _Task) -> Fit | _Failed:
     """A fit on one core of a process that makes nothing else, or other fits beside it."""
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)  # for good: else the fit that ends first would give those beside it more threads
     with one_core(), parallel_config("sequential"):  # a Dask worker would spread its trees again
-        return _fit(rows, task)
+        try:
+            return _fit(rows, task)
+        except Exception as error:
+            error.add_note("".join(traceback.format_exception(error)))
+            return _Failed(error)

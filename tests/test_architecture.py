@@ -144,6 +144,7 @@ TESTED_BY = {
         "vroom_assets.declaration.findings",
     ),
     "vroom_assets/features/test_examples": ("vroom_assets.features.table",),
+    "vroom_assets/spark/test_tables": ("vroom_assets.features.engine",),
     "vroom_assets/forecast/test_component": (
         *("vroom_assets.challenger.experiment", "vroom_assets.challenger.registration"),
         *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),

@@ -21,6 +21,15 @@ def glob_escaped(path: Path) -> str:
     return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))
 
 
+def as_text(value: object) -> str:
+    """A value of a row as DuckDB writes it, whichever engine the row is from; NULL is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return str(value).rstrip("0") if value.microsecond else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def broken_rules(column: Column, value: str) -> Iterator[tuple[str, str, str]]:
     """What a value of the column's type may not be, wherever it comes from: rule, message and condition.
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import duckdb
 
+from vroom_assets.features.engine import StatementError, Tables
 from vroom_assets.spec import Column, Examples, ForecastSpec
-from vroom_assets.sql import broken_rules, identifier
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from vroom_assets.sql import as_text, broken_rules, identifier
 
 AS_OF = "as_of"
 TARGET_WINDOW = "target_window"  # of one row: what a declared target counts lies in (opens, closes]
@@ -29,7 +26,7 @@ class ExamplesError(Exception):
 
 
 @contextmanager
-def tables(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[None]:
+def tables(connection: Tables, spec: ForecastSpec) -> Iterator[None]:
     """For the length of a block: a temporary table for each declared table of examples.
 
     Raises:
@@ -49,7 +46,7 @@ def tables(connection: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[None]
 
 
 @contextmanager
-def latest(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> Iterator[None]:
+def latest(connection: Tables, spec: ForecastSpec, name: str) -> Iterator[None]:
     """For the length of a block: the declared table as it is now, at the latest of its events.
 
     Without periods the statement takes its own times, and the table has all of them.
@@ -71,7 +68,7 @@ def latest(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> Ite
             connection.execute(f'drop table if exists temp."{table}"')
 
 
-def _times(connection: DuckDBPyConnection, name: str, examples: Examples) -> list[str]:
+def _times(connection: Tables, name: str, examples: Examples) -> list[str]:
     """The starts of periods that have their history behind them and their window closed; none without periods."""
     rule = examples.as_of
     if rule.every is None:
@@ -100,16 +97,16 @@ def _times(connection: DuckDBPyConnection, name: str, examples: Examples) -> lis
     return [time for (time,) in rows]
 
 
-def _derive(connection: DuckDBPyConnection, name: str, sql: str, times: list[str]) -> None:
+def _derive(connection: Tables, name: str, sql: str, times: list[str]) -> None:
     listed = ", ".join(f"(timestamp '{time}')" for time in times) or "(null::timestamp)"
     connection.execute(f'create or replace temp table "{AS_OF}" as from (values {listed}) as given({AS_OF})')
     try:
         connection.execute(f'create or replace temp table "{name}" as ({sql.strip().rstrip(";")}\n)')
-    except duckdb.Error as error:
+    except (duckdb.Error, StatementError) as error:
         raise ExamplesError(f"examples {name}: {name}.sql cannot be executed: {error}") from error
 
 
-def _derive_window(connection: DuckDBPyConnection, spec: ForecastSpec, days: float) -> None:
+def _derive_window(connection: Tables, spec: ForecastSpec, days: float) -> None:
     """The window ends with the data, so that more history makes no larger target."""
     assert spec.target.as_of is not None  # a declaration without it has no window
     source, _, column = spec.target.as_of.partition(".")
@@ -121,7 +118,7 @@ def _derive_window(connection: DuckDBPyConnection, spec: ForecastSpec, days: flo
     )
 
 
-def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str, Column]) -> None:
+def _check_columns(connection: Tables, name: str, columns: dict[str, Column]) -> None:
     if not connection.execute(f'select 1 from temp."{name}" limit 1').fetchall():
         raise ExamplesError(f"examples {name}: {name}.sql gives no row")
     made = {row[0] for row in connection.execute(f'describe temp."{name}"').fetchall()}
@@ -134,21 +131,21 @@ def _check_columns(connection: DuckDBPyConnection, name: str, columns: dict[str,
         broken |= {message: condition for _, message, condition in broken_rules(rule, identifier(column))}
         for message, condition in broken.items():
             [(rows, example)] = connection.execute(
-                f'select count(*), any_value("{column}")::varchar from temp."{name}" where {condition}'
+                f'select count(*), min("{column}") from temp."{name}" where {condition}'
             ).fetchall()
             if rows:
                 raise ExamplesError(
-                    f"examples {name}, column {column}: {example or 'a value'} {message}, in {rows} rows"
+                    f"examples {name}, column {column}: {as_text(example) or 'a value'} {message}, in {rows} rows"
                 )
         if rule.unique:
             twice = connection.execute(
-                f'select "{column}"::varchar from temp."{name}" group by "{column}" having count(*) > 1 limit 1'
+                f'select "{column}" from temp."{name}" group by "{column}" having count(*) > 1 order by 1 limit 1'
             ).fetchall()
             if twice:
-                raise ExamplesError(f"examples {name}, column {column}: {twice[0][0]} occurs twice")
+                raise ExamplesError(f"examples {name}, column {column}: {as_text(twice[0][0])} occurs twice")
 
 
-def _prove(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> None:
+def _prove(connection: Tables, spec: ForecastSpec, name: str) -> None:
     """Derive the rows of some times again, from the sources without what happened after each."""
     dated = {
         source: moments
@@ -178,8 +175,12 @@ def _prove(connection: DuckDBPyConnection, spec: ForecastSpec, name: str) -> Non
                 (f"select {columns} from temp.\"the examples\" where {AS_OF} = timestamp '{time}'"),
             )
             different = (
-                connection.execute(f"from (({now}) except all ({then})) limit 1").fetchall()
-                or connection.execute(f"from (({then}) except all ({now})) limit 1").fetchall()
+                connection.execute(
+                    f"from (({now}) except all ({then})) order by {columns} limit 1"
+                ).fetchall()
+                or connection.execute(
+                    f"from (({then}) except all ({now})) order by {columns} limit 1"
+                ).fetchall()
             )
             if different:
                 raise ExamplesError(

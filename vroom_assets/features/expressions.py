@@ -265,6 +265,10 @@ def _in_doubles(feature: Feature) -> str:
     def double(node: sql.Expr) -> sql.Expr:
         if node.arg_key == "decimals":
             return node
+        if isinstance(node, sql.Mod) and not isinstance(node.expression, sql.Literal):
+            # It is a double already; engines other than DuckDB have to know, for x % 0.
+            divisor = sql.Cast(this=node.expression.copy(), to=sql.DataType.build("double"))
+            return sql.Mod(this=node.this.copy(), expression=divisor)
         if isinstance(node, sql.Cast) and node.to.this in WHOLE:
             # From 2^52 on every number is whole; the cast itself ends at 2^31 or 2^63.
             text = node.this.sql(DIALECT, identify=True)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features import examples
+from vroom_assets.features.engine import DataError, Engine, Tables
 from vroom_assets.features.expressions import Feature, select_sql
 from vroom_assets.spec import ONE_CLASS, OTHER, Column, ColumnType, ForecastSpec
 from vroom_assets.sql import literal
@@ -84,70 +85,76 @@ def origin(connection: DuckDBPyConnection, table: str) -> dict[str, Any]:
     return json.loads(rows[0][0])
 
 
-def build(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
-    """Replace the feature table, in one transaction, from the checked tables.
+def build(connection: DuckDBPyConnection, spec: ForecastSpec, engine: Engine | None = None) -> None:
+    """Replace the feature table of the warehouse, in one transaction, from the checked tables.
+
+    Args:
+        engine: what computes instead of the warehouse, from the same tables.
 
     Raises:
         DatasetError: examples break their declaration or look ahead, the target has no or several rows for an entity, or a feature or target is not finite.
     """
     snapshots = {name: origin(connection, name)["snapshot"] for name in spec.sources}
     try:
-        with examples.tables(connection, spec):
-            _replace_features(connection, spec, snapshots)
+        with examples.tables(engine or connection, spec):
+            _replace_features(connection, engine, spec, snapshots)
     except examples.ExamplesError as error:
         raise DatasetError(str(error)) from error
 
 
 def _replace_features(
-    connection: DuckDBPyConnection, declared: ForecastSpec, snapshots: dict[str, str]
+    connection: DuckDBPyConnection, engine: Engine | None, declared: ForecastSpec, snapshots: dict[str, str]
 ) -> None:
+    tables = engine or connection
     connection.begin()
     try:
-        levels = _learn_levels(connection, declared)
+        levels = _learn_levels(tables, declared)
         spec = declared.with_levels(levels)
         try:
-            _compute(connection, spec, spec.features)
-        except duckdb.DataError as error:
+            _compute(tables, spec, spec.features)
+        except (duckdb.DataError, DataError) as error:
             raise DatasetError(
                 f"target.sql or features.sql cannot be computed: {str(error).splitlines()[0]}; a forecast is of a number, "
                 "or of 1 for one of several values and 0 for the others"
             ) from error
-        _refuse_bad_rows(connection, spec, spec.features)
-        connection.execute("create or replace table features as from computed where target is not null")
-        _refuse_few_rows(connection, spec)
+        _refuse_bad_rows(tables, spec, spec.features)
+        tables.execute("create or replace table features as from computed where target is not null")
+        _refuse_few_rows(tables, spec)
+        if engine is not None:
+            engine.hand_over("features", connection)
         note_origin(
             connection,
             "features",
             {
                 "data_version": spec.data_version(snapshots),
-                "data_as_of": _as_of(connection, spec),
+                "data_as_of": _as_of(connection, tables, spec),
                 "snapshots": snapshots,
                 "levels": levels,
             },
         )
-        connection.execute("drop table computed")
+        tables.execute("drop table computed")
         connection.commit()
     except BaseException:
         connection.rollback()
         raise
 
 
-def _as_of(connection: DuckDBPyConnection, spec: ForecastSpec) -> str:
+def _as_of(connection: DuckDBPyConnection, tables: Tables, spec: ForecastSpec) -> str:
     """The time of the data, ISO 8601: of the latest event, or of the newest file where no column says it."""
     if spec.target.as_of is None:
         return str(max(origin(connection, name)["modified"] for name in spec.sources))
     source, _, column = spec.target.as_of.partition(".")
-    [(as_of,)] = connection.execute(f'select max("{column}") from "{source}"').fetchall()
+    [(as_of,)] = tables.execute(f'select max("{column}") from "{source}"').fetchall()
     return as_of.isoformat() if as_of else ""
 
 
-def _learn_levels(connection: DuckDBPyConnection, spec: ForecastSpec) -> dict[str, list[str]]:
+def _learn_levels(tables: Tables, spec: ForecastSpec) -> dict[str, list[str]]:
     """The values of each category that enough rows have, by name, and what stands for all others."""
     return {
         name: [
             *(
                 value
-                for (value,) in connection.execute(
+                for (value,) in tables.execute(
                     f'''
                     select "{name}" from "{spec.entity.source}" where "{name}" is not null and "{name}" <> '{OTHER}'
                     group by 1 having count(*) >= {column.least_rows} order by 1
@@ -161,7 +168,7 @@ def _learn_levels(connection: DuckDBPyConnection, spec: ForecastSpec) -> dict[st
     }
 
 
-def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: Sequence[Feature]) -> None:
+def _compute(tables: Tables, spec: ForecastSpec, features: Sequence[Feature]) -> None:
     """Temporary table: key, group, times, inputs, features and target of every entity, in order of the keys."""
     key = spec.entity.key
     kept = {"entity_group": spec.validation.group, "entity_time": spec.validation.order}
@@ -170,7 +177,7 @@ def _compute(connection: DuckDBPyConnection, spec: ForecastSpec, features: Seque
     # Of an example the target may not be known yet, or never come; an entity of a source has one.
     join = "inner" if spec.entity.source in spec.examples else "left"
     known = f', target."{spec.target.known_at}"::timestamp as target_known' if spec.target.known_at else ""
-    connection.execute(
+    tables.execute(
         f"""
         create or replace temp table computed as
         with inputs as (
@@ -213,15 +220,15 @@ def encoded(name: str, column: Column) -> str:
     return f'(case "{name}" {positions} end)::double as "{name}"'
 
 
-def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, features: Sequence[Feature]) -> None:
+def _refuse_bad_rows(tables: Tables, spec: ForecastSpec, features: Sequence[Feature]) -> None:
     entity = spec.entity.name
-    twice = connection.execute(
+    twice = tables.execute(
         "select entity_key, count(*) from computed group by 1 having count(*) > 1 order by 1 limit 3"
     ).fetchall()
     if twice:
         raise DatasetError(f"target.sql gives several rows for one {entity}: {twice[0][0]}; group by its key")
     if spec.target.known_at and spec.validation.order:
-        [(early,)] = connection.execute(
+        [(early,)] = tables.execute(
             "select count(*) from computed "
             "where target is not null and (target_known is null or target_known <= entity_time)"
         ).fetchall()
@@ -233,7 +240,7 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
     # A feature is missing where an input is that it needs; nothing else makes one so.
     optional = {name for name, column in spec.input_columns.items() if column.nullable}
     left_out = {f"feature_{feature.name}": sorted(feature.unguarded & optional) for feature in features}
-    without = connection.execute(
+    without = tables.execute(
         "select entity_key from computed where not is_known order by 1 limit 3"
     ).fetchall()
     if without:
@@ -247,13 +254,13 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
     }
     for column, message in rules.items():
         missing = " or ".join(f'"input_{name}" is null' for name in left_out.get(column, ()))
-        bad = connection.execute(
+        bad = tables.execute(
             f'select entity_key from computed where ("{column}" is null and not ({missing or "false"})) '
             f'or not isfinite("{column}") order by 1 limit 3'
         ).fetchall()
         if bad:
             raise DatasetError(f"{message} for {entity} {', '.join(str(row[0]) for row in bad)}")
-    endless = connection.execute(
+    endless = tables.execute(
         "select entity_key from computed where not isfinite(target) order by 1 limit 3"
     ).fetchall()
     if endless:
@@ -261,7 +268,7 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
             f"target.sql gives no finite target for {entity} {', '.join(str(row[0]) for row in endless)}"
         )
     if spec.target.kind.is_probability:
-        other = connection.execute(
+        other = tables.execute(
             "select entity_key, target from computed where target not in (0, 1) limit 1"
         ).fetchall()
         if other:
@@ -271,8 +278,8 @@ def _refuse_bad_rows(connection: DuckDBPyConnection, spec: ForecastSpec, feature
             )
 
 
-def _refuse_few_rows(connection: DuckDBPyConnection, spec: ForecastSpec) -> None:
-    [(rows,)] = connection.execute("select count(*) from features").fetchall()
+def _refuse_few_rows(tables: Tables, spec: ForecastSpec) -> None:
+    [(rows,)] = tables.execute("select count(*) from features").fetchall()
     needed = spec.validation.folds * 2
     if rows < needed:
         raise DatasetError(

@@ -108,6 +108,7 @@ def _start(address: str) -> _Application:
     builder = SparkSession.builder.master(address).appName("vroom")
     options = SQL_SETTINGS | {
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         "spark.sql.warehouse.dir": scratch.name,
     }
@@ -115,7 +116,7 @@ def _start(address: str) -> _Application:
         # The workers of local-cluster bind to what this variable names.
         settings.hand_down({"SPARK_LOCAL_IP": LOOPBACK})
         options |= {"spark.driver.bindAddress": LOOPBACK, "spark.driver.host": LOOPBACK}
-        options |= {"spark.driver.memory": "4g"}
+        options |= {"spark.driver.memory": "4g", "spark.sql.shuffle.partitions": "8"}  # few rows, few cores
     for name, value in options.items():
         builder = builder.config(name, value)
     return _Application(address, builder.getOrCreate(), scratch)

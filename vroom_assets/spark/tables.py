@@ -1,0 +1,220 @@
+"""The tables of a forecast on Spark, behind the part of a DuckDB connection that examples and features use.
+
+A checked table is read from Parquet. What a statement creates is computed at once and stays in Spark's memory and on
+its disks until it is dropped or replaced; nothing of it is in a catalog.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlglot
+from sqlglot import expressions as sql
+
+from vroom_api.contract import durable, forecast_folder
+from vroom_assets.features.engine import DataError, StatementError
+from vroom_assets.spark.dialect import DIALECT, FUNCTION_STATEMENTS, NotEqual, to_spark
+from vroom_assets.sql import glob_escaped, identifier, literal
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+    from pyspark.sql import DataFrame, SparkSession
+
+    from vroom_assets.spec import ForecastSpec
+
+DATA = "22"  # class of the SQLSTATE of an error in a value
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The rows of a statement."""
+
+    rows: list[tuple[Any, ...]]
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self.rows
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows, under the name of a view that nobody else has."""
+
+    view: str
+    frame: DataFrame
+
+
+@dataclass
+class SparkTables:
+    """Tables of one session. files: the Parquet files or folders of each checked table."""
+
+    session: SparkSession
+    files: Mapping[str, Sequence[str]]
+    folder: Path  # where tables are handed over, which Spark and this process see under one path
+    _main: dict[str, _Table] = field(default_factory=dict)
+    _temp: dict[str, _Table] = field(default_factory=dict)
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        for statement in FUNCTION_STATEMENTS:
+            self.session.sql(statement)
+        for name, paths in self.files.items():
+            frame = self.session.read.parquet(*(_hadoop_path(path) for path in paths))
+            self._main[name.lower()] = self._viewed(frame)
+
+    def execute(self, statement: str) -> Fetched:
+        """Execute a statement in DuckDB's SQL: a query, or one that creates, describes or drops a table.
+
+        Raises:
+            StatementError: Spark cannot execute it, or has no equal of it; DataError, if a value is why.
+        """
+        tree = sqlglot.parse_one(statement, dialect=DIALECT)
+        with _errors():
+            match tree:
+                case sql.Create():
+                    return self._create(tree)
+                case sql.Drop():
+                    self._drop(tree.args["tables"][0].name.lower())
+                    return Fetched([])
+                case sql.Describe():
+                    schema = self._temp[tree.this.name.lower()].frame.schema
+                    return Fetched([(column.name, column.dataType.simpleString()) for column in schema])
+                case sql.Select() if isinstance(tree.expressions[0], sql.CurrentDatabase):
+                    return Fetched([("warehouse",)])  # in names of tables it may stand before their schema
+                case _:
+                    return Fetched([tuple(row) for row in self._query(tree).collect()])
+
+    def hand_over(self, name: str, warehouse: DuckDBPyConnection) -> None:
+        """Replace a table of the warehouse by the one of that name here, through Parquet.
+
+        Raises:
+            StatementError: Spark cannot compute or write it; DataError, if a value is why.
+        """
+        written = self.folder / f"{name}.parquet"
+        with _errors():
+            self._temp[name.lower()].frame.write.mode("overwrite").parquet(
+                _hadoop_path(written, is_pattern=False)
+            )
+        try:
+            files = literal(f"{glob_escaped(written)}/*.parquet")
+            warehouse.execute(
+                f"create or replace table {identifier(name)} as from read_parquet({files}, hive_partitioning = false)"
+            )
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
+
+    def close(self) -> None:
+        """Drop what statements have created."""
+        for name in list(self._temp):
+            self._drop(name)
+        for table in self._main.values():
+            self.session.catalog.dropTempView(table.view)
+
+    def _query(self, tree: sql.Expr) -> DataFrame:
+        return self.session.sql(to_spark(tree, self._view))
+
+    def _view(self, schema: str, name: str) -> str | None:
+        found = None if schema == "main" else self._temp.get(name.lower())
+        found = found or (None if schema == "temp" else self._main.get(name.lower()))
+        return found.view if found is not None else None
+
+    def _create(self, tree: sql.Create) -> Fetched:
+        name, query = tree.this.name.lower(), tree.expression
+        is_temporary = tree.args.get("properties") is not None
+        query.set("order", None)  # a table has none
+        if (source := _copied(query)) is not None and (copied := self._temp.get(source)) is not None:
+            table = copied
+        else:
+            frame = self._query(query)
+            if is_temporary:  # the others are handed over, and computed by that
+                frame.persist()
+                frame.count()
+            table = self._viewed(frame)
+        self._drop(name)
+        self._temp[name] = table
+        return Fetched([])
+
+    def _viewed(self, frame: DataFrame) -> _Table:
+        self._count += 1
+        view = f"vroom_{self._count}"
+        frame.createOrReplaceTempView(view)
+        return _Table(view, frame)
+
+    def _drop(self, name: str) -> None:
+        table = self._temp.pop(name, None)
+        if table is not None and table not in self._temp.values():
+            table.frame.unpersist()
+            self.session.catalog.dropTempView(table.view)
+
+
+@contextmanager
+def tables(session: SparkSession, warehouse: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[SparkTables]:
+    """For the length of a block: the checked tables of a warehouse on Spark.
+
+    Each is written as Parquet once for every snapshot, beside the warehouse; a table that is a view of Parquet
+    files in it is read from these.
+    """
+    from vroom_assets.features.table import origin
+
+    folder = forecast_folder(spec.name) / "spark"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        name: _files(warehouse, folder, name, origin(warehouse, name)["snapshot"]) for name in spec.sources
+    }
+    found = SparkTables(session, files, folder)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def _files(warehouse: DuckDBPyConnection, folder: Path, name: str, snapshot: str) -> list[str]:
+    views = warehouse.execute("select sql from duckdb_views() where view_name = ?", [name]).fetchall()
+    for (text,) in views:
+        view = sqlglot.parse_one(text, dialect=DIALECT)
+        if (read := view.find(sql.ReadParquet)) is not None:
+            return [one.name for one in read.find_all(sql.Literal) if one.is_string]
+    path = folder / f"{name}-{snapshot}.parquet"
+    if not path.exists():
+        for former in folder.glob(f"{glob_escaped(Path(name))}-*.parquet"):
+            former.unlink()
+        with durable.replaced(path) as beside:
+            warehouse.execute(
+                f"copy (from main.{identifier(name)}) to {literal(str(beside))} (format parquet, compression zstd)"
+            )
+    return [str(path)]
+
+
+def _copied(query: sql.Expr) -> str | None:
+    """The name of the table that a query copies as it is."""
+    given = {name for name, part in query.args.items() if part} - {"expressions", "from_"}
+    if given or not isinstance(query, sql.Select) or not isinstance(query.expressions[0], sql.Star):
+        return None
+    source = query.args["from_"].this
+    is_table = isinstance(source, sql.Table) and source.db != "main" and not source.alias
+    return source.name.lower() if is_table else None
+
+
+def _hadoop_path(path: Path | str, is_pattern: bool = True) -> str:
+    """A path of a file system that all see, in which nothing is a pattern."""
+    text = str(path)
+    if is_pattern and "://" not in text:
+        text = "".join(f"\\{one}" if one in "[]{}*?\\" else one for one in text)
+    return text if "://" in text else f"file://{text}"
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except NotEqual as error:
+        raise StatementError(str(error)) from error
+    except PySparkException as error:
+        kind = DataError if (error.getSqlState() or "").startswith(DATA) else StatementError
+        raise kind(str(error).split("JVM stacktrace")[0].strip()) from error

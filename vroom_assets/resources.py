@@ -1,4 +1,4 @@
-"""The store of tables that assets use."""
+"""The store of tables that assets use, and what computes them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import dagster as dg
 
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.events import Rebuilt
-from vroom_assets import damage
+from vroom_assets import damage, settings
 
 if TYPE_CHECKING:
     import duckdb
+    from pyspark.sql import SparkSession
 
 
 class Warehouse(dg.ConfigurableResource):
@@ -60,6 +61,25 @@ class Warehouse(dg.ConfigurableResource):
                 raise
             return Rebuilt(file=path.name, aside=damage.set_aside(path).name, error=str(error))
         return None
+
+
+@contextmanager
+def spark_session() -> Iterator[SparkSession | None]:
+    """For the length of a block: a session of Spark where VROOM_ENGINE is spark, else None.
+
+    Raises:
+        dagster.Failure: Spark is not installed.
+    """
+    if settings.engine() == "duckdb":
+        yield None
+        return
+    from vroom_assets.spark.session import SparkMissing, session
+
+    try:
+        with session() as opened:
+            yield opened
+    except SparkMissing as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
 def warehouse_path(forecast: str) -> Path:

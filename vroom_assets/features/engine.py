@@ -36,5 +36,5 @@ class Tables(Protocol):
 class Engine(Tables, Protocol):
     """Tables elsewhere than in the warehouse."""
 
-    def hand_over(self, name: str, warehouse: DuckDBPyConnection) -> None:
-        """Replace a table of the warehouse by the one of that name here."""
+    def hand_over(self, name: str, by: str, warehouse: DuckDBPyConnection) -> None:
+        """Replace a table of the warehouse by the one of that name here, in order of a column."""

@@ -121,7 +121,7 @@ def _replace_features(
         tables.execute("create or replace table features as from computed where target is not null")
         _refuse_few_rows(tables, spec)
         if engine is not None:
-            engine.hand_over("features", connection)
+            engine.hand_over("features", "entity_key", connection)
         note_origin(
             connection,
             "features",

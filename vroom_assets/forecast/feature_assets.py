@@ -1,13 +1,22 @@
 """The table of features, and what is stored of each entity."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import dagster as dg
 import numpy as np
 
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.entities import ENTITIES
-from vroom_assets import resources
+from vroom_assets import resources, settings
 from vroom_assets.forecast.names import key
 from vroom_assets.spec import ForecastSpec, Purpose
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from vroom_assets.features.engine import Engine
 
 
 def features_schema(spec: ForecastSpec) -> dg.TableSchema:
@@ -54,11 +63,13 @@ def compute(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.Materializ
     """Compute features and targets from the checked tables: the body of the asset `features`."""
     from vroom_assets import plots
     from vroom_assets.features import table as feature_table
+    from vroom_assets.features.engine import StatementError
 
     with warehouse.connect(spec.name) as connection:
         try:
-            feature_table.build(connection, spec)
-        except feature_table.DatasetError as error:
+            with _chosen_engine(connection, spec) as engine:
+                feature_table.build(connection, spec, engine)
+        except (feature_table.DatasetError, StatementError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         data = feature_table.read(connection, spec)
         path = feature_table.write_parquet(connection, spec.name, data.data_version)
@@ -69,6 +80,7 @@ def compute(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.Materializ
         data_version=dg.DataVersion(data.data_version),
         metadata={
             "dagster/row_count": len(table),
+            "engine": settings.engine(),
             "rows_without_target": without_target,
             "target_mean": float(data.target.mean()),
             "target_median": float(np.median(data.target)),
@@ -91,6 +103,19 @@ def compute(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.Materializ
             ),
         },
     )
+
+
+@contextmanager
+def _chosen_engine(connection: "DuckDBPyConnection", spec: ForecastSpec) -> "Iterator[Engine | None]":
+    """For the length of a block: what computes features by VROOM_ENGINE; None is the warehouse."""
+    with resources.spark_session() as session:
+        if session is None:
+            yield None
+            return
+        from vroom_assets.spark.tables import tables
+
+        with tables(session, connection, spec) as engine:
+            yield engine
 
 
 def online_asset(spec: ForecastSpec) -> dg.AssetsDefinition:

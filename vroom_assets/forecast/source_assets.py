@@ -177,22 +177,14 @@ def check(spec: ForecastSpec, name: str, warehouse: resources.Warehouse) -> Iter
 
 @contextmanager
 def _chosen_engine(connection: "DuckDBPyConnection", home: Path, snapshot: str) -> "Iterator[Engine | None]":
-    """For the length of a block: what reads a source by VROOM_ENGINE; None is DuckDB.
+    """For the length of a block: what reads a source by VROOM_ENGINE; None is DuckDB."""
+    with resources.spark_session() as session:
+        if session is None:
+            yield None
+            return
+        from vroom_assets.spark.sources import SparkEngine
 
-    Raises:
-        dagster.Failure: Spark is not installed.
-    """
-    if settings.engine() == "duckdb":
-        yield None
-        return
-    from vroom_assets.spark.session import SparkMissing, session
-    from vroom_assets.spark.sources import SparkEngine
-
-    try:
-        with session() as opened:
-            yield SparkEngine(connection, opened, home, snapshot)
-    except SparkMissing as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        yield SparkEngine(connection, session, home, snapshot)
 
 
 def found_in(report: "SourceReport") -> dict[str, Any]:

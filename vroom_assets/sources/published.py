@@ -37,6 +37,11 @@ def follow(connection: DuckDBPyConnection, home: Path) -> None:
             publish(connection, name, home, home / below)
 
 
+def folder(connection: DuckDBPyConnection, name: str, home: Path) -> Path | None:
+    """The folder of the Parquet files that are the table of a source; None where the table is in the warehouse."""
+    return next((home / below for view, _, below in _views(connection) if view == name), None)
+
+
 def remove_unused(connection: DuckDBPyConnection, home: Path) -> None:
     """Remove the folders of Parquet files that no view reads, and what a load that was killed has left.
 

@@ -5,8 +5,8 @@ cast to an integer rounds here and truncates there. So every word that a stateme
 the same in both, those with a rule that makes them the same, and all others are refused by name. Where the type of a
 value decides, and the text does not show it, Spark itself asks for it (`typeof`), when it analyzes the query.
 
-What can differ still: ln, log, exp and power in their last digit, because Java computes them by other means than C,
-and a sum, mean or deviation without `order by` inside, as between two runs of DuckDB.
+What can differ still: ln, log, exp and power in their last digit, because Java computes them by other means than C, and
+the mean of decimals; and sum, mean or deviation of doubles without `order by` inside, as between two runs of DuckDB.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FUNCTIONS = {
     "vroom_ceil(x double)": "-if(rint(-x) > -x, rint(-x) - 1, rint(-x))",
     # Halves of x * 10^n away from zero; Spark's are those of the shortest text of x.
     "vroom_round(x double, scale double)": f"""
-        case when not abs(x * scale) < {INFINITY} then x
+        case when x = 0 or not abs(x * scale) < {INFINITY} then x
             else (if(x < 0, -1, 1) * (
                 if(rint(abs(x * scale)) > abs(x * scale), rint(abs(x * scale)) - 1, rint(abs(x * scale)))
                 + if(abs(x * scale) - if(rint(abs(x * scale)) > abs(x * scale), rint(abs(x * scale)) - 1,
@@ -120,7 +120,6 @@ MICROSECONDS = {
     "week": 604_800_000_000,
 }
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
-MONDAY = 345_600_000_000  # the first one since 1970, in microseconds
 
 
 class NotEqual(Exception):
@@ -228,10 +227,10 @@ def _logarithm(node: sql.Expr) -> sql.Expr:
     """As in `features.expressions`: sqlglot reads log(x) as one argument and log10(x) as two."""
     if node.expression is None:
         return _spark(f"vroom_log10({_text(node.this)})")
-    base = node.this.name if isinstance(node.this, sql.Literal) else ""
-    if base not in ("2", "10"):
+    base = float(node.this.name) if isinstance(node.this, sql.Literal) else 0
+    if base not in (2, 10):
         raise _refused(node, "logarithms are ln, log2 and log10")
-    return _spark(f"vroom_log{base}({_text(node.expression)})")
+    return _spark(f"vroom_log{base:g}({_text(node.expression)})")
 
 
 def _rounded(node: sql.Expr) -> sql.Expr:
@@ -400,7 +399,7 @@ def _median(node: sql.Expr, condition: str) -> str:
     low, high = "a[(size(a) - 1) div 2]", "a[size(a) div 2]"
     return (
         f"element_at(transform(array(array_sort({values})), "
-        f"a -> if(size(a) = 0, null, {low} + ({high} - {low}) * 0.5D)), 1)"
+        f"a -> if(size(a) = 0, null, if(size(a) % 2 = 1, {low}, {low} * 0.5D + {high} * 0.5D))), 1)"
     )
 
 
@@ -439,13 +438,16 @@ def _difference(node: sql.Expr) -> sql.Expr:
         counted = [
             f"((year({_text(one)}) * 12 + month({_text(one)}) - 1) div {MONTHS[unit]})" for one in _both(node)
         ]
-    elif unit in MICROSECONDS:
-        size, shift = MICROSECONDS[unit], MONDAY if unit == "week" else 0
-        moments = [f"({_micros(one)} - {shift})" if shift else _micros(one) for one in _both(node)]
-        counted = [f"(({moment} - pmod({moment}, {size})) div {size})" for moment in moments]
+    elif unit in MICROSECONDS and unit != "week":
+        counted = [_floored(_micros(one), MICROSECONDS[unit]) for one in _both(node)]
     else:
-        raise _refused(node, f"date_diff counts {', '.join([*MICROSECONDS, *MONTHS])}")
+        units = ", ".join(unit for unit in (*MICROSECONDS, *MONTHS) if unit != "week")
+        raise _refused(node, f"date_diff counts {units}; a week is 7 days")
     return _spark(f"({counted[0]} - {counted[1]})")
+
+
+def _floored(micros: str, size: int) -> str:
+    return f"(({micros} - pmod({micros}, {size})) div {size})"
 
 
 def _both(node: sql.Expr) -> tuple[sql.Expr, sql.Expr]:
@@ -524,6 +526,7 @@ RULES: dict[type, Callable[[sql.Expr], sql.Expr]] = {
     sql.Interval: _interval,
     sql.Explode: _series,
     sql.TimeToUnix: lambda node: _spark(f"(cast({_micros(node.this)} as double) / 1000000D)"),
+    sql.ToDays: lambda node: _spark(f"(({_text(node.this)}) * interval '1' day)"),
     sql.DayOfWeekIso: lambda node: _spark(f"(weekday({_text(node.this)}) + 1)"),
     **dict.fromkeys(
         (sql.Sum, sql.Avg, sql.StddevPop, sql.Median, sql.First, sql.ArgMax, sql.ArgMin), _aggregated
@@ -541,7 +544,6 @@ AGGREGATES: dict[type, Callable[[sql.Expr, str], str]] = {
 CALLS: dict[str, Callable[[sql.Expr], sql.Expr]] = {
     "isfinite": lambda node: _spark(f"vroom_is_finite({_text(node.expressions[0])})"),
     "list_position": _position,
-    "to_days": _of_units("'1' day"),
     "to_hours": _of_units("'1' hour"),
     "to_minutes": _of_units("'1' minute"),
     "to_seconds": _of_units("'1' second"),

@@ -7,7 +7,7 @@ its disks until it is dropped or replaced; nothing of it is in a catalog.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,9 @@ from sqlglot import expressions as sql
 
 from vroom_api.contract import durable, forecast_folder
 from vroom_assets.features.engine import DataError, StatementError
+from vroom_assets.sources import published
 from vroom_assets.spark.dialect import DIALECT, FUNCTION_STATEMENTS, NotEqual, to_spark
+from vroom_assets.spark.sources import escaped
 from vroom_assets.sql import glob_escaped, identifier, literal
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
     from vroom_assets.spec import ForecastSpec
 
-DATA = "22"  # class of the SQLSTATE of an error in a value
+EXCHANGE = "spark"  # the folder of a forecast that tables are handed over in
+DATA = ("22", "P0001")  # how the SQLSTATE of an error in a value begins: Spark's own, and those of `dialect`
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,10 @@ class _Table:
 
 @dataclass
 class SparkTables:
-    """Tables of one session. files: the Parquet files or folders of each checked table."""
+    """Tables of one session. files: the Parquet file or folder of each checked table."""
 
     session: SparkSession
-    files: Mapping[str, Sequence[str]]
+    files: Mapping[str, Path]
     folder: Path  # where tables are handed over, which Spark and this process see under one path
     _main: dict[str, _Table] = field(default_factory=dict)
     _temp: dict[str, _Table] = field(default_factory=dict)
@@ -62,9 +65,8 @@ class SparkTables:
     def __post_init__(self) -> None:
         for statement in FUNCTION_STATEMENTS:
             self.session.sql(statement)
-        for name, paths in self.files.items():
-            frame = self.session.read.parquet(*(_hadoop_path(path) for path in paths))
-            self._main[name.lower()] = self._viewed(frame)
+        for name, path in self.files.items():
+            self._main[name.lower()] = self._viewed(self.session.read.parquet(f"file://{escaped(path)}"))
 
     def execute(self, statement: str) -> Fetched:
         """Execute a statement in DuckDB's SQL: a query, or one that creates, describes or drops a table.
@@ -88,21 +90,20 @@ class SparkTables:
                 case _:
                     return Fetched([tuple(row) for row in self._query(tree).collect()])
 
-    def hand_over(self, name: str, warehouse: DuckDBPyConnection) -> None:
-        """Replace a table of the warehouse by the one of that name here, through Parquet.
+    def hand_over(self, name: str, by: str, warehouse: DuckDBPyConnection) -> None:
+        """Replace a table of the warehouse by the one of that name here, through Parquet, in order of a column.
 
         Raises:
             StatementError: Spark cannot compute or write it; DataError, if a value is why.
         """
         written = self.folder / f"{name}.parquet"
         with _errors():
-            self._temp[name.lower()].frame.write.mode("overwrite").parquet(
-                _hadoop_path(written, is_pattern=False)
-            )
+            self._temp[name.lower()].frame.write.mode("overwrite").parquet(f"file://{written}")
         try:
             files = literal(f"{glob_escaped(written)}/*.parquet")
             warehouse.execute(
-                f"create or replace table {identifier(name)} as from read_parquet({files}, hive_partitioning = false)"
+                f"create or replace table {identifier(name)} as from read_parquet({files}, hive_partitioning = false) "
+                f"order by {identifier(by)}"
             )
         finally:
             shutil.rmtree(written, ignore_errors=True)
@@ -155,38 +156,33 @@ class SparkTables:
 def tables(session: SparkSession, warehouse: DuckDBPyConnection, spec: ForecastSpec) -> Iterator[SparkTables]:
     """For the length of a block: the checked tables of a warehouse on Spark.
 
-    Each is written as Parquet once for every snapshot, beside the warehouse; a table that is a view of Parquet
-    files in it is read from these.
+    Those that Spark has checked are Parquet files already; each of the others is written as one, once for every
+    snapshot.
     """
     from vroom_assets.features.table import origin
 
-    folder = forecast_folder(spec.name) / "spark"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        name: _files(warehouse, folder, name, origin(warehouse, name)["snapshot"]) for name in spec.sources
-    }
-    found = SparkTables(session, files, folder)
+    home = forecast_folder(spec.name)
+    (home / EXCHANGE).mkdir(parents=True, exist_ok=True)
+    files = {name: _file(warehouse, home, name, origin(warehouse, name)["snapshot"]) for name in spec.sources}
+    found = SparkTables(session, files, home / EXCHANGE)
     try:
         yield found
     finally:
         found.close()
 
 
-def _files(warehouse: DuckDBPyConnection, folder: Path, name: str, snapshot: str) -> list[str]:
-    views = warehouse.execute("select sql from duckdb_views() where view_name = ?", [name]).fetchall()
-    for (text,) in views:
-        view = sqlglot.parse_one(text, dialect=DIALECT)
-        if (read := view.find(sql.ReadParquet)) is not None:
-            return [one.name for one in read.find_all(sql.Literal) if one.is_string]
-    path = folder / f"{name}-{snapshot}.parquet"
+def _file(warehouse: DuckDBPyConnection, home: Path, name: str, snapshot: str) -> Path:
+    if (published_at := published.folder(warehouse, name, home)) is not None:
+        return published_at
+    path = home / EXCHANGE / f"{name}-{snapshot}.parquet"
     if not path.exists():
-        for former in folder.glob(f"{glob_escaped(Path(name))}-*.parquet"):
+        for former in (home / EXCHANGE).glob(f"{name}-*.parquet"):
             former.unlink()
         with durable.replaced(path) as beside:
             warehouse.execute(
                 f"copy (from main.{identifier(name)}) to {literal(str(beside))} (format parquet, compression zstd)"
             )
-    return [str(path)]
+    return path
 
 
 def _copied(query: sql.Expr) -> str | None:
@@ -199,14 +195,6 @@ def _copied(query: sql.Expr) -> str | None:
     return source.name.lower() if is_table else None
 
 
-def _hadoop_path(path: Path | str, is_pattern: bool = True) -> str:
-    """A path of a file system that all see, in which nothing is a pattern."""
-    text = str(path)
-    if is_pattern and "://" not in text:
-        text = "".join(f"\\{one}" if one in "[]{}*?\\" else one for one in text)
-    return text if "://" in text else f"file://{text}"
-
-
 @contextmanager
 def _errors() -> Iterator[None]:
     from pyspark.errors import PySparkException
@@ -217,4 +205,5 @@ def _errors() -> Iterator[None]:
         raise StatementError(str(error)) from error
     except PySparkException as error:
         kind = DataError if (error.getSqlState() or "").startswith(DATA) else StatementError
-        raise kind(str(error).split("JVM stacktrace")[0].strip()) from error
+        message = str(error).split("JVM stacktrace")[0].removeprefix("[USER_RAISED_EXCEPTION] ")
+        raise kind(message.replace("SQLSTATE: P0001", "").strip()) from error

@@ -1,11 +1,20 @@
 """Examples and features on Spark: the rows of DuckDB, bit by bit, and its refusals."""
 
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import duckdb
 import pytest
 
 from tests.support import spark
-from tests.support.forecasts import shipped
+from tests.support.forecasts import definitions, shipped
+from tests.support.project import ROOT
 from vroom_assets.features import examples, table
 from vroom_assets.features.examples import ExamplesError
+from vroom_assets.features.table import DatasetError
+from vroom_assets.resources import warehouse_path
+from vroom_assets.spark.tables import EXCHANGE
 
 pytestmark = [pytest.mark.slow, spark.needed]
 
@@ -58,3 +67,82 @@ def test_what_duckdb_refuses_spark_refuses_by_the_same_message(
             # What an engine itself has to say follows the sentence.
             found.append(str(refused.value).partition("cannot be executed:")[0])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("checked_by", ["duckdb", "spark"])
+def test_the_assets_checks_and_versions_are_those_of_duckdb(
+    checked_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder whose name Spark and DuckDB would take for a pattern."""
+    folder = tmp_path / "a [b] {ä}*"
+    shutil.copytree(ROOT / "data" / "reservations", folder / "data" / "reservations")
+    monkeypatch.setenv("VROOM_DATA", str(folder / "data"))
+    monkeypatch.setenv("VROOM_SPARK", spark.LOCAL)
+    monkeypatch.setenv("VROOM_HOME", str(folder / "duckdb"))
+    for home in ("duckdb", "spark"):
+        (folder / home).mkdir()
+    expected, rows = made_by("duckdb", "duckdb", monkeypatch)
+    monkeypatch.setenv("VROOM_HOME", str(folder / "spark"))
+    found, same_rows = made_by(checked_by, "spark", monkeypatch)
+    assert (expected.pop("engine"), found.pop("engine")) == ("duckdb", "spark")
+    assert found.pop("parquet") != expected.pop("parquet")
+    assert same_rows == rows
+    assert found == expected
+    handed_over = [path.name for path in (folder / "spark" / "reservations" / EXCHANGE).iterdir()]
+    assert len(handed_over) == (
+        2 if checked_by == "duckdb" else 0
+    )  # of two sources, and none of the features
+
+
+def made_by(
+    checked: str, computed: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, object], list[tuple]]:
+    """Make sources and features by Dagster: the metadata of the features, and their rows."""
+    spec = shipped("reservations")
+    job = definitions(spec).resolve_implicit_global_asset_job_def()
+    for engine, names in ((checked, list(spec.sources)), (computed, ["features"])):
+        monkeypatch.setenv("VROOM_ENGINE", engine)
+        made = job.execute_in_process(
+            instance=dg.DagsterInstance.ephemeral(),
+            asset_selection=[dg.AssetKey([spec.name, name]) for name in names],
+        )
+        assert made.success
+    [event] = made.get_asset_materialization_events()
+    with duckdb.connect(warehouse_path(spec.name), read_only=True) as connection:
+        rows = spark.bits(connection, "features")
+    return {name: one.value for name, one in event.materialization.metadata.items()}, rows
+
+
+def test_a_target_that_is_none_is_refused_by_the_same_message(home: Path) -> None:
+    spec = shipped("reservations")
+    broken = {
+        "vehicles.vehicle_id, 1 / (vehicles.vehicle_id - 7) as reservations from vehicles": "no finite target for vehicle 7",
+        "vehicle_id, 1 as reservations from reservations": "several rows for one vehicle",
+        "vehicle_id, 1 as reservations from vehicles where vehicle_id > 2": "gives no row for vehicle 1, 2; give it one",
+    }
+    with spark.warehouse(spec) as connection, spark.on_spark(connection, spec) as engine:
+        for sql, message in broken.items():
+            changed = spec.model_copy(update={"target_sql": f"select {sql}"})
+            found = []
+            for chosen in (None, engine):
+                with pytest.raises(DatasetError, match=message) as refused:
+                    table.build(connection, changed, chosen)
+                found.append(str(refused.value))
+            assert found[0] == found[1]
+        assert (
+            connection.execute("select 1 from duckdb_tables() where table_name = 'features'").fetchall() == []
+        )
+
+
+def test_a_text_that_is_not_a_number_is_a_refusal_and_not_a_failure(home: Path) -> None:
+    spec = shipped("reservations")
+    changed = spec.model_copy(update={"target_sql": "select vehicle_id, 'two' as reservations from vehicles"})
+    with (
+        spark.warehouse(spec) as connection,
+        spark.on_spark(connection, spec) as engine,
+        pytest.raises(
+            DatasetError,
+            match=r"^target\.sql or features\.sql cannot be computed: a cast of a text to double is not offered on Spark; a ",
+        ),
+    ):
+        table.build(connection, changed, engine)

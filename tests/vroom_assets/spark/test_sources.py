@@ -303,6 +303,7 @@ def test_each_load_leaves_its_files_and_nothing_else(both, tmp_path):
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shipped data, a home, and the setting that chooses Spark."""
     shutil.copytree(ROOT / "data" / "reservations", tmp_path / "data" / "reservations")
+    (tmp_path / "home").mkdir()
     settings = {
         "VROOM_DATA": "data",
         "VROOM_HOME": "home",

@@ -22,13 +22,14 @@ SHIPPED = ("reservations", "upcoming_reservations", "market_resolution", "lap_ti
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_feature_table_is_that_of_duckdb_bit_by_bit(name: str, home) -> None:
+@pytest.mark.parametrize("address", [spark.LOCAL, "local-cluster[2,1,1024]"])
+def test_the_feature_table_is_that_of_duckdb_bit_by_bit(address: str, name: str, home: Path) -> None:
     spec = shipped(name)
     with spark.warehouse(spec) as connection:
         table.build(connection, spec)
         connection.execute("create table by_duckdb as from features")
         origin = table.origin(connection, "features")
-        with spark.on_spark(connection, spec) as engine:
+        with spark.on_spark(connection, spec, address) as engine:
             table.build(connection, spec, engine)
         assert table.origin(connection, "features") == origin
         assert spark.bits(connection, "features") == spark.bits(connection, "by_duckdb")

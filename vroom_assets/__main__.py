@@ -6,6 +6,7 @@
     python -m vroom_assets new <name> --from <file> --target <column>   a new forecast of a column of a CSV
     python -m vroom_assets check [name]  whether the declarations are valid, before anything runs; --data: the CSVs too
     python -m vroom_assets explain <name>   what was learnt, one page of Markdown; --out <file>: into a file, .html as HTML
+    python -m vroom_assets score <name>   predictions of all entities as Parquet; --input <file>: of its rows
     python -m vroom_assets retire <name> <reason>   ends the champion of a forecast whose declaration was taken away
     python -m vroom_assets rename <old> <new>   another name for a forecast, with all that it has
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
@@ -224,6 +225,29 @@ def explain(name: str, out: Path | None) -> int:
     return 0 if found.bundle else 1
 
 
+def score(name: str, given: Path | None, output: Path | None, version: int | None) -> int:
+    """Predict all entities or the rows of a file into a Parquet file, and return 2 where nothing was written."""
+    from vroom_api.contract import forecast_folder
+    from vroom_assets.scoring import reading, writing
+
+    output = output or forecast_folder(name) / "predictions.parquet"
+    try:
+        champion = writing.champion_of(name, version)
+        source = (
+            reading.StoredRows(champion.entities, name)
+            if given is None
+            else reading.FileRows(given, champion.manifest.inputs)
+        )
+        done = writing.score(champion, source, output, lambda line: print(line, file=sys.stderr))
+    except (writing.CannotScore, reading.CannotRead) as error:
+        print(f"Nothing was written: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {output}: {done.rows:,} rows by version {champion.version} in {done.seconds:.1f} s")
+    if done.refused:
+        print(f"{done.refused:,} of them have no answer; the column refused says why, e.g. {done.example}")
+    return 0
+
+
 def retire(name: str, reason: str) -> int:
     """End the champion of a forecast that is declared no more."""
     from vroom_api.contract import BundleError
@@ -298,6 +322,9 @@ def run(given: argparse.Namespace) -> int:
         case "explain":
             settings.hand_down_home(home())
             return explain(given.name, given.out)
+        case "score":
+            settings.hand_down_home(home())
+            return score(given.name, given.input, given.output, given.version)
         case "retire":
             prepare_home()
             return retire(given.name, " ".join(given.reason))

@@ -53,6 +53,9 @@ def parser(description: str) -> argparse.ArgumentParser:
         metavar="<file>",
         help="write the page there instead: Markdown, or HTML where the name ends in .html",
     )
+    _arguments_of_score(
+        command("score", "Predict all entities of a forecast, or the rows of a file, into a Parquet file.")
+    )
     retire = command("retire", "End the champion of a forecast whose declaration was taken away.")
     retire.usage = "%(prog)s <name> <reason>"
     retire.add_argument("name", metavar="<name>", help="of the forecast")
@@ -65,6 +68,30 @@ def parser(description: str) -> argparse.ArgumentParser:
     rename.add_argument("present", metavar="<new>", help="its new name: lower-case letters, digits and _")
     command("schema", "Print the JSON schema of defs.yaml, for editors.")
     return whole
+
+
+def _arguments_of_score(score: argparse.ArgumentParser) -> None:
+    score.epilog = (
+        "Each row has the numbers that POST /predict answers. A row of a file that has no answer stops all; an entity "
+        "that has none is written with the reason."
+    )
+    score.add_argument("name", metavar="<name>", help="of the forecast")
+    score.add_argument(
+        "--input",
+        type=Path,
+        metavar="<file>",
+        help="a CSV or a .parquet file with a column for each input, and entity_id where it has one; by default the stored "
+        "inputs of all entities",
+    )
+    score.add_argument(
+        "--output",
+        type=Path,
+        metavar="<file>",
+        help="the Parquet file to write; by default predictions.parquet in the forecast's folder of the home",
+    )
+    score.add_argument(
+        "--version", type=int, metavar="<number>", help="that served before; by default the one that serves"
+    )
 
 
 def _arguments_of_new(new: argparse.ArgumentParser) -> None:
@@ -115,6 +142,8 @@ def parsed(description: str, arguments: list[str]) -> argparse.Namespace:
         )
     if given.command == "explain" and not FORECAST_NAME.fullmatch(given.name):
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use explain <name> [--out <file>]")
+    if given.command == "score" and not FORECAST_NAME.fullmatch(given.name):
+        raise BadArguments(f"{given.name!r} is not the name of a forecast; use score <name> [--input <file>]")
     if given.command == "retire" and not FORECAST_NAME.fullmatch(given.name):
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use retire <name> <reason>")
     return given

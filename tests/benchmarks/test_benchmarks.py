@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import accuracy, boostings, contest, coverage, scale, shortcut, steps
+from tests.benchmarks import accuracy, boostings, contest, coverage, scale, scoring, shortcut, steps
+from tests.support.bundles import EXAMPLE, FORECAST, publish
+from tests.support.entities import keep
 from tests.support.project import ROOT
 
 GENERATE = runpy.run_path(str(ROOT / "data" / "reservations" / "generate.py"))["generate"]
@@ -76,3 +78,13 @@ def test_the_coverage_benchmark_refuses_rows_that_hang_together(monkeypatch, cap
     with pytest.raises(SystemExit):
         coverage.main()
     assert "lap_times: rows are grouped" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_scoring_measures_the_graph_and_the_command(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path))
+    publish(tmp_path, 1)
+    keep(tmp_path, {"7": list(EXAMPLE.values()), "8": [0, 90.0, 60.0, 3, 1, 20]})
+    name, _, *figures = scoring.measure(FORECAST, 300, tmp_path)
+    assert name == FORECAST
+    assert len(figures) == len(scoring.SIZES) + 3
+    assert all(float(figure) >= 0 for figure in figures)

@@ -140,7 +140,10 @@ def test_the_help_of_all_names_every_command(command: Any, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (("bogus",), "choose from 'materialize', 'new', 'check', 'explain', 'retire', 'rename', 'schema'"),
+        (
+            ("bogus",),
+            "choose from 'materialize', 'new', 'check', 'explain', 'score', 'retire', 'rename', 'schema'",
+        ),
         (("schema", "more"), "unrecognized arguments: more"),
         (("check", "--dat"), "unrecognized arguments: --dat"),
         (("new",), "required: <name>; use python -m vroom_assets new"),

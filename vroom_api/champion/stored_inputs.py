@@ -4,8 +4,10 @@ import logging
 import sqlite3
 import stat
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +22,14 @@ class Stored(msgspec.Struct, frozen=True):
 
     as_of: str
     values: dict[str, Any]
+
+
+class StoredPiece(NamedTuple):
+    """Some entities, in the order of their ids: the stored values of each name, one for each entity."""
+
+    ids: list[str]
+    as_of: list[str]
+    values: dict[str, Sequence[Any]]
 
 
 class NotReadable(Exception):
@@ -40,27 +50,63 @@ class Entities:
         """Whether anything is stored of any entity."""
         return self._path.exists()
 
+    def count(self) -> int:
+        """How many entities are stored.
+
+        Raises:
+            NotReadable: the file is damaged.
+        """
+        with self._lock, self._readable():
+            connection = self._current()
+            [(count,)] = (
+                connection.execute("select count(*) from entity").fetchall() if connection else [(0,)]
+            )
+            return int(count)
+
+    def pieces(self, rows: int) -> Iterator[StoredPiece]:
+        """All that is stored, up to `rows` entities at a time; one state of it, also where it is replaced meanwhile.
+
+        Raises:
+            NotReadable: the file is damaged.
+        """
+        with self._readable():
+            if not self._path.exists():
+                return
+            with closing(sqlite3.connect(self._location(), uri=True)) as connection:
+                names = [name for (name,) in connection.execute("select name from field order by place")]
+                found = connection.execute('select id, as_of, "values" from entity order by id')
+                while part := found.fetchmany(rows):
+                    ids, as_of, contents = zip(*part, strict=True)
+                    listed = msgspec.json.decode(b"[" + b",".join(contents) + b"]")
+                    columns = zip(names, zip(*listed, strict=True), strict=True)
+                    yield StoredPiece(list(ids), list(as_of), dict(columns))
+
     def find(self, entity_id: str) -> Stored | None:
         """What is stored of an entity, None for one that is not.
 
         Raises:
             NotReadable: the file is damaged.
         """
-        with self._lock:
-            try:
-                connection = self._current()
-                if connection is None:
-                    return None
-                found = connection.execute(
-                    'select as_of, "values" from entity where id = ?', (entity_id,)
-                ).fetchone()
-                return found and Stored(
-                    found[0], dict(zip(self._names, msgspec.json.decode(found[1]), strict=True))
-                )
-            except (sqlite3.Error, msgspec.MsgspecError, ValueError, OSError) as error:
-                self._close()
-                log.warning("%s cannot be read: %s", self._path, error)
-                raise NotReadable(f"{ENTITIES} cannot be read: {error}") from error
+        with self._lock, self._readable():
+            connection = self._current()
+            if connection is None:
+                return None
+            found = connection.execute(
+                'select as_of, "values" from entity where id = ?', (entity_id,)
+            ).fetchone()
+            return found and Stored(
+                found[0], dict(zip(self._names, msgspec.json.decode(found[1]), strict=True))
+            )
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Whatever the file does not allow becomes NotReadable, and the next call opens it anew."""
+        try:
+            yield
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError, OSError) as error:
+            self._close()
+            log.warning("%s cannot be read: %s", self._path, error)
+            raise NotReadable(f"{ENTITIES} cannot be read: {error}") from error
 
     def _current(self) -> sqlite3.Connection | None:
         """A connection to the file that has the name now."""
@@ -73,13 +119,15 @@ class Entities:
             return None
         if self._state != (state.st_ino, state.st_mtime_ns):
             self._close()
-            # A renamed file never changes again.
-            location = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._connection = sqlite3.connect(location, uri=True, check_same_thread=False)
+            self._connection = sqlite3.connect(self._location(), uri=True, check_same_thread=False)
             rows = self._connection.execute("select name from field order by place").fetchall()
             self._names = [name for (name,) in rows]
             self._state = state.st_ino, state.st_mtime_ns
         return self._connection
+
+    def _location(self) -> str:
+        """What SQLite opens: a renamed file never changes again."""
+        return f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,8 @@ def _start(address: str) -> _Application:
     }
     if address.startswith("local"):
         # The workers of local-cluster bind to what this variable names.
-        settings.hand_down({"SPARK_LOCAL_IP": LOOPBACK})
+        # Workers of Python are of this environment; else they are of the first python3 in the PATH.
+        settings.hand_down({"SPARK_LOCAL_IP": LOOPBACK, "PYSPARK_PYTHON": sys.executable})
         options |= {"spark.driver.bindAddress": LOOPBACK, "spark.driver.host": LOOPBACK}
         options |= {"spark.driver.memory": "4g", "spark.sql.shuffle.partitions": "8"}  # few rows, few cores
     for name, value in options.items():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import accuracy, boostings, contest, coverage, scale, scoring, shortcut, steps
+from tests.benchmarks import accuracy, boostings, contest, coverage, engines, scale, scoring, shortcut, steps
+from tests.support import spark
 from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.entities import keep
 from tests.support.project import ROOT
@@ -88,3 +89,12 @@ def test_the_benchmark_of_scoring_measures_the_graph_and_the_command(tmp_path: P
     assert name == FORECAST
     assert len(figures) == len(scoring.SIZES) + 3
     assert all(float(figure) >= 0 for figure in figures)
+
+
+@pytest.mark.slow
+@spark.needed
+def test_the_benchmark_of_engines_computes_the_same_table_with_both(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    by_duckdb, by_spark = engines.measured(200, spark.LOCAL)
+    assert (by_duckdb["engine"], by_spark["engine"]) == ("duckdb", "spark")
+    assert by_spark["peak MB"] > 0

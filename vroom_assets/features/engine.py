@@ -37,4 +37,4 @@ class Engine(Tables, Protocol):
     """Tables elsewhere than in the warehouse."""
 
     def hand_over(self, name: str, by: str, warehouse: DuckDBPyConnection) -> None:
-        """Replace a table of the warehouse by the one of that name here, in order of a column."""
+        """Replace a table of the warehouse by the one of that name here, in order of a column, and drop it here."""

@@ -43,14 +43,6 @@ class Fetched:
         return self.rows
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Rows, under the name of a view that nobody else has."""
-
-    view: str
-    frame: DataFrame
-
-
 @dataclass
 class SparkTables:
     """Tables of one session. files: the Parquet file or folder of each checked table."""
@@ -58,8 +50,10 @@ class SparkTables:
     session: SparkSession
     files: Mapping[str, Path]
     folder: Path  # where tables are handed over, which Spark and this process see under one path
-    _main: dict[str, _Table] = field(default_factory=dict)
-    _temp: dict[str, _Table] = field(default_factory=dict)
+    # Views that nobody else has, by the names of the tables. A frame of Spark Connect is analyzed at each use, when
+    # what it was made of may be gone; a view is analyzed once.
+    _main: dict[str, str] = field(default_factory=dict)
+    _temp: dict[str, str] = field(default_factory=dict)
     _count: int = 0
 
     def __post_init__(self) -> None:
@@ -83,7 +77,7 @@ class SparkTables:
                     self._drop(tree.args["tables"][0].name.lower())
                     return Fetched([])
                 case sql.Describe():
-                    schema = self._temp[tree.this.name.lower()].frame.schema
+                    schema = self.session.table(self._temp[tree.this.name.lower()]).schema
                     return Fetched([(column.name, column.dataType.simpleString()) for column in schema])
                 case sql.Select() if isinstance(tree.expressions[0], sql.CurrentDatabase):
                     return Fetched([("warehouse",)])  # in names of tables it may stand before their schema
@@ -91,14 +85,15 @@ class SparkTables:
                     return Fetched([tuple(row) for row in self._query(tree).collect()])
 
     def hand_over(self, name: str, by: str, warehouse: DuckDBPyConnection) -> None:
-        """Replace a table of the warehouse by the one of that name here, through Parquet, in order of a column.
+        """Replace a table of the warehouse by the one of that name here, through Parquet, in order of a column, and drop it here.
 
         Raises:
             StatementError: Spark cannot compute or write it; DataError, if a value is why.
         """
         written = self.folder / f"{name}.parquet"
         with _errors():
-            self._temp[name.lower()].frame.write.mode("overwrite").parquet(f"file://{written}")
+            frame = self.session.table(self._temp[name.lower()])
+            frame.write.mode("overwrite").parquet(f"file://{written}")
         try:
             files = literal(f"{glob_escaped(written)}/*.parquet")
             warehouse.execute(
@@ -107,49 +102,47 @@ class SparkTables:
             )
         finally:
             shutil.rmtree(written, ignore_errors=True)
+        self._drop(name.lower())
 
     def close(self) -> None:
         """Drop what statements have created."""
         for name in list(self._temp):
             self._drop(name)
-        for table in self._main.values():
-            self.session.catalog.dropTempView(table.view)
+        for view in self._main.values():
+            self.session.catalog.dropTempView(view)
 
     def _query(self, tree: sql.Expr) -> DataFrame:
         return self.session.sql(to_spark(tree, self._view))
 
     def _view(self, schema: str, name: str) -> str | None:
         found = None if schema == "main" else self._temp.get(name.lower())
-        found = found or (None if schema == "temp" else self._main.get(name.lower()))
-        return found.view if found is not None else None
+        return found or (None if schema == "temp" else self._main.get(name.lower()))
 
     def _create(self, tree: sql.Create) -> Fetched:
         name, query = tree.this.name.lower(), tree.expression
         is_temporary = tree.args.get("properties") is not None
         query.set("order", None)  # a table has none
-        if (source := _copied(query)) is not None and (copied := self._temp.get(source)) is not None:
-            table = copied
-        else:
-            frame = self._query(query)
+        source = _copied(query)
+        view = self._temp.get(source) if source is not None else None
+        if view is None:
+            view = self._viewed(self._query(query))
             if is_temporary:  # the others are handed over, and computed by that
-                frame.persist()
-                frame.count()
-            table = self._viewed(frame)
+                self.session.catalog.cacheTable(view)
+                self.session.table(view).count()
         self._drop(name)
-        self._temp[name] = table
+        self._temp[name] = view
         return Fetched([])
 
-    def _viewed(self, frame: DataFrame) -> _Table:
+    def _viewed(self, frame: DataFrame) -> str:
         self._count += 1
         view = f"vroom_{self._count}"
         frame.createOrReplaceTempView(view)
-        return _Table(view, frame)
+        return view
 
     def _drop(self, name: str) -> None:
-        table = self._temp.pop(name, None)
-        if table is not None and table not in self._temp.values():
-            table.frame.unpersist()
-            self.session.catalog.dropTempView(table.view)
+        view = self._temp.pop(name, None)
+        if view is not None and view not in self._temp.values():
+            self.session.catalog.dropTempView(view)  # and what is kept of it
 
 
 @contextmanager

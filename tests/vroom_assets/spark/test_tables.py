@@ -147,3 +147,13 @@ def test_a_text_that_is_not_a_number_is_a_refusal_and_not_a_failure(home: Path) 
         ),
     ):
         table.build(connection, changed, engine)
+
+
+def test_nothing_is_kept_of_what_was_computed(home: Path) -> None:
+    spec = shipped("upcoming_reservations")
+    with spark.warehouse(spec) as connection, spark.on_spark(connection, spec) as engine:
+        context = engine.session.sparkContext
+        before = len(context._jsc.getPersistentRDDs())
+        table.build(connection, spec, engine)
+        assert len(context._jsc.getPersistentRDDs()) == before
+        assert {found.name for found in engine.session.catalog.listTables()} == {"vroom_1", "vroom_2"}

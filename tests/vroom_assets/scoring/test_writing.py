@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,9 +16,17 @@ from tests.support.bundles import EXAMPLE, FORECAST, NAMES, publish
 from tests.support.entities import AS_OF, keep
 from tests.support.service import settings_of
 from vroom_api.app import create_app
-from vroom_api.contract import read_pointer
+from vroom_api.contract import Golden, read_pointer
+from vroom_api.contract.model import open_model
+from vroom_api.contract.model import score as model_score
 from vroom_api.contract.store import LocalStore
 from vroom_assets.__main__ import main
+from vroom_assets.challenger.onnx_graph import build
+from vroom_assets.features.expressions import parse
+from vroom_assets.scoring.ensembles import cells_of
+from vroom_assets.scoring.writing import ROWS
+from vroom_assets.spec import Candidate, Family
+from vroom_assets.training.fitting import fit_all
 
 HEADER = ",".join(NAMES)
 TARGET = "predicted_reservations"
@@ -72,6 +82,50 @@ def file_of(folder: Path, rows: list[list[Any]], header: str = HEADER) -> Path:
     path = folder / "rows [new].csv"
     path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n", encoding="utf-8")
     return path
+
+
+def publish_forest(home: Path) -> None:
+    """Version 2, whose hundred trees have few cells."""
+    features = parse(
+        "select num_images, ln(actual_price / recommended_price) as log_price_ratio from inputs", NAMES
+    )
+    rows = np.array(vehicles(2000))
+    frame = pd.DataFrame({"num_images": rows[:, 3], "log_price_ratio": np.log(rows[:, 1] / rows[:, 2])})
+    forest = Candidate(
+        family=Family.FOREST,
+        features=list(frame.columns),
+        parameters={"n_estimators": 100, "max_leaf_nodes": 20},
+    )
+    [fitted] = fit_all(
+        {"forest": forest}, frame, rows[:, 3] + 40 * frame["log_price_ratio"].to_numpy(), 0
+    ).values()
+    model = build(NAMES, features, fitted).SerializeToString()
+    assert 0 < cells_of(model) < ROWS  # so that the second piece is scored by a table
+    predictions, found = model_score(open_model(model), rows[:20])
+    golden = Golden(
+        inputs=rows[:20].tolist(),
+        features=found.tolist(),
+        predictions=predictions.tolist(),
+        tolerance=1e-6,
+    )
+    publish(home, 2, model=model, golden=golden)
+
+
+def test_what_a_table_answers_is_what_the_trees_answer(state: Path, score: Any, tmp_path: Path) -> None:
+    publish_forest(state)
+    rows = vehicles(2000)
+    path = tmp_path / "many.parquet"
+    columns = zip(NAMES, zip(*rows, strict=True), strict=True)
+    whole = pa.table({name: pa.array([*values] * (2 * ROWS // 2000 + 1)) for name, values in columns})
+    pq.write_table(whole, path)
+    assert score("--input", path) == 0
+    found = written(tmp_path / "out.parquet")
+    assert len(found) == len(whole) > 2 * ROWS
+    with TestClient(create_app(settings_of(state))) as client:
+        bodies = [dict(zip(NAMES, row, strict=True)) for row in rows[:1000]]
+        expected = numbers(client.post("/predict/batch", json=bodies).json())
+    assert len(set(expected)) > 50
+    assert [found[at : at + 1000] for at in range(0, 2 * ROWS, 2000)] == [expected] * (2 * ROWS // 2000 + 1)
 
 
 def test_all_entities_have_what_the_service_answers_for_each(state: Path, score: Any, tmp_path: Path) -> None:

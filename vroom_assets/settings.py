@@ -24,9 +24,8 @@ from vroom_api.contract.origins import LOOPBACK
 _SPARK = re.compile(
     r"local(\[(\*|\d+)(,\d+)?\])?|local-cluster\[\d+,\d+,\d+\]|yarn|(spark|sc)://[^/\s]\S*|k8s://\S+"
 )
-CONTAINER_QUOTA = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # microseconds of all cores together, in so many of the clock
+# Microseconds that all cores together may work, in so many of the clock.
+CONTAINER_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def data_folder() -> Path:

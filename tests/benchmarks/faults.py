@@ -48,7 +48,7 @@ def broken(home: Path, vehicles: int) -> list[str]:
     return [*found, *([f"{rows} rows of features"] if rows != vehicles else [])]
 
 
-def story(home: Path, vehicles: int, data: Path, stages: dict[str, str], is_full: bool) -> list[str]:
+def story(home: Path, vehicles: int, stages: dict[str, str], is_full: bool) -> list[str]:
     """Meet the fault at each stage, one on top of the other; returns the promises that were broken."""
     fate, expected = (disk_full, 1) if is_full else (killed, -signal.SIGKILL)
     faults: list[str] = []
@@ -103,7 +103,7 @@ def main() -> None:
         with vehicles.open("a") as file:
             file.write("\n")
         stages = dict(list(STAGES.items())[-asked.stages :])
-        faults = story(home, asked.vehicles, data, stages, is_full=asked.disk is not None)
+        faults = story(home, asked.vehicles, stages, is_full=asked.disk is not None)
     print("\n".join(faults) or "every promise was kept")
     sys.exit(bool(faults))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +14,7 @@ import numpy as np
 from vroom_api.champion.stored_inputs import Entities, NotReadable
 from vroom_api.contract import InputField, durable
 from vroom_api.texts import meant
+from vroom_assets.sql import glob_escaped, identifier, literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -76,16 +76,18 @@ class StoredRows:
         self._forecast = forecast
 
     def rows(self) -> int:
-        try:
-            count = self._entities.count()
-        except NotReadable as error:
-            raise CannotRead(f"{self.name}: {error}; materialize {self._forecast}/online_features") from error
-        return count
+        with self._readable():
+            return self._entities.count()
 
     def pieces(self, size: int) -> Iterator[Piece]:
-        try:
+        with self._readable():
             for ids, as_of, values in self._entities.pieces(size):
                 yield Piece(len(ids), {ENTITY_ID: ids, "as_of": as_of}, values)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except NotReadable as error:
             raise CannotRead(f"{self.name}: {error}; materialize {self._forecast}/online_features") from error
 
@@ -162,13 +164,13 @@ class FileRows:
         numbers = column.to_numpy(zero_copy_only=False)
         for at in np.flatnonzero(np.isinf(numbers))[:1].tolist():
             with self._reading() as connection:
-                query = f'select "{_quoted(name)}" from {self._table()} limit 1 offset {first - 1 + at}'
+                query = f"select {identifier(name)} from {self._table()} limit 1 offset {first - 1 + at}"
                 [(value,)] = connection.execute(query).fetchall()
             raise CannotRead(f"{self.name}: row {first + at}: {name}: {str(value)[:60]!r} is not a number")
         return numbers
 
     def _expression(self, name: str) -> str:
-        column = f'"{_quoted(name)}"'
+        column = identifier(name)
         kind = self._types[name]
         field = next((field for field in self._inputs if field.name == name), None)
         if field is None or field.type == "text":
@@ -208,10 +210,10 @@ class FileRows:
         return closing(duckdb.connect(config={"threads": 1}))
 
     def _table(self) -> str:
-        path = "'" + re.sub(r"([*?\[])", r"[\1]", str(self._path)).replace("'", "''") + "'"  # no pattern
+        path = literal(glob_escaped(self._path))
         if self._is_parquet:
             return f"read_parquet({path})"
-        columns = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}': 'VARCHAR'" for name in self._columns)
+        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in self._columns)
         return f"read_csv({path}, auto_detect=false, header=true, delim=',', quote='\"', escape='\"', columns={{{columns}}})"
 
 
@@ -224,10 +226,6 @@ def _header(path: Path) -> list[str]:
             f"{path}: its first line has to name each column once; {', '.join(twice) or 'a name is empty'}"
         )
     return names
-
-
-def _quoted(name: str) -> str:
-    return name.replace('"', '""')
 
 
 def _first_line(error: Exception) -> str:

@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import environment, project
+
+# A property is not a benchmark: on a busy machine any of its examples may take long.
+hypothesis.settings.register_profile("untimed", parent=hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

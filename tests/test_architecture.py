@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.project import ROOT
 
@@ -348,3 +349,9 @@ def test_types_are_resolved_by_one_thread_at_a_time():
             ):
                 found.append(f"{module}:{node.lineno}: {called}")
     assert found == []
+
+
+def test_no_property_is_timed():
+    assert settings.default is not None
+    assert settings.default.deadline is None
+    assert settings(max_examples=1).deadline is None

@@ -135,7 +135,7 @@ def test_the_document_and_the_service_agree_about_any_body(client: TestClient[An
     request = validator(document_of(client), "Request")
     champion = client.app.state["predictor"].forecasts.flagship.champion
 
-    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=200, derandomize=True, database=None)
     @given(BODIES)
     def agree(change: tuple[dict[str, Any], list[str]]) -> None:
         changed, left_out = change

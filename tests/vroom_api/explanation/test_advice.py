@@ -20,7 +20,7 @@ def curve(row: np.ndarray = USUAL_VAN, lever: str = "price", **given: Any) -> Cu
 
 
 @given(st.floats(35, 90), st.integers(1, 5), st.integers(2, 200), st.sampled_from([0.5, 0.9, 0.99]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_point_is_what_is_predicted_there(usual_price, photos, points, level):
     score, manifest = van()
     found = curve(np.array([usual_price, usual_price, photos]), points=points, level=level)
@@ -35,7 +35,7 @@ def test_every_point_is_what_is_predicted_there(usual_price, photos, points, lev
 
 
 @given(st.floats(35, 90))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_range_is_that_of_the_lever_and_of_what_is_made_from_it(usual_price):
     found = curve(np.array([usual_price, usual_price, 3.0]), points=41)
     low, high = max(30.0, 0.8 * usual_price), min(170.0, 2.0 * usual_price)

@@ -41,7 +41,7 @@ def amounts(explanation: Explanation) -> dict[str, float]:
 
 
 @given(table(1, 4), table(4, 4), table(5, 4), table(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_amounts_add_up_to_the_prediction_minus_the_baseline(linear, pairs, background, row):
     score = quadratic(linear[0], pairs)
     found = explain(score, over(background), row[0])
@@ -52,7 +52,7 @@ def test_amounts_add_up_to_the_prediction_minus_the_baseline(linear, pairs, back
 
 
 @given(table(1, 3), table(3, 3), table(4, 3), table(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_amounts_are_the_mean_over_all_orders_in_which_inputs_can_join(linear, pairs, background, row):
     score = quadratic(linear[0], pairs)
     expected = np.zeros(3)
@@ -70,7 +70,7 @@ def test_amounts_are_the_mean_over_all_orders_in_which_inputs_can_join(linear, p
 
 
 @given(table(1, 3), table(3, 3), table(4, 3), table(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_two_inputs_that_do_the_same_get_the_same(linear, pairs, background, row):
     twin = [1, 0, 2]  # inputs 0 and 1 change places
     linear[0, 1] = linear[0, 0]
@@ -82,7 +82,7 @@ def test_two_inputs_that_do_the_same_get_the_same(linear, pairs, background, row
 
 
 @given(table(1, 3), table(3, 3), table(4, 3), table(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_input_that_changes_nothing_gets_nothing(linear, pairs, background, row):
     linear[0, 2], pairs[2], pairs[:, 2] = 0.0, 0.0, 0.0
     found = amounts(explain(quadratic(linear[0], pairs), over(background), row[0]))
@@ -314,7 +314,7 @@ def test_times_that_are_compared_join_together(names, compared, players):
 
 
 @given(table(1, 3), table(3, 3), table(5, 3), table(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_two_times_are_one_player_and_amounts_add_up(linear, pairs, background, row):
     manifest = of_times(["t1", "x", "t2"], [{"t1", "t2"}, {"x"}], background)
     score = quadratic(linear[0], pairs)

@@ -68,7 +68,7 @@ def test_features_of_an_older_bundle_have_no_range_and_are_not_judged():
         max_size=20,
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_many_rows_at_once_are_judged_as_each_alone(rows):
     score, manifest = van()
     matrix = np.array(rows, dtype=float)

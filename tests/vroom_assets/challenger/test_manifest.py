@@ -115,7 +115,7 @@ def data_of(inputs: pd.DataFrame) -> Dataset:
 
 
 @given(st.integers(1, 500), st.integers(0, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_background_is_different_training_rows_whose_prediction_is_the_usual_one(count, seed):
     inputs = rows(count, seed)
     found = background_rows(data_of(inputs), ByPrice(0.0, ["price"]), seed)

@@ -134,7 +134,7 @@ def test_the_graph_agrees_with_duckdb_and_the_model_on_every_shipped_row(name):
 
 
 @given(rows=ROWS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_graph_agrees_with_duckdb_and_the_model_wherever_the_declaration_allows_inputs(rows):
     w = world()
     inputs = np.array(rows)
@@ -151,7 +151,7 @@ def test_the_graph_agrees_with_duckdb_and_the_model_wherever_the_declaration_all
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_graph_agrees_with_duckdb_and_the_model_on_any_recombination_of_shipped_values(seed):
     w = world()
     inputs = np.random.default_rng(seed).permuted(w.inputs, axis=0)
@@ -473,7 +473,7 @@ WITH_GAPS = st.lists(
 
 
 @given(WITH_GAPS, st.integers(2, 255), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_steps_and_ranks_are_in_the_graph_what_they_are_in_the_model_whatever_they_were_learnt_of(
     values, bins, optional
 ):

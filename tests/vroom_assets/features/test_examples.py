@@ -112,7 +112,7 @@ def test_the_history_is_counted_up_to_the_time_and_the_target_after_it(warehouse
     st.lists(st.tuples(st.integers(1, 30), st.floats(0.001, 364.8)), min_size=1, max_size=20),
     st.floats(0, 200),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_happens_or_is_loaded_later_never_changes_an_example(later, late):
     with duckdb.connect() as connection:
         connection.execute(
@@ -169,7 +169,7 @@ def test_the_cars_around_a_lap_are_found_by_when_they_cross_the_line():
 
 @pytest.mark.parametrize("name", ["upcoming_reservations", "lap_times", "market_resolution"])
 @given(position=st.floats(0.1, 0.9), kept=st.floats(0, 1), delay=st.integers(0, 60))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_whatever_becomes_of_what_is_known_later_no_shipped_example_changes(name, position, kept, delay):
     """Rows that are known after a time are halved in their numbers, thinned out and delayed."""
     spec = shipped(name)

@@ -361,7 +361,7 @@ EXACT = [
 
 
 @given(rows=ROWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_arithmetic_and_steps_are_the_same_number_on_both_sides(rows):
     agree = equal(*both(EXACT, rows)).all(axis=0)
     assert agree.all(), [expression for expression, fine in zip(EXACT, agree, strict=True) if not fine]
@@ -392,7 +392,7 @@ ROUNDED = [
 
 
 @given(rows=ROWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rounded_functions_agree_to_the_last_digit_of_float32(rows):
     trained, served = both(ROUNDED, rows)
     finite = np.isfinite(trained) & np.isfinite(served)
@@ -429,7 +429,7 @@ def nested(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 @given(st.lists(st.recursive(NAMES, nested, max_leaves=12), min_size=1, max_size=5), ROWS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_nesting_of_exact_operations_is_the_same_number_on_both_sides(expressions, rows):
     assert equal(*both(expressions, rows)).all()
 

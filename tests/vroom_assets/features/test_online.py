@@ -159,7 +159,7 @@ def test_the_graph_answers_gaps_as_the_fallback_alone_would(warehouse):
     days=st.floats(0, 36_500),
     count=st.integers(0, 100_000),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_gap_gives_the_fallback_and_none_the_champion(exported, gaps, price, usual, images, days, count):
     session, features, listing, history, spec = exported
     whole = [1.0, price, usual, float(images), days, float(count), float(min(count, 9))]

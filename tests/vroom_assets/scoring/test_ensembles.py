@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto
 
@@ -50,7 +50,6 @@ def outputs(model: bytes, rows: np.ndarray) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", ["boosting", "forest", "both"])
-@settings(deadline=None)
 @given(data=st.data())
 def test_every_row_has_the_same_prediction(name, data):
     model = graphs()[name]

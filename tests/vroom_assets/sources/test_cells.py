@@ -49,7 +49,7 @@ PIECES = st.one_of(
 TYPES = ("integer", "number", "text", "timestamp", "flag", "percent", "duration", "date", "currency")
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(PIECES, st.sampled_from(TYPES), st.booleans()), min_size=1, max_size=6), st.data())
 def test_a_file_is_read_alike_whether_or_not_something_in_it_needs_care(tmp_path, columns, data):
     """The same rows, once as they are and once with a quoted row at the end, through which all are read with care."""

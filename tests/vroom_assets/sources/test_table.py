@@ -260,7 +260,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(LINES, max_size=30), st.sampled_from([b"\n", b"\r\n"]), st.booleans())
 @example([b'0,"4', b""], b"\n", True)  # a blank line within quotes that nothing closes
 @example([b'0,"4', b'0,"4'], b"\n", False)  # a stray quote, and another in a last line without a line break

@@ -75,7 +75,7 @@ WANTED = {
     scale=st.sampled_from([1.0, 1e5]),
     learning_rate=st.sampled_from([0.1, 1.0]),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_the_graph_gives_the_numbers_of_the_model(
     family, objective, seed, rows, missing, scale, learning_rate
 ):

@@ -138,7 +138,7 @@ def test_a_glm_without_terms_takes_its_features():
     upwards=st.booleans(),
     distance=st.floats(1, 1e12),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_beyond_the_range_of_training_the_nearest_value_inside_counts(
     fitted, name, column, upwards, distance
 ):

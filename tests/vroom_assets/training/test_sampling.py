@@ -11,7 +11,6 @@ from vroom_assets.training.sampling import FIRST_ROWS, UNCUT_ROWS, sample, sampl
 
 
 @given(st.integers(1, 400), st.integers(1, 500), st.integers(0, 5), st.integers(1, 60))
-@settings(deadline=None)
 def test_a_sample_holds_every_smaller_one_and_whole_groups(rows, size, seed, groups):
     members = np.random.default_rng(seed).integers(0, groups, rows)
     for structure in (RowStructure(rows), RowStructure(rows, groups=members)):
@@ -24,7 +23,7 @@ def test_a_sample_holds_every_smaller_one_and_whole_groups(rows, size, seed, gro
 
 
 @given(st.integers(UNCUT_ROWS + 1, 10**6))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_samples_grow_to_all_rows(rows):
     sizes = sample_sizes(RowStructure(rows), 0)
     assert (sizes[0], sizes[-1]) == (FIRST_ROWS, rows)

@@ -40,7 +40,7 @@ def found(world):
 
 
 @given(st.integers(10, 200), st.integers(2, 5), st.integers(0, 100))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_row_is_tested_once_a_repeat_and_never_trained_on_there(rows, folds, seed):
     for repeat in range(2):
         mine = [split for split in splits(RowStructure(rows), folds, 2, seed) if split.repeat == repeat]
@@ -112,7 +112,7 @@ def arranged(rows: int, seed: int, *, grouped: bool = False) -> RowStructure:
 
 
 @given(rows=st.integers(200, 400), seed=st.integers(0, 99), grouped=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_target_that_is_learnt_from_was_known_when_the_block_began(rows, seed, grouped):
     row_structure = arranged(rows, seed, grouped=grouped)
     found = splits(row_structure, 3, 2, seed, blocks=3)

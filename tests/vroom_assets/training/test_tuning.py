@@ -56,7 +56,7 @@ def test_of_every_combination_the_best_on_inner_folds_is_chosen(world):
 
 
 @given(st.integers(0, 1_000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_what_is_chosen_inside_a_fold_does_not_know_the_fold(world, seed):
     frame, target = world
     rows = RowStructure(ROWS)

@@ -19,7 +19,7 @@ from vroom_api.contract.events import Decision, Evidence
 
 metadata = sa.MetaData()
 Database = Callable[[], sa.Engine]  # opened where it is needed, and not when it is handed over
-VERSION = "0001"  # of these tables: the newest revision under migrations/versions
+VERSION = "0002"  # of these tables: the newest revision under migrations/versions
 VERSION_TABLE = "vroom_version"  # MLflow may keep an `alembic_version` in the same database
 _ATTEMPTS = 100
 
@@ -61,6 +61,12 @@ predictions = sa.Table(
     sa.Column("latency_us", sa.Integer, nullable=False, doc="microseconds from request to value"),
     sa.Column(
         "tags", sa.JSON(none_as_null=True), nullable=True, doc="name -> text, as the caller sorts them"
+    ),
+    sa.Column(
+        "calibration",
+        sa.Integer,
+        nullable=True,
+        doc="revision of the intervals; null for those of the bundle",
     ),
     comment="every answered prediction, written before it was answered",
     sqlite_with_rowid=False,
@@ -109,6 +115,70 @@ keys = sa.Table(
     sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
     sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True, doc="to about half a minute"),
     comment="who may ask what; keys are never deleted, so that records keep their names",
+)
+
+checks = sa.Table(
+    "checks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("time", sa.DateTime(timezone=True), nullable=False, doc="when it was made"),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False, doc="of the champion that it is about"),
+    sa.Column("name", sa.String(64), nullable=False, doc="which check, e.g. error, coverage, feature"),
+    sa.Column("subject", sa.String(200), nullable=False, doc="e.g. a feature or a segment; may be empty"),
+    sa.Column("window_start", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("window_end", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False, doc="that it looked at"),
+    sa.Column("status", sa.String(16), nullable=False, doc="ok, warning, alarm or unknown"),
+    sa.Column("values", sa.JSON, nullable=False, doc="name -> number"),
+    sa.Column("message", sa.Text, nullable=False, doc="one sentence for a person"),
+    sa.UniqueConstraint("forecast", "version", "name", "subject", "window_end", name="one_check_of_a_window"),
+    comment="append-only: what each check of the monitoring found in each window",
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False, doc="what is wrong, e.g. decay, stale, run_failed"),
+    sa.Column("subject", sa.String(200), nullable=False, doc="of what, within the kind; may be empty"),
+    sa.Column("severity", sa.String(16), nullable=False, doc="warning or critical"),
+    sa.Column("message", sa.Text, nullable=False, doc="what is wrong and what to do"),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("first_seen", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("last_seen", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("times_seen", sa.Integer, nullable=False),
+    sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("acknowledged_by", sa.String(128), nullable=True),
+    sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
+    comment="what somebody has to know; one row from the first time until it is over",
+)
+sa.Index(
+    "one_open_alert",
+    alerts.c.forecast,
+    alerts.c.kind,
+    alerts.c.subject,
+    unique=True,
+    sqlite_where=alerts.c.resolved_at.is_(None),
+    postgresql_where=alerts.c.resolved_at.is_(None),
+)
+
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("alert_id", sa.Integer, sa.ForeignKey("alerts.id"), nullable=False, index=True),
+    sa.Column("change", sa.String(16), nullable=False, doc="opened, worse or resolved"),
+    sa.Column(
+        "receiver", sa.String(64), nullable=False, doc="SHA-256 of its address, which may hold a secret"
+    ),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("error", sa.Text, nullable=True, doc="why the latest attempt failed"),
+    sa.UniqueConstraint("alert_id", "change", "receiver", name="one_notification_of_a_change"),
+    comment="what was sent to whom about an alert, and what still has to be",
 )
 
 

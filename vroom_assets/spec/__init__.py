@@ -36,6 +36,7 @@ from vroom_assets.spec.forecast import (
     Required,
     Validation,
 )
+from vroom_assets.spec.monitoring import Monitoring, Retraining
 from vroom_assets.spec.tables import OTHER, Column, ColumnType, Examples, Format, Period, Source, Unseen
 
 __all__ = [
@@ -66,10 +67,12 @@ __all__ = [
     "Format",
     "Gates",
     "Kind",
+    "Monitoring",
     "Monotone",
     "Period",
     "Purpose",
     "Required",
+    "Retraining",
     "Source",
     "Takes",
     "Unseen",

@@ -14,6 +14,7 @@ from vroom_api.contract import Kind
 from vroom_assets.features.expressions import Feature, parse
 from vroom_assets.spec.base import NAME, Declared
 from vroom_assets.spec.candidates import Candidate
+from vroom_assets.spec.monitoring import Monitoring, Retraining
 from vroom_assets.spec.tables import AsOf, Column, Examples, Format, Source
 
 
@@ -37,7 +38,7 @@ class Entity(Declared):
 class Target(Declared):
     """What is forecast. `target.sql` yields one row per entity: its key and the target."""
 
-    added = frozenset({"window_days", "as_of"})
+    added = frozenset({"window_days", "as_of", "due_days", "due_input"})
 
     name: str = Field(pattern=NAME)
     kind: Kind
@@ -57,6 +58,20 @@ class Target(Declared):
         None,
         description="column of target.sql that says when the target was known; ordered validation needs it",
     )
+    due_days: float | None = Field(
+        None,
+        gt=0,
+        description="days from a prediction until its target is known; `window_days` where it is left out",
+    )
+    due_input: str | None = Field(
+        None,
+        description="instead of it: the input that says how many days are left until the target is known",
+    )
+
+    @property
+    def due_after_days(self) -> float | None:
+        """Days from a prediction until its target is known; None where that is not declared, or an input says it."""
+        return self.due_days or self.window_days
 
 
 ONE_CLASS = "a forecast of several classes is that of one of them against the others, with `kind: binary`"  # of all refusals
@@ -236,6 +251,8 @@ class Purpose(StrEnum):
 class ForecastSpec(Declared):
     """The declaration of one forecast."""
 
+    added = frozenset({"monitoring", "retraining"})
+
     name: str = Field(pattern=NAME)
     title: str
     description: str
@@ -256,6 +273,8 @@ class ForecastSpec(Declared):
     automation: Automation = Automation()
     advice: dict[str, Advice] = Field({}, description="the questions that the service advises on, by name")
     freshness: Freshness = Freshness()
+    monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
     features_sql: str = Field("", description="filled from features.sql beside this file")
     target_sql: str = Field("", description="filled from target.sql beside this file")
     examples_sql: dict[str, str] = Field({}, description="filled from <examples>.sql beside this file")
@@ -439,7 +458,7 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Entity: {Purpose.DATA: {"source", "key", "id", "tags"}, Purpose.SERVING: {"name"}},
     Target: {
         Purpose.DATA: {"name", "kind", "as_of", "known_at", "window_days"},
-        Purpose.SERVING: {"unit", "horizon"},
+        Purpose.SERVING: {"unit", "horizon", "due_days", "due_input"},
     },
     Candidate: {
         Purpose.MODEL: {
@@ -473,6 +492,18 @@ PURPOSES: dict[type[Declared], dict[Purpose, set[str]]] = {
     Advice: {Purpose.SERVING: {"lever", "worth", "unit", "description"}},
     Ages: {Purpose.SERVING: {"stale_after_days", "expired_after_days"}},
     Freshness: {Purpose.SERVING: {"expired"}},
+    Monitoring: {
+        Purpose.OPERATION: {
+            *("window_minutes", "least_rows", "false_alarms", "distance", "growth", "bias", "coverage"),
+            *("damage", "segments", "recalibrate", "shadow_days"),
+        },
+    },
+    Retraining: {
+        Purpose.OPERATION: {
+            *("on_drift", "on_decay", "model_age_days", "new_rows", "before_due_days"),
+            *("cool_down_minutes", "runs_per_day"),
+        },
+    },
     ForecastSpec: {
         Purpose.DATA: {"name", "inputs", "features_sql", "target_sql", "examples_sql"},
         Purpose.SERVING: {"title"},

@@ -73,35 +73,31 @@ def summarize(
     """
     _require(manifest, predicted, ["prediction"])
     _require(manifest, observed, ["prediction", "outcome", "exposure", "low", "high", "level"])
-    predicted = predicted[np.isfinite(predicted["prediction"].to_numpy(float))]
-    usable = np.isfinite(observed["prediction"].to_numpy(float)) & np.isfinite(
-        observed["outcome"].to_numpy(float)
-    )
-    observed = observed[usable]
+    predicted, observed = _finite(predicted, ["prediction"]), _finite(observed, ["prediction", "outcome"])
     is_whole = observed["exposure"].to_numpy(float) >= 1.0
     whole_rows, partial_rows = observed[is_whole], observed[~is_whole]
-    found = Summary(
+    counts, sums = {}, _sums(manifest, whole_rows, partial_rows)
+    reference = manifest.monitoring
+    if reference is not None:
+        by_model = whole_rows[~streams.is_by_fallback(manifest, whole_rows)]
+        rng = np.random.default_rng(int(start.timestamp()))
+        counts = predicted_counts(manifest, reference, predicted)
+        counts |= observed_counts(manifest, reference, by_model, rules, rng)
+        sums["scored_loss"] = _clipped_of_covered(manifest, reference, by_model)
+    return Summary(
         start=start,
         end=end,
         predicted=len(predicted),
         observed=len(whole_rows),
         partial=len(partial_rows),
-        sums=_sums(manifest, whole_rows, partial_rows),
+        counts={name: np.round(one, DIGITS).tolist() for name, one in counts.items()},
+        sums=sums,
     )
-    reference = manifest.monitoring
-    if reference is None:
-        return found
-    counts = _predicted_counts(manifest, reference, predicted)
-    by_model = whole_rows[~streams.is_by_fallback(manifest, whole_rows)]
-    rng = np.random.default_rng(int(start.timestamp()))
-    counts |= _observed_counts(manifest, reference, by_model, rules, rng)
-    clipped = _clipped_of_covered(manifest, reference, by_model)
-    rounded = {name: np.round(one, DIGITS).tolist() for name, one in counts.items()}
-    return Summary(
-        **{name: getattr(found, name) for name in ("start", "end", "predicted", "observed", "partial")},
-        counts=rounded,
-        sums=found.sums | {"scored_loss": clipped},
-    )
+
+
+def _finite(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The rows that have a number in each column."""
+    return frame[np.isfinite(frame[columns].to_numpy(float)).all(axis=1)]
 
 
 def _require(manifest: Manifest, frame: pd.DataFrame, columns: list[str]) -> None:
@@ -120,7 +116,7 @@ def units_in(reference: MonitoringReference, frame: pd.DataFrame) -> np.ndarray:
     return units_of(None, len(frame))
 
 
-def _predicted_counts(
+def predicted_counts(
     manifest: Manifest, reference: MonitoringReference, frame: pd.DataFrame
 ) -> dict[str, np.ndarray]:
     units = units_in(reference, frame)
@@ -133,7 +129,7 @@ def _predicted_counts(
     return counts
 
 
-def _observed_counts(
+def observed_counts(
     manifest: Manifest,
     reference: MonitoringReference,
     frame: pd.DataFrame,

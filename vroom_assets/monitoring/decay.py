@@ -106,7 +106,7 @@ def _bias(
     limit = rules.bias * bias_scale(manifest)
     tolerance = HALF * limit / (2.0 * reference.bound)
     above = processes.mean(counts, training, mine, tolerance=tolerance)
-    below = processes.mean(counts[:, ::-1], training[::-1], mine, tolerance=tolerance)
+    below = processes.mean(counts[..., ::-1], training[::-1], mine, tolerance=tolerance)
     return [
         Subject("bias", "outcomes above predictions", above, value, limit, rows, enough),
         Subject("bias", "outcomes below predictions", below, -value, limit, rows, enough),
@@ -123,10 +123,10 @@ def _coverage(
     tolerance = HALF * rules.coverage * np.array([0.5, 0.5, 1.0, 1.0])
     watched = processes.shares(counts, training, training.sum(), sets, mine, tolerance)
     latest, rows, enough = recent_of(counts, rules.least_rows)
-    shares = latest / np.maximum(rows, 1e-12)[:, None]
+    shares = latest / np.maximum(rows, 1e-12)[..., None]
     usual = training / max(training.sum(), 1e-12)
-    one_side = np.maximum(shares[:, 0] - usual[0], shares[:, 2] - usual[2])
-    off = np.maximum(np.abs(shares[:, 1] - reference.level), 2.0 * one_side)
+    one_side = np.maximum(shares[..., 0] - usual[0], shares[..., 2] - usual[2])
+    off = np.maximum(np.abs(shares[..., 1] - reference.level), 2.0 * one_side)
     return Subject("coverage", "", watched, np.where(rows > 0, off, 0.0), rules.coverage, rows, enough)
 
 
@@ -139,7 +139,7 @@ def _transforms(
     sets = np.hstack([np.triu(np.ones((TENTHS, TENTHS)))[:, :-1], np.tril(np.ones((TENTHS, TENTHS)))[:, 1:]])
     watched = processes.shares(counts, training, training.sum(), sets, mine, HALF * rules.coverage)
     latest, rows, enough = recent_of(counts, rules.least_rows)
-    below = (latest @ sets) / np.maximum(rows, 1e-12)[:, None]
+    below = (latest @ sets) / np.maximum(rows, 1e-12)[..., None]
     usual = training @ sets / max(training.sum(), 1e-12)
     off = np.abs(below - usual).max(axis=-1)
     return Subject("calibration", "", watched, np.where(rows > 0, off, 0.0), rules.coverage, rows, enough)

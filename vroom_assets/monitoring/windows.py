@@ -14,7 +14,7 @@ from vroom_assets.monitoring.summary import Summary
 
 @dataclass(frozen=True)
 class Windows:
-    """counts: by stream, shape (windows, cells). sums: by name, shape (windows,). predicted, observed, partial: rows, shape (windows,)."""
+    """counts: by stream, shape (windows, cells), or (windows, ..., cells) of many deployments at once. sums: by name, shape (windows,). predicted, observed, partial: rows, shape (windows,)."""
 
     start: datetime
     end: datetime  # of the latest

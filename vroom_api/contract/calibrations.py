@@ -131,6 +131,7 @@ class InForce(ContractStruct, frozen=True):
     sha256: str  # of the revision's file; "" where there is none
     since: str  # ISO 8601 UTC
     reason: str
+    restored: bool = False  # whether somebody went back to it, or to none
 
 
 def revision_file(forecast: str, version: int, number: int, root: Path | None = None) -> Path:
@@ -213,46 +214,48 @@ def publish(
         kept = msgspec.structs.replace(revision, number=number)
         content = msgspec.json.format(msgspec.json.encode(kept), indent=1)
         durable.replace(revision_file(forecast, kept.version, number, root), content)
-        _point(forecast, generation, kept, sha256_of(content), kept.reason, root)
+        pointer = _pointer(generation, kept, sha256_of(content), kept.reason)
+        durable.replace(forecast_folder(forecast, root) / IN_FORCE, msgspec.json.encode(pointer))
     return kept
 
 
 def revert(
-    forecast: str, number: int | None, reason: str, *, generation: int, root: Path | None = None
+    forecast: str, number: int | None, reason: str, *, generation: int | None, root: Path | None = None
 ) -> InForce:
     """Put an earlier revision in force again, or none.
+
+    Args:
+        generation: of the pointer that it was decided against, 0 where there was none; None where the pointer is
+            damaged and is to be replaced.
 
     Raises:
         CalibrationError: there is no such revision, or a file is damaged.
         CalibrationMoved: another one came first.
     """
     with publishing(forecast, root):
-        _refuse_moved(forecast, generation, root)
+        if generation is not None:
+            _refuse_moved(forecast, generation, root)
         kept, digest = None, ""
         if number is not None:
             kept = numbered(forecast, number, root)
             digest = sha256_of(durable.read(revision_file(forecast, kept.version, number, root)))
-        return _point(forecast, generation, kept, digest, reason, root)
+        pointer = _pointer(generation or 0, kept, digest, reason, restored=True)
+        durable.replace(forecast_folder(forecast, root) / IN_FORCE, msgspec.json.encode(pointer))
+    return pointer
 
 
-def _point(
-    forecast: str,
-    generation: int,
-    revision: CalibrationRevision | None,
-    digest: str,
-    reason: str,
-    root: Path | None,
+def _pointer(
+    generation: int, revision: CalibrationRevision | None, digest: str, reason: str, *, restored: bool = False
 ) -> InForce:
-    pointer = InForce(
+    return InForce(
         generation=generation + 1,
         number=revision.number if revision else None,
         version=revision.version if revision else 0,
         sha256=digest,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=reason,
+        restored=restored,
     )
-    durable.replace(forecast_folder(forecast, root) / IN_FORCE, msgspec.json.encode(pointer))
-    return pointer
 
 
 def _refuse_moved(forecast: str, generation: int, root: Path | None) -> None:

@@ -82,8 +82,9 @@ class Correction(ContractStruct, frozen=True, kw_only=True):
         """
         if (shares := given.reliability) is not None:
             return msgspec.structs.replace(given, reliability=self._reliability(shares))
-        quantiles = [one * (self.lower if one < 0 else self.upper) for one in given.quantiles]
-        return msgspec.structs.replace(given, quantiles=quantiles)
+        probabilities, quantiles = _with_zero(given.probabilities, given.quantiles)
+        scaled = [one * (self.lower if one < 0 else self.upper) for one in quantiles]
+        return msgspec.structs.replace(given, probabilities=probabilities, quantiles=scaled)
 
     def _reliability(self, given: Reliability) -> Reliability:
         """Bins of the same predictions; their shares of yes are corrected as predictions are."""
@@ -293,6 +294,21 @@ def _decoded(path: Path, content: bytes) -> CalibrationRevision:
     if not revision.is_sound:
         raise CalibrationError(f"{path}: its factors are not within {LEAST} to {LARGEST}")
     return revision
+
+
+def _with_zero(probabilities: list[float], quantiles: list[float]) -> tuple[list[float], list[float]]:
+    """The points of a quantile function with that in which it crosses 0: what is scaled by two factors bends there."""
+    for right in range(1, len(quantiles)):
+        low, high = quantiles[right - 1], quantiles[right]
+        if low < 0 < high:
+            start, end = probabilities[right - 1], probabilities[right]
+            crossing = start + low / (low - high) * (end - start)
+            if start < crossing < end:
+                return (
+                    [*probabilities[:right], crossing, *probabilities[right:]],
+                    [*quantiles[:right], 0.0, *quantiles[right:]],
+                )
+    return probabilities, quantiles
 
 
 def _logit(given: np.ndarray) -> np.ndarray:

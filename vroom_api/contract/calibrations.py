@@ -23,7 +23,7 @@ from vroom_api.contract.struct import ContractStruct
 
 REVISIONS, IN_FORCE = "calibrations", "calibration.json"
 LEAST, LARGEST = 0.1, 10.0  # of factors and of the slope: what is off by more needs a training
-_SUREST: Final = 1e-12  # of a probability, whose logit would be infinite
+_EPSILON: Final = 1e-12  # of a probability, whose logit would be infinite
 
 
 class CalibrationError(Exception):
@@ -312,7 +312,7 @@ def _with_zero(probabilities: list[float], quantiles: list[float]) -> tuple[list
 
 
 def _logit(given: np.ndarray) -> np.ndarray:
-    inside = np.clip(given, _SUREST, 1.0 - _SUREST)
+    inside = np.clip(given, _EPSILON, 1.0 - _SUREST)
     logits: np.ndarray = np.log(inside / (1.0 - inside))
     return logits
 

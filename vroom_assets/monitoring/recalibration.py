@@ -24,7 +24,8 @@ LEVEL = 0.9  # of the intervals that are corrected; others follow
 TAIL = (1 - LEVEL) / 2
 LEAST_OUTCOMES = 100  # behind a correction
 ENOUGH_OUTCOMES = 3200  # behind a correction, from which on more of them hardly move it
-AT_MOST = 20_000  # outcomes that are gone through, the newest ones
+LARGEST_BASIS = 10_000  # outcomes behind a correction, the newest ones
+AT_MOST = 200_000  # outcomes that evidence is read from, the newest ones
 NOTICED = 0.01  # of the outcomes beyond a bound, or of a probability, from which on a change is one
 NO_CORRECTION = Correction()
 
@@ -129,7 +130,7 @@ def propose(manifest: Manifest, rules: Monitoring, given: Feedback, in_use: InUs
             return Proposal(None, "outcomes agree with the calibration in force", numbers=numbers)
     else:
         return Proposal(None, "outcomes agree with the calibration in force", numbers=numbers)
-    behind = given.since(begin)
+    behind = given.since(max(begin, len(given) - LARGEST_BASIS))
     if len(behind) < LEAST_OUTCOMES:
         waiting = (
             f"calibration is off since {_iso(behind.arrived[0])}; {LEAST_OUTCOMES} outcomes are waited for"
@@ -151,7 +152,7 @@ def propose(manifest: Manifest, rules: Monitoring, given: Feedback, in_use: InUs
 def feedback_of(
     manifest: Manifest, rows: pd.DataFrame, corrections: dict[int, CalibrationRevision] | None = None
 ) -> Feedback:
-    """Rows of feedback as they are needed here, the newest 20,000 with a whole outcome.
+    """Rows of feedback as they are needed here, the newest 200,000 with a whole outcome.
 
     Args:
         manifest: of the bundle, not corrected.

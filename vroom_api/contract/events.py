@@ -25,6 +25,7 @@ class Event(StrEnum):
     WAREHOUSE = "warehouse"
     AUTOMATION = "automation"
     RENAMING = "renaming"
+    CALIBRATION = "calibration"
 
 
 class Decision(StrEnum):
@@ -60,6 +61,9 @@ class Decision(StrEnum):
     RESTARTED = "restarted"
     # renaming
     RENAMED = "renamed"
+    # calibration
+    RECALIBRATED = "recalibrated"
+    REVERTED = "reverted"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +192,26 @@ class Renamed(Evidence, frozen=True):
     before: str
     after: str
     began: str  # of the command, also where it was interrupted and run again
+
+
+class Recalibrated(Evidence, frozen=True):
+    """The revision that corrects intervals or probabilities is another one, or none any more."""
+
+    event = Event.CALIBRATION
+    version: int  # of the champion
+    before: int | None  # the revision that was in force
+    after: int | None
+    lower: float = 1.0
+    upper: float = 1.0
+    intercept: float = 0.0
+    slope: float = 1.0
+    outcomes: int = 0  # behind the correction
+    numbers: dict[str, float] = {}
+
+
+class ReversalRefused(Evidence, frozen=True):
+    event = Event.CALIBRATION
+    asked: int | None  # the revision to go back to; None for none
 
 
 class AutomationRestarted(Evidence, frozen=True):

@@ -15,7 +15,7 @@ from vroom_api.record.prediction import Origin, Prediction, first_id, time_of
 
 _COLUMNS = (
     "id", "time", "forecast", "caller", "entity_id", "inputs", "features", "value", "low", "high", "level",
-    "version", "generation", "manifest_sha256", "data_version", "latency_us", "tags",
+    "version", "generation", "manifest_sha256", "data_version", "latency_us", "calibration", "tags",
 )  # fmt: skip
 
 
@@ -188,6 +188,7 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
         origin.manifest_sha256,
         origin.data_version,
         made.latency_us,
+        origin.calibration,
         made.tags,
     )
 

@@ -15,7 +15,14 @@ from pydantic import BaseModel, create_model, model_validator
 
 from vroom_assets import declaration
 from vroom_assets.declaration import scaffold
-from vroom_assets.forecast import champion_assets, feature_assets, rollback, sensors, source_assets
+from vroom_assets.forecast import (
+    champion_assets,
+    feature_assets,
+    recalibration,
+    rollback,
+    sensors,
+    source_assets,
+)
 from vroom_assets.forecast.attributes import attributed
 from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.forecast.training_assets import training_asset
@@ -103,7 +110,7 @@ class Forecast(ForecastSpec, dg.Component):
         )
 
     def other_jobs(self) -> list[dg.JobDefinition]:
-        return [rollback.rollback_job(self)]
+        return [rollback.rollback_job(self), recalibration.recalibration_job(self)]
 
     def sensors(self, jobs: Mapping[str, Any]) -> list[dg.SensorDefinition]:
         """Args:

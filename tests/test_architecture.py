@@ -127,6 +127,7 @@ TESTED_BY = {
     "vroom_api/contract/test_tables": (
         "vroom_api.contract.migrations.env",
         "vroom_api.contract.migrations.versions.v0001_first_tables",
+        "vroom_api.contract.migrations.versions.v0002_monitoring",
     ),
     "vroom_api/dashboard/test_pages": ("vroom_api.dashboard.overview", "vroom_api.routes.dashboard"),
     "vroom_api/routes/test_probes": ("vroom_api.observability.metrics", "vroom_api.observability.tracing"),
@@ -181,6 +182,7 @@ TESTED_BY = {
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),
     ),
     "vroom_assets/spec/test_forecast": (
+        "vroom_assets.spec.monitoring",
         *(f"vroom_assets.spec.{part}" for part in ("base", "tables", "candidates")),
     ),
     "vroom_assets/training/test_models": ("vroom_assets.training.families",),

@@ -1,6 +1,6 @@
 """Alerts: what somebody has to know, open from the first time it is seen until it is over.
 
-Whoever finds something wrong raises an alert, at every look; it is one row for each forecast, kind and subject, so
+Whoever finds something wrong raises an alert, each time; it is one row for each forecast, kind and subject, so
 that it is sent once. Whoever finds that it is over resolves it.
 """
 
@@ -15,7 +15,7 @@ from vroom_api.contract.tables import alerts
 
 
 class Severity(StrEnum):
-    WARNING = "warning"  # somebody should look at it some day
+    WARNING = "warning"  # somebody should see to it some day
     CRITICAL = "critical"  # now
 
 

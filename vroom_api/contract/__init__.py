@@ -55,6 +55,12 @@ from vroom_api.contract.manifest import (
     scales,
     unfit_inputs,
 )
+from vroom_api.contract.monitoring import (
+    FeatureReference,
+    MonitoringReference,
+    PredictionReference,
+    SegmentReference,
+)
 from vroom_api.contract.scores import Scores
 
 __all__ = [
@@ -74,16 +80,20 @@ __all__ = [
     "Calibration",
     "Fallback",
     "FeatureField",
+    "FeatureReference",
     "FreshnessPolicy",
     "Golden",
     "InputField",
     "Kind",
     "Lever",
     "Manifest",
+    "MonitoringReference",
     "Pointer",
+    "PredictionReference",
     "Recipe",
     "Reliability",
     "Scores",
+    "SegmentReference",
     "Spread",
     "bundle_folder",
     "forecast_folder",

@@ -8,6 +8,7 @@ from typing import Literal
 
 from vroom_api.contract import times
 from vroom_api.contract.intervals import Calibration
+from vroom_api.contract.monitoring import MonitoringReference
 from vroom_api.contract.scores import Scores
 from vroom_api.contract.struct import ContractStruct
 
@@ -229,6 +230,7 @@ class Manifest(ContractStruct, frozen=True):
     trained_version: str = ""  # of the data and the definition of the models; "" before it was kept
     due_s: float | None = None  # seconds from a prediction until its target is known
     due_input: str | None = None  # or the input that says how many days are left until then
+    monitoring: MonitoringReference | None = None  # None before it was kept: a retraining adds it
 
     @property
     def example(self) -> dict[str, float | str | None]:

@@ -65,6 +65,7 @@ class Decision(StrEnum):
     HEALTHY = "healthy"
     DRIFTED = "drifted"
     DECAYED = "decayed"
+    MISCALIBRATED = "miscalibrated"
     UNKNOWN = "unknown"  # there is not enough data for a verdict
 
 

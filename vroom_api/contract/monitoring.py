@@ -11,7 +11,9 @@ class FeatureReference(ContractStruct, frozen=True):
     """How a feature was distributed in training. Its bins are those of `FeatureField.edges`."""
 
     name: str
-    units: list[float]  # by bin, then those without a value, then those whose value no other unit had or bounded
+    units: list[
+        float
+    ]  # by bin, then those without a value, then those whose value no other unit had or bounded
     levels: list[float] = []  # every value, ascending, of a feature that has few; empty for others
     ordered: bool = True  # whether larger values mean more; not of a category
     losses: list[float] = []  # mean loss by bin, out of fold; as many as there are bins

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -105,7 +105,7 @@ def _copy(
     while rows := _read(database, forecast, after, what):
         after = rows[-1][0]
         # An id from a clock that is ahead must not hide what comes until then.
-        upto = min(after, first_id(now))
+        upto = min(after, first_id(naive(now).replace(tzinfo=UTC)))
         with transaction(connection):
             connection.register("piece", _piece(rows, what.schema))
             new += connection.execute(what.into, own).fetchall()[0][0]

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from tests.support.record import store
-from vroom_api.contract import Manifest
+from vroom_api.contract import Bundle, Manifest
 from vroom_api.contract.ids import first_id
-from vroom_api.contract.tables import serving_database
+from vroom_api.contract.model import open_model
+from vroom_api.contract.tables import outcomes, serving_database
 from vroom_api.record.outcomes import Outcome, receive
 from vroom_api.record.prediction import Origin, Prediction
 
@@ -66,5 +68,47 @@ def report(value: float, **subject: Any) -> None:
         receive(engine, [Outcome(value=value, **subject)], "shop")
 
 
-def days(number: float) -> timedelta:
-    return timedelta(days=number)
+def report_at(moment: datetime, value: float, prediction_id: str, forecast: str) -> None:
+    """Report an outcome of a prediction at a moment (UTC) of the past."""
+    outcomes_at([(moment, value, prediction_id)], forecast)
+
+
+def outcomes_at(reported: list[tuple[datetime, float, str]], forecast: str) -> None:
+    """Report outcomes of predictions, each at its moment (UTC), which may be past."""
+    rows = [
+        {
+            "id": first_id(moment.replace(tzinfo=UTC))[:24] + f"{next(_numbers):012x}",
+            "forecast": forecast,
+            "subject": f"prediction {identifier}",
+            "revision": 1,
+            "prediction_id": identifier,
+            "value": value,
+            "observed_at": moment.replace(tzinfo=UTC),
+            "received_at": moment.replace(tzinfo=UTC),
+            "caller": "shop",
+        }
+        for moment, value, identifier in reported
+    ]
+    with serving_database() as engine, engine.begin() as connection:
+        connection.execute(outcomes.insert(), rows)
+
+
+def answered(
+    bundle: Bundle, rows: list[list[float]], moment: datetime, spacing: float = 1.0
+) -> list[Prediction]:
+    """What a champion answers to rows of inputs, from a moment on, so many seconds after each other."""
+    session = open_model(bundle.model)
+    values, features = session.run(["prediction", "features"], {"inputs": np.asarray(rows, float)})
+    low, high = bundle.manifest.calibration.bounds(values, 0.9)
+    return [
+        made(
+            moment + timedelta(seconds=number * spacing),
+            bundle.manifest,
+            value=float(values[number]),
+            low=float(low[number]),
+            high=float(high[number]),
+            inputs=rows[number],
+            features=features[number].tolist(),
+        )
+        for number in range(len(rows))
+    ]

@@ -167,7 +167,7 @@ def _count(connection: DuckDBPyConnection, spec: ForecastSpec, now: datetime) ->
         left join spans using (period)
         where not exists (
             from monitoring.feedback
-            where feedback.entity_id = reported.entity_id
+            where feedback.entity_id = reported.entity_id and starts is not null
             and (
                 epoch(least(due_at, ends)) - epoch(greatest(made_at, starts))
                     >= $same * greatest(epoch(due_at) - epoch(made_at), epoch(ends) - epoch(starts))

@@ -116,7 +116,7 @@ def _count_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until: datet
             from monitoring.feedback
         ),
         made as (
-            select id, version, false as is_outcome, counted_at as at from feedback
+            select id, version, false as is_outcome, counted_at as moment from feedback
             where counted_at >= $until and counted_at < $end
             qualify entity_id is null or row_number() over (
                 partition by version, entity_id, made_in, case when $length > {_horizon_seconds(spec)} then horizon end
@@ -124,12 +124,12 @@ def _count_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until: datet
             ) = 1
         ),
         known as (
-            select id, version, true as is_outcome, known as at from feedback where known is not null
+            select id, version, true as is_outcome, known as moment from feedback where known is not null
             qualify entity_id is null or row_number() over (
                 partition by version, entity_id, horizon order by known, id
             ) = 1
         )
-        from made union all by name from known where at >= $until and at < $end
+        from made union all by name from known where moment >= $until and moment < $end
         """,
         {"until": until, "end": end, "length": spec.monitoring.window_minutes * 60},
     )
@@ -143,7 +143,7 @@ def _horizon_seconds(spec: ForecastSpec) -> float:
 def _windows_with_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until: datetime) -> list[Window]:
     length = timedelta(minutes=spec.monitoring.window_minutes)
     numbers = connection.execute(
-        "select distinct floor(epoch(at) / $length)::bigint from counted order by 1",
+        "select distinct floor(epoch(moment) / $length)::bigint from counted order by 1",
         {"length": length.total_seconds()},
     ).fetchall()
     starts = [EPOCH + number * length for (number,) in numbers]
@@ -152,7 +152,7 @@ def _windows_with_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until
 
 def _versions_in(connection: DuckDBPyConnection, window: Window) -> list[int]:
     rows = connection.execute(
-        "select distinct version from counted where at >= ? and at < ? order by 1", [window.start, window.end]
+        "select distinct version from counted where moment >= ? and moment < ? order by 1", [window.start, window.end]
     ).fetchall()
     return [version for (version,) in rows]
 
@@ -173,7 +173,7 @@ def _summary(
 
 def _ids(connection: DuckDBPyConnection, version: int, window: Window, *, outcomes: bool) -> list[str]:
     rows = connection.execute(
-        "select id from counted where version = ? and is_outcome = ? and at >= ? and at < ? order by at, id",
+        "select id from counted where version = ? and is_outcome = ? and moment >= ? and moment < ? order by moment, id",
         [version, outcomes, window.start, window.end],
     ).fetchall()
     return [identifier for (identifier,) in rows]

@@ -181,6 +181,25 @@ TESTED_BY = {
         *(f"vroom_assets.sources.{part}" for part in ("columns", "findings", "quarantine", "report")),
         "vroom_assets.sql",
     ),
+    "vroom_assets/monitoring/test_drift": (
+        *("vroom_assets.monitoring.budget", "vroom_assets.monitoring.processes"),
+        *(
+            f"vroom_assets.monitoring.statistics.{one}"
+            for one in (
+                *("base", "chi_squared", "jensen_shannon", "kolmogorov_smirnov", "missing", "out_of_range"),
+                *("population_stability", "unseen_levels"),
+            )
+        ),
+    ),
+    "vroom_assets/monitoring/test_evaluation": (
+        *(f"vroom_assets.monitoring.{part}" for part in ("decay", "report", "verdict", "watch")),
+    ),
+    "vroom_assets/monitoring/test_reference": (
+        *("vroom_api.contract.monitoring", "vroom_assets.monitoring.streams"),
+    ),
+    "vroom_assets/monitoring/test_summary": (
+        *("vroom_assets.monitoring.cells", "vroom_assets.monitoring.windows"),
+    ),
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),
     ),

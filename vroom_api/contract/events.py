@@ -26,6 +26,7 @@ class Event(StrEnum):
     AUTOMATION = "automation"
     RENAMING = "renaming"
     CALIBRATION = "calibration"
+    MONITORING = "monitoring"
 
 
 class Decision(StrEnum):
@@ -64,6 +65,12 @@ class Decision(StrEnum):
     # calibration
     RECALIBRATED = "recalibrated"
     REVERTED = "reverted"
+    # monitoring
+    HEALTHY = "healthy"
+    DRIFTED = "drifted"
+    DECAYED = "decayed"
+    MISCALIBRATED = "miscalibrated"
+    UNKNOWN = "unknown"  # there is not enough data for a verdict
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +219,18 @@ class Recalibrated(Evidence, frozen=True):
 class ReversalRefused(Evidence, frozen=True):
     event = Event.CALIBRATION
     asked: int | None  # the revision to go back to; None for none
+
+
+class Evaluated(Evidence, frozen=True):
+    """What the monitoring found of the version that serves, after a window had closed."""
+
+    event = Event.MONITORING
+    version: int
+    verdict: str  # vroom_assets.monitoring.evaluation.Verdict
+    harmful: bool  # whether a training is called for
+    damage: float | None
+    window_end: str  # ISO 8601
+    numbers: dict[str, float] = {}
 
 
 class AutomationRestarted(Evidence, frozen=True):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from vroom_api.contract.alerts import DECLARATION, RUN_FAILED, Severity, raise_alert, resolve_alert
+from vroom_api.contract.alerts import DECLARATION, REQUESTED, RUN_FAILED, Severity, raise_alert, resolve_alert
 from vroom_api.contract.environment import pages
 from vroom_api.contract.tables import UnusableDatabase, serving_database
 
@@ -17,17 +18,24 @@ BY_HAND = "__ASSET_JOB"  # as Dagster calls the run of assets that somebody sele
 STAGES = ("materialize", "train", "promote", "retrain")
 
 
-def raise_run_failed(
-    engine: sa.Engine,
-    forecast: str,
-    job: str,
-    run_id: str,
-    failures: Sequence[str],
-    reason: str,
-    *,
-    serves: bool,
-) -> bool:
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that failed.
+
+    requested: the version that the forecast's sensor or schedule wanted of it; "" where it was started by hand.
+    """
+
+    forecast: str
+    job: str
+    id: str
+    failures: Sequence[str]
+    requested: str = ""
+
+
+def raise_run_failed(engine: sa.Engine, run: FailedRun, reason: str, *, serves: bool) -> bool:
     """Open the alert of a job whose run failed, or note that it failed again.
+
+    It is over once a run of the job succeeds, or, of a requested one, once the sensor finds that nothing is left to do.
 
     Args:
         reason: what happened, and what serves now.
@@ -36,16 +44,15 @@ def raise_run_failed(
     Returns:
         whether it is a new one.
     """
-    link = pages().dagster_run(run_id)
-    seen = f"Its page says more: {link}" if link else "Its page in Dagster says more"
+    link = pages().dagster_run(run.id)
     return raise_alert(
         engine,
-        forecast=forecast,
+        forecast=run.forecast,
         kind=RUN_FAILED,
-        subject=job,
+        subject=run.job,
         severity=Severity.WARNING if serves else Severity.CRITICAL,
-        message=f"{reason}. {seen}; it is over once a run of the job succeeds",
-        evidence={"run_id": run_id, "failures": list(failures)},
+        message=f"{reason}. " + (f"Its page says more: {link}" if link else "Its page in Dagster says more"),
+        evidence={"run_id": run.id, "failures": list(run.failures), REQUESTED: run.requested},
     )
 
 

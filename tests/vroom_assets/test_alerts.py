@@ -10,7 +10,12 @@ import pytest
 from tests.support.forecasts import opened
 from vroom_api.contract.tables import serving_database
 from vroom_assets import declaration
-from vroom_assets.alerts import BY_HAND, raise_broken_declaration, raise_run_failed, resolve_run_failed
+from vroom_assets.alerts import (
+    BY_HAND,
+    raise_broken_declaration,
+    raise_run_failed,
+    resolve_run_failed,
+)
 from vroom_assets.declaration import scaffold
 from vroom_assets.definitions import defs
 from vroom_assets.forecast.names import FORECAST_TAG
@@ -34,9 +39,8 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def failed(job: str, *, serves: bool = True) -> bool:
     with serving_database() as engine:
-        return raise_run_failed(
-            engine, "vans", job, "abc", ["no rows"], f"{job} failed: no rows", serves=serves
-        )
+        run = FailedRun("vans", job, "abc", ["no rows"])
+        return raise_run_failed(engine, run, f"{job} failed: no rows", serves=serves)
 
 
 def subjects() -> list[str]:
@@ -51,7 +55,7 @@ def test_a_job_that_fails_again_is_one_alert_and_critical_where_nothing_serves(
     assert failed("vans_retrain") is False
     (alert,) = opened()
     assert (alert.severity, alert.times_seen) == ("warning", 2)
-    assert "no rows. Its page says more: https://dagster.example/runs/abc;" in alert.message
+    assert "no rows. Its page says more: https://dagster.example/runs/abc" in alert.message
     failed("vans_retrain", serves=False)
     assert [alert.severity for alert in opened()] == ["critical"]
 

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from vroom_api.alerting.conditions import KINDS, Condition, conditions
 from vroom_api.alerting.delivery import Delivery
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.contract.alerts import DECLARATION, Severity, raise_alert, resolve_alert
+from vroom_api.contract.alerts import DECLARATION, REQUESTED, RUN_FAILED, Severity, raise_alert, resolve_alert
 from vroom_api.contract.heartbeat import latest_beat
 from vroom_api.contract.tables import UnusableDatabase
 from vroom_api.record.alerts import Alert, Wanted, list_alerts, undelivered
@@ -101,12 +101,18 @@ class Guard:
     def _is_over(self, alert: Alert, now: datetime) -> bool:
         """Whether an open alert that this service sees no reason for is to be closed by it."""
         unseen = abs(now - alert.last_seen)  # a clock that was set back leaves times to come
+        if alert.kind in KINDS:
+            return unseen > OVER_AFTER
+        if alert.kind not in (DECLARATION, RUN_FAILED):
+            return False
+        beat = latest_beat(alert.forecast, self._root)
+        since = 0.0 if beat is None else beat.checked_at - alert.last_seen.timestamp()
         if alert.kind == DECLARATION:
             # What is broken has no sensor that checks its sources, and a sensor that reports it.
-            beat = latest_beat(alert.forecast, self._root)
-            attended = beat is not None and beat.checked_at > alert.last_seen.timestamp()
-            return attended or unseen > FORGOTTEN_AFTER
-        return alert.kind in KINDS and unseen > OVER_AFTER
+            return since > 0 or unseen > FORGOTTEN_AFTER
+        # What failed may be needed no more: the file that was wrong is again what it was.
+        wanted_once = bool(alert.evidence.get(REQUESTED)) and beat is not None and not beat.trouble
+        return wanted_once and since > OVER_AFTER.total_seconds()
 
     def _read(self, engine: sa.Engine) -> Findings:
         served = {

@@ -17,7 +17,8 @@ from vroom_api.contract.tables import alerts, notifications
 QUEUED: Final = ""  # the receiver of a change that the service has not yet addressed
 # Kinds that one part of the system raises and another resolves.
 DECLARATION: Final = "declaration"  # it cannot be loaded
-RUN_FAILED: Final = "run_failed"  # until one of the same forecast succeeds
+RUN_FAILED: Final = "run_failed"
+REQUESTED: Final = "requested"  # evidence of a failed run: the version that automation wanted of it, or ""
 _ATTEMPTS = 5  # to be first, or to find whoever was
 _MAX_SUBJECT = 200
 

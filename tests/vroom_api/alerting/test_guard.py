@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
-import sqlalchemy as sa
 
 from tests.support.bundles import EXAMPLE, FORECAST, point, publish
 from tests.support.receivers import webhook
@@ -18,8 +18,8 @@ from tests.support.service import Serve, running, wait_for
 from vroom_api.alerting.delivery import Delivery
 from vroom_api.alerting.guard import OVER_AFTER, SEEN_EVERY, Guard
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.contract import AgeLimits, FreshnessPolicy, forecast_folder
-from vroom_api.contract.alerts import DECLARATION, Severity, raise_alert
+from vroom_api.contract import POINTER, AgeLimits, FreshnessPolicy, forecast_folder
+from vroom_api.contract.alerts import DECLARATION, RUN_FAILED, Severity, raise_alert
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import open_database
 from vroom_api.record.alerts import Alert, Wanted, list_alerts
@@ -217,7 +217,38 @@ def test_a_declaration_is_in_order_once_its_sensor_checks_the_sources_again(
     assert guarded.open_after_check() == []  # its folder is gone
 
 
-def test_a_retired_forecast_has_no_alerts_of_the_service(state: Path, serve: Serve) -> None:
+def test_a_failed_run_is_over_once_its_sensor_finds_nothing_left_to_do(
+    state: Path, guarded: Guarded, clock: Clock
+) -> None:
+    failed: dict[str, Any] = {
+        "forecast": "vans",
+        "kind": RUN_FAILED,
+        "severity": Severity.WARNING,
+        "message": "m",
+    }
+    raise_alert(guarded.engine, subject="vans_retrain", evidence={"requested": "abc"}, now=clock(), **failed)
+    raise_alert(guarded.engine, subject="vans_train", evidence={"requested": ""}, now=clock(), **failed)
+    both = [(RUN_FAILED, "vans_retrain", "warning"), (RUN_FAILED, "vans_train", "warning")]
+    assert guarded.until_over() == both  # nobody has looked since
+    beat("vans", Heartbeat(checked_at=clock().timestamp(), every_s=5.0, trouble="no rows"), state)
+    assert guarded.open_after_check() == both
+    beat("vans", Heartbeat(checked_at=clock().timestamp(), every_s=5.0), state)
+    assert guarded.open_after_check() == both[1:]  # what somebody started by hand is for somebody to see to
+
+
+def test_a_retired_forecast_has_no_alerts_of_the_service(state: Path, guarded: Guarded, clock: Clock) -> None:
+    published(state, 1, clock, model=LIMITS)
+    guarded.load()
+    clock.passes(25 * HOUR)
+    assert guarded.open_after_check() == [("stale", "model", "warning")]
+    pointer = forecast_folder(FORECAST, state) / POINTER
+    retired = msgspec.json.decode(pointer.read_bytes()) | {"retired": "nobody needs it"}
+    pointer.write_bytes(msgspec.json.encode(retired))
+    guarded.load()
+    assert guarded.until_over() == []
+
+
+def test_the_running_service_opens_them_by_itself_and_answers_on(state: Path, serve: Serve) -> None:
     publish(state, 1, trained_at="2020-01-01T00:00:00+00:00", freshness=FreshnessPolicy(model=LIMITS))
     client = serve()
     wait_for(lambda: len(client.get("/alerts").json()["alerts"]) == 2)
@@ -246,11 +277,6 @@ def raise_alert_in(home: Path, **given: Any) -> None:
     plain = {"forecast": FORECAST, "kind": "decay", "severity": Severity.WARNING, "message": "m"}
     raise_alert(engine, **plain | given)
     engine.dispose()
-
-
-def count(engine: sa.Engine) -> int:
-    with engine.connect() as connection:
-        return len(list_alerts(connection, Wanted(), 100).alerts)
 
 
 def test_the_service_that_runs_sends_what_it_finds_and_what_others_raise(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from vroom_api.contract.tables import serving_database
 from vroom_assets import declaration
 from vroom_assets.alerts import (
     BY_HAND,
+    FailedRun,
     raise_broken_declaration,
     raise_run_failed,
     resolve_run_failed,

@@ -115,7 +115,11 @@ def test_the_environment_is_read_in_one_module_of_each_package():
 # behind the door that others use. A new module has a file, or a line here.
 TESTED_BY = {
     "vroom_api/test_main": ("vroom_api.app", "vroom_api.security.deadlines"),
-    "vroom_api/test_openapi": ("vroom_api.problems", "vroom_api.dashboard.reference"),
+    "vroom_api/test_openapi": (
+        "vroom_api.problems",
+        "vroom_api.dashboard.reference",
+        "vroom_api.dashboard.samples",
+    ),
     "vroom_api/champion/test_watch": ("vroom_api.champion.loading", "vroom_api.champion.scoring"),
     "vroom_api/champion/test_forecasts": ("vroom_api.champion.descriptions", "vroom_api.champion.schemas"),
     "vroom_api/contract/test_bundle": ("vroom_api.contract.manifest", "vroom_api.contract.model"),
@@ -138,6 +142,9 @@ TESTED_BY = {
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),
     "vroom_api/routes/test_outcomes": ("vroom_api.record.outcomes",),
     "vroom_api/routes/test_record": ("vroom_api.record.ledger", "vroom_api.routes.ledger"),
+    "vroom_api/routes/test_alerts": ("vroom_api.record.alerts",),
+    "vroom_api/routes/test_monitoring": ("vroom_api.contract.checks", "vroom_api.record.monitoring"),
+    "vroom_api/alerting/test_guard": ("vroom_api.alerting.conditions",),
     "vroom_api/routes/test_parameters": ("vroom_api.texts",),
     "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
     "vroom_api/security/test_shield": ("vroom_api.security.bodies", "vroom_api.observability.logs"),

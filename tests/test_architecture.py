@@ -172,6 +172,7 @@ TESTED_BY = {
         "vroom_assets.inference.seen",
         "vroom_assets.inference.proposal",
     ),
+    "vroom_assets/monitoring/test_rebuild": ("vroom_assets.champion.versions",),
     "vroom_assets/test_main": ("vroom_assets.arguments",),
     "vroom_assets/sources/test_table": (
         *(f"vroom_assets.sources.{part}" for part in ("columns", "findings", "quarantine", "report")),

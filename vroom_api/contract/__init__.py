@@ -58,6 +58,12 @@ from vroom_api.contract.manifest import (
     scales,
     unfit_inputs,
 )
+from vroom_api.contract.monitoring import (
+    FeatureReference,
+    MonitoringReference,
+    PredictionReference,
+    SegmentReference,
+)
 from vroom_api.contract.scores import Scores
 
 __all__ = [
@@ -78,16 +84,20 @@ __all__ = [
     "Calibration",
     "Fallback",
     "FeatureField",
+    "FeatureReference",
     "FreshnessPolicy",
     "Golden",
     "InputField",
     "Kind",
     "Lever",
     "Manifest",
+    "MonitoringReference",
     "Pointer",
+    "PredictionReference",
     "Recipe",
     "Reliability",
     "Scores",
+    "SegmentReference",
     "Spread",
     "Training",
     "bundle_folder",

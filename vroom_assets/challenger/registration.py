@@ -26,6 +26,7 @@ from vroom_assets.challenger.manifest import (
     training_of,
 )
 from vroom_assets.champion import publication
+from vroom_assets.monitoring.reference import reference_of
 from vroom_assets.settings import tracking_uri
 from vroom_assets.tracking import DAGSTER_RUN_TAG, MANIFEST_TAG
 from vroom_assets.training.lightgbm_model import OBJECTIVES
@@ -94,7 +95,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
     """What the bundle says of itself; the digests of its files are added when they are written."""
     spec, data, fitted = experiment.spec, experiment.data, experiment.exported.fitted
     fallbacks = [experiment.fallback.calibration] if experiment.fallback is not None else []
-    inputs = input_fields(spec, data.inputs)
+    inputs, features = input_fields(spec, data.inputs), feature_fields(spec, data.features)
     return Manifest(
         format=format_of([experiment.calibration, *fallbacks], inputs),
         minor=MINOR,
@@ -107,7 +108,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         unit=spec.target.unit,
         horizon=spec.target.horizon,
         inputs=inputs,
-        features=feature_fields(spec, data.features),
+        features=features,
         recipe=recipe_of(experiment.search.chosen, spec.candidates, fitted),
         calibration=experiment.calibration,
         metrics=experiment.scores.flat(),
@@ -131,6 +132,15 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         freshness=freshness_policy(spec),
         fallback=experiment.fallback,
         tags=spec.entity.tags,
+        monitoring=reference_of(
+            data,
+            experiment.search,
+            features,
+            experiment.calibration,
+            experiment.metric_set,
+            categories=frozenset(spec.categories_of(spec.features)),
+            group=spec.validation.group or "",
+        ),
     )
 
 

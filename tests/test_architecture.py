@@ -156,7 +156,7 @@ TESTED_BY = {
         *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
         *("vroom_assets.tracking", "vroom_assets.training.summary"),
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
-        *(f"vroom_assets.forecast.{part}" for part in ("links", "names", "rollback")),
+        *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),
     ),
     "vroom_assets/forecast/test_sensors": (
         "vroom_assets.forecast.failures",

@@ -14,5 +14,6 @@ DATA_VERSION_TAG = "dagster/data_version"  # Dagster's own, of events that are n
 REASON_TAG = "vroom/reason"
 REQUESTED_TAG, TRAINED_TAG = "vroom/requested_version", "vroom/trained_version"
 CHALLENGER, CHAMPION = "challenger", "champion"
+ROLLED_BACK = "rolled_back"  # the kind of alert, open until another version is published
 # Of a run that nobody watches the terminal shows what needs somebody; all of it is on the run's page.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING", "name": "vroom"}}}}

@@ -25,6 +25,7 @@ class Event(StrEnum):
     WAREHOUSE = "warehouse"
     AUTOMATION = "automation"
     RENAMING = "renaming"
+    MONITORING = "monitoring"
 
 
 class Decision(StrEnum):
@@ -60,6 +61,12 @@ class Decision(StrEnum):
     RESTARTED = "restarted"
     # renaming
     RENAMED = "renamed"
+    # monitoring
+    HEALTHY = "healthy"
+    DRIFTED = "drifted"
+    DECAYED = "decayed"
+    MISCALIBRATED = "miscalibrated"
+    UNKNOWN = "unknown"  # there is not enough data for a verdict
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +209,18 @@ class Renamed(Evidence, frozen=True):
     before: str
     after: str
     began: str  # of the command, also where it was interrupted and run again
+
+
+class Evaluated(Evidence, frozen=True):
+    """What the monitoring found of the version that serves, after a window had closed."""
+
+    event = Event.MONITORING
+    version: int
+    verdict: str  # vroom_assets.monitoring.evaluation.Verdict
+    harmful: bool  # whether a training is called for
+    damage: float | None
+    window_end: str  # ISO 8601
+    numbers: dict[str, float] = {}
 
 
 class AutomationRestarted(Evidence, frozen=True):

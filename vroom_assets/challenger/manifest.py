@@ -144,6 +144,12 @@ def freshness_policy(spec: ForecastSpec) -> FreshnessPolicy:
     )
 
 
+def due_seconds(spec: ForecastSpec) -> float | None:
+    """Seconds from a prediction until its target is known; None where that is not declared, or an input says it."""
+    days = spec.target.due_after_days
+    return None if days is None or spec.target.due_input is not None else days * DAY
+
+
 class OtherMeaning(Exception):
     """New texts would describe a model wrongly."""
 
@@ -186,6 +192,8 @@ def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
         advice=levers(spec),
         freshness=freshness_policy(spec),
         fallback=fallback,
+        due_s=due_seconds(spec),
+        due_input=spec.target.due_input,
     )
 
 

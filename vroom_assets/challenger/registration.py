@@ -17,6 +17,7 @@ from vroom_assets.challenger import numbering
 from vroom_assets.challenger.experiment import Experiment
 from vroom_assets.challenger.manifest import (
     background_rows,
+    due_seconds,
     feature_fields,
     freshness_policy,
     golden_rows,
@@ -132,6 +133,8 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         freshness=freshness_policy(spec),
         fallback=experiment.fallback,
         tags=spec.entity.tags,
+        due_s=due_seconds(spec),
+        due_input=spec.target.due_input,
         monitoring=reference_of(
             data,
             experiment.search,

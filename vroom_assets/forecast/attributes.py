@@ -23,6 +23,8 @@ KINDS = {
     CHALLENGER: {"mlflow", "onnx", "scikitlearn"},
     "contest": {"scikitlearn", "duckdb"},
     CHAMPION: {"onnx", "mlflow"},
+    **{key: {"duckdb", "sql"} for key in ("predictions", "outcomes", "feedback")},
+    **{key: {"duckdb", "pandas"} for key in ("performance", "drift", "health")},
 }
 
 # The fields of a declaration that say most of what an asset is; what is made by SQL has its files as well.
@@ -32,6 +34,8 @@ FIELDS = {
     CHALLENGER: ["candidates", "gates"],
     "contest": ["contest", "gates"],
     CHAMPION: ["freshness", "advice"],
+    "outcomes": ["target"],
+    **{key: ["monitoring"] for key in ("feedback", "performance", "drift", "health")},
 }
 
 

@@ -19,7 +19,15 @@ from vroom_api.contract.decoding import decode
 from vroom_api.contract.events import Decision, RunFailed, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets.forecast.names import DATA_VERSION_TAG, FORECAST_TAG, QUIET, REASON_TAG, REQUESTED_TAG, key
+from vroom_assets.forecast.names import (
+    DATA_VERSION_TAG,
+    FORECAST_TAG,
+    MONITOR_JOB,
+    QUIET,
+    REASON_TAG,
+    REQUESTED_TAG,
+    key,
+)
 from vroom_assets.forecast.source_assets import observe_source
 from vroom_assets.forecast.versions import (
     SELECTIONS,
@@ -43,6 +51,8 @@ DAEMON_LATE_SECONDS = 1
 
 FIRST_PAUSE_SECONDS = 60.0  # from a request to the first look whether it was of use
 LONGEST_PAUSE_SECONDS = 86_400.0
+
+RECENT_RUNS = 50  # among which the latest that makes a version is searched
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -93,8 +103,9 @@ def latest_run(instance: dg.DagsterInstance, forecast: str) -> LatestRun | None:
     tags = {FORECAST_TAG: forecast}
     if runs := instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags=tags), limit=1):
         return LatestRun(runs[0].run_id[:8], under_way=True)
-    if runs := instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
-        return LatestRun(runs[0].run_id[:8], terminated=runs[0].status is dg.DagsterRunStatus.CANCELED)
+    for run in instance.get_runs(dg.RunsFilter(tags=tags), limit=RECENT_RUNS):
+        if run.job_name != f"{forecast}_{MONITOR_JOB}":  # it tells nothing of what was asked for
+            return LatestRun(run.run_id[:8], terminated=run.status is dg.DagsterRunStatus.CANCELED)
     return None
 
 

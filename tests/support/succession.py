@@ -46,7 +46,7 @@ def predictions(
             "version": version,
             "time": time,
             "entity_id": None,
-            "inputs": inputs,
+            **{f"input_{name}": [one[name] for one in inputs] for name in NAMES},
             "prediction": scale * truth,
             "outcome": rng.poisson(truth).astype(float),
             "exposure": 1.0,

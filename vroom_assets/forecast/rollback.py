@@ -21,8 +21,9 @@ from vroom_assets.spec import ForecastSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+    from duckdb import DuckDBPyConnection
 
-    from vroom_assets.monitoring.shadow import Estimate, Watched
+    from vroom_assets.monitoring.shadow import Estimate, Rows, Succession, Watched
 
 
 class RollBack(dg.Config):
@@ -129,7 +130,7 @@ def plain_evidence(before: Pointer, after: Pointer) -> RolledBack:
 
 def watch_successor(
     spec: ForecastSpec,
-    rows: "pd.DataFrame",
+    connection: "DuckDBPyConnection",
     registry: tracking.Registry,
     ledger: Ledger,
     actor: Actor,
@@ -140,13 +141,37 @@ def watch_successor(
     """Compare a new champion with the version before it, and roll back to that where the new one is worse.
 
     Args:
-        rows: as `monitoring.shadow.watch_successor` takes them.
+        connection: to the warehouse, whose feedback is up to date.
         now: with a zone; None for the clock.
         estimate: the label-free estimate, where it decides in place of outcomes.
     """
+    from vroom_assets.monitoring import feedback
+
+    def rows_of(found: "Succession") -> "pd.DataFrame":
+        return feedback.read(
+            connection,
+            found.predecessor.manifest,
+            versions=sorted(found.successors),
+            with_outcome=estimate is None,
+        )
+
+    return act_on_successor(spec, rows_of, registry, ledger, actor, now=now, estimate=estimate)
+
+
+def act_on_successor(
+    spec: ForecastSpec,
+    rows_of: "Rows",
+    registry: tracking.Registry,
+    ledger: Ledger,
+    actor: Actor,
+    *,
+    now: datetime | None = None,
+    estimate: "Estimate | None" = None,
+) -> WayBack:
+    """`watch_successor` of rows that are given, as `monitoring.shadow.watch_successor` takes them."""
     from vroom_assets.monitoring import shadow
 
-    watched = shadow.watch_successor(spec, rows, now=now, estimate=estimate)
+    watched = shadow.watch_successor(spec, rows_of, now=now, estimate=estimate)
     if not watched.is_worse:
         return WayBack(watched, metadata=_metadata(watched))
     try:

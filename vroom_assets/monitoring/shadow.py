@@ -28,8 +28,8 @@ from vroom_assets.monitoring.betting import log_evidence
 from vroom_assets.scoring.recorded import Inputs, answers_of
 from vroom_assets.spec import ForecastSpec
 
-COLUMNS = ("version", "time", "entity_id", "inputs", "prediction", "outcome", "exposure", "outcome_at")
-DAY = 86_400.0
+COLUMNS = ("version", "time", "entity_id", "prediction", "outcome", "exposure", "outcome_at")
+INPUT, TAG = "input_", "tag_"  # begin the names of columns
 Estimate = Callable[[Manifest, np.ndarray], np.ndarray]  # expected loss of predictions, shape (n,)
 
 
@@ -77,6 +77,9 @@ class Watched:
         return self.state is State.WORSE
 
 
+Rows = Callable[[Succession], pd.DataFrame]  # what was predicted since a promotion, as `feedback.read` has it
+
+
 class NoSuccession(Exception):
     """No version is to be compared with the one before it; the message says why."""
 
@@ -119,7 +122,7 @@ def succession(forecast: str, store: BundleStore | None = None) -> Succession:
 
 def watch_successor(
     spec: ForecastSpec,
-    rows: pd.DataFrame,
+    rows_of: Rows,
     *,
     now: datetime | None = None,
     estimate: Estimate | None = None,
@@ -128,10 +131,11 @@ def watch_successor(
     """Whether what serves is worse than the version before it, on the requests that it has answered.
 
     Args:
-        rows: predictions with columns `version`, `time` (of the prediction), `entity_id` (None where it was not given),
-            `inputs` (name -> value, as recorded), `prediction`, `outcome`, `exposure` (1 where the whole outcome is known) and
-            `outcome_at` (when it arrived), any version and order. Where the validation has a group that is a tag,
-            its column `tag_<name>`: rows of one group count as one.
+        rows_of: is asked for the predictions since a promotion, only where one is to be compared: columns `version`, `time`
+            (of the prediction), `entity_id` (None where it was not given), `input_<name>` for each input of the predecessor,
+            `prediction`, `outcome`, `exposure` (1 where the whole outcome is known) and `outcome_at` (when it arrived); of any
+            version, in any order. Where the validation has a group that is a tag, its column `tag_<name>`: rows of one
+            group count as one.
         now: with a zone; None for the clock.
         estimate: in place of outcomes, the expected loss of each prediction; rows without an outcome count then, in the
             order in which they were predicted.
@@ -139,8 +143,6 @@ def watch_successor(
     Raises:
         ValueError: a column is missing.
     """
-    if missing := [name for name in COLUMNS if name not in rows.columns]:
-        raise ValueError(f"{spec.name}: the rows have no column {', '.join(missing)}")
     now = _aware(now or datetime.now(UTC))
     try:
         found = succession(spec.name, store)
@@ -157,23 +159,29 @@ def watch_successor(
             f"to be worse than version {found.replaced.version}",
             *_numbers_of(found),
         )
-    return compared(spec, found, rows, estimate)
+    return compared(spec, found, rows_of(found), estimate)
 
 
 def compared(
     spec: ForecastSpec, found: Succession, rows: pd.DataFrame, estimate: Estimate | None = None
 ) -> Watched:
-    """The two versions of a promotion on the rows that the new one has answered since."""
+    """The two versions of a promotion on the rows that the new one has answered since.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    if missing := [name for name in COLUMNS if name not in rows.columns]:
+        raise ValueError(f"{spec.name}: the rows have no column {', '.join(missing)}")
     pairs = paired(spec, found, rows, estimate)
     numbers = _numbers_of(found)
     names = f"version {found.pointer.version} beside version {found.replaced.version}, which it replaced"
     if not pairs.rows:
-        missing = (
+        why = (
             f"version {found.replaced.version} could answer none of {pairs.refused:,} requests"
             if pairs.refused
             else "no outcome of a request since then is known yet"
         )
-        return Watched(State.OPEN, f"{names}: {missing}", *numbers, {"rows": 0.0})
+        return Watched(State.OPEN, f"{names}: {why}", *numbers, {"rows": 0.0})
     needed = math.log(1 / spec.monitoring.false_alarms)
     evidence = float(log_evidence(pairs.windows, 0.5).max())
     loss, before = pairs.loss, pairs.predecessor_loss
@@ -220,7 +228,7 @@ def paired(
     kind = found.successor.manifest.kind
     metric_set = METRIC_SETS[kind]
     kept = counted(found, rows, with_outcome=estimate is None)
-    answers = answers_of(found.predecessor, kept["inputs"].tolist()).value
+    answers = answers_of(found.predecessor, inputs_of(kept)).value
     answered = np.isfinite(answers)
     kept, before = kept[answered], answers[answered]
     after = kept["prediction"].to_numpy(float)
@@ -271,6 +279,16 @@ def counted(found: Succession, rows: pd.DataFrame, *, with_outcome: bool = True)
     return kept[np.array(chosen, dtype=bool)].sort_values("known_at", kind="stable")
 
 
+def inputs_of(rows: pd.DataFrame) -> list[Inputs]:
+    """What was sent, row by row; what is missing was left out."""
+    columns = {
+        name.removeprefix(INPUT): [None if value != value else value for value in rows[name].tolist()]
+        for name in rows.columns
+        if name.startswith(INPUT)
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def largest_gain(kind: Kind, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The largest absolute difference that the losses of two predictions can have, whatever the outcome, shape (n,)."""
     if kind.is_probability:
@@ -306,7 +324,7 @@ def _by_window(
     """The values window by window since the promotion, those of one group in a window as their mean."""
     length = spec.monitoring.window_minutes * 60.0
     numbers = ((kept["known_at"] - found.since).dt.total_seconds() // length).to_numpy(int)
-    column = f"tag_{spec.validation.group}"
+    column = f"{TAG}{spec.validation.group}"
     groups = kept[column].to_numpy() if column in kept.columns else np.arange(len(kept))
     # In the order in which they became known; windows without any are left out, as nobody bets in them.
     means = pd.Series(values).groupby([numbers, groups], sort=False).mean()

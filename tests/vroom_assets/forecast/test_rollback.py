@@ -19,7 +19,7 @@ from vroom_assets import tracking
 from vroom_assets.champion import publication
 from vroom_assets.champion.publication import NotPublished
 from vroom_assets.forecast.champion_assets import suspended_versions
-from vroom_assets.forecast.rollback import Actor, watch_successor
+from vroom_assets.forecast.rollback import Actor, act_on_successor
 from vroom_assets.ledger import Ledger
 from vroom_assets.monitoring.shadow import State
 
@@ -32,7 +32,7 @@ def served() -> int:
 
 
 def watch(spec, rows, **given: Any):
-    return watch_successor(spec, rows, tracking.Registry(), Ledger(), ACTOR, **given)
+    return act_on_successor(spec, lambda _: rows, tracking.Registry(), Ledger(), ACTOR, **given)
 
 
 def open_alerts() -> list[Any]:

@@ -13,14 +13,16 @@ from tests.support.succession import predictions, promote, with_error
 from tests.support.tiny import input_field
 from vroom_api.contract import MODEL, Kind, bundle_folder
 from vroom_assets.champion import publication
+from vroom_assets.monitoring import shadow
 from vroom_assets.monitoring.shadow import (
     NoSuccession,
     State,
+    Watched,
     counted,
+    inputs_of,
     largest_gain,
     paired,
     succession,
-    watch_successor,
 )
 from vroom_assets.training.metrics import METRIC_SETS
 
@@ -28,6 +30,10 @@ from vroom_assets.training.metrics import METRIC_SETS
 @pytest.fixture(autouse=True)
 def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
+
+
+def watch_successor(spec, rows: pd.DataFrame, **given) -> Watched:
+    return shadow.watch_successor(spec, lambda _: rows, **given)
 
 
 def soon(days: float = 6.0) -> datetime:
@@ -196,8 +202,20 @@ def test_a_label_free_estimate_may_decide_in_place_of_outcomes(spec):
 
 
 def test_a_missing_column_is_named(spec):
-    with pytest.raises(ValueError, match="reservations: the rows have no column inputs, outcome_at"):
-        watch_successor(spec, predictions(3, 1, 1.0).drop(columns=["inputs", "outcome_at"]))
+    promote(1)
+    promote(2)
+    with pytest.raises(ValueError, match="reservations: the rows have no column outcome, outcome_at"):
+        watch_successor(spec, predictions(3, 2, 1.0).drop(columns=["outcome", "outcome_at"]))
+
+
+def test_rows_are_asked_for_only_where_a_promotion_is_to_be_compared(spec):
+    promote(1)
+    assert shadow.watch_successor(spec, lambda _: pytest.fail("read for nothing")).state is State.NONE
+
+
+def test_an_input_that_was_left_out_is_none():
+    rows = pd.DataFrame({"input_a": [1.0, np.nan], "input_b": [None, "x"], "b": [1, 2]})
+    assert inputs_of(rows) == [{"a": 1.0, "b": None}, {"a": None, "b": "x"}]
 
 
 count = st.floats(0, 50)

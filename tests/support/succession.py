@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 
 from tests.support.bundles import FORECAST, NAMES, golden_of, graph, manifest, predicted
-from vroom_api.contract import Pointer, forecast_folder, read_pointer
+from vroom_api.contract import Pointer, Scores, forecast_folder, read_pointer
 from vroom_assets.champion import publication
 
 
@@ -63,9 +62,14 @@ def unpublished(folder: Path, version: int, scale: float = 1.0) -> tuple[Path, s
 
 def with_error(error: float) -> dict[str, Any]:
     """Scores of a training whose nested error is this, for `promote`."""
-    from vroom_api.contract import Scores
-
+    figures = {"mae": error, "bias": 0.0}
     scores = Scores(
-        error="mae", select="mae", nested={"mae": error}, cv_mean={}, cv_std={}, folds=[], baselines={}
+        error="mae",
+        select="mae",
+        nested=figures,
+        cv_mean=figures,
+        cv_std=figures,
+        folds=[error],
+        baselines={"mean": {"mae": 2 * error}},
     )
-    return {"scores": msgspec.structs.replace(scores)}
+    return {"scores": scores}

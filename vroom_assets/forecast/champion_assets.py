@@ -206,8 +206,21 @@ def champion_metadata(
         **links(spec.name, pointer.version),
         "bundle": dg.MetadataValue.path(str(bundle_folder(spec.name, pointer.version))),
         **manifest.metrics,
+        **_beside_former(spec, pointer),
         "ledger": dg.MetadataValue.md(latest_entries(spec.name)),
     }
+
+
+def _beside_former(spec: ForecastSpec, pointer: Pointer) -> dict[str, Any]:
+    """What changed with a version, and what it would have answered to the latest requests; nothing of the first one."""
+    from vroom_assets.champion.versions import UnknownVersion
+    from vroom_assets.report import rendering, versions
+
+    try:
+        page = versions.beside_former(spec.name, pointer, spec.gates)
+    except (UnknownVersion, BundleError, OSError) as error:
+        return {"beside_former": f"it cannot be compared with what served before: {error}"}
+    return {} if page is None else {"beside_former": dg.MetadataValue.md(rendering.markdown(page))}
 
 
 def serve(

@@ -241,9 +241,7 @@ def paired(
         loss = estimate(found.successor.manifest, after)
         former = estimate(found.predecessor.manifest, before)
         reach = np.abs(loss - former)
-    difference = loss - former
-    scale = np.maximum(reach, typical_gain(found)) + max(tolerated, 1e-12)
-    values = np.clip(0.5 + (difference - tolerated) / (2 * scale), 0.0, 1.0)
+    values = bet_on(loss - former, reach, typical_gain(found), tolerated)
     return Pairs(
         windows=_by_window(spec, found, kept, values),
         rows=len(kept),
@@ -252,6 +250,17 @@ def paired(
         predecessor_loss=float(former.mean()) if len(kept) else 0.0,
         tolerated=tolerated,
     )
+
+
+def bet_on(difference: np.ndarray, reach: np.ndarray, typical: float, tolerated: float) -> np.ndarray:
+    """Differences of losses as values in [0, 1], whose mean is at most 1/2 unless the new version is worse than is tolerated.
+
+    Args:
+        difference: of the losses, new minus old, shape (n,). reach: how large each can be at most, shape (n,).
+        typical: how large they can be on typical rows; what can be larger is scaled down to it.
+    """
+    scale = np.maximum(reach, typical) + max(tolerated, 1e-12)
+    return np.clip(0.5 + (difference - tolerated) / (2 * scale), 0.0, 1.0)
 
 
 def counted(found: Succession, rows: pd.DataFrame, *, with_outcome: bool = True) -> pd.DataFrame:

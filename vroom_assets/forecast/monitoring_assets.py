@@ -1,6 +1,7 @@
 """What was predicted and what came of it, and what that says about the version that serves."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from vroom_assets.monitoring.summary import Summary
 
 PLOTTED = 120  # windows
+CAUGHT_UP = 40  # windows that closed before a run, each of which is judged as it would have been
 LISTED = 20  # rows of a table on an asset's page
 # Which checks of the monitoring an asset check of Dagster's stands for: asset, name, and theirs.
 CHECKS = (
@@ -248,50 +250,99 @@ def evaluation_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
     return evaluation
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What a run of the monitoring found. closed: windows, in this run. until: the end of the latest. found: all windows of the
+    version that serves. evaluation: by all of them; earlier: by those until each window that closed before it in this run."""
+
+    serving: Manifest
+    closed: int
+    until: datetime
+    found: "Sequence[Summary]"
+    evaluation: "Evaluation"
+    earlier: "Sequence[Evaluation]"
+    joined: "Joined"
+
+
 def evaluate(
     context: dg.AssetExecutionContext, spec: ForecastSpec, warehouse: resources.Warehouse, now: datetime
 ) -> Iterator[Any]:
     """Summarize what has closed, judge what serves, and let follow what has to: the body of the three assets."""
-    from vroom_assets.monitoring import closing, consequences, evaluation, feedback, progress
-    from vroom_assets.monitoring import warehouse as tables
+    from vroom_assets.monitoring import consequences, progress
 
     with warehouse.connect(spec.name) as connection:
-        tables.prepare(connection)
-        manifests = known_manifests(context, connection, spec)
-        closed = closing.summarize_closed(connection, spec, manifests, now)
-        until = tables.closed_until(connection).replace(tzinfo=UTC)
-        serving = _serving(spec, manifests)
-        if serving is None:
-            yield from _without_champion(spec)
-            return
-        found = closing.summaries(connection, same_model(serving, manifests))
-        judged = evaluation.evaluate(serving, spec.monitoring, found)
-        joined = feedback.join(connection, spec, now)
+        judged = _judge(context, spec, connection, now)
+    if judged is None:
+        yield from _without_champion(spec)
+        return
+    until = judged.until.isoformat()
+    more = [check for one in judged.earlier for check in one.checks]
+    if judged.found:
+        more.append(_feedback_check(spec, judged))
     with serving_database() as database:
-        more = [_feedback_check(spec, serving, joined, found)] if found else []
-        run = context.run
+        run, serving = context.run, judged.serving
         changed = consequences.act(
-            database, serving, judged, more, until.isoformat(), f"job {run.job_name}", run.run_id
+            database, serving, judged.evaluation, more, until, f"job {run.job_name}", run.run_id
         )
         history = drift_history(database, spec.name, serving.version)
-    progress.write(spec.name, progress.Progress(closed_until=until.timestamp(), finished_at=now.timestamp()))
-    context.log.info(f"{len(closed)} windows closed; {judged.verdict.value}: {judged.sentence}")
-    yield from _asset_checks(spec, judged)
-    yield _performance(spec, judged, found)
-    yield _drift(spec, judged, history)
-    yield dg.MaterializeResult(
+    progress.write(
+        spec.name, progress.Progress(closed_until=judged.until.timestamp(), finished_at=now.timestamp())
+    )
+    context.log.info(
+        f"{judged.closed} windows closed; {judged.evaluation.verdict.value}: {judged.evaluation.sentence}"
+    )
+    yield from _asset_checks(spec, judged.evaluation)
+    yield _performance(spec, judged.evaluation, judged.found)
+    yield _drift(spec, judged.evaluation, history)
+    yield _health(spec, judged, changed)
+
+
+def _judge(
+    context: dg.AssetExecutionContext, spec: ForecastSpec, connection: "DuckDBPyConnection", now: datetime
+) -> _Judged | None:
+    """Summarize what has closed and judge what serves; None where nothing serves that can be read."""
+    from vroom_assets.monitoring import closing, evaluation, feedback
+    from vroom_assets.monitoring import warehouse as tables
+
+    tables.prepare(connection)
+    manifests = known_manifests(context, connection, spec)
+    closed = closing.summarize_closed(connection, spec, manifests, now)
+    pointer = read_pointer(spec.name)
+    serving = None if pointer is None or pointer.retired is not None else manifests.get(pointer.version)
+    if serving is None:
+        return None
+    found = closing.summaries(connection, same_model(serving, manifests))
+    ends = {window.end for window in closed[-CAUGHT_UP:]}
+    return _Judged(
+        serving=serving,
+        closed=len(closed),
+        until=tables.closed_until(connection).replace(tzinfo=UTC),
+        found=found,
+        evaluation=evaluation.evaluate(serving, spec.monitoring, found),
+        earlier=[
+            evaluation.evaluate(serving, spec.monitoring, found[: number + 1])
+            for number, one in enumerate(found[:-1])
+            if tables.naive(one.end) in ends
+        ],
+        joined=feedback.join(connection, spec, now),
+    )
+
+
+def _health(spec: ForecastSpec, judged: _Judged, changed: bool) -> dg.MaterializeResult:
+    one = judged.evaluation
+    return dg.MaterializeResult(
         asset_key=key(spec, "health"),
         metadata={
-            "verdict": judged.verdict.value,
-            "sentence": judged.sentence,
-            "harmful": judged.harmful,
-            "version": serving.version,
-            "window_end": until.isoformat(),
-            "windows": len(found),
-            "windows_closed_now": len(closed),
+            "verdict": one.verdict.value,
+            "sentence": one.sentence,
+            "harmful": one.harmful,
+            "version": judged.serving.version,
+            "window_end": judged.until.isoformat(),
+            "windows": len(judged.found),
+            "windows_closed_now": judged.closed,
             "verdict_changed": changed,
-            **({} if judged.damage is None else {"damage": float(judged.damage)}),
-            **judged.numbers,
+            **({} if one.damage is None else {"damage": float(one.damage)}),
+            **one.numbers,
         },
     )
 
@@ -315,11 +366,6 @@ def known_manifests(
     return found
 
 
-def _serving(spec: ForecastSpec, manifests: dict[int, Manifest]) -> Manifest | None:
-    pointer = read_pointer(spec.name)
-    return None if pointer is None or pointer.retired is not None else manifests.get(pointer.version)
-
-
 def same_model(serving: Manifest, manifests: dict[int, Manifest]) -> list[int]:
     """The version that serves, and those that are the same model with other texts."""
     return [version for version, one in manifests.items() if one.mlflow_run_id == serving.mlflow_run_id]
@@ -336,15 +382,13 @@ def _without_champion(spec: ForecastSpec) -> Iterator[Any]:
         yield dg.MaterializeResult(asset_key=key(spec, asset), metadata={"sentence": text})
 
 
-def _feedback_check(
-    spec: ForecastSpec, serving: Manifest, joined: "Joined", found: "Sequence[Summary]"
-) -> Check:
+def _feedback_check(spec: ForecastSpec, judged: _Judged) -> Check:
     """How many predictions are due, and how many have no outcome, beside the checks of the latest window."""
-    latest = found[-1]
+    latest, joined = judged.found[-1], judged.joined
     waiting = Status.UNKNOWN if not joined.outcomes else Status.WARNING
     return Check(
         forecast=spec.name,
-        version=serving.version,
+        version=judged.serving.version,
         name="feedback",
         window_start=latest.start,
         window_end=latest.end,

@@ -104,7 +104,8 @@ def _count_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until: datet
     """Table of the rows that count in the windows: id, version, whether it is an outcome, and at which time.
 
     What was predicted of one entity more than once has one outcome as long as its horizon is the same: one of them counts in
-    the life of a version, that whose outcome came first. Of a window's predictions of one entity the latest counts.
+    the life of a version, that whose outcome came first. Of a window's predictions of one entity the latest counts, and none with
+    the inputs that the entity had before: who asks every day about the same learns nothing new.
     """
     connection.execute(
         f"""
@@ -112,24 +113,27 @@ def _count_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until: datet
         with feedback as (
             select id, version, entity_id, made_at, counted_at, coalesce(outcome_at, partial_at) as known,
                 {_same_horizon(spec)} as horizon,
-                floor(epoch(counted_at) / $length) as made_in
+                floor(epoch(counted_at) / $length) as made_in,
+                entity_id is null or row_number() over (
+                    partition by version, entity_id, hash(inputs) order by counted_at, id
+                ) = 1 as is_news
             from monitoring.feedback
         ),
         made as (
-            select id, version, false as is_outcome, counted_at as at from feedback
-            where counted_at >= $until and counted_at < $end
+            select id, version, false as is_outcome, counted_at as moment from feedback
+            where counted_at >= $until and counted_at < $end and is_news
             qualify entity_id is null or row_number() over (
                 partition by version, entity_id, made_in, case when $length > {_horizon_seconds(spec)} then horizon end
                 order by made_at desc, id desc
             ) = 1
         ),
         known as (
-            select id, version, true as is_outcome, known as at from feedback where known is not null
+            select id, version, true as is_outcome, known as moment from feedback where known is not null
             qualify entity_id is null or row_number() over (
                 partition by version, entity_id, horizon order by known, id
             ) = 1
         )
-        from made union all by name from known where at >= $until and at < $end
+        from made union all by name from known where moment >= $until and moment < $end
         """,
         {"until": until, "end": end, "length": spec.monitoring.window_minutes * 60},
     )
@@ -143,7 +147,7 @@ def _horizon_seconds(spec: ForecastSpec) -> float:
 def _windows_with_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until: datetime) -> list[Window]:
     length = timedelta(minutes=spec.monitoring.window_minutes)
     numbers = connection.execute(
-        "select distinct floor(epoch(at) / $length)::bigint from counted order by 1",
+        "select distinct floor(epoch(moment) / $length)::bigint from counted order by 1",
         {"length": length.total_seconds()},
     ).fetchall()
     starts = [EPOCH + number * length for (number,) in numbers]
@@ -152,7 +156,8 @@ def _windows_with_rows(connection: DuckDBPyConnection, spec: ForecastSpec, until
 
 def _versions_in(connection: DuckDBPyConnection, window: Window) -> list[int]:
     rows = connection.execute(
-        "select distinct version from counted where at >= ? and at < ? order by 1", [window.start, window.end]
+        "select distinct version from counted where moment >= ? and moment < ? order by 1",
+        [window.start, window.end],
     ).fetchall()
     return [version for (version,) in rows]
 
@@ -173,7 +178,7 @@ def _summary(
 
 def _ids(connection: DuckDBPyConnection, version: int, window: Window, *, outcomes: bool) -> list[str]:
     rows = connection.execute(
-        "select id from counted where version = ? and is_outcome = ? and at >= ? and at < ? order by at, id",
+        "select id from counted where version = ? and is_outcome = ? and moment >= ? and moment < ? order by moment, id",
         [version, outcomes, window.start, window.end],
     ).fetchall()
     return [identifier for (identifier,) in rows]
@@ -183,5 +188,5 @@ def frame_of(manifest: Manifest, rows: pd.DataFrame) -> pd.DataFrame:
     """Feedback as the statistics take it: features by their names, without inputs."""
     features = {f"feature_{field.name}": field.name for field in manifest.features}
     tags = [f"tag_{name}" for name in manifest.tags]
-    kept = ["prediction", "low", "high", "level", "outcome", "exposure", *tags, *features]
+    kept = ["prediction", "low", "high", "level", "outcome", "exposure", "calibration", *tags, *features]
     return rows[kept].rename(columns=features)

@@ -23,7 +23,7 @@ class Evaluation:
     """What was found after the latest closed window.
 
     verdict: the state of the champion.
-    sentence: why, in words that a host understands.
+    sentence: why, as a host understands it.
     checks: those of the latest window, with their numbers.
     harmful: whether a training is called for by drift (`damage` is large enough) or by decay.
     damage: estimated growth of the error by drift, as a share of the reference error; None where it is not known.

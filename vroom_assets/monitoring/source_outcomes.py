@@ -110,7 +110,7 @@ def _way(spec: ForecastSpec) -> _Way | str:
         return _by_entity
     if spec.examples[spec.entity.source].as_of.every is None:
         return _by_latest_example
-    return _in_place_of_examples
+    return _as_examples
 
 
 def _reach(connection: DuckDBPyConnection, spec: ForecastSpec) -> datetime | None:
@@ -163,7 +163,7 @@ def _statement(spec: ForecastSpec) -> str:
 
 
 def _exposure(spec: ForecastSpec, known_at: str) -> str:
-    """SQL of the share of the horizon up to `known_at` that has passed; of what is no count it is 0 until all has."""
+    """SQL of the share of the horizon up to `known_at` that has passed; of anything but a count it is 0 until all has."""
     passed = f"(epoch($reach::timestamp) - epoch(made_at)) / (epoch({known_at}) - epoch(made_at))"
     partial = f"least({passed}, 0.999999)" if spec.target.kind.is_integer else "0.0"
     return f"case when {known_at} <= $reach then 1.0 else {partial} end"
@@ -209,7 +209,7 @@ def _by_entity(connection: DuckDBPyConnection, spec: ForecastSpec, reach: dateti
     _insert(connection, spec, reach, "open_predictions", "target.key = entity_id")
 
 
-def _in_place_of_examples(connection: DuckDBPyConnection, spec: ForecastSpec, reach: datetime) -> None:
+def _as_examples(connection: DuckDBPyConnection, spec: ForecastSpec, reach: datetime) -> None:
     name, own = spec.entity.source, {spec.entity.key: "id", spec.entity_id: "entity_id", AS_OF: "made_at"}
     columns = []
     for column, declared in spec.entity_columns.items():

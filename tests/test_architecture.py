@@ -127,6 +127,7 @@ TESTED_BY = {
     "vroom_api/predictions/test_answered": ("vroom_api.contract.intervals", "vroom_api.predictions.asked"),
     "vroom_api/champion/test_attendance": ("vroom_api.contract.heartbeat",),
     "vroom_assets/champion/test_gates": ("vroom_api.contract.scores",),
+    "vroom_api/champion/test_versions": ("vroom_api.contract.comparison",),
     "vroom_api/contract/test_events": ("vroom_api.contract.struct", "vroom_assets.ledger"),
     "vroom_api/contract/test_tables": (
         "vroom_api.contract.migrations.env",
@@ -164,7 +165,7 @@ TESTED_BY = {
         *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
         *("vroom_assets.tracking", "vroom_assets.training.summary"),
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
-        *(f"vroom_assets.forecast.{part}" for part in ("links", "names", "rollback")),
+        *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),
     ),
     "vroom_assets/forecast/test_monitoring_assets": (
         *("vroom_assets.monitoring.closing", "vroom_assets.monitoring.consequences"),
@@ -184,6 +185,7 @@ TESTED_BY = {
         "vroom_assets.inference.seen",
         "vroom_assets.inference.proposal",
     ),
+    "vroom_assets/monitoring/test_rebuild": ("vroom_assets.champion.versions",),
     "vroom_assets/test_main": ("vroom_assets.arguments",),
     "vroom_assets/sources/test_table": (
         *(f"vroom_assets.sources.{part}" for part in ("columns", "findings", "quarantine", "report")),

@@ -156,6 +156,20 @@ class RolledBack(Evidence, frozen=True, rename={"before": "from", "after": "to"}
     generation: int
 
 
+class RolledBackByItself(RolledBack, frozen=True, rename={"before": "from", "after": "to"}):
+    """A new champion was worse than the version before it, on the same requests.
+
+    Losses are means, in the measure that contests are decided by. The evidence is the logarithm of what a bet on "worse" has won.
+    """
+
+    rows: int  # requests whose outcome is known
+    loss: float
+    predecessor_loss: float
+    tolerated: float  # difference of the losses
+    log_evidence: float
+    log_evidence_needed: float
+
+
 class RollbackRefused(Evidence, frozen=True):
     event = Event.ROLLBACK
     asked: int  # 0 for the version before

@@ -25,6 +25,7 @@ class Event(StrEnum):
     WAREHOUSE = "warehouse"
     AUTOMATION = "automation"
     RENAMING = "renaming"
+    MONITORING = "monitoring"
 
 
 class Decision(StrEnum):
@@ -37,6 +38,7 @@ class Decision(StrEnum):
     REJUDGE = "rejudge"
     REPUBLISH = "republish"
     SKIPPED = "skipped"
+    NEEDS_DATA = "needs data"
     # training
     REGISTERED = "registered"
     # contest
@@ -60,6 +62,11 @@ class Decision(StrEnum):
     RESTARTED = "restarted"
     # renaming
     RENAMED = "renamed"
+    # monitoring
+    HEALTHY = "healthy"
+    DRIFTED = "drifted"
+    DECAYED = "decayed"
+    UNKNOWN = "unknown"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +82,8 @@ class SourcesSeen(Evidence, frozen=True):
     sources: dict[str, str]  # SHA-256 by source
     changed: list[str] = []
     generation: int | None = None
+    cause: str = "change"  # what asked for it: vroom_assets.monitoring.policy.Cause
+    numbers: dict[str, float] = {}
 
 
 class Registered(Evidence, frozen=True):
@@ -188,6 +197,18 @@ class Renamed(Evidence, frozen=True):
     before: str
     after: str
     began: str  # of the command, also where it was interrupted and run again
+
+
+class Evaluated(Evidence, frozen=True):
+    """What the monitoring found of the version that serves, after a window had closed."""
+
+    event = Event.MONITORING
+    version: int
+    verdict: str  # vroom_assets.monitoring.evaluation.Verdict
+    harmful: bool  # whether a training is called for
+    damage: float | None
+    window_end: str  # ISO 8601
+    numbers: dict[str, float] = {}
 
 
 class AutomationRestarted(Evidence, frozen=True):

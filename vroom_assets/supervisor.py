@@ -127,7 +127,7 @@ def services() -> list[Service]:
             "code",
             [python, "-m", "dagster", "code-server", "start", "-h", LOOPBACK, "-p", str(code), *location],
         ),
-        Service("daemon", [python, "-m", "dagster._daemon", "run", "-w", str(workspace), *quiet]),
+        Service("daemon", [python, "-m", "vroom_assets.dagster_daemon", "run", "-w", str(workspace), *quiet]),
         Service(
             "dagster",
             [

@@ -46,6 +46,7 @@ DAEMON_LATE_SECONDS = 1
 FIRST_PAUSE_SECONDS = 60.0  # from a request to the first look whether it was of use
 LONGEST_PAUSE_SECONDS = 86_400.0
 
+AT_REST_SECONDS = 3.0  # since a file was last written, from which on it is not waited for
 WEIGHED_EVERY_SECONDS = (
     30.0  # whether anything but a change asks for a training; it reads the serving database
 )
@@ -233,11 +234,7 @@ def _decided(
     if (now.trained, now.judged, now.served) == (cursor.wanted, cursor.judging, cursor.serving):
         return _look_again(updated, now, contents, system, at, held=held)
     changed = tuple(name for name, sha256 in contents.items() if cursor.contents.get(name) != sha256)
-    unsettled = [
-        name
-        for name, observation in updated.seen.items()
-        if name not in cursor.seen or not observation.same_file_as(cursor.seen[name])
-    ]
+    unsettled = [name for name, one in updated.seen.items() if not _is_settled(one, cursor.seen.get(name))]
     if unsettled:
         return Tick(
             updated, f"waits one more tick: {', '.join(unsettled)} just changed", decision=Decision.WAITING
@@ -268,6 +265,13 @@ def _decided(
         trouble="" if step is Step.NOTHING and not open_still else cursor.trouble,
     )
     return Tick(after, reason, step=step, decision=Decision(step.value), changed=changed)
+
+
+def _is_settled(observation: Observation, before: Observation | None) -> bool:
+    """Whether a file is at rest: it was the same a tick ago, or nothing touched it for a while."""
+    if before is None:
+        return False
+    return observation.same_file_as(before) or observation.at_rest_s >= AT_REST_SECONDS
 
 
 def _why(

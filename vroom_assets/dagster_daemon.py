@@ -1,13 +1,15 @@
 """`python -m vroom_assets.dagster_daemon`: Dagster's daemon, awake less often, and at work when the clock was set back.
 
-Its command is started as it is, with two of its habits changed. It asks the code server every second whether it is
-still the same one, through two processes; every five are enough. And it compares a sensor's interval with the clock of the
-wall: where that was set back by an hour, no sensor would tick for an hour.
+Its command is started as it is, with three of its habits changed. It asks the code server every second whether it is
+still the same one, through two processes; every five are enough. It loads all definitions anew every minute, although
+it hears of it where they are others; every four are enough. And it compares a sensor's interval with the clock of the wall:
+where that was set back by an hour, no sensor would tick for an hour.
 """
 
 from typing import Any
 
 SAME_SERVER_EVERY_SECONDS = 5.0
+DEFINITIONS_EVERY_SECONDS = 240  # less than the 300 after which a daemon that cannot load them ends
 RECONNECTS = 3  # missed answers until the code server counts as gone; Dagster's own ten are of a second each
 
 
@@ -33,9 +35,11 @@ def tick_after_the_clock_was_set_back() -> None:
 
 
 def main() -> None:
+    from dagster._daemon import controller
     from dagster._daemon.cli import main as run
 
     settle()
+    controller.RELOAD_WORKSPACE_INTERVAL = DEFINITIONS_EVERY_SECONDS
     tick_after_the_clock_was_set_back()
     run()
 

@@ -27,6 +27,7 @@ from tests.benchmarks.at_rest import ENDED, READY_WITHIN, ROOT, called, processo
 
 LIMIT = 8.0  # % of a core
 PARTS = {  # in the command of a process: which part of the system it is
+    "multiprocessing.forkserver": "warm process for runs",
     "code-server start": "code server, its front",
     "api grpc": "code server, the definitions",
     "dagster_daemon": "daemon",

@@ -162,7 +162,7 @@ TESTED_BY = {
     "vroom_assets/spark/test_tables": ("vroom_assets.features.engine",),
     "vroom_assets/forecast/test_component": (
         *("vroom_assets.challenger.experiment", "vroom_assets.challenger.registration"),
-        *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
+        *("vroom_assets.champion.restatement", "vroom_assets.plots"),
         *("vroom_assets.tracking", "vroom_assets.training.summary"),
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
         *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),

@@ -39,6 +39,7 @@ class Decision(StrEnum):
     REJUDGE = "rejudge"
     REPUBLISH = "republish"
     SKIPPED = "skipped"
+    NEEDS_DATA = "needs data"
     # training
     REGISTERED = "registered"
     # contest
@@ -86,6 +87,8 @@ class SourcesSeen(Evidence, frozen=True):
     sources: dict[str, str]  # SHA-256 by source
     changed: list[str] = []
     generation: int | None = None
+    cause: str = "change"  # what asked for it: vroom_assets.monitoring.policy.Cause
+    numbers: dict[str, float] = {}
 
 
 class Registered(Evidence, frozen=True):

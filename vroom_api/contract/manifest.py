@@ -278,6 +278,13 @@ class Golden(ContractStruct, frozen=True):
         )
 
 
+class Training(ContractStruct, frozen=True):
+    """What a version was trained by, enough to train it again from its snapshots."""
+
+    declaration: dict  # all fields of the forecast as it was declared, its statements among them
+    fitted_rows: int | None = None  # how many rows the model was fitted on, drawn by the seed; None for all
+
+
 def scales(predictions: Sequence[float]) -> list[float]:
     """What differences of predictions are relative to: themselves, or their spread where they are smaller.
 

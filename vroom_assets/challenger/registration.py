@@ -24,6 +24,7 @@ from vroom_assets.challenger.manifest import (
     input_fields,
     levers,
     recipe_of,
+    training_of,
 )
 from vroom_assets.champion import publication
 from vroom_assets.monitoring.reference import reference_of
@@ -55,7 +56,8 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
     golden = golden_rows(experiment.displayed, experiment.exported, spec.features, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
-        digest = publication.write(folder, manifest, experiment.exported.model, golden)
+        training = training_of(spec, experiment.search)
+        digest = publication.write(folder, manifest, experiment.exported.model, golden, training)
         tracking.log_artifacts(str(folder), "bundle")
     for key, value in {
         MANIFEST_TAG: digest,

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
+from tests.support import databases
 from tests.support.bundles import FORECAST, publish
 from tests.support.service import Serve, metric_set, one, wait_for
 from vroom_api.contract.alerts import Severity, raise_alert
@@ -22,17 +23,25 @@ DAY = timedelta(days=1)
 PATH = f"/forecasts/{FORECAST}/monitoring"
 
 
+@pytest.fixture(params=databases.KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with databases.empty(request.param, tmp_path) as address:
+        yield address
+
+
 @pytest.fixture
-def engine(state: Path) -> Iterator[sa.Engine]:
-    engine = open_database(f"sqlite:///{state / 'serving.db'}")
+def engine(url: str) -> Iterator[sa.Engine]:
+    engine = open_database(url)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def client(state: Path, engine: sa.Engine, serve: Serve) -> TestClient[Any]:
+def client(state: Path, url: str, serve: Serve) -> Iterator[TestClient[Any]]:
     publish(state, 2)
-    return serve()
+    client = serve(database_url=url)
+    yield client
+    client.__exit__()  # before the database is gone
 
 
 def entered(engine: sa.Engine, *days: int, **given: Any) -> None:

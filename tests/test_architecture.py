@@ -71,7 +71,7 @@ def test_the_contract_stands_alone():
 
 
 def test_what_is_computed_knows_nothing_of_dagster():
-    rooms = ("sources", "features", "training", "challenger", "champion")
+    rooms = ("sources", "features", "training", "challenger", "champion", "monitoring")
     assert offences(tuple(f"vroom_assets.{room}" for room in rooms), "dagster") == []
 
 
@@ -127,6 +127,7 @@ TESTED_BY = {
     "vroom_api/predictions/test_answered": ("vroom_api.contract.intervals", "vroom_api.predictions.asked"),
     "vroom_api/champion/test_attendance": ("vroom_api.contract.heartbeat",),
     "vroom_assets/champion/test_gates": ("vroom_api.contract.scores",),
+    "vroom_api/champion/test_versions": ("vroom_api.contract.comparison",),
     "vroom_api/contract/test_events": ("vroom_api.contract.struct", "vroom_assets.ledger"),
     "vroom_api/contract/test_tables": (
         "vroom_api.contract.migrations.env",
@@ -161,11 +162,15 @@ TESTED_BY = {
     "vroom_assets/spark/test_tables": ("vroom_assets.features.engine",),
     "vroom_assets/forecast/test_component": (
         *("vroom_assets.challenger.experiment", "vroom_assets.challenger.registration"),
-        *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
+        *("vroom_assets.champion.restatement", "vroom_assets.plots"),
         *("vroom_assets.tracking", "vroom_assets.training.summary"),
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
-        *(f"vroom_assets.forecast.{part}" for part in ("links", "names", "rollback")),
+        *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),
     ),
+    "vroom_assets/forecast/test_monitoring_assets": (
+        *("vroom_assets.monitoring.closing", "vroom_assets.monitoring.consequences"),
+    ),
+    "vroom_assets/monitoring/test_feedback": ("vroom_assets.monitoring.warehouse",),
     "vroom_assets/forecast/test_sensors": (
         "vroom_assets.forecast.failures",
         "vroom_assets.forecast.versions",
@@ -180,15 +185,36 @@ TESTED_BY = {
         "vroom_assets.inference.seen",
         "vroom_assets.inference.proposal",
     ),
+    "vroom_assets/monitoring/test_rebuild": ("vroom_assets.champion.versions",),
     "vroom_assets/test_main": ("vroom_assets.arguments",),
     "vroom_assets/sources/test_table": (
         *(f"vroom_assets.sources.{part}" for part in ("columns", "findings", "quarantine", "report")),
         "vroom_assets.sql",
     ),
+    "vroom_assets/monitoring/test_drift": (
+        *("vroom_assets.monitoring.budget", "vroom_assets.monitoring.processes"),
+        *(
+            f"vroom_assets.monitoring.statistics.{one}"
+            for one in (
+                *("base", "chi_squared", "jensen_shannon", "kolmogorov_smirnov", "missing", "out_of_range"),
+                *("population_stability", "unseen_levels"),
+            )
+        ),
+    ),
+    "vroom_assets/monitoring/test_evaluation": (
+        *(f"vroom_assets.monitoring.{part}" for part in ("decay", "report", "verdict", "watch")),
+    ),
+    "vroom_assets/monitoring/test_reference": (
+        *("vroom_api.contract.monitoring", "vroom_assets.monitoring.streams"),
+    ),
+    "vroom_assets/monitoring/test_summary": (
+        *("vroom_assets.monitoring.cells", "vroom_assets.monitoring.windows"),
+    ),
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),
     ),
     "vroom_assets/spec/test_forecast": (
+        "vroom_assets.spec.monitoring",
         *(f"vroom_assets.spec.{part}" for part in ("base", "tables", "candidates")),
     ),
     "vroom_assets/training/test_models": ("vroom_assets.training.families",),

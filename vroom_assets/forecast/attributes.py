@@ -25,6 +25,8 @@ KINDS = {
     CHALLENGER: {"mlflow", "onnx", "scikitlearn"},
     "contest": {"scikitlearn", "duckdb"},
     CHAMPION: {"onnx", "mlflow"},
+    **{key: {"duckdb", "sql"} for key in ("predictions", "outcomes", "feedback")},
+    **{key: {"duckdb", "pandas"} for key in ("performance", "drift", "health")},
 }
 
 SHORTEST_WINDOW = timedelta(minutes=1)  # of Dagster's
@@ -36,6 +38,8 @@ FIELDS = {
     CHALLENGER: ["candidates", "gates"],
     "contest": ["contest", "gates"],
     CHAMPION: ["freshness", "advice"],
+    "outcomes": ["target"],
+    **{key: ["monitoring"] for key in ("feedback", "performance", "drift", "health")},
 }
 
 

@@ -115,7 +115,11 @@ def test_the_environment_is_read_in_one_module_of_each_package():
 # behind the door that others use. A new module has a file, or a line here.
 TESTED_BY = {
     "vroom_api/test_main": ("vroom_api.app", "vroom_api.security.deadlines"),
-    "vroom_api/test_openapi": ("vroom_api.problems", "vroom_api.dashboard.reference"),
+    "vroom_api/test_openapi": (
+        "vroom_api.problems",
+        "vroom_api.dashboard.reference",
+        "vroom_api.dashboard.samples",
+    ),
     "vroom_api/champion/test_watch": ("vroom_api.champion.loading", "vroom_api.champion.scoring"),
     "vroom_api/champion/test_forecasts": ("vroom_api.champion.descriptions", "vroom_api.champion.schemas"),
     "vroom_api/contract/test_bundle": ("vroom_api.contract.manifest", "vroom_api.contract.model"),
@@ -128,6 +132,7 @@ TESTED_BY = {
     "vroom_api/contract/test_tables": (
         "vroom_api.contract.migrations.env",
         "vroom_api.contract.migrations.versions.v0001_first_tables",
+        "vroom_api.contract.migrations.versions.v0002_monitoring",
     ),
     "vroom_api/dashboard/test_pages": ("vroom_api.dashboard.overview", "vroom_api.routes.dashboard"),
     "vroom_api/routes/test_probes": ("vroom_api.observability.metrics", "vroom_api.observability.tracing"),
@@ -138,6 +143,9 @@ TESTED_BY = {
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),
     "vroom_api/routes/test_outcomes": ("vroom_api.record.outcomes",),
     "vroom_api/routes/test_record": ("vroom_api.record.ledger", "vroom_api.routes.ledger"),
+    "vroom_api/routes/test_alerts": ("vroom_api.record.alerts",),
+    "vroom_api/routes/test_monitoring": ("vroom_api.contract.checks", "vroom_api.record.monitoring"),
+    "vroom_api/alerting/test_guard": ("vroom_api.alerting.conditions",),
     "vroom_api/routes/test_parameters": ("vroom_api.texts",),
     "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
     "vroom_api/security/test_shield": ("vroom_api.security.bodies", "vroom_api.observability.logs"),
@@ -154,7 +162,7 @@ TESTED_BY = {
     "vroom_assets/spark/test_tables": ("vroom_assets.features.engine",),
     "vroom_assets/forecast/test_component": (
         *("vroom_assets.challenger.experiment", "vroom_assets.challenger.registration"),
-        *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
+        *("vroom_assets.champion.restatement", "vroom_assets.plots"),
         *("vroom_assets.tracking", "vroom_assets.training.summary"),
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
         *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),
@@ -206,6 +214,7 @@ TESTED_BY = {
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),
     ),
     "vroom_assets/spec/test_forecast": (
+        "vroom_assets.spec.monitoring",
         *(f"vroom_assets.spec.{part}" for part in ("base", "tables", "candidates")),
     ),
     "vroom_assets/training/test_models": ("vroom_assets.training.families",),

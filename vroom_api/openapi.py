@@ -19,6 +19,7 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
+from vroom_api.dashboard.samples import SAMPLES
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.predictions.answered import predict_one
 from vroom_api.problems import MEDIA_TYPE, Problem
@@ -104,6 +105,8 @@ def document(generated: Schema, served: Served, largest_batch: int, *, guarded: 
     """
     merged = copy.deepcopy(msgspec.to_builtins(generated))
     merged.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
+    for name, sample in SAMPLES.items():
+        merged["components"]["schemas"][name]["examples"] = [msgspec.to_builtins(sample)]
     flagship = next(iter(served.values()))
     for path in merged["paths"].values():
         for operation in path.values():

@@ -24,6 +24,7 @@ from vroom_api.contract.origins import LOOPBACK
 _SPARK = re.compile(
     r"local(\[(\*|\d+)(,\d+)?\])?|local-cluster\[\d+,\d+,\d+\]|yarn|(spark|sc)://[^/\s]\S*|k8s://\S+"
 )
+_MEMORY = re.compile(r"[1-9]\d*(\.\d+)?[KMGT]i?B", re.IGNORECASE)
 # Microseconds that all cores together may work, in so many of the clock.
 CONTAINER_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -84,6 +85,18 @@ def dask_scheduler() -> str | None:
     return Environment().scheduler("VROOM_DASK")
 
 
+def warehouse_memory() -> str | None:
+    """How much memory DuckDB may use in a run: VROOM_WAREHOUSE_MEMORY, None where it is not set and DuckDB takes up to 80 %.
+
+    Raises:
+        BadSetting: it is not an amount.
+    """
+    text = Environment().text("VROOM_WAREHOUSE_MEMORY", "")
+    if text and not _MEMORY.fullmatch(text):
+        raise BadSetting(f"VROOM_WAREHOUSE_MEMORY={text!r}: use an amount such as 2GB or 500MB")
+    return text or None
+
+
 def engine() -> str:
     """What checks sources and computes examples and features: VROOM_ENGINE, duckdb or spark.
 
@@ -127,6 +140,15 @@ def dagster_hosts() -> frozenset[str]:
     return frozenset(LOOPBACK) | frozenset(Environment().hosts("VROOM_DAGSTER_HOSTS", ()))
 
 
+def warm_runs() -> bool:
+    """Whether a process that has imported all that a run needs waits for the next one: VROOM_WARM_RUNS.
+
+    Raises:
+        BadSetting: it is neither on nor off.
+    """
+    return Environment().switch("VROOM_WARM_RUNS", True)
+
+
 def mlflow_port() -> int:
     """The port of MLflow's pages.
 
@@ -164,6 +186,7 @@ def check() -> None:
         dask_scheduler,
         engine,
         spark,
+        warm_runs,
     )
     for read in (home, umask, forecast, keys_required, pages, *own):
         read()

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from tests.support.forecasts import shipped
 from tests.support.project import ROOT
 from vroom_assets.definitions import defs
+from vroom_assets.forecast import attributes
 
 # The owner of each forecast, and what each of its sources refers to.
 TEAMS = {
@@ -135,6 +138,26 @@ def test_the_checks_are_these_and_source_checks_block(loaded):
     assert checks == sources | {f"{forecast}/{other}" for forecast in FORECASTS for other in others}
     blocking = {key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
     assert blocking == sources
+
+
+def test_a_training_is_due_by_the_declared_age_of_the_model_and_nothing_else_has_a_policy(specs):
+    """The policies of Dagster measure the time since a run, which is an age of nothing else."""
+    policies = {spec.key.to_user_string(): spec.freshness_policy for spec in specs if spec.freshness_policy}
+    declared = dg.FreshnessPolicy.time_window(timedelta(days=180), timedelta(days=30))
+    assert policies == {f"{name}/challenger": declared for name in ("reservations", "upcoming_reservations")}
+
+
+@pytest.mark.parametrize(
+    ("stale", "expired", "policy"),
+    [
+        (1, 2, dg.FreshnessPolicy.time_window(timedelta(days=2), timedelta(days=1))),
+        (1, 1, dg.FreshnessPolicy.time_window(timedelta(days=1))),
+        (1e-6, 1e-5, dg.FreshnessPolicy.time_window(timedelta(minutes=1))),  # Dagster's shortest
+    ],
+)
+def test_limits_of_any_length_make_a_policy(stale, expired, policy):
+    limits = {"model_age": {"stale_after_days": stale, "expired_after_days": expired}}
+    assert attributes.freshness_policy(shipped("reservations", freshness=limits), "challenger") == policy
 
 
 def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):

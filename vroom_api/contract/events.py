@@ -25,6 +25,7 @@ class Event(StrEnum):
     WAREHOUSE = "warehouse"
     AUTOMATION = "automation"
     RENAMING = "renaming"
+    CALIBRATION = "calibration"
     MONITORING = "monitoring"
 
 
@@ -38,6 +39,7 @@ class Decision(StrEnum):
     REJUDGE = "rejudge"
     REPUBLISH = "republish"
     SKIPPED = "skipped"
+    NEEDS_DATA = "needs data"
     # training
     REGISTERED = "registered"
     # contest
@@ -61,6 +63,9 @@ class Decision(StrEnum):
     RESTARTED = "restarted"
     # renaming
     RENAMED = "renamed"
+    # calibration
+    RECALIBRATED = "recalibrated"
+    REVERTED = "reverted"
     # monitoring
     HEALTHY = "healthy"
     DRIFTED = "drifted"
@@ -82,6 +87,8 @@ class SourcesSeen(Evidence, frozen=True):
     sources: dict[str, str]  # SHA-256 by source
     changed: list[str] = []
     generation: int | None = None
+    cause: str = "change"  # what asked for it: vroom_assets.monitoring.policy.Cause
+    numbers: dict[str, float] = {}
 
 
 class Registered(Evidence, frozen=True):
@@ -209,6 +216,26 @@ class Renamed(Evidence, frozen=True):
     before: str
     after: str
     began: str  # of the command, also where it was interrupted and run again
+
+
+class Recalibrated(Evidence, frozen=True):
+    """The revision that corrects intervals or probabilities is another one, or none any more."""
+
+    event = Event.CALIBRATION
+    version: int  # of the champion
+    before: int | None  # the revision that was in force
+    after: int | None
+    lower: float = 1.0
+    upper: float = 1.0
+    intercept: float = 0.0
+    slope: float = 1.0
+    outcomes: int = 0  # behind the correction
+    numbers: dict[str, float] = {}
+
+
+class ReversalRefused(Evidence, frozen=True):
+    event = Event.CALIBRATION
+    asked: int | None  # the revision to go back to; None for none
 
 
 class Evaluated(Evidence, frozen=True):

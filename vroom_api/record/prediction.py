@@ -36,9 +36,12 @@ class Origin(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]  # names, in the manifest's order
     features: tuple[str, ...]
     texts: tuple[tuple[int, InputField], ...] = ()  # index and field of the inputs that callers send as texts
+    calibration: int | None = None  # the revision that corrected them
 
     @classmethod
-    def of(cls, manifest: Manifest, manifest_sha256: str, generation: int) -> "Origin":
+    def of(
+        cls, manifest: Manifest, manifest_sha256: str, generation: int, calibration: int | None = None
+    ) -> "Origin":
         return cls(
             forecast=manifest.forecast,
             version=manifest.version,
@@ -52,6 +55,7 @@ class Origin(msgspec.Struct, frozen=True):
                 for index, field in enumerate(manifest.inputs)
                 if field.values or field.type == "time"
             ),
+            calibration=calibration,
         )
 
 

@@ -16,7 +16,7 @@ from vroom_api.record.prediction import Origin, Prediction
 
 _COLUMNS = (
     "id", "time", "forecast", "caller", "entity_id", "inputs", "features", "value", "low", "high", "level",
-    "version", "generation", "manifest_sha256", "data_version", "latency_us", "tags",
+    "version", "generation", "manifest_sha256", "data_version", "latency_us", "calibration", "tags",
 )  # fmt: skip
 
 
@@ -189,6 +189,7 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
         origin.manifest_sha256,
         origin.data_version,
         made.latency_us,
+        origin.calibration,
         made.tags,
     )
 

@@ -20,6 +20,7 @@ from vroom_assets.forecast import (
     feature_assets,
     monitoring_assets,
     monitoring_sensor,
+    recalibration,
     rollback,
     sensors,
     source_assets,
@@ -117,7 +118,7 @@ class Forecast(ForecastSpec, dg.Component):
         )
 
     def other_jobs(self) -> list[dg.JobDefinition]:
-        return [rollback.rollback_job(self)]
+        return [rollback.rollback_job(self), recalibration.recalibration_job(self)]
 
     def sensors(self, jobs: Mapping[str, Any]) -> list[dg.SensorDefinition]:
         """Args:

@@ -4,7 +4,6 @@ docs/operations.md has the table; rows that are not here name their tests.
 """
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from mlflow import MlflowClient
 
 from tests.support.automation import Sensor
 from tests.support.forecasts import definitions, entries
-from tests.support.project import ROOT
+from tests.support.project import ROOT, copy
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets import settings
 from vroom_assets.forecast import failures
@@ -111,7 +110,7 @@ def test_the_same_tick_once_more_asks_for_the_same_run(sensor, data):
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["TICK_HELD", "RUN_CREATED", "RUN_LAUNCHED"])
 def test_a_daemon_that_is_killed_between_tick_and_run_leaves_exactly_one_run(
-    home, trained, data, tmp_path, moment
+    home, trained, data, tmp_path, monkeypatch, moment
 ):
     script = tmp_path / "iterate.py"
     script.write_text(SCRIPT)
@@ -119,32 +118,35 @@ def test_a_daemon_that_is_killed_between_tick_and_run_leaves_exactly_one_run(
     folder.mkdir()
     own = (ROOT / "vroom_assets" / "dagster.yaml").read_text()
     (folder / "dagster.yaml").write_text(own)  # runs are queued, and no daemon here launches them
-    environment = os.environ | {"DAGSTER_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    copy(tmp_path, f"vroom_assets/defs/{NAME}")
+    monkeypatch.setenv("VROOM_DEFS", str(tmp_path / "vroom_assets" / "defs"))
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def iterate(*arguments: str) -> int:
         return subprocess.run(
-            [sys.executable, "-W", "ignore", str(script), *arguments], env=environment, check=False
+            [sys.executable, "-W", "ignore", str(script), *arguments], check=False
         ).returncode
 
     def queued() -> int:
-        with dg.DagsterInstance.from_config(str(folder)) as one:
+        with dg.DagsterInstance.get() as one:
             return one.get_runs_count(dg.RunsFilter(tags={FORECAST_TAG: NAME}))
 
     swap(data, 1)
     crashed = iterate(NAME, moment)
     while crashed == 0 and queued() == 0:  # the first tick waits for files that have just changed
-        _forget_interval(folder)
+        _forget_interval()
         crashed = iterate(NAME, moment)
     assert crashed == -signal.SIGKILL
-    for _ in range(3):
-        _forget_interval(folder)
+    for _ in range(2):
+        _forget_interval()
         assert iterate() == 0
     assert queued() == 1
 
 
-def _forget_interval(folder: Path) -> None:
+def _forget_interval() -> None:
     """Let the next tick be due at once."""
-    with dg.DagsterInstance.from_config(str(folder)) as one:
+    with dg.DagsterInstance.get() as one:
         for state in one.all_instigator_state():
             data = state.instigator_data
             if data is not None and hasattr(data, "last_tick_start_timestamp"):

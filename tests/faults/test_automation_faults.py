@@ -4,20 +4,24 @@ docs/operations.md has the table; rows that are not here name their tests.
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
+import httpx
 import pytest
 from mlflow import MlflowClient
 
 from tests.support.automation import Sensor
 from tests.support.forecasts import definitions, entries
 from tests.support.project import ROOT, copy
+from tests.support.service import wait_until_answered
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets import settings
 from vroom_assets.forecast import failures
@@ -25,6 +29,7 @@ from vroom_assets.forecast.names import FORECAST_TAG
 from vroom_assets.resources import warehouse_path
 from vroom_assets.sources import observe
 from vroom_assets.supervisor import free_port
+from vroom_assets.training import search
 
 NAME = "reservations"
 SCRIPT = """
@@ -233,4 +238,35 @@ def test_a_training_that_mlflow_left_open_is_ended_by_the_next_one(run, trained,
     left = client.create_run(experiment.experiment_id, tags={"dagster_run_id": "gone"}).info.run_id
     assert run("train").success
     assert client.get_run(left).info.status == "FAILED"
+    assert trainings() == []
+
+
+@pytest.mark.slow
+def test_mlflow_that_ends_while_a_training_runs_fails_it_and_the_next_one_ends_what_is_left_open(
+    run, trained, data, home, monkeypatch
+):
+    port = free_port()
+    own = {"VROOM_MLFLOW_PORT": str(port), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "vroom_assets.mlflow_server"], cwd=ROOT, env=os.environ | own
+    )
+    honest = search.choose
+
+    def after_its_end(*arguments: Any, **named: Any) -> Any:
+        server.kill()
+        server.wait()
+        return honest(*arguments, **named)
+
+    before = read_pointer(NAME)
+    with monkeypatch.context() as patch, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        wait_until_answered(client, "/health", server)
+        patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        patch.setattr(search, "choose", after_its_end)
+        failed = run("train")
+    assert server.poll() is not None
+    assert not failed.success
+    assert read_pointer(NAME) == before
+    assert len(trainings()) == 1
+    assert run("train").success
     assert trainings() == []

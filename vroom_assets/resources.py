@@ -40,7 +40,7 @@ class Warehouse(dg.ConfigurableResource):
         path = warehouse_path(forecast)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with closing(duckdb.connect(path)) as connection:
+            with closing(duckdb.connect(path, config=_limits())) as connection:
                 published.follow(connection, path.parent)
                 yield connection
         except duckdb.Error as error:
@@ -107,6 +107,12 @@ def spark_session() -> Iterator[SparkSession | None]:
             yield opened
     except SparkMissing as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _limits() -> dict[str, str | bool | int | float | list[str]]:
+    """Beyond its limit DuckDB goes on in files beside the warehouse, and takes longer."""
+    memory = settings.warehouse_memory()
+    return {"memory_limit": memory} if memory else {}
 
 
 def warehouse_path(forecast: str) -> Path:

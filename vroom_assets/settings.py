@@ -24,6 +24,7 @@ from vroom_api.contract.origins import LOOPBACK
 _SPARK = re.compile(
     r"local(\[(\*|\d+)(,\d+)?\])?|local-cluster\[\d+,\d+,\d+\]|yarn|(spark|sc)://[^/\s]\S*|k8s://\S+"
 )
+_MEMORY = re.compile(r"[1-9]\d*(\.\d+)?[KMGT]i?B", re.IGNORECASE)
 # Microseconds that all cores together may work, in so many of the clock.
 CONTAINER_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -82,6 +83,18 @@ def dask_scheduler() -> str | None:
         BadSetting: it is not such an address.
     """
     return Environment().scheduler("VROOM_DASK")
+
+
+def warehouse_memory() -> str | None:
+    """How much memory DuckDB may use in a run: VROOM_WAREHOUSE_MEMORY, None where it is not set and DuckDB takes up to 80 %.
+
+    Raises:
+        BadSetting: it is not an amount.
+    """
+    text = Environment().text("VROOM_WAREHOUSE_MEMORY", "")
+    if text and not _MEMORY.fullmatch(text):
+        raise BadSetting(f"VROOM_WAREHOUSE_MEMORY={text!r}: use an amount such as 2GB or 500MB")
+    return text or None
 
 
 def engine() -> str:

@@ -96,13 +96,13 @@ def runs(system: System) -> list[dict[str, Any]]:
 
 
 def used_by_run(system: System) -> float:
-    """Processor seconds of the process that executes a run: the youngest below the code server."""
+    """Processor seconds of the process that executes a run; what it is forked from used a few before."""
     seconds = [0.0]
     for process, _ in tree(system.process.pid):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             command = " ".join(process.cmdline())
             if "spawn_main" in command or "forkserver" in command or "execute_run" in command:
-                seconds.append(sum(process.cpu_times()[:4]))
+                seconds.append(sum(process.cpu_times()[:2]))
     return max(seconds)
 
 

@@ -4,7 +4,7 @@
 
 Draws many data sets from the generator beside the shipped data and holds a contest in each. `equal` is an
 A/A contest: one recipe, its features in two orders, which are two random forests of one law. `better` has a planted true gain, measured on fresh draws with
-known law. Beside the declared rule stands the usual one, "lower stored cross-validation error wins",
+known law; it is what the deeper trees overfit, so `better, at any size` has one that more rows do not take away. Beside the declared rule stands the usual one, "lower stored cross-validation error wins",
 where the champion's error was stored on an earlier draw. Exits with 1 when equals are promoted in more
 than 5 % of the contests or the better one in less than 80 %.
 """
@@ -39,10 +39,14 @@ RECIPES = {
     "good again": forest(TELLING[::-1], min_samples_leaf=15, max_features=0.5),
     "plain": forest(LISTED, max_depth=10),
     "coarse": forest(TELLING, min_samples_leaf=60, max_features=0.5),
+    "without photos": forest(
+        [name for name in TELLING if name != "num_images"], min_samples_leaf=60, max_features=0.5
+    ),
 }
 SCENARIOS = {  # champion, challenger, demand of the current data
     "equal": ("good", "good again", 1.0),
     "better": ("plain", "good", 1.0),
+    "better, at any size": ("without photos", "good", 1.0),
     "worse": ("good", "plain", 1.0),
     "slightly worse": ("good", "coarse", 1.0),
     "better, demand +15 %": ("plain", "good", 1.15),
@@ -120,7 +124,8 @@ def main() -> int:
     print(pd.DataFrame(table).round(3).to_string(index=False))
     print(f"{given.simulations} contests each on {given.vehicles} rows, {time.monotonic() - began:.0f} s")
     shares = {row["scenario"]: row["promoted"] for row in table}
-    equals, better = shares.get("equal", 0.0), shares.get("better", 1.0)
+    equals = shares.get("equal", 0.0)
+    better = min(shares.get(name, 1.0) for name in ("better", "better, at any size"))
     good = equals <= 0.05 and better >= 0.8
     print(
         f"{'yes' if good else 'NO '}  equals promoted {equals:.0%} (at most 5 %), better ones "

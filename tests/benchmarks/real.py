@@ -37,14 +37,17 @@ def position() -> Path:
     return (ROOT / os.environ.get(VARIABLE, DEFAULT)).resolve()
 
 
-def write(forecast: str, out: Path) -> tuple[tuple[str, ...], Change]:
+def write(forecast: str, out: Path, files: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Change]:
     """Write the CSVs of one forecast to a folder; return what is to be known, and what the declaration leaves out.
+
+    Args:
+        files: other real files than usual.
 
     Raises:
         FileNotFoundError: the real files are not there; the message names them and says where they are looked for.
     """
     adapter = ADAPTERS[forecast]
-    paths = [position() / file for file in adapter.files]
+    paths = [position() / file for file in files or adapter.files]
     if missing := [str(path) for path in paths if not path.exists()]:
         raise FileNotFoundError(
             f"{', '.join(missing)} not there; {VARIABLE} names the folder of the real data"

@@ -1,19 +1,21 @@
 """The race beside what a user would take instead, on the same rows and one core: error, and what finding it cost.
 
-    python tests/benchmarks/searches.py [--rows 100000] [--seconds 60 300]
+    python tests/benchmarks/searches.py [--rows 100000] [--seconds 60 300] [--limit 3600]
 
 Draws rows from the generator beside the shipped data. `race` is the product's own search with the model of all rows and its
 nested error; scikit-learn's GridSearchCV and HalvingGridSearchCV have the same candidates, folds and metric, and fit the
 winner on all rows; FLAML, where it is installed (`pip install "flaml[automl]"`), has its own candidates and so many seconds. MAE and
-Poisson deviance are of 50,000 fresh rows.
+Poisson deviance are of 50,000 fresh rows. Each runs in a process of its own; what has not ended after `--limit` seconds is stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -93,19 +95,31 @@ def flaml(seconds: float) -> Callable[[pd.DataFrame, np.ndarray], tuple[str, Pre
     return run
 
 
-def contenders(
-    seconds: list[float],
-) -> Iterator[tuple[str, Callable[[pd.DataFrame, np.ndarray], tuple[str, Predict]]]]:
-    yield "race", race
-    yield "HalvingGridSearchCV", by_scikit_learn(HalvingGridSearchCV, random_state=1)
-    yield "GridSearchCV", by_scikit_learn(GridSearchCV)
-    try:
-        import flaml.automl.automl as _  # noqa: F401
-    except ImportError:
+def contenders(seconds: list[float]) -> dict[str, Callable[[pd.DataFrame, np.ndarray], tuple[str, Predict]]]:
+    found: dict[str, Callable[[pd.DataFrame, np.ndarray], tuple[str, Predict]]] = {
+        "race": race,
+        "HalvingGridSearchCV": by_scikit_learn(HalvingGridSearchCV, random_state=1),
+        "GridSearchCV": by_scikit_learn(GridSearchCV),
+    }
+    if importlib.util.find_spec("flaml") is None:
         print("FLAML is not installed: left out", file=sys.stderr)
-        return
-    for budget in seconds:
-        yield f"FLAML, {budget:g} s", flaml(budget)
+        return found
+    return found | {f"FLAML, {budget:g} s": flaml(budget) for budget in seconds}
+
+
+def measured(name: str, rows: int, seconds: list[float]) -> dict[str, object]:
+    """One line: what a contender chose, its errors on fresh rows, and what finding it cost."""
+    frame, target = draw(rows, np.random.default_rng(7))
+    fresh, observed = draw(FRESH_ROWS, np.random.default_rng(8))
+    began, used = time.monotonic(), time.process_time()
+    with threadpool_limits(1):
+        chosen, predict = contenders(seconds)[name](frame, target)
+    took = {"s": time.monotonic() - began, "cpu s": time.process_time() - used}
+    predicted = np.maximum(predict(fresh), 1e-9)
+    errors = {
+        metric: METRICS.metrics[metric](observed, predicted) for metric in ("mae", "poisson_deviance", "rmse")
+    }
+    return {"": name, "chosen": chosen} | errors | took
 
 
 def main() -> int:
@@ -114,21 +128,17 @@ def main() -> int:
     )
     arguments.add_argument("--rows", type=int, default=100_000)
     arguments.add_argument("--seconds", type=float, nargs="*", default=[60, 300])
+    arguments.add_argument("--limit", type=float, default=3_600)
     given = arguments.parse_args()
-    frame, target = draw(given.rows, np.random.default_rng(7))
-    fresh, observed = draw(FRESH_ROWS, np.random.default_rng(8))
     lines = []
-    for name, find in contenders(given.seconds):
-        began, used = time.monotonic(), time.process_time()
-        with threadpool_limits(1):
-            chosen, predict = find(frame, target)
-        took = {"s": time.monotonic() - began, "cpu s": time.process_time() - used}
-        predicted = np.maximum(predict(fresh), 1e-9)
-        errors = {
-            metric: METRICS.metrics[metric](observed, predicted)
-            for metric in ("mae", "poisson_deviance", "rmse")
-        }
-        lines.append({"": name, "chosen": chosen} | errors | took)
+    for name in contenders(given.seconds):
+        pool = multiprocessing.get_context("spawn").Pool(1)
+        try:
+            lines.append(pool.apply_async(measured, (name, given.rows, given.seconds)).get(given.limit))
+        except multiprocessing.TimeoutError:
+            lines.append({"": name, "chosen": f"stopped after {given.limit:g} s"})
+        finally:
+            pool.terminate()
         print(lines[-1], file=sys.stderr, flush=True)
     print(pd.DataFrame(lines).to_markdown(index=False, floatfmt=".4g"))
     return 0

@@ -1,9 +1,9 @@
 """Does the race choose as a search of all rows would, what does it lose, and what does it save?
 
-    python tests/benchmarks/shortcut.py [--seeds 20] [--rows 10000] [--candidates quick|shipped] [--foreign]
+    python tests/benchmarks/shortcut.py [--seeds 20] [--rows 10000] [--candidates quick|shipped] [--foreign | --real]
 
-Each seed draws a data set from the generator beside the shipped data, or with `--foreign` writes a file of
-tests/support/foreign.py; the candidates are those of the shipped declaration, or with `quick` those of them that are fitted
+Each seed draws a data set from the generator beside the shipped data; with `--foreign` it has other folds of the files of
+tests/support/foreign.py, with `--real` of the real data, all seasons of lap times together. The candidates are those of the shipped declaration, or with `quick` those of them that are fitted
 in tenths of a second and other parameters of them. The race and the search on all rows have the same folds of one repeat. What is lost is
 the mean difference of the losses of the two chosen candidates, on the rows that the full search predicts out of fold, as a
 share of the error. Exits with 1 when the choices are neither the same nor equal within the declared precision in more
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pandas as pd
 
-from tests.benchmarks.accuracy import declared
-from tests.benchmarks.boostings import datasets
+from tests.benchmarks import real
+from tests.benchmarks.accuracy import declared, read_folder
+from tests.benchmarks.boostings import SHIPPED, datasets
 from tests.benchmarks.contest import draw
 from vroom_assets.spec import Candidate, ForecastSpec, Validation
 from vroom_assets.training.choice import choose
@@ -35,6 +38,7 @@ from vroom_assets.training.race import Problem, Rung, cross_validated, race
 
 SPEC = declared("reservations")
 SHARE = 0.95  # of the seeds
+SEASONS = tuple(f"lap_times/laps_{year}.csv" for year in (2019, 2020, 2021))
 
 
 def quick() -> dict[str, Candidate]:
@@ -131,6 +135,27 @@ def foreign(seeds: int) -> list[World]:
     ]
 
 
+def real_worlds(seeds: int) -> Iterator[World]:
+    """The shipped forecasts on real data, with the candidates that are declared."""
+    for name in SHIPPED:
+        with tempfile.TemporaryDirectory() as folder:
+            _, change = real.write(name, Path(folder), SEASONS if name == "lap_times" else None)
+            spec = change(declared(name))
+            data = read_folder(spec, merged(Path(folder)))
+            spec = spec.with_levels(data.levels)
+        metric_set = METRIC_SETS[spec.target.kind]
+        for seed in range(seeds):
+            problem = Problem(data.features, data.target, data.row_structure, folded(spec, seed), metric_set)
+            yield World(name, problem, dict(spec.candidates))
+
+
+def merged(folder: Path) -> Path:
+    """The folder, with the laps of several seasons as one file, as they are declared."""
+    if seasons := sorted(folder.glob("laps_*.csv")):
+        pd.concat([pd.read_csv(path) for path in seasons]).to_csv(folder / "laps.csv", index=False)
+    return folder
+
+
 def main() -> int:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -139,10 +164,13 @@ def main() -> int:
     arguments.add_argument("--rows", type=int, default=10_000)
     arguments.add_argument("--candidates", choices=["quick", "shipped"], default="quick")
     arguments.add_argument("--foreign", action="store_true")
+    arguments.add_argument("--real", action="store_true")
     given = arguments.parse_args()
     candidates = quick() if given.candidates == "quick" else dict(SPEC.candidates)
     worlds = (
-        foreign(given.seeds)
+        real_worlds(given.seeds)
+        if given.real
+        else foreign(given.seeds)
         if given.foreign
         else (generated(seed, given.rows, candidates) for seed in range(given.seeds))
     )

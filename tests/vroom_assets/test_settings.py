@@ -10,6 +10,7 @@ import pytest
 from tests.support import environment
 from vroom_api.contract.environment import BadSetting
 from vroom_assets import settings
+from vroom_assets.resources import Warehouse
 
 
 def test_folders_are_read_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +106,15 @@ def test_a_scheduler_is_an_address_with_a_port(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("VROOM_DASK", given)
         with pytest.raises(BadSetting, match=r"^VROOM_DASK='.+': use an address like tcp://scheduler:8786"):
             settings.dask_scheduler()
+
+
+def test_the_memory_of_the_warehouse_is_an_amount(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.warehouse_memory() is None
+    for text in ("2", "lots", "0GB", "80%"):
+        monkeypatch.setenv("VROOM_WAREHOUSE_MEMORY", text)
+        with pytest.raises(BadSetting, match=r"use an amount such as 2GB or 500MB"):
+            settings.warehouse_memory()
+    monkeypatch.setenv("VROOM_WAREHOUSE_MEMORY", "300MiB")
+    with Warehouse().connect("vans") as connection:
+        [(limit,)] = connection.execute("select current_setting('memory_limit')").fetchall()
+    assert limit == "300.0 MiB"

@@ -10,6 +10,7 @@ from vroom_api.champion.freshness import Verdict, ages
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import FeatureField, InputField, Recipe
+from vroom_api.contract.calibrations import CalibrationRevision
 
 Status = Literal["ok", "loading", "no_champion", "degraded", "retired"]
 
@@ -47,6 +48,9 @@ class Model(msgspec.Struct, frozen=True):
     dagster_run_id: str
     libraries: dict[str, str]
     manifest_sha256: str
+    calibration: (
+        CalibrationRevision | None
+    )  # what corrects its intervals or probabilities; null where nothing does
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -127,7 +131,8 @@ def forecast_of(forecasts: Forecasts, watch: ChampionWatch) -> Forecast:
 
 def model_of(champion: Champion) -> Model:
     manifest = champion.manifest
-    shared = {name: getattr(manifest, name) for name in Model.__struct_fields__ if hasattr(manifest, name)}
+    names = [name for name in Model.__struct_fields__ if name != "calibration"]  # a manifest has other ones
+    shared = {name: getattr(manifest, name) for name in names if hasattr(manifest, name)}
     return Model(
         **shared,
         generation=champion.generation,
@@ -138,6 +143,7 @@ def model_of(champion: Champion) -> Model:
         selection_metric=manifest.scores.select if manifest.scores else None,
         error_metric=manifest.scores.error if manifest.scores else None,
         manifest_sha256=champion.manifest_sha256,
+        calibration=champion.revision,
     )
 
 

@@ -1,6 +1,6 @@
 """The champion: the version that serves, held as one immutable object."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from vroom_api.contract import (
     read_bundle,
     read_pointer,
 )
+from vroom_api.contract.calibrations import CalibrationError, CalibrationRevision, revision_of
 from vroom_api.contract.decoding import decoder
 from vroom_api.explanation.support import Limits, limits_of
 from vroom_api.record.prediction import Origin
@@ -31,7 +32,10 @@ from vroom_api.record.prediction import Origin
 
 @dataclass(frozen=True, eq=False)
 class Champion:
-    """A version that reproduced its golden rows, with everything that answers its requests."""
+    """A version that reproduced its golden rows, with everything that answers its requests.
+
+    Where a calibration revision is in force, the manifest has its intervals, and `score` its probabilities.
+    """
 
     manifest: Manifest
     manifest_sha256: str
@@ -49,6 +53,8 @@ class Champion:
     encoder: RowEncoder  # of the values of a request
     entities: Entities  # their latest inputs
     attendance: Attendance  # whether anything looks after it
+    revision: CalibrationRevision | None = None
+    uncorrected: str | None = None  # why a revision that should be in force is not
 
     @property
     def version(self) -> int:
@@ -61,11 +67,16 @@ class Retired(Exception):
 
 def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Score rows of inputs; the one door to the model. Shapes are those of `contract.model.score`."""
-    return model.score(champion.session, rows)
+    predictions, features = model.score(champion.session, rows)
+    if champion.revision is not None and champion.manifest.kind.is_probability:
+        predictions = champion.revision.probabilities(predictions)
+    return predictions, features
 
 
 def load(forecast: str, root: Path | None = None, attendance: Attendance | None = None) -> Champion | None:
-    """The champion that the pointer names, None where nothing was ever published.
+    """The champion that the pointer names, corrected by its calibration revision; None where nothing was ever published.
+
+    A revision that is damaged leaves it uncorrected, and `uncorrected` says why.
 
     Raises:
         BundleError: pointer or bundle must not be served.
@@ -83,16 +94,26 @@ def load(forecast: str, root: Path | None = None, attendance: Attendance | None 
             f"{folder}: holds version {bundle.manifest.version} of {bundle.manifest.forecast}, "
             f"the pointer names version {pointer.version} of {forecast}"
         )
+    revision, uncorrected = None, None
     try:
-        return prepare(bundle, pointer, root, attendance)
+        revision = revision_of(bundle.manifest, forecast, root)
+    except CalibrationError as error:
+        uncorrected = str(error)
+    try:
+        champion = prepare(bundle, pointer, root, attendance, revision)
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
+    return replace(champion, uncorrected=uncorrected) if uncorrected else champion
 
 
 def prepare(
-    bundle: Bundle, pointer: Pointer, root: Path | None = None, attendance: Attendance | None = None
+    bundle: Bundle,
+    pointer: Pointer,
+    root: Path | None = None,
+    attendance: Attendance | None = None,
+    revision: CalibrationRevision | None = None,
 ) -> Champion:
-    """Session, decoders and answer of a bundle whose model was proved.
+    """Session, decoders and answer of a bundle whose model was proved, corrected by a calibration revision.
 
     Raises:
         BundleError: the model is not the one that was trained, or the manifest's inputs make no request, or its
@@ -104,21 +125,23 @@ def prepare(
         raise BundleError(f"the manifest's times cannot be read: {error}") from error
     request = request_type(bundle.manifest)
     session = model.prove(bundle)
+    number = revision.number if revision else None
     return Champion(
-        manifest=bundle.manifest,
+        manifest=revision.manifest(bundle.manifest) if revision else bundle.manifest,
         manifest_sha256=pointer.manifest_sha256,
         generation=pointer.generation,
         provisional=pointer.provisional,
         published_at=pointer.published_at,
         loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         session=session,
-        origin=Origin.of(bundle.manifest, pointer.manifest_sha256, pointer.generation),
+        origin=Origin.of(bundle.manifest, pointer.manifest_sha256, pointer.generation, number),
         limits=limits_of(bundle.manifest),
         request=request,
-        answer=answer_type(bundle.manifest, pointer.provisional),
+        answer=answer_type(bundle.manifest, pointer.provisional, number),
         decoder=decoder(request),
         batch_decoder=decoder(list[request]),  # type: ignore[valid-type]
         encoder=RowEncoder(bundle.manifest.inputs),
         entities=Entities(bundle.manifest.forecast, root),
         attendance=attendance or Attendance(bundle.manifest.forecast, root),
+        revision=revision,
     )

@@ -96,11 +96,14 @@ def _check_names(manifest: Manifest) -> None:
             raise BundleError(f"advice about {question}: its lever {lever.input} is not one of the inputs")
 
 
-def answer_type(manifest: Manifest, provisional: Sequence[str] = ()) -> type[msgspec.Struct]:
+def answer_type(
+    manifest: Manifest, provisional: Sequence[str] = (), calibration: int | None = None
+) -> type[msgspec.Struct]:
     """The type of one answer; what does not change between requests is in its defaults.
 
     Args:
         provisional: the gates that it serves without having passed.
+        calibration: the number of the revision that corrects it.
     """
     interval = _INTERVAL_OF_PROBABILITY if manifest.kind == "binary" else _INTERVAL
     return msgspec.defstruct(
@@ -115,6 +118,7 @@ def answer_type(manifest: Manifest, provisional: Sequence[str] = ()) -> type[msg
             ("model_age_s", Annotated[int, _MODEL_AGE]),
             ("reasons", Annotated[Explanation, _REASONS] | msgspec.UnsetType, msgspec.UNSET),
             ("model_version", Annotated[int, _VERSION], manifest.version),
+            ("calibration", Annotated[int | None, _CALIBRATION], calibration),
             ("horizon", Annotated[str, _HORIZON], manifest.horizon),
             ("data_as_of", Annotated[str, _DATA_AS_OF], manifest.data_as_of),
             (
@@ -198,6 +202,10 @@ _REASONS = msgspec.Meta(
     "amounts are sampled, because the champion reads too many inputs for exact ones"
 )
 _VERSION = msgspec.Meta(description="version of the champion that answered")
+_CALIBRATION = msgspec.Meta(
+    description="number of the revision by which outcomes have corrected the interval, or the probability; null where "
+    "none is in force"
+)
 _HORIZON = msgspec.Meta(description="the period that the number covers")
 _PREDICTION_ID = msgspec.Meta(description="id of the recorded prediction; absent where no record is kept")
 

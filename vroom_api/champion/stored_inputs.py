@@ -69,7 +69,7 @@ class Entities:
         Raises:
             NotReadable: the file is damaged.
         """
-        with self._readable():
+        with self._explained():  # a connection of its own: that of the others stays as it is
             if not self._path.exists():
                 return
             with closing(sqlite3.connect(self._location(), uri=True)) as connection:
@@ -100,11 +100,20 @@ class Entities:
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        """Whatever the file does not allow becomes NotReadable, and the next call opens it anew."""
+        """For whoever holds the lock: after what the file does not allow the next call opens it anew."""
+        try:
+            with self._explained():
+                yield
+        except NotReadable:
+            self._close()
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever the file does not allow becomes NotReadable."""
         try:
             yield
         except (sqlite3.Error, msgspec.MsgspecError, ValueError, OSError) as error:
-            self._close()
             log.warning("%s cannot be read: %s", self._path, error)
             raise NotReadable(f"{ENTITIES} cannot be read: {error}") from error
 

@@ -18,6 +18,7 @@ import msgspec
 from vroom_api.champion.attendance import Attendance
 from vroom_api.champion.loading import Champion, Retired, load
 from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, durable, forecast_folder
+from vroom_api.contract.calibrations import IN_FORCE, InForce, revision_file
 from vroom_api.contract.decoding import decode
 
 log = logging.getLogger(__name__)
@@ -68,20 +69,29 @@ class ChampionWatch:
         """What keeps the champion from being followed by the next one; None where all is well."""
         if self.failure is not None:
             return self.failure
-        age = self.checked_seconds
-        if age is not None and age > max(MIN_STALL, MISSED_CHECKS * self._seconds):
-            return (
-                f"the pointer was not checked for {age:.0f} s: its disk, or a file beside it, does not answer"
-            )
+        if (stalled := self.stalled) is not None:
+            return stalled
         if (since := self.attendance.unattended_since) is not None:
-            return (
-                f"unattended since {since}: nothing checks its sources. Dagster's daemon or code server stands "
-                f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
-                f"retire {self.forecast}` ends it, `rename {self.forecast} <new>` takes it to a new name"
-            )
+            return self.describe_unattended(since)
         if self.attendance.trouble:
             return f"the newest data or declaration is not trained: {self.attendance.trouble}"
         return None
+
+    @property
+    def stalled(self) -> str | None:
+        """Since when the pointer was not checked, where that is too long; else None."""
+        age = self.checked_seconds
+        if age is None or age <= max(MIN_STALL, MISSED_CHECKS * self._seconds):
+            return None
+        return f"the pointer was not checked for {age:.0f} s: its disk, or a file beside it, does not answer"
+
+    def describe_unattended(self, since: str) -> str:
+        """What it means that nothing checked the sources since then, and what to do."""
+        return (
+            f"unattended since {since}: nothing checks its sources. Dagster's daemon or code server stands "
+            f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
+            f"retire {self.forecast}` ends it, `rename {self.forecast} <new>` takes it to a new name"
+        )
 
     async def watch(self) -> None:
         """Check the pointer at intervals; try to load whenever it or the files behind it have changed."""
@@ -118,22 +128,44 @@ class ChampionWatch:
                 self.failure = self.failed_at = None
                 nothing = self._without_home(f"{pointer}: there is no such file, nothing was published yet")
                 return Reload("failed", None, None, nothing)
-            self.failure = self.failed_at = self.retired = None
-            if previous is not None and (previous.generation, previous.manifest_sha256) == (
-                found.generation,
-                found.manifest_sha256,
-            ):
+            self.retired = None
+            if found.uncorrected is not None:
+                return self._uncorrected(previous, found, found.uncorrected)
+            self.failure = self.failed_at = None
+            if previous is not None and _same(previous, found) and previous.revision == found.revision:
                 return Reload(
                     "unchanged",
                     previous.version,
                     previous.version,
                     "the pointer names the version that serves",
                 )
-            self.champion = found
-            self.reloads += 1
-            detail = f"version {found.version}, generation {found.generation}, serves"
-            log.info("%s: %s", self.forecast, detail)
-            return Reload("reloaded", previous.version if previous else None, found.version, detail)
+            return self._swap(previous, found)
+
+    def _swap(self, previous: Champion | None, found: Champion) -> Reload:
+        self.champion = found
+        self.reloads += 1
+        corrected = f", corrected by calibration revision {found.revision.number}" if found.revision else ""
+        detail = f"version {found.version}, generation {found.generation}, serves{corrected}"
+        log.info("%s: %s", self.forecast, detail)
+        return Reload("reloaded", previous.version if previous else None, found.version, detail)
+
+    def _uncorrected(self, previous: Champion | None, found: Champion, reason: str) -> Reload:
+        """A champion whose calibration revision is damaged: the one that it had stays, or it serves without."""
+        if previous is None or not _same(previous, found):
+            self._swap(previous, found)
+        assert self.champion is not None
+        revision = self.champion.revision
+        stays = (
+            f"calibration revision {revision.number} stays"
+            if revision
+            else "its intervals are those of the bundle"
+        )
+        log.warning("%s: calibration revision not loaded, %s: %s", self.forecast, stays, reason)
+        self.failure = f"{self._without_home(reason)}; {stays}"
+        self.failed_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.failures += 1
+        version = previous.version if previous else None
+        return Reload("failed", version, self.champion.version, self.failure)
 
     def _retire(self, previous: Champion | None, reason: str) -> Reload:
         log.info("%s; its champion serves no more", reason)
@@ -170,9 +202,28 @@ class ChampionWatch:
         try:
             folder = bundle_folder(self.forecast, decode(content, Pointer).version, self.root)
             files = sorted(folder.iterdir())
-            return content, [(path.name, _state(path)) for path in files]
+            return content, [(path.name, _state(path)) for path in files], self._state_of_calibration()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return content, type(error).__name__
+
+    def _state_of_calibration(self) -> object:
+        path = forecast_folder(self.forecast, self.root) / IN_FORCE
+        try:
+            content = durable.read(path)
+        except OSError as error:
+            return type(error).__name__
+        try:
+            pointer = decode(content, InForce)
+            if pointer.number is None:
+                return content
+            return content, _state(revision_file(self.forecast, pointer.version, pointer.number, self.root))
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return content, type(error).__name__
+
+
+def _same(one: Champion, other: Champion) -> bool:
+    """Whether two are the same version of the same publication."""
+    return (one.generation, one.manifest_sha256) == (other.generation, other.manifest_sha256)
 
 
 def _state(path: Path) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ class Event(StrEnum):
     WAREHOUSE = "warehouse"
     AUTOMATION = "automation"
     RENAMING = "renaming"
+    CALIBRATION = "calibration"
     MONITORING = "monitoring"
 
 
@@ -62,11 +63,15 @@ class Decision(StrEnum):
     RESTARTED = "restarted"
     # renaming
     RENAMED = "renamed"
+    # calibration
+    RECALIBRATED = "recalibrated"
+    REVERTED = "reverted"
     # monitoring
     HEALTHY = "healthy"
     DRIFTED = "drifted"
     DECAYED = "decayed"
-    UNKNOWN = "unknown"
+    MISCALIBRATED = "miscalibrated"
+    UNKNOWN = "unknown"  # there is not enough data for a verdict
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +159,20 @@ class RolledBack(Evidence, frozen=True, rename={"before": "from", "after": "to"}
     generation: int
 
 
+class RolledBackByItself(RolledBack, frozen=True, rename={"before": "from", "after": "to"}):
+    """A new champion was worse than the version before it, on the same requests.
+
+    Losses are means, in the measure that contests are decided by. The evidence is the logarithm of what a bet on "worse" has won.
+    """
+
+    rows: int  # requests whose outcome is known
+    loss: float
+    predecessor_loss: float
+    tolerated: float  # difference of the losses
+    log_evidence: float
+    log_evidence_needed: float
+
+
 class RollbackRefused(Evidence, frozen=True):
     event = Event.ROLLBACK
     asked: int  # 0 for the version before
@@ -197,6 +216,26 @@ class Renamed(Evidence, frozen=True):
     before: str
     after: str
     began: str  # of the command, also where it was interrupted and run again
+
+
+class Recalibrated(Evidence, frozen=True):
+    """The revision that corrects intervals or probabilities is another one, or none any more."""
+
+    event = Event.CALIBRATION
+    version: int  # of the champion
+    before: int | None  # the revision that was in force
+    after: int | None
+    lower: float = 1.0
+    upper: float = 1.0
+    intercept: float = 0.0
+    slope: float = 1.0
+    outcomes: int = 0  # behind the correction
+    numbers: dict[str, float] = {}
+
+
+class ReversalRefused(Evidence, frozen=True):
+    event = Event.CALIBRATION
+    asked: int | None  # the revision to go back to; None for none
 
 
 class Evaluated(Evidence, frozen=True):

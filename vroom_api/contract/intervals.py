@@ -150,6 +150,14 @@ class Calibration(ContractStruct, frozen=True):
             low, high = np.maximum(low, self.minimum), np.maximum(high, self.minimum)
         return low, high
 
+    def cumulative(self, predictions: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The probability that the outcome is at most a value, shape (n,), of as many predictions.
+
+        Beyond the outermost quantile it is that of the quantile.
+        """
+        scaled = (values - predictions) / self._scales(predictions)
+        return np.interp(scaled, self.quantiles, self.probabilities)
+
     def _scales(self, predictions: np.ndarray) -> np.ndarray:
         if self.spread is not None:
             return self.spread.at_each(predictions)

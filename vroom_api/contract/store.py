@@ -131,7 +131,7 @@ class LocalStore(BundleStore):
 
     def put(self, forecast: str, version: int, files: dict[str, bytes]) -> None:
         folder = bundle_folder(forecast, version, self._home)
-        with self._locked(forecast):
+        with publishing(forecast, self._home):
             for abandoned in folder.parent.glob(
                 ".*"
             ):  # of a publisher that died: nobody else writes here now
@@ -146,7 +146,7 @@ class LocalStore(BundleStore):
         generation: int,
         provisional: Sequence[str] = (),
     ) -> Pointer:
-        with self._locked(forecast):
+        with publishing(forecast, self._home):
             current = self.pointer(forecast)
             present = current.generation if current else 0
             if present != generation:
@@ -172,7 +172,7 @@ class LocalStore(BundleStore):
     def retire(self, forecast: str, reason: str) -> Pointer:
         if not (forecast_folder(forecast, self._home) / POINTER).exists():
             raise NothingServes(f"{forecast}: nothing was ever published, so there is nothing to retire")
-        with self._locked(forecast):
+        with publishing(forecast, self._home):
             current = self.pointer(forecast)
             assert current is not None
             if current.retired is not None:
@@ -192,14 +192,15 @@ class LocalStore(BundleStore):
             durable.replace(folder / FORMER / name, msgspec.json.encode(current))
         durable.replace(folder / POINTER, msgspec.json.encode(pointer))
 
-    @contextmanager
-    def _locked(self, forecast: str) -> Iterator[None]:
-        """One publisher at a time on this machine; the lock dies with its process."""
-        folder = forecast_folder(forecast, self._home)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".publish.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+
+@contextmanager
+def publishing(forecast: str, home: Path | None = None) -> Iterator[None]:
+    """One publisher at a time on this machine; the lock dies with its process."""
+    folder = forecast_folder(forecast, home)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".publish.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _generation(pointer: Pointer) -> int:

@@ -128,7 +128,7 @@ checks = sa.Table(
     sa.Column("subject", sa.String(200), nullable=False, doc="e.g. a feature or a segment; may be empty"),
     sa.Column("window_start", sa.DateTime(timezone=True), nullable=False),
     sa.Column("window_end", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("rows", sa.Integer, nullable=False, doc="that it looked at"),
+    sa.Column("rows", sa.Integer, nullable=False, doc="that it is about"),
     sa.Column("status", sa.String(16), nullable=False, doc="ok, warning, alarm or unknown"),
     sa.Column("values", sa.JSON, nullable=False, doc="name -> number"),
     sa.Column("message", sa.Text, nullable=False, doc="one sentence for a person"),

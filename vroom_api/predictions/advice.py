@@ -43,6 +43,7 @@ class Advice(msgspec.Struct, frozen=True):
     """A curve, and the champion that drew it."""
 
     model_version: int
+    calibration: int | None  # the revision that corrects its bands; null where none is in force
     horizon: str
     data_as_of: str
     data_age_s: int | None
@@ -80,6 +81,7 @@ def answer_question(champion: Champion, question: str, body: bytes, folder: str 
     return msgspec.json.encode(
         Advice(
             model_version=manifest.version,
+            calibration=champion.origin.calibration,
             horizon=manifest.horizon,
             curve=curve,
             **msgspec.structs.asdict(ages),

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import predictions
-from vroom_api.record.prediction import first_id
 
 MAX_PAGE = 500
 _EXPORTED_AT_ONCE = 2_000  # rows
@@ -46,6 +46,7 @@ class Recorded(msgspec.Struct, frozen=True):
     data_version: str
     latency_us: int
     tags: dict[str, str] | None = None
+    calibration: int | None = None  # the revision of the intervals; null for those of the bundle
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -137,6 +138,7 @@ def parquet_file(engine: sa.Engine, wanted: Filter) -> BinaryIO:
         datetime: pa.timestamp("us", tz="UTC"),
         float: pa.float64(),
         int: pa.int64(),
+        int | None: pa.int64(),
     }
     annotations = Recorded.__annotations__
     schema = pa.schema([(name, types.get(annotations[name], pa.string())) for name in annotations])

@@ -2,12 +2,13 @@
 
 prediction → champion (bundle) → MLflow run → Dagster run → data version → snapshots. The record holds the
 digest of the manifest that answered; the manifest holds the digests of the bundle's files and of the
-snapshots that it was trained on; the model of the bundle must still give the recorded features, value
-and interval. What this service cannot check (the runs live in MLflow and Dagster) it says so.
+snapshots that it was trained on; the model of the bundle, corrected by the calibration revision that the record
+names, must still give the recorded features, value and interval. What this service cannot check (the runs live in MLflow and Dagster) it says so.
 """
 
 import hashlib
 import math
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from vroom_api.contract import (
     read_pointer,
     sha256_of,
 )
+from vroom_api.contract.calibrations import CalibrationError, CalibrationRevision, numbered
 from vroom_api.contract.decoding import decode
 from vroom_api.contract.model import open_model, score
 from vroom_api.record.history import Filter, Recorded, page, pieces, prediction
@@ -45,7 +47,9 @@ _INTERVAL_TOLERANCE = 1e-9  # relative; bounds are integers or two multiplicatio
 class Step(msgspec.Struct, frozen=True):
     """One step of the chain. `verified` is null where only the name is known here; `problem` says what failed."""
 
-    step: Literal["prediction", "champion", "mlflow_run", "dagster_run", "data_version", "snapshot"]
+    step: Literal[
+        "prediction", "calibration", "champion", "mlflow_run", "dagster_run", "data_version", "snapshot"
+    ]
     name: str
     verified: bool | None
     checked: str
@@ -91,6 +95,13 @@ class _Champion(msgspec.Struct, frozen=True):
     session: onnxruntime.InferenceSession | None
 
 
+class _Calibration(msgspec.Struct, frozen=True):
+    """The revision that corrected predictions, as it is on disk now; no steps where none did."""
+
+    steps: list[Step]
+    revision: CalibrationRevision | None
+
+
 def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Lineage:
     """The chain behind one prediction, every step checked against what is on disk now.
 
@@ -104,8 +115,9 @@ def verify(engine: sa.Engine, identifier: str, root: Path | None = None) -> Line
     """
     recorded = prediction(engine, identifier)
     champion = _check_champion(recorded.forecast, recorded.version, recorded.manifest_sha256, root or home())
-    first = _check_prediction(recorded, champion)
-    chain = [first, *champion.steps]
+    calibration = _check_calibration(recorded, champion, root or home())
+    first = _check_prediction(recorded, champion, calibration)
+    chain = [first, *calibration.steps, *champion.steps]
     failed = [step.problem for step in chain if step.problem is not None]
     manifest = champion.manifest
     return Lineage(
@@ -125,6 +137,7 @@ def verify_all(
 ) -> Audit:
     """Verify predictions, newest first and at most so many; files of a champion are read once."""
     champions: dict[tuple[str, int, str], _Champion] = {}
+    calibrations: dict[tuple[str, int, str, int | None], _Calibration] = {}
     verified = not_verified = 0
     failures: list[Failure] = []
     oldest: Recorded | None = None
@@ -134,7 +147,12 @@ def verify_all(
             if key not in champions:
                 champions[key] = _check_champion(*key, root or home())
             champion = champions[key]
-            steps = [_check_prediction(recorded, champion), *champion.steps]
+            by = *key, recorded.calibration
+            if by not in calibrations:
+                calibrations[by] = _check_calibration(recorded, champion, root or home())
+            calibration = calibrations[by]
+            first = _check_prediction(recorded, champion, calibration)
+            steps = [first, *calibration.steps, *champion.steps]
             failed = [step.problem for step in steps if step.problem is not None]
             verified += not failed
             not_verified += bool(failed)
@@ -188,6 +206,25 @@ def _check_champion(forecast: str, version: int, manifest_sha256: str, root: Pat
     return _Champion(steps, manifest, tolerance, session)
 
 
+def _check_calibration(recorded: Recorded, champion: _Champion, root: Path) -> _Calibration:
+    """Read the revision that the record names. That it is the one is shown by the interval, which it has to give."""
+    if recorded.calibration is None:
+        return _Calibration([], None)
+    revision, problem = None, None
+    try:
+        revision = numbered(recorded.forecast, recorded.calibration, root)
+        if champion.manifest is not None and not revision.is_of(champion.manifest):
+            revision, problem = (
+                None,
+                f"{recorded.forecast}: calibration revision {recorded.calibration} is of another model",
+            )
+    except CalibrationError as error:
+        problem = str(error).replace(f"{root}{os.sep}", "")
+    checked = "it is of the champion's model, and gives the recorded interval"
+    step = Step("calibration", str(recorded.calibration), problem is None, checked, problem)
+    return _Calibration([step], revision)
+
+
 def _check_pointer(
     forecast: str, version: int, manifest_sha256: str, root: Path, problems: list[str]
 ) -> None:
@@ -239,9 +276,9 @@ def _check_snapshot(forecast: str, root: Path, source: str, digest: str) -> Step
     return Step("snapshot", digest, problem is None, f"SHA-256 of the bytes of {source}", problem)
 
 
-def _check_prediction(recorded: Recorded, champion: _Champion) -> Step:
+def _check_prediction(recorded: Recorded, champion: _Champion, calibration: _Calibration) -> Step:
     """Score the recorded inputs again and compare all that was answered."""
-    problems = list(_differences(recorded, champion))
+    problems = list(_differences(recorded, champion, calibration.revision))
     return Step(
         "prediction",
         recorded.id,
@@ -251,7 +288,9 @@ def _check_prediction(recorded: Recorded, champion: _Champion) -> Step:
     )
 
 
-def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
+def _differences(
+    recorded: Recorded, champion: _Champion, revision: CalibrationRevision | None
+) -> Iterable[str]:
     manifest, session = champion.manifest, champion.session
     if manifest is None or session is None:
         yield "cannot be scored again without its champion"
@@ -273,6 +312,13 @@ def _differences(recorded: Recorded, champion: _Champion) -> Iterable[str]:
         wanted, computed, rtol=champion.tolerance, atol=1e-9, equal_nan=True
     ):
         yield "its features are not those of its inputs"
+    if recorded.calibration is not None:
+        if revision is None:
+            yield "its interval cannot be computed again without its calibration revision"
+            return
+        manifest = revision.manifest(manifest)
+        if manifest.kind.is_probability:
+            value = revision.probabilities(value)
     if not math.isclose(recorded.value, float(value[0]), rel_tol=champion.tolerance, abs_tol=1e-9):
         yield f"its value was recorded as {recorded.value!r}, the model gives {float(value[0])!r}"
     interval = manifest.calibration_of(inputs.tolist()).interval(recorded.value, recorded.level)

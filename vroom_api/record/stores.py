@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract.ids import first_id, time_of
 from vroom_api.record.database import Files, Replaced, check, connect
-from vroom_api.record.prediction import Origin, Prediction, first_id, time_of
+from vroom_api.record.prediction import Origin, Prediction
 
 _COLUMNS = (
     "id", "time", "forecast", "caller", "entity_id", "inputs", "features", "value", "low", "high", "level",
-    "version", "generation", "manifest_sha256", "data_version", "latency_us", "tags",
+    "version", "generation", "manifest_sha256", "data_version", "latency_us", "calibration", "tags",
 )  # fmt: skip
 
 
@@ -188,6 +189,7 @@ def _cells(made: Prediction) -> tuple[Any, ...]:
         origin.manifest_sha256,
         origin.data_version,
         made.latency_us,
+        origin.calibration,
         made.tags,
     )
 

@@ -17,14 +17,17 @@ from vroom_assets.challenger import numbering
 from vroom_assets.challenger.experiment import Experiment
 from vroom_assets.challenger.manifest import (
     background_rows,
+    due_seconds,
     feature_fields,
     freshness_policy,
     golden_rows,
     input_fields,
     levers,
     recipe_of,
+    training_of,
 )
 from vroom_assets.champion import publication
+from vroom_assets.monitoring.reference import reference_of
 from vroom_assets.settings import tracking_uri
 from vroom_assets.tracking import DAGSTER_RUN_TAG, MANIFEST_TAG
 from vroom_assets.training.lightgbm_model import OBJECTIVES
@@ -53,7 +56,8 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
     golden = golden_rows(experiment.displayed, experiment.exported, spec.features, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
-        digest = publication.write(folder, manifest, experiment.exported.model, golden)
+        training = training_of(spec, experiment.search)
+        digest = publication.write(folder, manifest, experiment.exported.model, golden, training)
         tracking.log_artifacts(str(folder), "bundle")
     for key, value in {
         MANIFEST_TAG: digest,
@@ -92,7 +96,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
     """What the bundle says of itself; the digests of its files are added when they are written."""
     spec, data, fitted = experiment.spec, experiment.data, experiment.exported.fitted
     fallbacks = [experiment.fallback.calibration] if experiment.fallback is not None else []
-    inputs = input_fields(spec, data.inputs)
+    inputs, features = input_fields(spec, data.inputs), feature_fields(spec, data.features)
     return Manifest(
         format=format_of([experiment.calibration, *fallbacks], inputs),
         minor=MINOR,
@@ -105,7 +109,7 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         unit=spec.target.unit,
         horizon=spec.target.horizon,
         inputs=inputs,
-        features=feature_fields(spec, data.features),
+        features=features,
         recipe=recipe_of(experiment.search.chosen, spec.candidates, fitted),
         calibration=experiment.calibration,
         metrics=experiment.scores.flat(),
@@ -129,6 +133,17 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         freshness=freshness_policy(spec),
         fallback=experiment.fallback,
         tags=spec.entity.tags,
+        due_s=due_seconds(spec),
+        due_input=spec.target.due_input,
+        monitoring=reference_of(
+            data,
+            experiment.search,
+            features,
+            experiment.calibration,
+            experiment.metric_set,
+            categories=frozenset(spec.categories_of(spec.features)),
+            group=spec.validation.group or "",
+        ),
     )
 
 

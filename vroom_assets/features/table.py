@@ -325,19 +325,37 @@ class _Columns(NamedTuple):
 
     @classmethod
     def read(cls, connection: DuckDBPyConnection, *names: list[str]) -> _Columns:
-        """Read piece by piece into arrays that are there already, so that no column is in memory twice."""
+        """Read piece by piece into arrays that are there already, so that no column is in memory twice.
+
+        The table was written in the order of its keys and is read as it was written: to sort it again takes longer than
+        all else here, and more the more rows there are. Where a piece is out of order it is sorted after all.
+        """
         [(rows,)] = connection.execute("select count(*) from features").fetchall()
-        blocks = [np.empty((rows, len(block))) for block in names]
+        table = cls([np.empty((rows, len(block))) for block in names], pd.DataFrame())
+        for query in ("from features", "from features order by entity_key"):
+            others = table._filled(connection, query, names)
+            if others is not None:
+                return table._replace(others=others)
+        raise DatasetError("the table of features cannot be sorted by its keys: materialize `features` again")
+
+    def _filled(
+        self, connection: DuckDBPyConnection, query: str, names: Sequence[list[str]]
+    ) -> pd.DataFrame | None:
+        """Fill the blocks; the other columns, or None where the keys of the rows do not ascend."""
         listed = [column for block in names for column in block]
-        result: Any = connection.execute("from features order by entity_key")
+        result: Any = connection.execute(query)
         others: list[pd.DataFrame] = []
         done = 0
         while len(piece := result.fetch_df_chunk(CHUNK_VECTORS)):
-            for block, columns in zip(blocks, names, strict=True):
+            for block, columns in zip(self.blocks, names, strict=True):
                 block[done : done + len(piece)] = piece[columns].to_numpy(dtype=np.float64)
-            others.append(piece.drop(columns=listed))
+            rest = piece.drop(columns=listed)
+            before = others[-1]["entity_key"].iloc[-1:] if others else rest["entity_key"].iloc[:0]
+            if not pd.concat([before, rest["entity_key"]]).is_monotonic_increasing:
+                return None
+            others.append(rest)
             done += len(piece)
-        return cls(blocks, pd.concat(others, ignore_index=True))
+        return pd.concat(others, ignore_index=True)
 
 
 def count_without_target(connection: DuckDBPyConnection, spec: ForecastSpec, rows: int) -> int:

@@ -20,7 +20,15 @@ from vroom_api.contract.events import Decision, RunFailed, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets.forecast.demands import Demands, announce, gather
-from vroom_assets.forecast.names import DATA_VERSION_TAG, FORECAST_TAG, QUIET, REASON_TAG, REQUESTED_TAG, key
+from vroom_assets.forecast.names import (
+    DATA_VERSION_TAG,
+    FORECAST_TAG,
+    MONITOR_JOB,
+    QUIET,
+    REASON_TAG,
+    REQUESTED_TAG,
+    key,
+)
 from vroom_assets.forecast.source_assets import observe_source
 from vroom_assets.forecast.versions import (
     SELECTIONS,
@@ -46,11 +54,11 @@ DAEMON_LATE_SECONDS = 1
 FIRST_PAUSE_SECONDS = 60.0  # from a request to the first look whether it was of use
 LONGEST_PAUSE_SECONDS = 86_400.0
 
+RECENT_RUNS = 50  # among which the latest that makes a version is searched
 AT_REST_SECONDS = 3.0  # since a file was last written, from which on it is not waited for
 WEIGHED_EVERY_SECONDS = (
     30.0  # whether anything but a change asks for a training; it reads the serving database
 )
-LATEST_RUNS = 20  # among which the latest training is sought
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -106,8 +114,8 @@ def latest_run(instance: dg.DagsterInstance, forecast: str) -> LatestRun | None:
     tags = {FORECAST_TAG: forecast}
     if runs := instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags=tags), limit=1):
         return LatestRun(runs[0].run_id[:8], under_way=True)
-    for run in instance.get_runs(dg.RunsFilter(tags=tags), limit=LATEST_RUNS):
-        if run.job_name != f"{forecast}_monitor":  # what watches a champion finishes no training
+    for run in instance.get_runs(dg.RunsFilter(tags=tags), limit=RECENT_RUNS):
+        if run.job_name != f"{forecast}_{MONITOR_JOB}":  # it tells nothing of what was asked for
             return LatestRun(run.run_id[:8], terminated=run.status is dg.DagsterRunStatus.CANCELED)
     return None
 

@@ -133,6 +133,7 @@ def _table(champion: Champion, piece: Piece, answers: bulk.Answers, *, with_refu
         "vroom.data_version": manifest.data_version,
         "vroom.data_as_of": manifest.data_as_of,
         "vroom.level": str(DEFAULT_LEVEL),
+        "vroom.calibration": str(champion.origin.calibration or ""),
     }
     return pa.table(columns, metadata=metadata)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vroom_api.champion.loading import Champion, prepare
 from vroom_api.contract import Bundle, Pointer
+from vroom_api.contract.calibrations import CalibrationRevision
 from vroom_api.contract.intervals import DEFAULT_LEVEL
 from vroom_api.predictions import bulk
 from vroom_assets.scoring.reading import ENTITY_ID
@@ -19,20 +20,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame
 
-_champions: dict[str, Champion] = {}  # of a worker's process, by the digest of the manifest
+# Of a worker's process, by the digest of the manifest and the number of the calibration revision.
+_champions: dict[tuple[str, int | None], Champion] = {}
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What Spark hands to its workers: a bundle, and what to do with batches of rows."""
+    """What Spark hands to its workers: a bundle, what corrects it, and what to do with batches of rows."""
 
     bundle: Bundle
     pointer: Pointer
+    revision: CalibrationRevision | None = None  # as `contract.calibrations.revision_of` finds it
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        champion = _opened(self.bundle, self.pointer)
+        champion = _opened(self.bundle, self.pointer, self.revision)
         for batch in batches:
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
             values = {field.name: _values(columns[field.name]) for field in self.bundle.manifest.inputs}
@@ -69,11 +72,12 @@ def score(scorer: Scorer, rows: DataFrame, folder: Path) -> None:
         shutil.rmtree(former, ignore_errors=True)
 
 
-def _opened(bundle: Bundle, pointer: Pointer) -> Champion:
-    if pointer.manifest_sha256 not in _champions:
+def _opened(bundle: Bundle, pointer: Pointer, revision: CalibrationRevision | None) -> Champion:
+    key = pointer.manifest_sha256, revision.number if revision else None
+    if key not in _champions:
         _champions.clear()
-        _champions[pointer.manifest_sha256] = prepare(bundle, pointer)
-    return _champions[pointer.manifest_sha256]
+        _champions[key] = prepare(bundle, pointer, revision=revision)
+    return _champions[key]
 
 
 def _values(column: pa.Array) -> Sequence[Any]:

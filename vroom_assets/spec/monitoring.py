@@ -11,7 +11,7 @@ from vroom_assets.spec.base import Declared
 class Monitoring(Declared):
     """What is watched in each window of predictions and outcomes, and what counts as an alarm.
 
-    An alarm needs evidence that holds however often it is looked at, and an effect of the size declared here.
+    An alarm needs evidence that holds however often one checks, and an effect of the size declared here.
     """
 
     window_minutes: float = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -63,13 +64,20 @@ class _Measured(NamedTuple):
     width: float  # mean interval score (Gneiting & Raftery 2007, doi:10.1198/016214506000001437)
 
 
+def across_folds(
+    rows: OutOfFold, metric_set: MetricSet, with_spread: bool
+) -> Iterator[tuple[np.ndarray, Calibration]]:
+    """The rows of each fold, bool (n,), and the calibration by the rows of all others."""
+    for one in np.unique(rows.fold):
+        mine = rows.fold == one
+        yield mine, _fitted(rows.where(~mine), metric_set, with_spread)
+
+
 def _across_folds(rows: OutOfFold, metric_set: MetricSet, with_spread: bool) -> _Measured:
     """The intervals of each fold's rows by what the other folds alone say."""
     covered = np.zeros(len(rows.target), dtype=bool)
     score = np.zeros(len(rows.target))
-    for one in np.unique(rows.fold):
-        mine = rows.fold == one
-        others = _fitted(rows.where(~mine), metric_set, with_spread)
+    for mine, others in across_folds(rows, metric_set, with_spread):
         low, high = bounds(others, rows.prediction[mine], INTERVAL_LEVEL)
         target = rows.target[mine]
         covered[mine] = (low <= target) & (target <= high)

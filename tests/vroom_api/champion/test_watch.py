@@ -14,11 +14,23 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, FORECAST, golden_of, graph, inputs, point, predicted, publish
+from tests.support.calibrations import correct, go_back
 from tests.support.irregular import IRREGULAR
 from tests.support.service import wait_for
 from vroom_api.champion.loading import load, score
 from vroom_api.champion.watch import ChampionWatch
-from vroom_api.contract import POINTER, BundleError, Lever, bundle_folder, forecast_folder
+from vroom_api.contract import (
+    POINTER,
+    BundleError,
+    Calibration,
+    Kind,
+    Lever,
+    Recipe,
+    Reliability,
+    bundle_folder,
+    forecast_folder,
+)
+from vroom_api.contract.calibrations import IN_FORCE, read_in_force, revision_file
 from vroom_api.contract.entities import ENTITIES
 
 
@@ -289,3 +301,123 @@ def test_reload_says_what_came_of_it(state: Path, serve: Callable[..., TestClien
     assert (third["status"], third["previous_version"], third["current_version"]) == ("failed", 2, 2)
     assert "version 2 keeps serving" in third["detail"]
     assert version_of(client) == 2
+
+
+def answer_of(client: TestClient[Any], **given: Any) -> dict[str, Any]:
+    found: dict[str, Any] = client.post("/predict", json=EXAMPLE | given).json()
+    return found
+
+
+def calibration_of(client: TestClient[Any]) -> int | None:
+    found: int | None = answer_of(client)["calibration"]
+    return found
+
+
+def test_a_calibration_revision_is_served_without_a_restart_and_taken_back(
+    state: Path, client: TestClient[Any]
+) -> None:
+    before = answer_of(client)
+    assert before["calibration"] is None
+    assert client.get("/model").json()["calibration"] is None
+    correct(state, FORECAST, lower=0.5, upper=2.0)
+    wait_for(lambda: calibration_of(client) == 1)
+    after = answer_of(client)
+    value = before["predicted_reservations"]
+    assert after["predicted_reservations"] == value
+    assert after["interval"]["high"] == pytest.approx(value + 2 * (before["interval"]["high"] - value), abs=2)
+    assert before["interval"]["low"] < after["interval"]["low"] < value
+    assert client.post("/predict/batch", json=[EXAMPLE]).json()[0]["interval"] == after["interval"]
+    served = client.get("/model").json()
+    assert served["version"] == 1
+    assert (served["calibration"]["number"], served["calibration"]["upper"]) == (1, 2.0)
+    curve = client.post("/advise/price", json=EXAMPLE).json()
+    assert curve["calibration"] == 1
+    assert curve["curve"]["current"]["high"] == after["interval"]["high"]
+    go_back(state, FORECAST, None)
+    wait_for(lambda: calibration_of(client) is None)
+    assert answer_of(client)["interval"] == before["interval"]
+
+
+def test_a_new_champion_leaves_the_revision_behind(state: Path, client: TestClient[Any]) -> None:
+    correct(state, FORECAST, upper=2.0)
+    wait_for(lambda: calibration_of(client) == 1)
+    publish(state, 2)
+    wait_for(lambda: version_of(client) == 2)
+    assert calibration_of(client) is None
+    assert client.get("/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("damage", ["revision", "pointer", "gone"])
+def test_a_damaged_revision_leaves_what_was_in_force_and_is_told(
+    state: Path, client: TestClient[Any], damage: str
+) -> None:
+    first = correct(state, FORECAST, upper=2.0)
+    wait_for(lambda: calibration_of(client) == 1)
+    pointer, path = forecast_folder(FORECAST, state) / IN_FORCE, revision_file(FORECAST, 1, 2, state)
+    whole = pointer.read_bytes()
+    if damage == "pointer":
+        pointer.write_bytes(whole[:30])
+    else:
+        if damage == "revision":
+            path.write_bytes(revision_file(FORECAST, 1, 1, state).read_bytes()[:40])
+        present = read_in_force(FORECAST, state)
+        assert present is not None
+        pointer.write_bytes(msgspec.json.encode(msgspec.structs.replace(present, number=2)))
+    wait_for(lambda: client.get("/health").json()["status"] == "degraded")
+    health = client.get("/health").json()
+    assert "calibration revision 1 stays" in health["last_error"]
+    assert str(state) not in health["last_error"]
+    assert calibration_of(client) == first.number
+    pointer.write_bytes(whole)
+    wait_for(lambda: client.get("/health").json()["status"] == "ok")
+    assert calibration_of(client) == first.number
+
+
+def test_with_a_damaged_revision_a_service_starts_with_the_intervals_of_the_bundle(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    publish(state, 1)
+    correct(state, FORECAST, upper=2.0)
+    path = revision_file(FORECAST, 1, 1, state)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    client = serve()
+    assert calibration_of(client) is None
+    health = client.get("/health").json()
+    assert health["status"] == "degraded"
+    assert "its SHA-256 is not the published one" in health["last_error"]
+    assert "its intervals are those of the bundle" in health["last_error"]
+    path.write_bytes(whole)
+    wait_for(lambda: calibration_of(client) == 1)
+    assert client.get("/health").json()["status"] == "ok"
+
+
+PROBABLE = Calibration(
+    power=0.0,
+    probabilities=[],
+    quantiles=[],
+    integer=False,
+    minimum=0.0,
+    coverage={},
+    reliability=Reliability(edges=[0.2, 0.5], rows=[40, 30, 17], yes=[3, 10, 12], predicted=[0.1, 0.3, 0.8]),
+)
+
+
+def test_a_corrected_probability_is_the_one_of_every_answer(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    recipe = Recipe(name="small", family="small", features=[], definition={})  # of which the graph reads any
+    publish(state, 1, scale=0.05, kind=Kind.BINARY, calibration=PROBABLE, recipe=recipe)
+    client = serve()
+    before = answer_of(client)
+    correct(state, FORECAST, intercept=0.5, slope=0.8)
+    wait_for(lambda: calibration_of(client) == 1)
+    after = answer_of(client, explain=True)
+    value, model = after["predicted_reservations"], before["predicted_reservations"]
+    assert value == pytest.approx(1 / (1 + np.exp(-(0.5 + 0.8 * np.log(model / (1 - model))))))
+    assert after["interval"]["low"] <= value <= after["interval"]["high"]
+    reasons = after["reasons"]
+    total = reasons["baseline"] + sum(reason["amount"] for reason in reasons["reasons"])
+    assert total == pytest.approx(value)
+    assert client.post("/predict/batch", json=[EXAMPLE]).json()[0]["interval"] == after["interval"]
+    assert client.post("/advise/price", json=EXAMPLE).json()["curve"]["current"]["prediction"] == value

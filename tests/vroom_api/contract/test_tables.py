@@ -29,12 +29,13 @@ from vroom_api.contract.tables import (
 )
 
 FIRST = "0001"
-NEXT = """
+NEWEST, AFTER = tables.VERSION, f"{int(tables.VERSION) + 1:04}"
+NEXT = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{AFTER}"
+down_revision = "{NEWEST}"
 
 
 def upgrade():
@@ -150,9 +151,9 @@ def later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch
     """A Vroom with one revision more, until the patch is undone."""
     scripts = tmp_path / "later, 100 % größer"
     shutil.copytree(project.ROOT / "vroom_api" / "contract" / "migrations", scripts)
-    (scripts / "versions" / "v0002_weights.py").write_text(NEXT)
+    (scripts / "versions" / f"v{AFTER}_weights.py").write_text(NEXT)
     monkeypatch.setattr(migrations, "SCRIPTS", str(scripts).replace("%", "%%"))
-    monkeypatch.setattr(tables, "VERSION", "0002")
+    monkeypatch.setattr(tables, "VERSION", AFTER)
     return monkeypatch
 
 
@@ -212,17 +213,17 @@ def test_all_the_way_down_and_up_again(url: str, engine: sa.Engine) -> None:
 def test_a_revision_more_leaves_all_rows_as_they_are_and_so_does_the_way_back(
     url: str, engine: sa.Engine, later: pytest.MonkeyPatch
 ) -> None:
-    go_to(engine, FIRST)
+    go_to(engine, NEWEST)
     there, before = layout(engine), (fill(engine), rows(engine))[1]
     open_database(url).dispose()
-    assert version(engine) == "0002"
+    assert version(engine) == AFTER
     after = rows(engine)
     assert [row.pop("weight") for row in after["ledger"]] == [1]
     assert [row | {"caller": row.pop("teller")} for row in after["outcomes"]] == before["outcomes"]
     assert {name: after[name] for name in after if name != "outcomes"} == {
         name: before[name] for name in before if name != "outcomes"
     }
-    go_back_to(engine, FIRST)
+    go_back_to(engine, NEWEST)
     assert rows(engine) == before
     assert layout(engine).keys() == there.keys()
 
@@ -233,14 +234,14 @@ def test_a_revision_that_fails_changes_nothing(
     go_to(engine, FIRST)
     fill(engine)
     there, before = layout(engine), rows(engine)
-    script = Path(migrations.SCRIPTS.replace("%%", "%")) / "versions" / "v0002_weights.py"
+    script = Path(migrations.SCRIPTS.replace("%%", "%")) / "versions" / f"v{AFTER}_weights.py"
     script.write_text(NEXT.replace("\n\n\ndef downgrade", "\n    raise ZeroDivisionError\n\n\ndef downgrade"))
     with pytest.raises(ZeroDivisionError):
         open_database(url)
     assert (version(engine), layout(engine), rows(engine)) == (FIRST, there, before)
     script.write_text(NEXT)
     open_database(url).dispose()
-    assert version(engine) == "0002"
+    assert version(engine) == AFTER
 
 
 # Older and newer databases
@@ -254,18 +255,22 @@ def test_a_revision_that_fails_changes_nothing(
 def test_a_database_from_before_the_revisions_is_taken_over_with_its_rows(
     url: str, engine: sa.Engine, later: pytest.MonkeyPatch, statements: list[str]
 ) -> None:
-    go_to(engine, FIRST)
+    go_to(engine, NEWEST)
     there = layout(engine)
+    go_back_to(engine, FIRST)
     fill(engine)
     run(engine, *statements)
     before = rows(engine)
     later.undo()
     open_database(url).dispose()
-    assert version(engine) == tables.VERSION
-    assert layout(engine) == there
+    assert version(engine) == NEWEST
+    assert {name: sorted(columns) for name, columns in layout(engine).items()} == {
+        name: sorted(columns) for name, columns in there.items()
+    }
     wanted: Rows = {name: [] for name in metadata.tables} | before
     for row in wanted["predictions"]:
         row.setdefault("tags", None)
+        row["calibration"] = None
     assert rows(engine) == wanted
 
 
@@ -276,7 +281,7 @@ def test_it_is_taken_on_to_the_newest_revision_at_once(
     fill(engine)
     run(engine, *WITHOUT_KEYS)
     open_database(url).dispose()
-    assert version(engine) == "0002"
+    assert version(engine) == AFTER
     assert [(row["forecast"], row["weight"]) for row in rows(engine)["ledger"]] == [("f", 1)]
     assert [row["tags"] for row in rows(engine)["predictions"]] == [None, None]
 
@@ -287,9 +292,11 @@ def test_a_newer_database_is_refused_and_stays_as_it_is(
     go_to(engine, "head")
     there = layout(engine)
     later.undo()
-    with pytest.raises(UnusableDatabase, match=r"version '0002'.*up to '0001'.*`alembic downgrade 0001`"):
+    with pytest.raises(
+        UnusableDatabase, match=rf"version '{AFTER}'.*up to '{NEWEST}'.*`alembic downgrade {NEWEST}`"
+    ):
         open_database(url)
-    assert (version(engine), layout(engine)) == ("0002", there)
+    assert (version(engine), layout(engine)) == (AFTER, there)
 
 
 def test_tables_of_somebody_else_are_refused_and_stay_as_they_are(url: str, engine: sa.Engine) -> None:

@@ -14,12 +14,15 @@ from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE
 from tests.support.bundles import publish as publish_bundle
+from tests.support.calibrations import correct, go_back
 from tests.support.record import CSVS, FORECAST, flip, predicted, publish, store
 from tests.support.service import settings_of
 from vroom_api.app import create_app
-from vroom_api.contract import forecast_folder
+from vroom_api.contract import Kind, forecast_folder
+from vroom_api.contract.calibrations import revision_file
+from vroom_api.contract.ids import time_of
 from vroom_api.contract.tables import VERSION, open_database
-from vroom_api.record.prediction import new_id, time_of
+from vroom_api.record.prediction import new_id
 
 
 @pytest.fixture
@@ -253,3 +256,40 @@ def test_a_service_that_starts_again_records_again(tmp_path: Path) -> None:
     for _ in range(2):
         with TestClient(app) as client:
             assert client.post("/predict", json=EXAMPLE).status_code == 200
+
+
+@pytest.mark.parametrize("kind", [Kind.COUNT, Kind.BINARY])
+def test_a_corrected_prediction_verifies_by_the_revision_that_corrected_it(
+    tmp_path: Path, kind: Kind
+) -> None:
+    home = tmp_path / "home"
+    publish_bundle(home, 1, scale=0.05 if kind is Kind.BINARY else 1.0, kind=kind)
+    made = correct(home, FORECAST, lower=0.7, upper=1.6, intercept=0.3, slope=0.9)
+    with TestClient(create_app(settings_of(home, record=True))) as client:
+        answer = client.post("/predict", json=EXAMPLE).json()
+        assert answer["calibration"] == made.number
+        go_back(home, FORECAST, None)
+        assert client.post("/reload").json()["status"] == "reloaded"
+        path = f"/predictions/{answer['prediction_id']}"
+        found = client.get(path).json()
+        # Of this bundle nothing was trained, so it has no snapshots; all that there is holds.
+        assert found["verified"], found["failed"]
+        assert found["prediction"]["calibration"] == made.number
+        assert ("calibration", True) in [(step["step"], step["verified"]) for step in found["chain"]]
+        plain = client.post("/predict", json=EXAMPLE).json()
+        assert (
+            client.get(f"/predictions/{plain['prediction_id']}").json()["prediction"]["calibration"] is None
+        )
+        file = revision_file(FORECAST, 1, made.number, home)
+        file.write_bytes(file.read_bytes().replace(b"1.6", b"1.9").replace(b"0.3", b"0.4"))
+        refused = client.get(path)
+        assert refused.status_code == 409
+        assert "was recorded as" in refused.json()["detail"]
+        file.unlink()
+        refused = client.get(path)
+        assert refused.status_code == 409
+        assert f"there is no calibration revision {made.number}" in refused.json()["detail"]
+        assert str(home) not in refused.text
+        assert client.get(f"/predictions/{plain['prediction_id']}").json()["verified"]
+        exported = client.get("/predictions/export").text.splitlines()
+        assert exported[0].endswith(",calibration")

@@ -16,7 +16,7 @@ from vroom_api.contract import bundle_folder, read_bundle, read_pointer
 from vroom_assets.champion.publication import prove
 from vroom_assets.features import examples
 from vroom_assets.features.examples import ExamplesError
-from vroom_assets.features.table import DatasetError, build, note_origin
+from vroom_assets.features.table import DatasetError, build, note_origin, read
 from vroom_assets.spec import ColumnType, ForecastSpec
 from vroom_assets.training.folds import RowStructure, splits
 from vroom_assets.training.metrics import standard_error
@@ -289,6 +289,19 @@ def test_equal_rows_of_a_group_count_once():
     assert standard_error(once, np.arange(500)) == pytest.approx(alone, rel=1e-9)
     assert standard_error(np.repeat(once, 4), groups) == pytest.approx(alone, rel=1e-9)
     assert standard_error(np.repeat(once, 4), None) < 0.51 * alone
+
+
+def test_the_table_is_read_in_the_order_of_its_keys_however_it_was_written(warehouse):
+    spec = declared()
+    build(warehouse, spec)
+    as_written = read(warehouse, spec)
+    assert (np.sort(as_written.keys) == as_written.keys).all()
+    warehouse.execute("create or replace table features as from features order by hash(entity_key)")
+    sorted_again = read(warehouse, spec)
+    assert (sorted_again.keys == as_written.keys).all()
+    assert (sorted_again.target == as_written.target).all()
+    assert sorted_again.features.equals(as_written.features)
+    assert sorted_again.inputs.equals(as_written.inputs)
 
 
 def test_it_is_trained_contested_and_published_without_any_python(home, instance):

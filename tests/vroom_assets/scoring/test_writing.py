@@ -13,6 +13,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, FORECAST, NAMES, publish
+from tests.support.calibrations import correct
 from tests.support.entities import AS_OF, keep
 from tests.support.service import settings_of
 from vroom_api.app import create_app
@@ -254,3 +255,20 @@ def test_a_column_without_any_value_is_refused_where_one_is_needed(
     )
     assert score("--input", path) == 2
     assert "row 1: num_images: missing" in capsys.readouterr().err
+
+
+def test_the_calibration_revision_in_force_corrects_bulk_scoring_too(
+    state: Path, score: Any, tmp_path: Path
+) -> None:
+    correct(state, FORECAST, lower=0.5, upper=2.0)
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{HEADER}\n{','.join(map(str, EXAMPLE.values()))}\n")
+    assert score("--input", path) == 0
+    table = pq.read_table(tmp_path / "out.parquet")
+    written = [tuple(table[name][0].as_py() for name in (TARGET, "low", "high"))]
+    assert written == answered(state, [EXAMPLE])
+    assert table.schema.metadata[b"vroom.calibration"] == b"1"
+    assert score("--input", path, "--version", "1") == 0
+    earlier = pq.read_table(tmp_path / "out.parquet")
+    assert earlier["high"][0].as_py() < table["high"][0].as_py()
+    assert earlier.schema.metadata[b"vroom.calibration"] == b""

@@ -197,3 +197,26 @@ def test_a_source_is_at_rest_as_long_as_its_latest_part(tmp_path):
     one, all_parts = (observe(tmp_path / name, None) for name in ("a.csv", "*.csv"))
     assert 0.1 < one.at_rest_s < time.time() - began + 0.1
     assert all_parts.at_rest_s < one.at_rest_s
+
+
+# blocks that are shared
+
+
+def test_a_copy_shares_the_blocks_of_its_file_where_the_file_system_can(tmp_path):
+    file = tmp_path / "large.csv"
+    file.write_bytes(os.urandom(30_000_000))
+    os.sync()
+    before = os.statvfs(tmp_path).f_bfree * os.statvfs(tmp_path).f_frsize
+    probe = tmp_path / "probe"
+    with file.open("rb") as source, probe.open("x+b") as target:
+        can = files._shares_blocks(source.fileno(), target.fileno())
+    probe.unlink()
+    if not can:
+        pytest.skip(f"the file system of {tmp_path} cannot share blocks; --basetemp names one that can")
+    found = snapshot(file, tmp_path / "snapshots")
+    os.sync()
+    assert before - os.statvfs(tmp_path).f_bfree * os.statvfs(tmp_path).f_frsize < 10_000_000
+    assert found.path.read_bytes() == file.read_bytes()
+    content = found.path.read_bytes()
+    file.write_bytes(b"id\n2\n")
+    assert found.path.read_bytes() == content

@@ -195,6 +195,7 @@ class TrackedTraining:
             with contextlib.suppress(MlflowException):
                 mlflow.set_tag("vroom.error", f"{type(error).__name__}: {error}"[:5000])
                 _withdraw(client, run.info.run_id)
+            with contextlib.suppress(MlflowException):  # in any case, it is this process's run no more
                 mlflow.end_run(status="KILLED" if terminated else "FAILED")
             if isinstance(error, MlflowException):
                 raise _unreachable(error) from error

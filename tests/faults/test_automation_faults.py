@@ -113,6 +113,7 @@ def test_the_same_tick_once_more_asks_for_the_same_run(sensor, data):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("moment", ["TICK_HELD", "RUN_CREATED", "RUN_LAUNCHED"])
 def test_a_daemon_that_is_killed_between_tick_and_run_leaves_exactly_one_run(
     home, trained, data, tmp_path, monkeypatch, moment

@@ -237,7 +237,7 @@ def test_a_killed_run_is_noticed_reported_and_tried_again(system):
     code = next(
         child
         for child in psutil.Process(system.process.pid).children(recursive=True)
-        if "code-server" in child.cmdline() and "dagster" in child.cmdline()
+        if {"vroom_assets.code_server", "code-server"} <= set(child.cmdline())
     )
     before = {child.pid for child in code.children(recursive=True)}
     run_id = system.launch([], job=f"{NAME}_retrain")

@@ -312,7 +312,7 @@ def _with_zero(probabilities: list[float], quantiles: list[float]) -> tuple[list
 
 
 def _logit(given: np.ndarray) -> np.ndarray:
-    inside = np.clip(given, _EPSILON, 1.0 - _SUREST)
+    inside = np.clip(given, _EPSILON, 1.0 - _EPSILON)
     logits: np.ndarray = np.log(inside / (1.0 - inside))
     return logits
 

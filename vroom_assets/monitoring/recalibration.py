@@ -54,6 +54,10 @@ class Feedback:
         """The index of the first that arrived later than an ISO 8601 time; 0 where it is empty."""
         return int(self.arrived.searchsorted(_moment(moment), side="right")) if moment else 0
 
+    def begin(self, moment: str) -> int:
+        """The index of the first that arrived then or later."""
+        return int(self.arrived.searchsorted(_moment(moment), side="left"))
+
 
 @dataclass(frozen=True)
 class InUse:
@@ -125,7 +129,7 @@ def propose(manifest: Manifest, rules: Monitoring, given: Feedback, in_use: InUs
     if against.log >= np.log(1 / rules.false_alarms):
         begin = first + against.onset
     elif in_use.refined and in_use.outcomes < ENOUGH_OUTCOMES:
-        begin = max(given.after(in_use.since) - 1, 0)
+        begin = given.begin(in_use.since)
         if len(given) - begin < 2 * in_use.outcomes:
             return Proposal(None, "outcomes agree with the calibration in force", numbers=numbers)
     else:

@@ -6,14 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
+from litestar.testing import TestClient
 
-from tests.support.bundles import FORECAST, publish
+from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.calibrations import correct
 from tests.support.forecasts import entries
+from tests.support.service import settings_of, wait_for
+from vroom_api.app import create_app
 from vroom_api.contract import Calibration, Kind
 from vroom_api.contract.bundle import forecast_folder
 from vroom_api.contract.calibrations import IN_FORCE, numbered, read_in_force
 from vroom_api.contract.events import Decision, Event, Recalibrated, evidence_of
+from vroom_api.contract.tables import outcomes, predictions, serving_database
 from vroom_assets.forecast import Forecast
 from vroom_assets.monitoring.revisions import NotReverted, Recalibration, go_back, recalibrate
 from vroom_assets.spec.monitoring import Monitoring
@@ -137,3 +142,42 @@ def test_what_is_damaged_says_how_to_go_on_and_is_replaced(served: Path, fast: F
     assert found.revision is None
     assert "go back to a revision or to none by the job reservations_recalibrate" in found.proposal.sentence
     assert go_back(FORECAST, 1, "the pointer was damaged", actor="test").number == 1
+
+
+def fed_back() -> pd.DataFrame:
+    """Predictions and their outcomes, from the record."""
+    query = sa.select(
+        predictions.c.version,
+        predictions.c.calibration,
+        predictions.c.value.label("prediction"),
+        outcomes.c.value.label("outcome"),
+        outcomes.c.received_at.label("outcome_at"),
+    ).join(outcomes, outcomes.c.prediction_id == predictions.c.id)
+    with serving_database() as engine, engine.connect() as connection:
+        return pd.read_sql(query.order_by(outcomes.c.id), connection)
+
+
+def test_outcomes_over_http_correct_the_answers_of_a_running_service(served: Path, fast: Forecast) -> None:
+    rng = np.random.default_rng(3)
+    with TestClient(create_app(settings_of(served, record=True))) as client:
+        listings = [EXAMPLE | {"actual_price": float(price)} for price in rng.uniform(30, 90, 300)]
+        answers = client.post("/predict/batch", json=listings).json()
+        reports = [
+            {
+                "prediction_id": answer["prediction_id"],
+                "value": answer["predicted_reservations"] + error,
+                "observed_at": "2026-01-01T00:00:00Z",
+            }
+            for answer, error in zip(answers, rng.normal(0, 3.0, 300), strict=True)
+        ]
+        for start in range(0, 300, 100):
+            assert client.post("/outcomes", json=reports[start : start + 100]).is_success
+        found = run(fast, fed_back())
+        assert found.revision is not None
+        wait_for(lambda: client.post("/predict", json=EXAMPLE).json()["calibration"] == 1)
+        plain, corrected = answers[0]["interval"], client.post("/predict", json=listings[0]).json()
+        wider = corrected["interval"]["high"] - corrected["interval"]["low"]
+        assert wider / (plain["high"] - plain["low"]) == pytest.approx(1.5, rel=0.2)
+        lineage = client.get(f"/predictions/{corrected['prediction_id']}").json()
+        assert lineage["verified"], lineage["failed"]
+        assert client.get("/ledger").text.count("calibration revision 1 of version 1") >= 1

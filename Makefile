@@ -37,7 +37,7 @@ audit: $(INSTALLED)  ## known vulnerabilities of what the lock names; needs the 
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 # Spark has a lock of its own: it is 450 MB, and most never need it.
-EXTRAS := assets postgres telemetry lightgbm fastf1 dask dev
+EXTRAS := assets postgres telemetry alerts lightgbm fastf1 dask dev
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --quiet pyproject.toml
 lock:  ## resolve the dependencies of pyproject.toml anew
 	$(COMPILE) $(addprefix --extra ,$(EXTRAS)) -o requirements.lock

@@ -71,7 +71,7 @@ def test_the_contract_stands_alone():
 
 
 def test_what_is_computed_knows_nothing_of_dagster():
-    rooms = ("sources", "features", "training", "challenger", "champion")
+    rooms = ("sources", "features", "training", "challenger", "champion", "monitoring")
     assert offences(tuple(f"vroom_assets.{room}" for room in rooms), "dagster") == []
 
 
@@ -115,7 +115,11 @@ def test_the_environment_is_read_in_one_module_of_each_package():
 # behind the door that others use. A new module has a file, or a line here.
 TESTED_BY = {
     "vroom_api/test_main": ("vroom_api.app", "vroom_api.security.deadlines"),
-    "vroom_api/test_openapi": ("vroom_api.problems", "vroom_api.dashboard.reference"),
+    "vroom_api/test_openapi": (
+        "vroom_api.problems",
+        "vroom_api.dashboard.reference",
+        "vroom_api.dashboard.samples",
+    ),
     "vroom_api/champion/test_watch": ("vroom_api.champion.loading", "vroom_api.champion.scoring"),
     "vroom_api/champion/test_forecasts": ("vroom_api.champion.descriptions", "vroom_api.champion.schemas"),
     "vroom_api/contract/test_bundle": ("vroom_api.contract.manifest", "vroom_api.contract.model"),
@@ -123,6 +127,7 @@ TESTED_BY = {
     "vroom_api/predictions/test_answered": ("vroom_api.contract.intervals", "vroom_api.predictions.asked"),
     "vroom_api/champion/test_attendance": ("vroom_api.contract.heartbeat",),
     "vroom_assets/champion/test_gates": ("vroom_api.contract.scores",),
+    "vroom_api/champion/test_versions": ("vroom_api.contract.comparison",),
     "vroom_api/contract/test_events": ("vroom_api.contract.struct", "vroom_assets.ledger"),
     "vroom_api/contract/test_tables": (
         "vroom_api.contract.migrations.env",
@@ -138,6 +143,9 @@ TESTED_BY = {
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),
     "vroom_api/routes/test_outcomes": ("vroom_api.record.outcomes",),
     "vroom_api/routes/test_record": ("vroom_api.record.ledger", "vroom_api.routes.ledger"),
+    "vroom_api/routes/test_alerts": ("vroom_api.record.alerts",),
+    "vroom_api/routes/test_monitoring": ("vroom_api.contract.checks", "vroom_api.record.monitoring"),
+    "vroom_api/alerting/test_guard": ("vroom_api.alerting.conditions",),
     "vroom_api/routes/test_parameters": ("vroom_api.texts",),
     "vroom_api/security/test_keys": ("vroom_api.security.command", "vroom_api.routes.keys"),
     "vroom_api/security/test_shield": ("vroom_api.security.bodies", "vroom_api.observability.logs"),
@@ -154,11 +162,15 @@ TESTED_BY = {
     "vroom_assets/spark/test_tables": ("vroom_assets.features.engine",),
     "vroom_assets/forecast/test_component": (
         *("vroom_assets.challenger.experiment", "vroom_assets.challenger.registration"),
-        *("vroom_assets.champion.restatement", "vroom_assets.plots", "vroom_assets.storage"),
+        *("vroom_assets.champion.restatement", "vroom_assets.plots"),
         *("vroom_assets.tracking", "vroom_assets.training.summary"),
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
-        *(f"vroom_assets.forecast.{part}" for part in ("links", "names", "rollback")),
+        *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),
     ),
+    "vroom_assets/forecast/test_monitoring_assets": (
+        *("vroom_assets.monitoring.closing", "vroom_assets.monitoring.consequences"),
+    ),
+    "vroom_assets/monitoring/test_feedback": ("vroom_assets.monitoring.warehouse",),
     "vroom_assets/forecast/test_sensors": (
         "vroom_assets.forecast.failures",
         "vroom_assets.forecast.versions",
@@ -173,10 +185,30 @@ TESTED_BY = {
         "vroom_assets.inference.seen",
         "vroom_assets.inference.proposal",
     ),
+    "vroom_assets/monitoring/test_rebuild": ("vroom_assets.champion.versions",),
     "vroom_assets/test_main": ("vroom_assets.arguments",),
     "vroom_assets/sources/test_table": (
         *(f"vroom_assets.sources.{part}" for part in ("columns", "findings", "quarantine", "report")),
         "vroom_assets.sql",
+    ),
+    "vroom_assets/monitoring/test_drift": (
+        *("vroom_assets.monitoring.budget", "vroom_assets.monitoring.processes"),
+        *(
+            f"vroom_assets.monitoring.statistics.{one}"
+            for one in (
+                *("base", "chi_squared", "jensen_shannon", "kolmogorov_smirnov", "missing", "out_of_range"),
+                *("population_stability", "unseen_levels"),
+            )
+        ),
+    ),
+    "vroom_assets/monitoring/test_evaluation": (
+        *(f"vroom_assets.monitoring.{part}" for part in ("decay", "report", "verdict", "watch")),
+    ),
+    "vroom_assets/monitoring/test_reference": (
+        *("vroom_api.contract.monitoring", "vroom_assets.monitoring.streams"),
+    ),
+    "vroom_assets/monitoring/test_summary": (
+        *("vroom_assets.monitoring.cells", "vroom_assets.monitoring.windows"),
     ),
     "vroom_assets/training/test_search": (
         *(f"vroom_assets.training.{part}" for part in ("folds", "metrics", "fitting")),

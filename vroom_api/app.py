@@ -11,6 +11,9 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
+from vroom_api.alerting.delivery import Delivery
+from vroom_api.alerting.guard import Guard
+from vroom_api.alerting.receivers import receivers_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
@@ -18,7 +21,18 @@ from vroom_api.openapi import DocumentPlugin, PagePlugin
 from vroom_api.problems import Problem
 from vroom_api.record.database import FollowedDatabase
 from vroom_api.record.recorder import Recorder
-from vroom_api.routes import advice, dashboard, keys, ledger, outcomes, predictions, probes, record
+from vroom_api.routes import (
+    advice,
+    alerts,
+    dashboard,
+    keys,
+    ledger,
+    monitoring,
+    outcomes,
+    predictions,
+    probes,
+    record,
+)
 from vroom_api.routes import forecasts as forecast_routes
 from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
@@ -34,6 +48,8 @@ ROUTERS = [
     advice.router,
     forecast_routes.router,
     ledger.router,
+    alerts.router,
+    monitoring.router,
     dashboard.router,
     probes.router,
 ]
@@ -45,7 +61,7 @@ def create_app(settings: Settings) -> Litestar:
     It starts without any champion and without a database; what needs one says so.
 
     Raises:
-        BadSetting: telemetry is asked for and not installed.
+        BadSetting: telemetry is asked for and not installed, or alerts go to what is not an address.
     """
     database = FollowedDatabase(settings.database_url)
     forecasts = Forecasts(
@@ -53,7 +69,8 @@ def create_app(settings: Settings) -> Litestar:
     )
     capacity = max(settings.record_waiting, settings.largest_batch)
     recorder = Recorder(database, capacity=capacity) if settings.record else None
-    metrics = ServiceMetrics(forecasts, recorder)
+    guard = _guard(settings, database, forecasts)
+    metrics = ServiceMetrics(forecasts, recorder, guard)
     predictor = Predictor(
         forecasts,
         largest_body=settings.largest_body,
@@ -76,7 +93,7 @@ def create_app(settings: Settings) -> Litestar:
         },
         plugins=plugins,
         before_request=refuse_unknown_names,
-        lifespan=[lambda _: _running(settings, keyring, recorder, forecasts), *traced],
+        lifespan=[lambda _: _running(settings, keyring, recorder, forecasts, guard), *traced],
         cors_config=_cors(settings),
         exception_handlers={
             Problem: respond,
@@ -100,14 +117,20 @@ def create_app(settings: Settings) -> Litestar:
     return app
 
 
+def _guard(settings: Settings, database: FollowedDatabase, forecasts: Forecasts) -> Guard:
+    delivery = Delivery(database, receivers_of(settings.alert_urls), settings.pages.champion)
+    return Guard(database, forecasts, delivery, settings.home, settings.watch_seconds)
+
+
 @contextlib.asynccontextmanager
 async def _running(
     settings: Settings,
     keyring: Keyring | None,
     recorder: Recorder | None,
     forecasts: Forecasts,
+    guard: Guard,
 ) -> AsyncIterator[None]:
-    """Keys, record and champions, followed and written as long as this is open."""
+    """Keys, record, champions and alerts, followed and written as long as this is open."""
     async with contextlib.AsyncExitStack() as stack:
         if keyring is not None:
             await stack.enter_async_context(keyring.kept())
@@ -115,6 +138,7 @@ async def _running(
             await stack.enter_async_context(recorder)
             await stack.enter_async_context(recorder.keeping(settings.record_days))
         await stack.enter_async_context(forecasts.watched())
+        await stack.enter_async_context(guard.on_duty())
         yield
 
 

@@ -19,6 +19,7 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
+from vroom_api.dashboard.samples import SAMPLES
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.predictions.answered import predict_one
 from vroom_api.problems import MEDIA_TYPE, Problem
@@ -104,11 +105,15 @@ def document(generated: Schema, served: Served, largest_batch: int, *, guarded: 
     """
     merged = copy.deepcopy(msgspec.to_builtins(generated))
     merged.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
+    for name, sample in SAMPLES.items():
+        merged["components"]["schemas"][name]["examples"] = [msgspec.to_builtins(sample)]
+    flagship = next(iter(served.values()))
     for path in merged["paths"].values():
         for operation in path.values():
             _describe_responses(operation)
             _name_forecasts(operation, list(served))
-    flagship = next(iter(served.values()))
+            if flagship is not None:
+                _name_version(operation, flagship.version)
     _add_forecast(merged, flagship, largest_batch)
     for name, champion in served.items():
         _add_forecast(merged, champion, largest_batch, name)
@@ -125,6 +130,13 @@ def _name_forecasts(operation: Schema, names: list[str]) -> None:
             parameter["schema"] = {"type": "string", "enum": names}
         if parameter["name"] == "forecast" and parameter.get("required"):
             parameter["schema"]["examples"] = names[:1]
+
+
+def _name_version(operation: Schema, version: int) -> None:
+    """A version that is there, wherever a path names one of the flagship."""
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "path" and parameter["schema"].get("type") == "integer":
+            parameter["schema"]["examples"] = [version]
 
 
 def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int, name: str = "") -> None:

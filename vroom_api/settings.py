@@ -38,6 +38,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "json"
     pages: Pages = UNKNOWN  # where people open the others, for links to them
+    alert_urls: tuple[str, ...] = ()  # who receives alerts
     telemetry: bool = False  # traces by OpenTelemetry, to where its own variables say
 
     @classmethod
@@ -73,5 +74,6 @@ class Settings:
             log_level=found.choice("VROOM_LOG_LEVEL", cls.log_level, ("debug", "info", "warning", "error")),
             log_format=found.choice("VROOM_LOG_FORMAT", cls.log_format, ("json", "console")),
             pages=environment.pages(variables),
+            alert_urls=found.addresses("VROOM_ALERT_URLS"),
             telemetry=found.switch("VROOM_TELEMETRY", cls.telemetry),
         )

@@ -7,6 +7,8 @@
     python -m vroom_assets check [name]  whether the declarations are valid, before anything runs; --data: the CSVs too
     python -m vroom_assets explain <name>   what was learnt, one page of Markdown; --out <file>: into a file, .html as HTML
     python -m vroom_assets score <name>   predictions of all entities as Parquet; --input <file>: of its rows
+    python -m vroom_assets replay <name>   recorded requests answered by another version, before it gets any traffic
+    python -m vroom_assets rebuild <name>   trains a version again from its snapshots: is it the same?
     python -m vroom_assets retire <name> <reason>   ends the champion of a forecast whose declaration was taken away
     python -m vroom_assets rename <old> <new>   another name for a forecast, with all that it has
     python -m vroom_assets schema        the JSON schema of defs.yaml, for editors
@@ -248,6 +250,52 @@ def score(name: str, given: Path | None, output: Path | None, version: int | Non
     return 0
 
 
+def replay(name: str, version: int | None, last: int, *, as_json: bool) -> int:
+    """Print how a version answers the latest recorded requests, and return 2 where it cannot."""
+    import msgspec
+
+    from vroom_api.contract import BundleError
+    from vroom_api.contract.tables import serving_database
+    from vroom_assets.champion.versions import UnknownVersion, version_of
+    from vroom_assets.monitoring import replay
+
+    try:
+        wanted = version_of(name, version)
+        with serving_database() as engine:
+            found = replay.replay(engine, name, wanted, last)
+    except (UnknownVersion, replay.NothingRecorded, BundleError) as error:
+        print(f"Nothing was replayed: {error}", file=sys.stderr)
+        return 2
+    lines = [msgspec.json.encode(found).decode()] if as_json else replay.described(found)
+    print("\n".join(lines))
+    return 0
+
+
+def rebuild(name: str, version: int | None, into: Path | None) -> int:
+    """Train a version again from its snapshots, and return 1 where it is another model, 2 where it cannot be trained."""
+    import tempfile
+
+    from vroom_assets.champion.versions import UnknownVersion, version_of
+    from vroom_assets.monitoring import rebuild
+
+    try:
+        bundle = version_of(name, version).bundle
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = into or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise rebuild.CannotRebuild(f"{folder} is not empty; name a folder of its own")
+            found = rebuild.rebuild(name, bundle, folder)
+    except OSError as error:
+        print(f"Nothing was rebuilt: {error.filename or into}: {error.strerror}", file=sys.stderr)
+        return 2
+    except (UnknownVersion, rebuild.CannotRebuild) as error:
+        print(f"Nothing was rebuilt: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(rebuild.described(found)))
+    return 0 if found.agrees else 1
+
+
 def retire(name: str, reason: str) -> int:
     """End the champion of a forecast that is declared no more."""
     from vroom_api.contract import BundleError
@@ -325,6 +373,12 @@ def run(given: argparse.Namespace) -> int:
         case "score":
             settings.hand_down_home(home())
             return score(given.name, given.input, given.output, given.version)
+        case "replay":
+            settings.hand_down_home(home())
+            return replay(given.name, given.version, given.last, as_json=given.json)
+        case "rebuild":
+            settings.hand_down_home(home())
+            return rebuild(given.name, given.version, given.into)
         case "retire":
             prepare_home()
             return retire(given.name, " ".join(given.reason))

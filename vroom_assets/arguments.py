@@ -56,6 +56,16 @@ def parser(description: str) -> argparse.ArgumentParser:
     _arguments_of_score(
         command("score", "Predict all entities of a forecast, or the rows of a file, into a Parquet file.")
     )
+    _arguments_of_replay(
+        command(
+            "replay", "Answer the latest recorded requests by another version, and print what would change."
+        )
+    )
+    _arguments_of_rebuild(
+        command(
+            "rebuild", "Train a version again from its snapshots, and print whether it is the same model."
+        )
+    )
     retire = command("retire", "End the champion of a forecast whose declaration was taken away.")
     retire.usage = "%(prog)s <name> <reason>"
     retire.add_argument("name", metavar="<name>", help="of the forecast")
@@ -92,6 +102,48 @@ def _arguments_of_score(score: argparse.ArgumentParser) -> None:
     score.add_argument(
         "--version", type=int, metavar="<number>", help="that served before; by default the one that serves"
     )
+
+
+def _arguments_of_replay(replay: argparse.ArgumentParser) -> None:
+    replay.epilog = (
+        "A version that only is registered in MLflow will do, e.g. a challenger that was held. Nothing is recorded, and "
+        "nothing that serves is changed."
+    )
+    replay.add_argument("name", metavar="<name>", help="of the forecast")
+    replay.add_argument(
+        "--version", type=_count, metavar="<number>", help="that answers; by default the one that serves"
+    )
+    replay.add_argument(
+        "--last",
+        type=_count,
+        default=1000,
+        metavar="<requests>",
+        help="how many requests, the newest; by default 1000",
+    )
+    replay.add_argument("--json", action="store_true", help="print one object of JSON instead")
+
+
+def _arguments_of_rebuild(rebuild: argparse.ArgumentParser) -> None:
+    rebuild.epilog = (
+        "Exits with 0 where the model has the same bytes or its predictions differ by at most 1e-9, with 1 where not, and "
+        "with 2 where something that it needs is gone."
+    )
+    rebuild.add_argument("name", metavar="<name>", help="of the forecast")
+    rebuild.add_argument(
+        "--version", type=_count, metavar="<number>", help="to train again; by default the one that serves"
+    )
+    rebuild.add_argument(
+        "--into",
+        type=Path,
+        metavar="<folder>",
+        help="an empty folder, where model and warehouse stay; by default they are removed",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def _arguments_of_new(new: argparse.ArgumentParser) -> None:
@@ -144,6 +196,10 @@ def parsed(description: str, arguments: list[str]) -> argparse.Namespace:
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use explain <name> [--out <file>]")
     if given.command == "score" and not FORECAST_NAME.fullmatch(given.name):
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use score <name> [--input <file>]")
+    if given.command in ("replay", "rebuild") and not FORECAST_NAME.fullmatch(given.name):
+        raise BadArguments(
+            f"{given.name!r} is not the name of a forecast; use {given.command} <name> [--version <number>]"
+        )
     if given.command == "retire" and not FORECAST_NAME.fullmatch(given.name):
         raise BadArguments(f"{given.name!r} is not the name of a forecast; use retire <name> <reason>")
     return given

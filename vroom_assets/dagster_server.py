@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from vroom_api.contract.origins import LOOPBACK, is_foreign, parse_authority
+from vroom_assets import dagster_daemon
 from vroom_assets.settings import dagster_hosts
 
 Scope = MutableMapping[str, Any]
@@ -82,6 +83,7 @@ def _is_query(scope: Scope) -> bool:
 def main() -> None:
     from dagster_webserver import cli
 
+    dagster_daemon.settle()
     made = cli.create_app_from_workspace_process_context
     hosts = dagster_hosts()
 

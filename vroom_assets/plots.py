@@ -46,6 +46,20 @@ def markdown(picture: bytes, alt: str) -> str:
     return f"![{alt}](data:image/png;base64,{base64.b64encode(picture).decode()})"
 
 
+def over_time(frame: pd.DataFrame, title: str, unit: str) -> Figure:
+    """Each column of a frame as a line over its index of times."""
+
+    def draw(axes: Axes) -> None:
+        for name in frame.columns[:MAX_LINES]:
+            known = frame[name].dropna()
+            axes.plot(known.index.to_numpy(), known.to_numpy(), marker=".", label=str(name))
+        axes.set_ylabel(unit)
+        axes.tick_params(axis="x", rotation=20)
+        axes.legend(frameon=False, fontsize=8, ncols=2)
+
+    return figure(draw, title)
+
+
 def target_distribution(target: np.ndarray, name: str) -> Figure:
     def draw(axes: Axes) -> None:
         levels, counts = np.unique(target, return_counts=True)

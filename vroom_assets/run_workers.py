@@ -88,7 +88,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
 
 class _Watched(dg.Executor):
-    """An executor that holds the lock of its run."""
+    """An executor that holds the lock of its run, and ends the alert of one before that failed."""
 
     def __init__(self, inner: dg.Executor):
         self._inner = inner
@@ -102,8 +102,23 @@ class _Watched(dg.Executor):
         return self._inner.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        failed = False
         with working(plan_context.run_id):
-            yield from self._inner.execute(plan_context, execution_plan)
+            for event in self._inner.execute(plan_context, execution_plan):
+                failed = failed or event.is_failure
+                yield event
+            if not failed:
+                _resolve_alerts(plan_context.dagster_run)
+
+
+def _resolve_alerts(run: dg.DagsterRun) -> None:
+    """A run that succeeds says so itself: a sensor for it would open Dagster's instance every few seconds."""
+    from vroom_assets.alerts import resolve_run_failed  # the daemon imports this module, and runs nothing
+    from vroom_assets.forecast.failures import forecast_of
+
+    forecast = forecast_of(run)
+    if forecast is not None:
+        resolve_run_failed(forecast, run.job_name)
 
 
 @dg.executor(name="in_process", config_schema=dg.in_process_executor.config_schema.as_field())

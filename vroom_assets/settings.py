@@ -140,6 +140,15 @@ def dagster_hosts() -> frozenset[str]:
     return frozenset(LOOPBACK) | frozenset(Environment().hosts("VROOM_DAGSTER_HOSTS", ()))
 
 
+def warm_runs() -> bool:
+    """Whether a process that has imported all that a run needs waits for the next one: VROOM_WARM_RUNS.
+
+    Raises:
+        BadSetting: it is neither on nor off.
+    """
+    return Environment().switch("VROOM_WARM_RUNS", True)
+
+
 def mlflow_port() -> int:
     """The port of MLflow's pages.
 
@@ -177,6 +186,7 @@ def check() -> None:
         dask_scheduler,
         engine,
         spark,
+        warm_runs,
     )
     for read in (home, umask, forecast, keys_required, pages, *own):
         read()

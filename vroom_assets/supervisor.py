@@ -121,13 +121,14 @@ def services() -> list[Service]:
     )
     python = sys.executable
     quiet = ("--log-level", "warning")  # the page shows every tick; the terminal shows what needs somebody
+    code_server = "vroom_assets.code_server" if settings.warm_runs() else "dagster"
     location = ("-m", "vroom_assets.definitions", "--location-name", "vroom")
     return [
         Service(
             "code",
-            [python, "-m", "dagster", "code-server", "start", "-h", LOOPBACK, "-p", str(code), *location],
+            [python, "-m", code_server, "code-server", "start", "-h", LOOPBACK, "-p", str(code), *location],
         ),
-        Service("daemon", [python, "-m", "dagster._daemon", "run", "-w", str(workspace), *quiet]),
+        Service("daemon", [python, "-m", "vroom_assets.dagster_daemon", "run", "-w", str(workspace), *quiet]),
         Service(
             "dagster",
             [

@@ -61,7 +61,11 @@ from vroom_assets.training.folds import RowStructure, splits
 
 RULES = Monitoring()
 POOL, TRAINING_ROWS, CHANGE_DAY = 20_000, 1_000, 100
-BAND_ROWS, BAND_WINDOWS = 500, 8
+BAND_ROWS, BAND_WINDOWS, BAND_TRAININGS = (
+    500,
+    4,
+    4,
+)  # windows of each champion, and champions times those of other parts
 
 
 # ---- deployments: days of rows drawn from a pool, counted at once
@@ -285,8 +289,8 @@ def _p_values(known: np.ndarray, live: np.ndarray, has_levels: bool) -> np.ndarr
 # ---- parts
 
 
-def champions(given: argparse.Namespace) -> Iterator[tuple[int, Champion]]:
-    for number in range(given.trainings):
+def champions(given: argparse.Namespace, times: int = 1) -> Iterator[tuple[int, Champion]]:
+    for number in range(given.trainings * times):
         yield number, trained(TRAINING_ROWS, np.random.default_rng([number, 1]), given.recipe)
 
 
@@ -414,7 +418,7 @@ def verdicts(
 def band(given: argparse.Namespace) -> list[dict]:
     """Share of windows whose realised error the label-free band holds."""
     found: dict[float, list[tuple[bool, float, float, float]]] = {}
-    for number, champion in champions(given):
+    for number, champion in champions(given, BAND_TRAININGS):
         reference = champion.manifest.monitoring
         assert reference is not None
         cells = len(reference.prediction.units) + 1
@@ -427,7 +431,7 @@ def band(given: argparse.Namespace) -> list[dict]:
                 assert one is not None
                 realised = windows.sums["scored_loss"][day] / one.rows
                 found.setdefault(factor, []).append((one.holds(realised), one.error, realised, one.blind))
-        progress(f"band: champion {number + 1} of {given.trainings}")
+        progress(f"band: champion {number + 1} of {given.trainings * BAND_TRAININGS}")
     return [
         {
             "price ratio": f"x{factor:g}",

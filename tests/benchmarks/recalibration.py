@@ -138,7 +138,7 @@ def probabilities(number: int, intercept: float, slope: float) -> Champion:
     return Champion(calibration, {1.0: law(FRESH, 0.0, 1.0), 2.0: law(FRESH, intercept, slope)})
 
 
-def told(manifest: Manifest, stream: Law, rows: int) -> Story:
+def followed(manifest: Manifest, stream: Law, rows: int) -> Story:
     """Publish at the end of each day what the outcomes so far ask for."""
     days = np.arange(len(stream.outcome)) // rows
     given = feedback_of(
@@ -210,7 +210,7 @@ def changes(champions: list[Champion], streams: int, rows: int, scenario: str) -
         if scenario.startswith("width"):
             one = widened(one, {"width x2/3": 2 / 3, "width x4/3": 4 / 3}[scenario])
         stream = one.laws[1.0].sample(before, rng).then(after.sample(max(CHECKED), rng))
-        story = told(one.manifest(Kind.COUNT), stream, rows)
+        story = followed(one.manifest(Kind.COUNT), stream, rows)
         alone.append(coverage(one.calibration, after))
         revisions.append(len(story.published))
         for count in CHECKED:
@@ -230,7 +230,7 @@ def shares(streams: int, rows: int) -> None:
             rng = np.random.default_rng([number, 12])
             one = probabilities(number, intercept, slope)
             stream = one.laws[1.0].sample(BEFORE, rng).then(one.laws[2.0].sample(max(CHECKED), rng))
-            story = told(one.manifest(Kind.BINARY), stream, rows)
+            story = followed(one.manifest(Kind.BINARY), stream, rows)
             alone.append(calibration_error(one.laws[2.0], Correction()))
             for count in CHECKED:
                 found[count].append(calibration_error(one.laws[2.0], story.at(BEFORE + count)))
@@ -252,7 +252,7 @@ def healthy(champions: list[Champion], streams: int, days: int, rows: int) -> fl
             rng = np.random.default_rng([number, 13])
             one = of[number % len(of)] if of else probabilities(number, 0.0, 1.0)
             law = one.laws[1.0]
-            story = told(one.manifest(kind), law.sample(days * rows, rng), rows)
+            story = followed(one.manifest(kind), law.sample(days * rows, rng), rows)
             corrected.append(bool(story.published))
             last = story.at(days * rows)
             if kind is Kind.COUNT:

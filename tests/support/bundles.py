@@ -155,7 +155,7 @@ def manifest(version: int, **given: Any) -> Manifest:
             2,
         ),
     ]
-    fields = given.pop("inputs", list(own.values()))
+    fields, features = given.pop("inputs", list(own.values())), given.pop("features", features)
     return manifest_of(fields, features, **plain | given)
 
 

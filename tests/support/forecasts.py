@@ -9,7 +9,7 @@ from dagster.components.core.defs_module import ComponentPath
 
 from tests.support import environment
 from tests.support.project import ROOT
-from vroom_api.contract.tables import ledger, serving_database
+from vroom_api.contract.tables import alerts, ledger, serving_database
 from vroom_assets import resources, tracking
 from vroom_assets.declaration.completion import completed
 from vroom_assets.declaration.rules import contradictions
@@ -73,3 +73,10 @@ def entries(event: str | None = None) -> list[sa.Row]:
     with serving_database() as engine, engine.connect() as connection:
         query = sa.select(ledger).order_by(ledger.c.id)
         return list(connection.execute(query.where(ledger.c.event == event) if event else query))
+
+
+def opened() -> list[sa.Row]:
+    """The open alerts, oldest first."""
+    with serving_database() as engine, engine.connect() as connection:
+        query = sa.select(alerts).where(alerts.c.resolved_at.is_(None)).order_by(alerts.c.id)
+        return list(connection.execute(query))

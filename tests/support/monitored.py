@@ -191,8 +191,9 @@ def windows(
     """Summaries of days with as many fresh rows each, predicted and observed on the same day."""
     found = []
     for day in range(first, first + days):
-        live = draw(rows, rng, change, demand)
+        live = draw(max(rows, 1), rng, change, demand)
         served = champion.served(features_of(live), np.asarray(live["reservations"], float))
+        served = served.iloc[:rows]
         observed = served if with_outcomes else served.iloc[:0]
         found.append(window(champion.manifest, rules or Monitoring(), day, served, observed))
     return found

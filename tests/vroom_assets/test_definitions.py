@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from tests.support.forecasts import shipped
 from tests.support.project import ROOT
 from vroom_assets.definitions import defs
+from vroom_assets.forecast import attributes
 
 # The owner of each forecast, and what each of its sources refers to.
 TEAMS = {
@@ -33,6 +36,11 @@ LATER: dict[str, set[str]] = {
     "challenger": {"cv_metrics"},
     "contest": {"challenger", "features"},
     "champion": {"contest"},
+    "predictions": {"champion"},
+    "feedback": {"predictions", "outcomes"},
+    "performance": {"feedback"},
+    "drift": {"feedback"},
+    "health": {"performance", "drift"},
 }
 
 
@@ -45,7 +53,7 @@ def parents_of(forecast: str) -> dict[str, set[str]]:
             for name in sources
         }
         | {name: {f"{name}_csv"} | others for name, others in sources.items()}
-        | {"features": set(sources)}
+        | {"features": set(sources), "outcomes": {"predictions", *sources}}
         | LATER
     )
 
@@ -93,6 +101,8 @@ CODE = {
     "challenger": ["  candidates:", "  gates:"],
     "contest": ["  gates:"],
     "champion": [],
+    "outcomes": ["  target:"],
+    "health": [],
 }
 
 
@@ -123,24 +133,47 @@ def test_the_checks_are_these_and_source_checks_block(loaded):
     graph = loaded.resolve_asset_graph()
     checks = {key.to_user_string() for key in graph.asset_check_keys}
     sources = {f"{forecast}/{name}:accepted" for forecast in FORECASTS for name in SOURCES[forecast]}
-    assert checks == sources | {f"{forecast}/challenger:gates" for forecast in FORECASTS}
+    others = ("challenger:gates", "feedback:outcomes_arrive", "drift:inputs", "health:verdict")
+    others += ("performance:error", "performance:calibration")
+    assert checks == sources | {f"{forecast}/{other}" for forecast in FORECASTS for other in others}
     blocking = {key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
     assert blocking == sources
+
+
+def test_a_training_is_due_by_the_declared_age_of_the_model_and_nothing_else_has_a_policy(specs):
+    """The policies of Dagster measure the time since a run, which is an age of nothing else."""
+    policies = {spec.key.to_user_string(): spec.freshness_policy for spec in specs if spec.freshness_policy}
+    declared = dg.FreshnessPolicy.time_window(timedelta(days=180), timedelta(days=30))
+    assert policies == {f"{name}/challenger": declared for name in ("reservations", "upcoming_reservations")}
+
+
+@pytest.mark.parametrize(
+    ("stale", "expired", "policy"),
+    [
+        (1, 2, dg.FreshnessPolicy.time_window(timedelta(days=2), timedelta(days=1))),
+        (1, 1, dg.FreshnessPolicy.time_window(timedelta(days=1))),
+        (1e-6, 1e-5, dg.FreshnessPolicy.time_window(timedelta(minutes=1))),  # Dagster's shortest
+    ],
+)
+def test_limits_of_any_length_make_a_policy(stale, expired, policy):
+    limits = {"model_age": {"stale_after_days": stale, "expired_after_days": expired}}
+    assert attributes.freshness_policy(shipped("reservations", freshness=limits), "challenger") == policy
 
 
 def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     repository = loaded.get_repository_def()
     jobs = {name for name in repository.job_names if not name.startswith("__")}
-    stages = ("materialize", "train", "promote", "retrain", "rollback", "recalibrate")
+    stages = ("materialize", "train", "promote", "retrain", "rollback", "recalibrate", "monitor")
     assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
     sensors = {sensor.name for sensor in repository.sensor_defs}
     assert sensors == {"report_failures", "report_terminated_runs"} | {
-        f"{forecast}_sources" for forecast in FORECASTS
+        f"{forecast}_{what}" for forecast in FORECASTS for what in ("sources", "monitoring")
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_daily" for name in FORECASTS}
     for sensor in repository.sensor_defs:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-        assert sensor.minimum_interval_seconds <= 15
+        # What a window of a day has is known a minute after it has closed.
+        assert sensor.minimum_interval_seconds <= (30 if sensor.name.endswith("_monitoring") else 15)
     for schedule in repository.schedule_defs:
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 

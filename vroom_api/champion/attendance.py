@@ -44,11 +44,15 @@ class Attendance:
     @property
     def unattended_since(self) -> str | None:
         """The latest check, where the next one is overdue; else None."""
+        return self.unattended_at(time.time())
+
+    def unattended_at(self, now: float) -> str | None:
+        """As `unattended_since`, at a time in seconds since the epoch."""
         latest = self._latest
         if latest is None or not self._expected:
             return None
         patience = max(MIN_PATIENCE, MISSED_CHECKS * latest.every_s)
-        overdue = time.time() - max(latest.checked_at, self._began) > patience
+        overdue = now - max(latest.checked_at, self._began) > patience
         return _iso(latest.checked_at) if overdue else None
 
 

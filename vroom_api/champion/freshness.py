@@ -34,9 +34,8 @@ class Ages(msgspec.Struct, frozen=True):
 def ages(manifest: Manifest, now: datetime) -> Ages:
     """The ages at `now`, an aware time, and the worse of the verdicts on them."""
     policy = manifest.freshness
-    data_age = _age(manifest.data_as_of, now) if manifest.data_as_of else None
-    model_age = _age(manifest.trained_at, now)
-    verdicts = _verdict(model_age, policy.model), _verdict(data_age, policy.data)
+    data_age, model_age = age_of_data(manifest, now), age_of_model(manifest, now)
+    verdicts = verdict_on(model_age, policy.model), verdict_on(data_age, policy.data)
     return Ages(
         data_as_of=manifest.data_as_of,
         data_age_s=data_age,
@@ -58,13 +57,23 @@ def admit(manifest: Manifest, now: datetime) -> Ages:
         causes = [
             f"its {what} {_old(age)}, the limit is {limits.expired_after_s / DAY:.1f} days"
             for what, age, limits in judged
-            if limits is not None and _verdict(age, limits) == "expired"
+            if limits is not None and verdict_on(age, limits) == "expired"
         ]
         raise Expired(
             f"version {manifest.version} of {manifest.forecast} has expired: {'; '.join(causes)}; "
             "a retraining on newer data brings it back"
         )
     return found
+
+
+def age_of_model(manifest: Manifest, now: datetime) -> int:
+    """Seconds since the training."""
+    return _age(manifest.trained_at, now)
+
+
+def age_of_data(manifest: Manifest, now: datetime) -> int | None:
+    """Seconds since the latest event in the data; None where they have no events."""
+    return _age(manifest.data_as_of, now) if manifest.data_as_of else None
 
 
 def _age(moment: str, now: datetime) -> int:
@@ -79,7 +88,7 @@ def _seconds(moment: str) -> float:
     return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp()
 
 
-def _verdict(age: float | None, limits: AgeLimits | None) -> Verdict:
+def verdict_on(age: float | None, limits: AgeLimits | None) -> Verdict:
     """What has limits and no known age counts as expired."""
     if limits is None:
         return "unlimited"

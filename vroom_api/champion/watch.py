@@ -69,20 +69,29 @@ class ChampionWatch:
         """What keeps the champion from being followed by the next one; None where all is well."""
         if self.failure is not None:
             return self.failure
-        age = self.checked_seconds
-        if age is not None and age > max(MIN_STALL, MISSED_CHECKS * self._seconds):
-            return (
-                f"the pointer was not checked for {age:.0f} s: its disk, or a file beside it, does not answer"
-            )
+        if (stalled := self.stalled) is not None:
+            return stalled
         if (since := self.attendance.unattended_since) is not None:
-            return (
-                f"unattended since {since}: nothing checks its sources. Dagster's daemon or code server stands "
-                f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
-                f"retire {self.forecast}` ends it, `rename {self.forecast} <new>` takes it to a new name"
-            )
+            return self.describe_unattended(since)
         if self.attendance.trouble:
             return f"the newest data or declaration is not trained: {self.attendance.trouble}"
         return None
+
+    @property
+    def stalled(self) -> str | None:
+        """Since when the pointer was not checked, where that is too long; else None."""
+        age = self.checked_seconds
+        if age is None or age <= max(MIN_STALL, MISSED_CHECKS * self._seconds):
+            return None
+        return f"the pointer was not checked for {age:.0f} s: its disk, or a file beside it, does not answer"
+
+    def describe_unattended(self, since: str) -> str:
+        """What it means that nothing checked the sources since then, and what to do."""
+        return (
+            f"unattended since {since}: nothing checks its sources. Dagster's daemon or code server stands "
+            f"still, its sensor fails or was stopped, or its declaration was taken away; `python -m vroom_assets "
+            f"retire {self.forecast}` ends it, `rename {self.forecast} <new>` takes it to a new name"
+        )
 
     async def watch(self) -> None:
         """Check the pointer at intervals; try to load whenever it or the files behind it have changed."""

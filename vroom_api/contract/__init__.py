@@ -6,6 +6,7 @@
   ``inputs`` is float64 of shape (rows, inputs) in the manifest's order; outputs are ``prediction``,
   float64 (rows,), and ``features``, float64 (rows, features);
 - ``golden.json``: rows with the outputs that the trained model gave for them;
+- ``training.json``: the declaration that it was trained by, for a rebuild;
 - ``manifest.json``: what the numbers mean and where they come from, and the SHA-256 of the other files.
 
 ``<home>/<forecast>/champion.json``, the pointer, names the version that serves and the SHA-256 of its
@@ -22,6 +23,7 @@ from vroom_api.contract.bundle import (
     MANIFEST,
     MODEL,
     POINTER,
+    TRAINING,
     Bundle,
     BundleError,
     Pointer,
@@ -51,6 +53,7 @@ from vroom_api.contract.manifest import (
     Lever,
     Manifest,
     Recipe,
+    Training,
     format_of,
     scales,
     unfit_inputs,
@@ -74,6 +77,7 @@ __all__ = [
     "OLDEST_FORMAT",
     "OPTIONS",
     "POINTER",
+    "TRAINING",
     "AgeLimits",
     "Bundle",
     "BundleError",
@@ -95,6 +99,7 @@ __all__ = [
     "Scores",
     "SegmentReference",
     "Spread",
+    "Training",
     "bundle_folder",
     "forecast_folder",
     "format_of",

@@ -1,22 +1,39 @@
 """Alerts: what somebody has to know, open from the first time it is seen until it is over.
 
-Whoever finds something wrong raises an alert, each time; it is one row for each forecast, kind and subject, so
-that it is sent once. Whoever finds that it is over resolves it.
+Whoever finds something wrong raises an alert, at every check; it is one row for each forecast, kind and subject, so
+that it is sent once. Whoever finds that it is over resolves it. What changes is queued for the service, which sends
+it, in the transaction of the change: whoever raises an alert need not know who receives it.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from vroom_api.contract.tables import alerts
+from vroom_api.contract.tables import alerts, notifications
+
+QUEUED: Final = ""  # the receiver of a change that the service has not yet addressed
+# Kinds that one part of the system raises and another resolves.
+DECLARATION: Final = "declaration"  # it cannot be loaded
+RUN_FAILED: Final = "run_failed"
+REQUESTED: Final = "requested"  # evidence of a failed run: the version that automation wanted of it, or ""
+_ATTEMPTS = 5  # to be first, or to find whoever was
+_MAX_SUBJECT = 200
 
 
 class Severity(StrEnum):
     WARNING = "warning"  # somebody should see to it some day
     CRITICAL = "critical"  # now
+
+
+class Change(StrEnum):
+    """What receivers are notified of."""
+
+    OPENED = "opened"
+    WORSE = "worse"  # a warning has become critical
+    RESOLVED = "resolved"
 
 
 def raise_alert(
@@ -32,46 +49,31 @@ def raise_alert(
 ) -> bool:
     """Open an alert, or note that an open one was seen again.
 
+    An open alert becomes worse and never better: it stays critical until it is over.
+
     Args:
         forecast: its name; "" where it is about the whole system.
         message: what is wrong and what to do.
+        subject: of what, within the kind; cut to 200 characters.
+        evidence: names and values that JSON has.
 
     Returns:
         whether it is a new one.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database does not answer.
     """
     now = now or datetime.now(UTC)
-    subject, evidence = subject[:200], dict(evidence or {})
-    same = (alerts.c.forecast == forecast, alerts.c.kind == kind, alerts.c.subject == subject)
-    again = (
-        alerts.update()
-        .where(*same, alerts.c.resolved_at.is_(None))
-        .values(
-            severity=severity.value,
-            message=message,
-            evidence=evidence,
-            last_seen=now,
-            times_seen=alerts.c.times_seen + 1,
-        )
-    )
-    for _ in range(2):
-        with engine.begin() as connection:
-            if connection.execute(again).rowcount:
-                return False
+    key = {"forecast": forecast, "kind": kind, "subject": subject[:_MAX_SUBJECT]}
+    seen = {"message": message, "evidence": dict(evidence or {}), "last_seen": now}
+    for _ in range(_ATTEMPTS):
+        if _see_again(engine, key, severity, seen, now):
+            return False
         try:
             with engine.begin() as connection:
-                connection.execute(
-                    alerts.insert().values(
-                        forecast=forecast,
-                        kind=kind,
-                        subject=subject,
-                        severity=severity.value,
-                        message=message,
-                        evidence=evidence,
-                        first_seen=now,
-                        last_seen=now,
-                        times_seen=1,
-                    )
-                )
+                first = {"severity": severity.value, "first_seen": now, "times_seen": 1}
+                insert = alerts.insert().values(**key, **first, **seen).returning(alerts.c.id)
+                _queue(connection, connection.execute(insert).scalar_one(), Change.OPENED, now)
             return True
         except sa.exc.IntegrityError:  # somebody else has just opened it
             continue
@@ -81,16 +83,51 @@ def raise_alert(
 def resolve_alert(
     engine: sa.Engine, *, forecast: str, kind: str, subject: str = "", now: datetime | None = None
 ) -> bool:
-    """Close an alert that is over; whether there was one."""
+    """Close an alert that is over; whether there was one.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database does not answer.
+    """
+    now = now or datetime.now(UTC)
     over = (
         alerts.update()
-        .where(
-            alerts.c.forecast == forecast,
-            alerts.c.kind == kind,
-            alerts.c.subject == subject[:200],
-            alerts.c.resolved_at.is_(None),
-        )
-        .values(resolved_at=now or datetime.now(UTC))
+        .where(*_open(forecast, kind, subject[:_MAX_SUBJECT]))
+        .values(resolved_at=now)
+        .returning(alerts.c.id)
     )
     with engine.begin() as connection:
-        return bool(connection.execute(over).rowcount)
+        identifier = connection.scalar(over)
+        if identifier is not None:
+            _queue(connection, identifier, Change.RESOLVED, now)
+    return identifier is not None
+
+
+def _see_again(
+    engine: sa.Engine, key: Mapping[str, str], severity: Severity, seen: Mapping[str, Any], now: datetime
+) -> bool:
+    """Note that an alert is still there; False where none is open."""
+    same = _open(**key)
+    again = alerts.update().values(**seen, times_seen=alerts.c.times_seen + 1).returning(alerts.c.id)
+    milder = alerts.c.severity != severity.value
+    with engine.begin() as connection:
+        if severity is Severity.CRITICAL:
+            worse = again.where(*same, milder).values(severity=severity.value)
+            identifier = connection.scalar(worse)
+            if identifier is not None:
+                _queue(connection, identifier, Change.WORSE, now)
+                return True
+        return connection.scalar(again.where(*same)) is not None
+
+
+def _open(forecast: str, kind: str, subject: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        alerts.c.forecast == forecast,
+        alerts.c.kind == kind,
+        alerts.c.subject == subject,
+        alerts.c.resolved_at.is_(None),
+    )
+
+
+def _queue(connection: sa.Connection, alert: int, change: Change, now: datetime) -> None:
+    row = {"alert_id": alert, "change": change.value, "receiver": QUEUED, "attempts": 0}
+    connection.execute(notifications.insert().values(**row, next_attempt_at=now))

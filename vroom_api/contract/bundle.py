@@ -8,10 +8,11 @@ import msgspec
 from vroom_api.contract import durable
 from vroom_api.contract.decoding import decode
 from vroom_api.contract.environment import home
-from vroom_api.contract.manifest import FORMAT, OLDEST_FORMAT, Golden, Manifest
+from vroom_api.contract.manifest import FORMAT, OLDEST_FORMAT, Golden, Manifest, Training
 from vroom_api.contract.struct import ContractStruct
 
 MANIFEST, MODEL, GOLDEN, POINTER = "manifest.json", "model.onnx", "golden.json", "champion.json"
+TRAINING = "training.json"  # what a rebuild needs; bundles of before it was kept have none
 FORMER_NAMES = "former_names.json"  # of a forecast that was renamed: its earlier bundles say these
 
 
@@ -108,6 +109,7 @@ class Bundle(msgspec.Struct, frozen=True):
     manifest: Manifest
     model: bytes
     golden: Golden
+    training: Training | None = None  # None before it was kept
 
 
 def read_bundle(
@@ -144,6 +146,10 @@ def read_bundle(
         golden = decode(files[GOLDEN], Golden)
     except msgspec.MsgspecError as error:
         raise BundleError(f"{folder / GOLDEN}: not golden rows: {error}") from error
+    try:
+        training = decode(files[TRAINING], Training) if TRAINING in files else None
+    except msgspec.MsgspecError as error:
+        raise BundleError(f"{folder / TRAINING}: not the record of a training: {error}") from error
     if forecast is not None and manifest.forecast in former_names(forecast, root):
         manifest = msgspec.structs.replace(manifest, forecast=forecast)
-    return Bundle(manifest, files[MODEL], golden)
+    return Bundle(manifest, files[MODEL], golden, training)

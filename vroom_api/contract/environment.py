@@ -17,6 +17,7 @@ from vroom_api.contract.pages import Pages
 DEFAULT_UMASK = 0o077
 PORTS = {"VROOM_DAGSTER_PORT": 3000, "VROOM_API_PORT": 8000, "VROOM_MLFLOW_PORT": 5000}
 _SCHEDULER = re.compile(r"(?:tcp|tls)://([^/?#]+)")
+_BETWEEN_ADDRESSES = re.compile(r"[,;]?\s+|,(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _ORIGIN = re.compile(r"https?://([^/?#]+)")
 
 
@@ -147,6 +148,10 @@ class Environment:
         if origin is None or parse_authority(origin[1].encode()) is None or not text.isascii():
             raise BadSetting(f"{name}={text!r}: use an address like https://dagster.example")
         return text
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """Addresses, separated by blanks, or by commas before the next scheme: an address may hold a comma itself."""
+        return tuple(filter(None, _BETWEEN_ADDRESSES.split(self.text(name, ""))))
 
     def scheduler(self, name: str) -> str | None:
         """The address of a Dask scheduler, None where it is not set."""

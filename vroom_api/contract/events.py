@@ -26,6 +26,7 @@ class Event(StrEnum):
     AUTOMATION = "automation"
     RENAMING = "renaming"
     CALIBRATION = "calibration"
+    MONITORING = "monitoring"
 
 
 class Decision(StrEnum):
@@ -38,6 +39,7 @@ class Decision(StrEnum):
     REJUDGE = "rejudge"
     REPUBLISH = "republish"
     SKIPPED = "skipped"
+    NEEDS_DATA = "needs data"
     # training
     REGISTERED = "registered"
     # contest
@@ -64,6 +66,12 @@ class Decision(StrEnum):
     # calibration
     RECALIBRATED = "recalibrated"
     REVERTED = "reverted"
+    # monitoring
+    HEALTHY = "healthy"
+    DRIFTED = "drifted"
+    DECAYED = "decayed"
+    MISCALIBRATED = "miscalibrated"
+    UNKNOWN = "unknown"  # there is not enough data for a verdict
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +87,8 @@ class SourcesSeen(Evidence, frozen=True):
     sources: dict[str, str]  # SHA-256 by source
     changed: list[str] = []
     generation: int | None = None
+    cause: str = "change"  # what asked for it: vroom_assets.monitoring.policy.Cause
+    numbers: dict[str, float] = {}
 
 
 class Registered(Evidence, frozen=True):
@@ -149,6 +159,20 @@ class RolledBack(Evidence, frozen=True, rename={"before": "from", "after": "to"}
     generation: int
 
 
+class RolledBackByItself(RolledBack, frozen=True, rename={"before": "from", "after": "to"}):
+    """A new champion was worse than the version before it, on the same requests.
+
+    Losses are means, in the measure that contests are decided by. The evidence is the logarithm of what a bet on "worse" has won.
+    """
+
+    rows: int  # requests whose outcome is known
+    loss: float
+    predecessor_loss: float
+    tolerated: float  # difference of the losses
+    log_evidence: float
+    log_evidence_needed: float
+
+
 class RollbackRefused(Evidence, frozen=True):
     event = Event.ROLLBACK
     asked: int  # 0 for the version before
@@ -212,6 +236,18 @@ class Recalibrated(Evidence, frozen=True):
 class ReversalRefused(Evidence, frozen=True):
     event = Event.CALIBRATION
     asked: int | None  # the revision to go back to; None for none
+
+
+class Evaluated(Evidence, frozen=True):
+    """What the monitoring found of the version that serves, after a window had closed."""
+
+    event = Event.MONITORING
+    version: int
+    verdict: str  # vroom_assets.monitoring.evaluation.Verdict
+    harmful: bool  # whether a training is called for
+    damage: float | None
+    window_end: str  # ISO 8601
+    numbers: dict[str, float] = {}
 
 
 class AutomationRestarted(Evidence, frozen=True):

@@ -228,6 +228,8 @@ class Manifest(ContractStruct, frozen=True):
     scores: Scores | None = None  # the same figures as in `metrics`; None before they had a shape
     tags: list[str] = []  # what errors were reported by in training, and predictions are recorded with
     trained_version: str = ""  # of the data and the definition of the models; "" before it was kept
+    due_s: float | None = None  # seconds from a prediction until its target is known
+    due_input: str | None = None  # or the input that says how many days are left until then
     monitoring: MonitoringReference | None = None  # None before it was kept: a retraining adds it
 
     @property
@@ -274,6 +276,13 @@ class Golden(ContractStruct, frozen=True):
                 predictions, self.predictions, scales(self.predictions), strict=True
             )
         )
+
+
+class Training(ContractStruct, frozen=True):
+    """What a version was trained by, enough to train it again from its snapshots."""
+
+    declaration: dict  # all fields of the forecast as it was declared, its statements among them
+    fitted_rows: int | None = None  # how many rows the model was fitted on, drawn by the seed; None for all
 
 
 def scales(predictions: Sequence[float]) -> list[float]:

@@ -1,5 +1,8 @@
 """The service's page: what serves, and the newest decisions."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
 
 from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of
@@ -12,9 +15,12 @@ from vroom_api.contract.tables import Database
 from vroom_api.dashboard.pages import page
 from vroom_api.predictions.refusals import allowed_of
 from vroom_api.problems import Problem
-from vroom_api.record.ledger import Entry, read_ledger
+from vroom_api.record.alerts import Alert, Wanted, list_alerts
+from vroom_api.record.ledger import Entry, read_ledger, reading
+from vroom_api.record.monitoring import latest_verdict
 
-ENTRIES_ON_PAGE = 25  # on the page
+ENTRIES_ON_PAGE = 25
+ALERTS_ON_PAGE = 50
 
 
 class ListedRow(msgspec.Struct, frozen=True):
@@ -70,6 +76,17 @@ class Decision(msgspec.Struct, frozen=True):
     actor: str
 
 
+class AlertRow(msgspec.Struct, frozen=True):
+    """An open alert."""
+
+    since: str
+    severity: str
+    forecast: str
+    kind: str
+    message: str
+    acknowledged_by: str
+
+
 class Overview(msgspec.Struct, frozen=True):
     """What overview.html lays out."""
 
@@ -78,6 +95,8 @@ class Overview(msgspec.Struct, frozen=True):
     status: str
     status_text: str
     provisional: str  # the gates that the champion has not passed
+    verdict: str  # of the monitoring, and why; "" before the first window has closed
+    alerts: list[AlertRow]
     forecasts: list[ListedRow]
     champion: ChampionView | None
     decisions: list[Decision]
@@ -97,7 +116,9 @@ def page_of(forecasts: Forecasts, database: Database, pages: Pages, chosen: str 
     health, champion = health_of(displayed), displayed.champion
     without = f"Nothing was decided yet; make run FORECAST={displayed.forecast} trains a champion."
     entries: list[Entry] = []
+    watched = Watched()
     try:
+        watched = _watched(database, displayed.forecast, chosen)
         entries = read_ledger(database, ENTRIES_ON_PAGE, forecast=chosen).entries
     except Problem as problem:
         without = problem.detail
@@ -107,12 +128,44 @@ def page_of(forecasts: Forecasts, database: Database, pages: Pages, chosen: str 
         status=health.status,
         status_text=_status_text(health),
         provisional="; ".join(champion.provisional) if champion else "",
+        verdict=watched.verdict,
+        alerts=[_alert(one) for one in watched.alerts],
         forecasts=[_listed(Listed(**parts_of(forecasts, watch)), watch.champion) for watch in forecasts],
         champion=_champion(champion, pages) if champion else None,
         decisions=[_decision(entry) for entry in entries],
         without_decisions=without,
     )
     return page("overview.html", overview)
+
+
+class Watched(NamedTuple):
+    """What the monitoring says."""
+
+    verdict: str = ""
+    alerts: Sequence[Alert] = ()
+
+
+def _watched(database: Database, forecast: str, chosen: str | None) -> Watched:
+    """The verdict on a forecast, and the open alerts of it where it was chosen, else of all.
+
+    Raises:
+        Problem: the database cannot be reached, 503.
+    """
+    with reading(database) as connection:
+        found = latest_verdict(connection, forecast)
+        page = list_alerts(connection, Wanted(forecast=chosen), ALERTS_ON_PAGE)
+    return Watched(f"{found.verdict}: {found.sentence}" if found else "", page.alerts)
+
+
+def _alert(alert: Alert) -> AlertRow:
+    return AlertRow(
+        since=f"{alert.first_seen:%Y-%m-%d %H:%M:%S}",
+        severity=alert.severity,
+        forecast=alert.forecast,
+        kind=" ".join(filter(None, (alert.kind.replace("_", " "), alert.subject))),
+        message=alert.message,
+        acknowledged_by=alert.acknowledged_by or "",
+    )
 
 
 def _listed(one: Listed, champion: Champion | None) -> ListedRow:

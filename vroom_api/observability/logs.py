@@ -37,6 +37,12 @@ def configure_logs(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for client in (
+        "httpx",
+        "httpcore",
+        "urllib3",
+    ):  # they log whole addresses, and those of receivers are secrets
+        logging.getLogger(client).setLevel(logging.WARNING)
 
 
 def _add_request_id(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from vroom_api.alerting.guard import Findings, Guard
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.freshness import VERDICTS, ages
+from vroom_api.contract.alerts import Severity
 from vroom_api.record.recorder import Recorder
 
 log = logging.getLogger("vroom_api.access")
@@ -31,10 +33,10 @@ class _Latency:
 class ServiceMetrics:
     """The metrics of one service, read when they are asked for; only latencies are taken per request."""
 
-    def __init__(self, forecasts: Forecasts, recorder: Recorder | None) -> None:
+    def __init__(self, forecasts: Forecasts, recorder: Recorder | None, guard: Guard) -> None:
         self.registry = CollectorRegistry()
         self._latencies: dict[tuple[str, int], _Latency] = {}
-        self.registry.register(_Own(forecasts, recorder, self._latencies))
+        self.registry.register(_Own(forecasts, recorder, guard, self._latencies))
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
@@ -62,10 +64,15 @@ class _Own(Collector):
     """What champions and record count by themselves."""
 
     def __init__(
-        self, forecasts: Forecasts, recorder: Recorder | None, latencies: dict[tuple[str, int], _Latency]
+        self,
+        forecasts: Forecasts,
+        recorder: Recorder | None,
+        guard: Guard,
+        latencies: dict[tuple[str, int], _Latency],
     ) -> None:
         self._forecasts = forecasts
         self._recorder = recorder
+        self._guard = guard
         self._latencies = latencies
 
     def describe(self) -> list[Metric]:
@@ -83,6 +90,7 @@ class _Own(Collector):
             requests.add_metric((route, str(status)), buckets, latency.total)
         yield requests
         yield from _of_forecasts(self._forecasts)
+        yield from _of_monitoring([watch.forecast for watch in self._forecasts], self._guard.findings)
         if (recorder := self._recorder) is not None:
             yield self._one("vroom_record_waiting", "Predictions that wait for the disk", recorder.waiting)
             yield self._one("vroom_record_capacity", "Predictions that the queue can hold", recorder.capacity)
@@ -147,3 +155,40 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
         for verdict in VERDICTS:
             freshness.add_metric((watch.forecast, verdict), float(found.freshness == verdict))
     yield from (answered, failures, *gauges.values(), freshness)
+
+
+def _of_monitoring(names: list[str], findings: Findings) -> Iterator[Metric]:
+    """What the guard read last, which is at most its period old; nothing is read because somebody scrapes."""
+    opened = GaugeMetricFamily("vroom_alerts", "Open alerts", labels=("forecast", "severity"))
+    for forecast in sorted({*names, *(forecast for forecast, _ in findings.open)}):
+        for severity in Severity:
+            opened.add_metric((forecast, severity.value), findings.open.get((forecast, severity.value), 0))
+    waiting = GaugeMetricFamily(
+        "vroom_notifications_undelivered", "Notifications that a receiver has not taken yet"
+    )
+    waiting.add_metric((), findings.undelivered)
+    verdicts = GaugeMetricFamily(
+        "vroom_verdict", "1 for the current verdict of the monitoring", labels=("forecast", "verdict")
+    )
+    harmful = GaugeMetricFamily(
+        "vroom_retraining_called_for", "1 where drift or decay calls for a training", labels=("forecast",)
+    )
+    for forecast, found in findings.verdicts.items():
+        verdicts.add_metric((forecast, found.verdict), 1)
+        harmful.add_metric((forecast,), float(found.harmful))
+    values = GaugeMetricFamily(
+        "vroom_check",
+        "Number that a check of the monitoring found in its latest window, e.g. a distance, an error, a coverage",
+        labels=("forecast", "check", "subject", "value"),
+    )
+    statuses = GaugeMetricFamily(
+        "vroom_check_status",
+        "1 for the status of the latest window",
+        labels=("forecast", "check", "subject", "status"),
+    )
+    for check in findings.checks:
+        statuses.add_metric((check.forecast, check.name, check.subject, check.status.value), 1)
+        for name, value in check.values.items():
+            if value is not None:
+                values.add_metric((check.forecast, check.name, check.subject, name), value)
+    yield from (opened, waiting, verdicts, harmful, values, statuses)

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import predictions
-from vroom_api.record.prediction import first_id
 
 MAX_PAGE = 500
 _EXPORTED_AT_ONCE = 2_000  # rows

@@ -58,7 +58,7 @@ def read_ledger(
         query = query.where(ledger.c.event == event)
     if forecast is not None:
         query = query.where(ledger.c.forecast == forecast)
-    with _reading(database) as connection:
+    with reading(database) as connection:
         rows = connection.execute(query).mappings().all()
     entries = [Entry(**{**row, "time": _aware(row["time"])}) for row in rows[:limit]]
     return Entries(entries, entries[-1].id if len(rows) > limit else None)
@@ -71,12 +71,17 @@ def is_in_ledger(database: Database, forecast: str) -> bool:
         Problem: the database cannot be reached, 503.
     """
     query = sa.select(ledger.c.id).where(ledger.c.forecast == forecast).limit(1)
-    with _reading(database) as connection:
+    with reading(database) as connection:
         return connection.execute(query).first() is not None
 
 
 @contextmanager
-def _reading(database: Database) -> Iterator[sa.Connection]:
+def reading(database: Database) -> Iterator[sa.Connection]:
+    """A connection to read by.
+
+    Raises:
+        Problem: the database cannot be reached, 503.
+    """
     try:
         with database().connect() as connection:
             yield connection

@@ -1,14 +1,14 @@
 """Live performance: recorded predictions beside what really happened, as outcomes say."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from vroom_api.contract import Kind
+from vroom_api.contract import Manifest
+from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import outcomes, predictions
-from vroom_api.record.prediction import first_id
 
 MAX_GROUPS = 200
 
@@ -38,6 +38,8 @@ class Performance(msgspec.Struct, frozen=True):
 
     forecast: str
     predictions: int  # recorded in that time, with or without an outcome
+    # Of them those without a reported outcome whose horizon is over; null where nobody declared when it is.
+    overdue: int | None
     all: Score
     by: str | None
     groups: list[Score]  # by the tag, those with the latest predictions first
@@ -47,18 +49,20 @@ def performance(
     engine: sa.Engine,
     forecast: str,
     *,
-    kind: Kind | None = None,
+    champion: Manifest | None = None,
     by: str | None = None,
     version: int | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    now: datetime | None = None,
 ) -> Performance:
     """Errors of the predictions of a forecast, all together and for each value of a tag.
 
     Outcomes that were reported of an entity and a period belong to no single prediction and do not count here.
 
     Args:
-        kind: of the forecast's target, where it is known.
+        champion: it says what kind the target is, and when a prediction falls due.
+        now: the time by which predictions are due; that of the clock where it is not given.
     """
     asked = [predictions.c.forecast == forecast]
     if version is not None:
@@ -67,11 +71,13 @@ def performance(
         asked.append(predictions.c.id >= first_id(start))
     if end is not None:
         asked.append(predictions.c.id < first_id(end))
-    is_probability = kind is not None and kind.is_probability
+    is_probability = champion is not None and champion.kind.is_probability
+    due = None if champion is None else _due(champion, now or datetime.now(UTC))
     with engine.connect() as connection:
         count = connection.execute(
             sa.select(sa.func.count()).select_from(predictions).where(*asked)
         ).scalar_one()
+        overdue = None if due is None else connection.execute(_overdue([*asked, due])).scalar_one()
         joined = _joined(forecast, asked, None, ranked=is_probability)
         whole = connection.execute(sa.select(*_figures(joined))).one()
         rows: list[Any] = []
@@ -85,7 +91,24 @@ def performance(
                     .limit(MAX_GROUPS)
                 ).all()
             )
-    return Performance(forecast, count, _score(whole), by, [_score(row, value=row.tag) for row in rows])
+    groups = [_score(row, value=row.tag) for row in rows]
+    return Performance(forecast, count, overdue, _score(whole), by, groups)
+
+
+def _due(champion: Manifest, now: datetime) -> sa.ColumnElement[bool] | None:
+    """Whether the target of a prediction is to be known by now; None where nobody declared when it is."""
+    if champion.due_input is not None:
+        days = predictions.c.inputs[champion.due_input].as_float()
+        return sa.extract("epoch", predictions.c.time) + days * 86_400 <= now.timestamp()
+    if champion.due_s is not None:
+        return predictions.c.id < first_id(now - timedelta(seconds=champion.due_s))
+    return None
+
+
+def _overdue(due: list[sa.ColumnElement[bool]]) -> sa.Select[int]:
+    """How many of the predictions that are due have no outcome of their own."""
+    reported = sa.exists().where(outcomes.c.prediction_id == predictions.c.id)
+    return sa.select(sa.func.count()).select_from(predictions).where(*due, ~reported)
 
 
 def _joined(

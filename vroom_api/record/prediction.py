@@ -6,12 +6,12 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 
 from vroom_api.contract import InputField, Manifest
+from vroom_api.contract.ids import id_of
 from vroom_api.contract.intervals import Interval
 from vroom_api.texts import NO_CONTROL_CHARACTERS, TAG_NAME
 
@@ -132,12 +132,7 @@ class _Ids:
         with self._lock:
             self._last = now = max(now, self._last + 1)
         tail = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-        return _text(now, tail)
-
-
-def _text(moment: int, tail: int) -> str:
-    digits = f"{moment >> 12:012x}7{moment & 0xFFF:03x}{tail:016x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        return id_of(now, tail)
 
 
 new_id = _Ids().next
@@ -146,21 +141,6 @@ new_id = _Ids().next
 def caller_of(scope: Any) -> str:
     """Who asks, as the record names it."""
     return str(getattr(scope.get("auth"), "name", None) or "anonymous")
-
-
-def time_of(identifier: str) -> datetime:
-    """When an id was made, in UTC, to the microsecond."""
-    milliseconds = int(identifier[:8] + identifier[9:13], 16)
-    fraction = int(identifier[15:18], 16)
-    microseconds = milliseconds * 1000 + (fraction * 1000 >> 12)
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
-
-
-def first_id(moment: datetime) -> str:
-    """The least id of a moment: ids made before it are smaller, ids made after it are not."""
-    microseconds = max((moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1), 0)
-    milliseconds, rest = divmod(microseconds, 1000)
-    return _text(milliseconds << 12 | -(-(rest << 12) // 1000), 0x8000_0000_0000_0000)
 
 
 def fits(text: str) -> bool:

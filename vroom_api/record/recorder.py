@@ -18,9 +18,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import outcomes, predictions
 from vroom_api.record.database import Replaced
-from vroom_api.record.prediction import Prediction, check, first_id
+from vroom_api.record.prediction import Prediction, check
 from vroom_api.record.stores import SqliteStore, Store, store_of
 
 log = logging.getLogger(__name__)

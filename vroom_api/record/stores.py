@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract.ids import first_id, time_of
 from vroom_api.record.database import Files, Replaced, check, connect
-from vroom_api.record.prediction import Origin, Prediction, first_id, time_of
+from vroom_api.record.prediction import Origin, Prediction
 
 _COLUMNS = (
     "id", "time", "forecast", "caller", "entity_id", "inputs", "features", "value", "low", "high", "level",

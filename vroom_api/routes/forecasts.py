@@ -1,5 +1,6 @@
-"""/forecasts, /model, /health and /reload: what there is, what serves and how it is."""
+"""/forecasts, /model, /health and /reload: what there is, what serves and how it is, and what served before."""
 
+from pathlib import Path
 from typing import Annotated
 
 from litestar import Router, get, post
@@ -17,13 +18,17 @@ from vroom_api.champion.descriptions import (
     parts_of,
 )
 from vroom_api.champion.forecasts import Forecasts
+from vroom_api.champion.versions import comparison
 from vroom_api.champion.watch import Reload
+from vroom_api.contract.comparison import VersionComparison
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import serving
+from vroom_api.routes.problems import documented
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
 
 Name = Annotated[str, PathParameter(description="of the forecast")]
+Number = Annotated[int, PathParameter(description="of a version that was published", ge=1, le=2**31 - 1)]
 
 
 @get("/model", summary="The version that serves", sync_to_thread=False)
@@ -83,6 +88,30 @@ async def reload_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Reload
     return await forecasts.named(name).reload()
 
 
+@get(
+    "/forecasts/{name:str}/versions/{before:int}/compare/{after:int}",
+    operation_id="compareVersions",
+    summary="Two published versions beside each other",
+    description=(
+        "Recipe, data, inputs, features, metrics and importances of both, and what differs, from their manifests. What "
+        "each would answer is printed by `python -m vroom_assets replay`."
+    ),
+    responses={
+        404: documented("there is no forecast of that name, or a version was never published"),
+        409: documented("a manifest is not the published one"),
+    },
+    sync_to_thread=True,
+)
+def compare_versions(
+    name: Name,
+    before: Number,
+    after: Number,
+    forecasts: NamedDependency[Forecasts],
+    home: NamedDependency[Path],
+) -> VersionComparison:
+    return comparison(forecasts.named(name).forecast, before, after, home)
+
+
 router = Router(
     "/",
     route_handlers=[
@@ -93,5 +122,6 @@ router = Router(
         show_forecast,
         show_health_of,
         reload_of,
+        compare_versions,
     ],
 )

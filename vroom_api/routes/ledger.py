@@ -9,7 +9,7 @@ from litestar.params import Parameter
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.contract.tables import Database
 from vroom_api.record.ledger import MAX_ENTRIES, Entries, read_ledger
-from vroom_api.routes.parameters import NO_SUCH_FORECAST, Forecast, known_forecast
+from vroom_api.routes.parameters import NO_SUCH_FORECAST, Before, Forecast, known_forecast
 from vroom_api.texts import NO_CONTROL_CHARACTERS
 
 
@@ -23,9 +23,7 @@ def show_ledger(
     database: NamedDependency[Database],
     forecasts: NamedDependency[Forecasts],
     limit: Annotated[int, Parameter(ge=1, le=MAX_ENTRIES, description="entries of a page")] = 50,
-    before: Annotated[
-        int | None, Parameter(ge=1, le=2**63 - 1, description="only entries with a smaller id")
-    ] = None,
+    before: Before = None,
     event: Annotated[
         str | None, Parameter(max_length=32, pattern=NO_CONTROL_CHARACTERS, description="e.g. contest")
     ] = None,

@@ -14,7 +14,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from litestar.params import RawBody
 
 from vroom_api.champion.forecasts import Forecasts
-from vroom_api.contract import Kind
+from vroom_api.contract import Manifest
 from vroom_api.contract.tables import Database
 from vroom_api.json_bodies import malformed, without_mark
 from vroom_api.problems import Fault, Problem
@@ -119,7 +119,9 @@ async def receive_outcomes(
         "squared error, bias, and the share of outcomes inside the interval; all together and, with `by`, for each "
         "text of a tag. Of a probability also the share of yes (`base_rate`), the Brier score beside that of always "
         "answering this share (`brier`, `brier_of_base_rate`), and `auc`, where 0.5 is chance; null where all outcomes are "
-        "alike and nothing can be told apart. They are null of other kinds, and while the forecast has no champion."
+        "alike and nothing can be told apart. They are null of other kinds, and while the forecast has no champion. "
+        "`overdue` are the predictions whose horizon is over and that nobody reported an outcome of by `prediction_id`; "
+        "outcomes that follow from new rows of the sources are not among the reported ones, `docs/monitoring.md` has them."
     ),
     responses={404: NO_SUCH_FORECAST, 503: RECORD_UNAVAILABLE},
     sync_to_thread=True,
@@ -137,7 +139,7 @@ def show_performance(
     return performance(
         database(),
         forecast,
-        kind=_kinds(forecasts).get(forecast),
+        champion=_champions(forecasts).get(forecast),
         by=by,
         version=version,
         start=time_of("since", since),
@@ -198,9 +200,9 @@ def _invalid(field: str, rule: str, row: str | int | None = None, allowed: str |
     return Problem(422, "invalid-outcome", detail, faults=[fault])
 
 
-def _kinds(forecasts: Forecasts) -> dict[str, Kind]:
-    """Of the forecasts that have a champion."""
-    return {watch.forecast: watch.champion.manifest.kind for watch in forecasts if watch.champion}
+def _champions(forecasts: Forecasts) -> dict[str, Manifest]:
+    """The manifests of those that serve, by forecast."""
+    return {watch.forecast: watch.champion.manifest for watch in forecasts if watch.champion}
 
 
 def _check(forecasts: Forecasts, database: Database, reported: Sequence[Outcome]) -> None:
@@ -209,7 +211,7 @@ def _check(forecasts: Forecasts, database: Database, reported: Sequence[Outcome]
     Raises:
         Problem: 422.
     """
-    kinds = _kinds(forecasts)
+    kinds = {name: champion.kind for name, champion in _champions(forecasts).items()}
     known: set[object] = set(kinds)
     for row, outcome in enumerate(reported):
         where = row if len(reported) > 1 else None

@@ -29,6 +29,13 @@ Version = Annotated[
     int | None, QueryParameter(ge=1, le=2**31 - 1, description="version of the champion that answered")
 ]
 
+MAX_ID = 2**63 - 1
+
+Before = Annotated[
+    int | None,
+    QueryParameter(ge=1, le=MAX_ID, description="only those with a smaller id: `next_before` of a page"),
+]
+
 Forecast = Annotated[
     str | None,
     QueryParameter(pattern=NO_CONTROL_CHARACTERS, max_length=MAX_NAME, description="name of the forecast"),

@@ -19,6 +19,7 @@ from vroom_api.contract import (
     Lever,
     Manifest,
     Recipe,
+    Training,
 )
 from vroom_api.contract.times import seconds_since
 from vroom_assets.challenger.parity import Exported
@@ -143,6 +144,12 @@ def freshness_policy(spec: ForecastSpec) -> FreshnessPolicy:
     )
 
 
+def due_seconds(spec: ForecastSpec) -> float | None:
+    """Seconds from a prediction until its target is known; None where that is not declared, or an input says it."""
+    days = spec.target.due_after_days
+    return None if days is None or spec.target.due_input is not None else days * DAY
+
+
 class OtherMeaning(Exception):
     """New texts would describe a model wrongly."""
 
@@ -185,6 +192,8 @@ def described_as_declared(spec: ForecastSpec, manifest: Manifest) -> Manifest:
         advice=levers(spec),
         freshness=freshness_policy(spec),
         fallback=fallback,
+        due_s=due_seconds(spec),
+        due_input=spec.target.due_input,
     )
 
 
@@ -241,4 +250,15 @@ def recipe_of(name: str, candidates: Mapping[str, Candidate], fitted: Fitted) ->
         features=list(fitted.features),
         definition={one: part.model_dump(mode="json") for one, part in parts.items()},
         values={one: part.chosen for one, part in parts.items() if part.chosen},
+    )
+
+
+def training_of(spec: ForecastSpec, found: Search) -> Training:
+    """What a rebuild needs beside the manifest: the declaration, and how many rows the model was fitted on."""
+    fields = set(
+        ForecastSpec.model_fields
+    )  # a class made from it may have others, and does not train by them
+    return Training(
+        declaration=spec.model_dump(mode="json", include=fields),
+        fitted_rows=None if found.fitted is None else len(found.fitted),
     )

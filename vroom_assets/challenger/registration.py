@@ -17,12 +17,14 @@ from vroom_assets.challenger import numbering
 from vroom_assets.challenger.experiment import Experiment
 from vroom_assets.challenger.manifest import (
     background_rows,
+    due_seconds,
     feature_fields,
     freshness_policy,
     golden_rows,
     input_fields,
     levers,
     recipe_of,
+    training_of,
 )
 from vroom_assets.champion import publication
 from vroom_assets.monitoring.reference import reference_of
@@ -54,7 +56,8 @@ def register(experiment: Experiment, tracking: Any, dagster_run_id: str) -> Mani
     golden = golden_rows(experiment.displayed, experiment.exported, spec.features, spec.gates.parity)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
-        digest = publication.write(folder, manifest, experiment.exported.model, golden)
+        training = training_of(spec, experiment.search)
+        digest = publication.write(folder, manifest, experiment.exported.model, golden, training)
         tracking.log_artifacts(str(folder), "bundle")
     for key, value in {
         MANIFEST_TAG: digest,
@@ -130,6 +133,8 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         freshness=freshness_policy(spec),
         fallback=experiment.fallback,
         tags=spec.entity.tags,
+        due_s=due_seconds(spec),
+        due_input=spec.target.due_input,
         monitoring=reference_of(
             data,
             experiment.search,

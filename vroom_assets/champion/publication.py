@@ -14,11 +14,13 @@ from vroom_api.contract import (
     GOLDEN,
     MANIFEST,
     MODEL,
+    TRAINING,
     Bundle,
     BundleError,
     Golden,
     Manifest,
     Pointer,
+    Training,
     bundle_folder,
     durable,
     read_bundle,
@@ -34,9 +36,13 @@ class NotPublished(Exception):
     """A bundle was refused; what served before still serves."""
 
 
-def write(folder: Path, manifest: Manifest, model: bytes, golden: Golden) -> str:
+def write(
+    folder: Path, manifest: Manifest, model: bytes, golden: Golden, training: Training | None = None
+) -> str:
     """Write a bundle's files into an empty folder and return the SHA-256 of its manifest."""
     contents = {MODEL: model, GOLDEN: msgspec.json.format(msgspec.json.encode(golden), indent=1)}
+    if training is not None:
+        contents[TRAINING] = msgspec.json.format(msgspec.json.encode(training), indent=1)
     manifest = msgspec.structs.replace(
         manifest, files={name: sha256_of(content) for name, content in contents.items()}
     )
@@ -92,19 +98,25 @@ def publish(
 
 
 def restore(
-    forecast: str, version: int | None, digest_of: Callable[[int], str], store: BundleStore | None = None
+    forecast: str,
+    version: int | None,
+    digest_of: Callable[[int], str],
+    store: BundleStore | None = None,
+    *,
+    generation: int | None = None,
 ) -> tuple[Pointer, Pointer]:
     """Serve an earlier version again, after checking that it loads and scores.
 
     Args:
         version: which; None for the newest published one of an earlier training than the one that serves.
         digest_of: the SHA-256 of a version's manifest as it was registered, for those published before pointers were kept.
+        generation: of the pointer that this was decided against; None for whatever serves now.
 
     Returns:
         the pointer before and the pointer after.
 
     Raises:
-        NotPublished: nothing to go back to, or the version was never published.
+        NotPublished: nothing to go back to, the version was never published, or another publication came first.
         BundleError: its files are damaged.
     """
     store = store or LocalStore()
@@ -128,7 +140,8 @@ def restore(
     prove(store.read(forecast, version, digest))
     as_it_served = [pointer for pointer in store.history(forecast) if pointer.version == version]
     provisional = as_it_served[-1].provisional if as_it_served else ()
-    return current, _point(store, forecast, version, digest, current.generation, provisional)
+    decided = current.generation if generation is None else generation
+    return current, _point(store, forecast, version, digest, decided, provisional)
 
 
 def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Pointer:

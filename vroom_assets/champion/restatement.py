@@ -42,7 +42,7 @@ def restated(registry: Registry, bundle: Bundle, words: Manifest) -> Iterator[tu
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / path
         manifest = msgspec.structs.replace(words, version=int(made.version))
-        digest = publication.write(folder, manifest, bundle.model, bundle.golden)
+        digest = publication.write(folder, manifest, bundle.model, bundle.golden, bundle.training)
         client.log_artifacts(before.run_id or "", str(folder), path)
         for key, value in (before.tags | {BUNDLE_TAG: path, MANIFEST_TAG: digest}).items():
             client.set_model_version_tag(forecast, str(made.version), key, value)

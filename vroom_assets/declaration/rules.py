@@ -36,6 +36,7 @@ from vroom_assets.spec import (
 OWN_TABLES = (
     *("as_of", "challenger", "champion", "computed", "contest", "cv_metrics", "declaration", "features"),
     *("inputs", "online_features", "origin", "out_of_fold", "quarantine", "target", TARGET_WINDOW),
+    *("drift", "feedback", "health", "outcomes", "performance", "predictions"),
 )
 
 OWN_FOLDERS = ("dagster", "mlflow")
@@ -175,6 +176,7 @@ def _references(spec: ForecastSpec) -> Iterator[Contradiction]:
         yield from _declared("fallback.candidate", spec.fallback.candidate, spec.candidates)
         for name in spec.fallback.without:
             yield from _declared("fallback.without", name, spec.inputs)
+    yield from _declared("target.due_input", spec.target.due_input, spec.inputs)
     yield from _declared("gates.reference", spec.gates.reference, spec.candidates)
 
 
@@ -433,6 +435,7 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
         yield "target.window_days", "the target of an example has `as_of.horizon_days`; leave window_days out"
     if spec.target.window_days is not None and spec.target.as_of is None:
         yield "target.window_days", "the window ends at the latest time of `as_of`; name that column"
+    yield from _horizon(spec)
     for name, examples in spec.examples.items():
         if examples.columns["as_of"].type.stored is not ColumnType.TIMESTAMP:
             yield f"examples.{name}.columns.as_of", "it is a time; declare it `type: timestamp`"
@@ -445,6 +448,19 @@ def _times(spec: ForecastSpec) -> Iterator[Contradiction]:
                 "ordered validation trains on targets that were known in time; "
                 "name the column of target.sql that says when they were",
             )
+
+
+def _horizon(spec: ForecastSpec) -> Iterator[Contradiction]:
+    """What cannot say when a prediction falls due."""
+    name = spec.target.due_input
+    if name is None:
+        return
+    for other in ("due_days", "window_days"):
+        if getattr(spec.target, other) is not None:
+            yield "target.due_input", f"{other} says already when a target is known; leave one of the two out"
+    column = spec.input_columns[name]
+    if column.type.stored not in (ColumnType.INTEGER, ColumnType.NUMBER) or column.is_time:
+        yield "target.due_input", f"{name} is of type {column.type}; name an input that is a number of days"
 
 
 def _fallback(spec: ForecastSpec, features: Sequence[Feature]) -> str | None:

@@ -1,11 +1,13 @@
-"""What every asset of a forecast carries, put on all of them together: owner, group, kinds, links to its code.
+"""What every asset of a forecast carries, put on all of them together: owner, group, kinds, links to its code, freshness.
 
-No freshness policy is among them. Dagster's measure the time since an asset was made; how old a forecast may be
-is declared under `freshness`, measured from its data and its training, and judged by the service at each answer. A
-forecast whose sources do not change is made once and stays as good as it is, and a policy would call it overdue;
-and without the daemon that evaluates policies, which is off for being awake all the time, it would say "unknown".
+Dagster's freshness policies measure the time since an asset was made. That is an age of a model for one asset alone,
+the challenger, which is made by a training and by nothing else; so it has the limits of ``freshness.model_age``, where
+they are declared. Any other policy would be wrong: a champion is made again, and seems young, where a contest keeps the
+old one; a table is made again by a run on the same rows; and the age of data is the time since their newest event,
+whatever ran since. These are judged by the service, at each answer and as alerts.
 """
 
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -23,7 +25,11 @@ KINDS = {
     CHALLENGER: {"mlflow", "onnx", "scikitlearn"},
     "contest": {"scikitlearn", "duckdb"},
     CHAMPION: {"onnx", "mlflow"},
+    **{key: {"duckdb", "sql"} for key in ("predictions", "outcomes", "feedback")},
+    **{key: {"duckdb", "pandas"} for key in ("performance", "drift", "health")},
 }
+
+SHORTEST_WINDOW = timedelta(minutes=1)  # of Dagster's
 
 # The fields of a declaration that say most of what an asset is; what is made by SQL has its files as well.
 FIELDS = {
@@ -32,6 +38,8 @@ FIELDS = {
     CHALLENGER: ["candidates", "gates"],
     "contest": ["contest", "gates"],
     CHAMPION: ["freshness", "advice"],
+    "outcomes": ["target"],
+    **{key: ["monitoring"] for key in ("feedback", "performance", "drift", "health")},
 }
 
 
@@ -51,7 +59,20 @@ def attributed(
         owners=[] if asset.owners else [forecast.owner],
         kinds=kinds(forecast, name),
         metadata={"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=references)},
-    ).replace_attributes(group_name=asset.group_name if own_group else forecast.name)
+    ).replace_attributes(
+        group_name=asset.group_name if own_group else forecast.name,
+        freshness_policy=asset.freshness_policy or freshness_policy(forecast, name),
+    )
+
+
+def freshness_policy(forecast: ForecastSpec, name: str) -> dg.FreshnessPolicy | None:
+    """How long after a training the next one is due; None where no age of the model is declared."""
+    limits = forecast.freshness.model_age
+    if name != CHALLENGER or limits is None:
+        return None
+    stale = max(timedelta(days=limits.stale_after_days), SHORTEST_WINDOW)
+    expired = max(timedelta(days=limits.expired_after_days), SHORTEST_WINDOW)
+    return dg.FreshnessPolicy.time_window(expired, stale if stale < expired else None)
 
 
 def kinds(forecast: ForecastSpec, name: str) -> set[str]:

@@ -17,6 +17,7 @@ from vroom_api.contract import (
     read_manifest,
     read_pointer,
 )
+from vroom_api.contract.alerts import resolve_alert
 from vroom_api.contract.events import (
     ContestResult,
     Decision,
@@ -30,7 +31,7 @@ from vroom_api.contract.tables import ledger as ledger_table
 from vroom_api.contract.tables import serving_database
 from vroom_assets import ledger, resources, tracking
 from vroom_assets.forecast.links import links
-from vroom_assets.forecast.names import CHALLENGER, CHAMPION, key
+from vroom_assets.forecast.names import CHALLENGER, CHAMPION, ROLLED_BACK, key
 from vroom_assets.ledger import latest_entries
 from vroom_assets.spec import ForecastSpec, Purpose
 
@@ -164,6 +165,9 @@ def publish(
     manifest = read_bundle(
         bundle_folder(spec.name, pointer.version), pointer.manifest_sha256, spec.name
     ).manifest
+    if decision is Decision.PUBLISHED:
+        with serving_database() as engine:
+            resolve_alert(engine, forecast=spec.name, kind=ROLLED_BACK)
     ledger.enter(
         forecast=spec.name,
         actor=f"job {context.job_name}",
@@ -202,8 +206,21 @@ def champion_metadata(
         **links(spec.name, pointer.version),
         "bundle": dg.MetadataValue.path(str(bundle_folder(spec.name, pointer.version))),
         **manifest.metrics,
+        **_beside_former(spec, pointer),
         "ledger": dg.MetadataValue.md(latest_entries(spec.name)),
     }
+
+
+def _beside_former(spec: ForecastSpec, pointer: Pointer) -> dict[str, Any]:
+    """What changed with a version, and what it would have answered to the latest requests; nothing of the first one."""
+    from vroom_assets.champion.versions import UnknownVersion
+    from vroom_assets.report import rendering, versions
+
+    try:
+        page = versions.beside_former(spec.name, pointer, spec.gates)
+    except (UnknownVersion, BundleError, OSError) as error:
+        return {"beside_former": f"it cannot be compared with what served before: {error}"}
+    return {} if page is None else {"beside_former": dg.MetadataValue.md(rendering.markdown(page))}
 
 
 def serve(
@@ -293,15 +310,30 @@ def current_champion(
 
 
 def suspended_versions(forecast: str) -> list[Manifest]:
-    """Manifests of the versions that were rolled back."""
+    """Manifests of the versions that were rolled back, and that nobody has gone back to since."""
+    of_rollbacks = ledger_table.select().where(
+        ledger_table.c.forecast == forecast,
+        ledger_table.c.event == Event.ROLLBACK,
+        ledger_table.c.decision == Decision.RESTORED,
+    )
     with serving_database() as engine, engine.connect() as connection:
-        rows = connection.execute(
-            ledger_table.select().where(
-                ledger_table.c.forecast == forecast,
-                ledger_table.c.event == Event.ROLLBACK,
-                ledger_table.c.decision == Decision.RESTORED,
-            )
-        ).fetchall()
-    versions = {evidence_of(RolledBack, row.evidence).before for row in rows}
-    folders = [bundle_folder(forecast, version) / MANIFEST for version in sorted(versions)]
-    return [read_manifest(durable.read(path), str(path)) for path in folders if path.exists()]
+        rows = connection.execute(of_rollbacks.order_by(ledger_table.c.id)).fetchall()
+    suspended: dict[int, Manifest] = {}
+    for row in rows:
+        back = evidence_of(RolledBack, row.evidence)
+        before, after = _manifest_of(forecast, back.before), _manifest_of(forecast, back.after)
+        if before is not None:
+            suspended[back.before] = before
+        restored = after.mlflow_run_id if after is not None else None
+        suspended = {
+            version: manifest
+            for version, manifest in suspended.items()
+            if version != back.after and manifest.mlflow_run_id != restored
+        }
+    return [suspended[version] for version in sorted(suspended)]
+
+
+def _manifest_of(forecast: str, version: int) -> Manifest | None:
+    """The manifest of a published version, None where it is not there any more."""
+    path = bundle_folder(forecast, version) / MANIFEST
+    return read_manifest(durable.read(path), str(path)) if path.exists() else None

@@ -18,6 +18,8 @@ from vroom_assets.declaration import scaffold
 from vroom_assets.forecast import (
     champion_assets,
     feature_assets,
+    monitoring_assets,
+    monitoring_sensor,
     recalibration,
     rollback,
     sensors,
@@ -61,11 +63,13 @@ class Forecast(ForecastSpec, dg.Component):
         """Everything that Dagster needs to know about the forecast."""
         computed = [*self.source_assets(), *self.feature_assets()]
         trained, contested = self.training_assets(), self.champion_assets()
+        monitored = self.monitoring_assets()
         stages = {
             "materialize": computed,
             "train": trained,
             "promote": contested,
             "retrain": [*computed, *trained, *contested],
+            "monitor": monitored,
         }
         jobs = {stage: self.job(stage, assets) for stage, assets in stages.items()}
         declared = context.component_decl
@@ -73,7 +77,7 @@ class Forecast(ForecastSpec, dg.Component):
         lines = tree.source_position_tree if tree else None
         return dg.Definitions(
             assets=dg.map_asset_specs(
-                lambda asset: attributed(asset, self, context.path, lines), stages["retrain"]
+                lambda asset: attributed(asset, self, context.path, lines), [*stages["retrain"], *monitored]
             ),
             jobs=[*jobs.values(), *self.other_jobs()],
             sensors=self.sensors(jobs),
@@ -100,6 +104,10 @@ class Forecast(ForecastSpec, dg.Component):
         """The contest, and what serves after it."""
         return [champion_assets.contest_asset(self), champion_assets.champion_asset(self)]
 
+    def monitoring_assets(self) -> Assets:
+        """What was predicted and what came of it, and what that says about the version that serves."""
+        return monitoring_assets.assets(self)
+
     def job(self, stage: str, assets: Assets) -> Any:
         """The job of a stage, which makes these assets."""
         return dg.define_asset_job(
@@ -116,7 +124,10 @@ class Forecast(ForecastSpec, dg.Component):
         """Args:
         jobs: those of the stages, by name.
         """
-        return [sensors.source_sensor(self, jobs["retrain"])]
+        return [
+            sensors.source_sensor(self, jobs["retrain"]),
+            monitoring_sensor.monitoring_sensor(self, jobs["monitor"]),
+        ]
 
     def schedules(self, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
         return [sensors.safety_net(self, jobs["retrain"])]
@@ -131,4 +142,5 @@ STAGES = {
     "train": "Search the candidates on the features as they are and register a challenger.",
     "promote": "Let the challenger and the champion compete and publish the winner.",
     "retrain": "Everything, from the sources to the champion.",
+    "monitor": "What was predicted, what came of it, and whether the version that serves is still good. It trains nothing.",
 }

@@ -1,4 +1,4 @@
-"""Runs that failed or were terminated, in the ledger."""
+"""Runs that failed or were terminated, in the ledger and as alerts."""
 
 import dagster as dg
 
@@ -6,6 +6,7 @@ from vroom_api.contract import read_pointer
 from vroom_api.contract.events import Decision, RunCancelled, RunFailed
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import tracking
+from vroom_assets.alerts import FailedRun, raise_run_failed
 from vroom_assets.forecast.names import FORECAST_TAG, REQUESTED_TAG
 from vroom_assets.ledger import latest_evidence
 
@@ -41,7 +42,7 @@ def forecast_of(run: dg.DagsterRun) -> str | None:
     name="report_failures",
     minimum_interval_seconds=9,  # every second pass of the daemon: each opens an instance, which is dear
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Enters every failed run in the ledger and ends the MLflow run that it left open.",
+    description="Enters every failed run in the ledger, raises an alert and ends the MLflow run that it left open.",
 )
 def report_failures(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run
@@ -56,19 +57,23 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
     evidence = RunFailed(
         failures=failures[:5], mlflow_runs_closed=orphans, requested=run.tags.get(REQUESTED_TAG, "")
     )
+    reason = f"{run.job_name} failed: {'; '.join(failures)[:MAX_CAUSE]}; {again}{what_serves(forecast)}"
+    serves = read_pointer(forecast) is not None
     with serving_database() as engine:
         before = latest_evidence(engine, forecast, RunFailed)
-        if before and evidence.requested and same_failure(before, evidence):
-            return  # the same request, made again
-        enter_ledger(
-            engine,
-            forecast=forecast,
-            actor="sensor report_failures",
-            decision=Decision.FAILED,
-            reason=f"{run.job_name} failed: {'; '.join(failures)[:MAX_CAUSE]}; {again}{what_serves(forecast)}",
-            evidence=evidence,
-            run_id=run.run_id,
-        )
+        if not (before and evidence.requested and same_failure(before, evidence)):  # else it is made again
+            enter_ledger(
+                engine,
+                forecast=forecast,
+                actor="sensor report_failures",
+                decision=Decision.FAILED,
+                reason=reason,
+                evidence=evidence,
+                run_id=run.run_id,
+            )
+        # After the ledger, by which the forecast's sensor knows of a failure: a tick that does not is older.
+        failed = FailedRun(forecast, run.job_name, run.run_id, evidence.failures, evidence.requested)
+        raise_run_failed(engine, failed, reason, serves=serves)
 
 
 @dg.run_status_sensor(

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from vroom_assets import declaration
+from vroom_assets.alerts import raise_broken_declaration
 from vroom_assets.forecast.component import Forecast
 
 log = logging.getLogger("vroom")
@@ -58,7 +59,8 @@ def component_tree(folder: Path) -> dg.ComponentTree:
 def refused(folder: Path, message: str) -> dg.Definitions:
     """Instead of a forecast: an asset that says what is wrong with its declaration, as a failed check.
 
-    A declaration has no run that could fail, so a sensor reports the check; once, because Dagster keeps it.
+    A declaration has no run that could fail, so a sensor reports the check; once, because Dagster keeps it. The alert
+    is raised at every tick: it is over once there is none.
     """
     name = re.sub(r"\W", "_", folder.name)
     own = dg.AssetKey([name, "declaration"])
@@ -85,6 +87,7 @@ def refused(folder: Path, message: str) -> dg.Definitions:
         description="Reports what is wrong with the declaration.",
     )
     def report(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        raise_broken_declaration(name, message)
         if context.cursor == message:
             return dg.SkipReason(f"the declaration is broken as before:\n{message}")
         failed = dg.AssetCheckEvaluation(

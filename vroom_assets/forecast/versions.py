@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import dagster as dg
 
@@ -19,17 +18,8 @@ from vroom_api.contract.events import ContestResult, Published, Registered
 from vroom_api.contract.tables import serving_database
 from vroom_assets.forecast.names import CHALLENGER, CHAMPION
 from vroom_assets.ledger import latest_evidence
+from vroom_assets.monitoring.policy import Step
 from vroom_assets.spec import ForecastSpec, Purpose
-
-
-class Step(StrEnum):
-    """What runs; the value is the ledger's word for it."""
-
-    NOTHING = "current"
-    REPUBLISH = "republish"
-    REJUDGE = "rejudge"
-    RETRAIN = "requested"
-
 
 # The assets that a step makes anew; a training makes them all.
 SELECTIONS = {Step.REPUBLISH: [CHAMPION], Step.REJUDGE: ["contest", CHAMPION]}
@@ -87,15 +77,15 @@ def made(spec: ForecastSpec, contents: dict[str, str]) -> Versions:
         training = latest_evidence(engine, spec.name, Registered)
         contest = latest_evidence(engine, spec.name, ContestResult)
         published = latest_evidence(engine, spec.name, Published)
-    champion = _champion(spec.name)
+    serves = champion(spec.name)
     trained = training.trained_version if training else ""
-    if not training and champion:
-        trained = champion.trained_version
-    if not trained and champion and champion.code_version == spec.whole_fingerprint():
-        same = champion.data_version in (spec.data_version(contents), spec.former_data_version(contents))
+    if not training and serves:
+        trained = serves.trained_version
+    if not trained and serves and serves.code_version == spec.whole_fingerprint():
+        same = serves.data_version in (spec.data_version(contents), spec.former_data_version(contents))
         trained = spec.trained_version(contents) if same else ""
     return Versions(
-        table=(training.data_version if training else "") or (champion.data_version if champion else None),
+        table=(training.data_version if training else "") or (serves.data_version if serves else None),
         trained=trained or None,
         judged=(contest.judging_version if contest else "") or None,
         served=(published.serving_version if published else "") or None,
@@ -115,7 +105,7 @@ def left_undone(forecast: str) -> Step:
     return Step.REPUBLISH if contest.publishes(pointer.generation if pointer else 0) else Step.NOTHING
 
 
-def _champion(forecast: str) -> Manifest | None:
+def champion(forecast: str) -> Manifest | None:
     """The manifest of the version that serves; None where there is none that can be read."""
     try:
         pointer = read_pointer(forecast)

@@ -1,4 +1,8 @@
-"""Whether the error has grown, predictions are biased, or intervals and probabilities are off."""
+"""Whether the error has grown, predictions are biased, or intervals and probabilities are off.
+
+What is declared as tolerated is where an effect begins to count. The evidence is against half of it, so that what is as large as
+that is found, and what is half as large never raises an alarm.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,13 @@ from vroom_api.contract import Manifest, MonitoringReference
 from vroom_assets.monitoring import processes
 from vroom_assets.monitoring.budget import CALIBRATION, ERROR, Allowance, allowance
 from vroom_assets.monitoring.cells import FEW_POINTS, points
+from vroom_assets.monitoring.estimate import Z_SURE
 from vroom_assets.monitoring.processes import Watched
 from vroom_assets.monitoring.streams import TENTHS, segment_stream
 from vroom_assets.monitoring.windows import Subject, Windows, recent_of
 from vroom_assets.spec import Monitoring
+
+HALF = 0.5  # of what is tolerated: the evidence is against more than that
 
 
 def watch(manifest: Manifest, rules: Monitoring, windows: Windows) -> list[Subject]:
@@ -53,6 +60,17 @@ def bias_scale(manifest: Manifest) -> float:
     return min(max(abs(manifest.target_mean), error), 2.0 * error)
 
 
+def is_biased(reference: MonitoringReference, bias: Subject) -> bool:
+    """Whether the recent rows alone show a bias, by a test of its own: after another alarm that tells what it is about."""
+    counts = np.asarray(reference.residual)
+    grid = (2.0 * points(len(counts)) - 1.0) * reference.bound
+    shares = counts / max(counts.sum(), 1e-12)
+    spread = float(shares @ grid**2 - (shares @ grid) ** 2) ** 0.5
+    rows = max(float(bias.rows[-1]), 1e-12)
+    deviation = spread * (1.0 / rows + 1.0 / max(reference.scored, 1.0)) ** 0.5
+    return bool(bias.enough[-1] and bias.value[-1] >= max(bias.limit, Z_SURE * deviation))
+
+
 def _error(
     name: str,
     training: np.ndarray,
@@ -64,7 +82,7 @@ def _error(
 ) -> Subject:
     """The clipped loss, against that of training grown by what is tolerated."""
     counts = windows.stream(stream, len(training))
-    watched = processes.mean(counts, training, mine, factor=1.0 + rules.growth)
+    watched = processes.mean(counts, training, mine, factor=1.0 + HALF * rules.growth)
     latest, rows, enough = recent_of(counts, rules.least_rows)
     grid = points(len(training)) * reference.bound
     value = latest @ grid / np.maximum(rows, 1e-12)
@@ -86,7 +104,7 @@ def _bias(
     grid = (2.0 * points(len(training)) - 1.0) * reference.bound
     value = latest @ grid / np.maximum(rows, 1e-12)
     limit = rules.bias * bias_scale(manifest)
-    tolerance = limit / (2.0 * reference.bound)
+    tolerance = HALF * limit / (2.0 * reference.bound)
     above = processes.mean(counts, training, mine, tolerance=tolerance)
     below = processes.mean(counts[:, ::-1], training[::-1], mine, tolerance=tolerance)
     return [
@@ -102,7 +120,7 @@ def _coverage(
     training = np.asarray(reference.misses)
     counts = windows.stream("misses", 3)
     sets = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]], float)
-    tolerance = rules.coverage * np.array([0.5, 0.5, 1.0, 1.0])
+    tolerance = HALF * rules.coverage * np.array([0.5, 0.5, 1.0, 1.0])
     watched = processes.shares(counts, training, training.sum(), sets, mine, tolerance)
     latest, rows, enough = recent_of(counts, rules.least_rows)
     shares = latest / np.maximum(rows, 1e-12)[:, None]
@@ -119,7 +137,7 @@ def _transforms(
     training = np.asarray(reference.pit)
     counts = windows.stream("pit", TENTHS)
     sets = np.hstack([np.triu(np.ones((TENTHS, TENTHS)))[:, :-1], np.tril(np.ones((TENTHS, TENTHS)))[:, 1:]])
-    watched = processes.shares(counts, training, training.sum(), sets, mine, rules.coverage)
+    watched = processes.shares(counts, training, training.sum(), sets, mine, HALF * rules.coverage)
     latest, rows, enough = recent_of(counts, rules.least_rows)
     below = (latest @ sets) / np.maximum(rows, 1e-12)[:, None]
     usual = training @ sets / max(training.sum(), 1e-12)
@@ -130,15 +148,18 @@ def _transforms(
 def _reliability(
     reference: MonitoringReference, rules: Monitoring, windows: Windows, mine: Allowance
 ) -> Subject:
-    """Yes more or less often than its probability, in each bin of the probability."""
+    """Yes more or less often than its probability: in each bin of the probability, and in all below and all above an edge."""
     training = np.asarray(reference.reliability)
     bins = len(training)
     flat = windows.stream("reliability", bins * FEW_POINTS)
     counts = flat.reshape(len(flat), bins, FEW_POINTS)
-    part = Allowance(mine.reference / (2 * bins), mine.live)
+    sets = processes.unions(bins, ordered=True).T
+    known, live = sets @ training, np.einsum("sb,wbp->wsp", sets, counts)
+    part = Allowance(mine.reference / (2 * len(sets)), mine.live)
+    tolerance = HALF * rules.coverage / 2.0
     both = [
-        processes.mean(one, known, part, tolerance=rules.coverage / 2).evidence
-        for one, known in ((counts, training), (counts[..., ::-1], training[:, ::-1]))
+        processes.mean(live, known, part, tolerance=tolerance).evidence,
+        processes.mean(live[..., ::-1], known[:, ::-1], part, tolerance=tolerance).evidence,
     ]
     watched = Watched(processes.averaged(np.concatenate(both, axis=-1)), mine.threshold)
     latest, rows, enough = recent_of(flat, rules.least_rows)

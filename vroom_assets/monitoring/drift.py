@@ -75,7 +75,7 @@ def compare(
 ) -> list[Compared]:
     """All statistics of each feature, of the recent rows at the latest window.
 
-    Skew, where live rows never were like those of training, is told from drift by the first rows of the version.
+    Skew, where live rows never were like those of training, shows in the first rows of the version.
     """
     found, p_values = [], []
     for one in reference.features:

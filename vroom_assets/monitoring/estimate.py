@@ -15,7 +15,7 @@ import numpy as np
 from vroom_api.contract import FeatureReference, MonitoringReference
 
 Z90 = 1.6449  # of a band that holds 90 %
-Z99 = 2.5758
+Z_SURE = 3.29  # of one that holds 99.9 %: the verdict is looked up day after day
 MOST_BLIND = 0.1  # share of rows outside the range of training, above which the band promises nothing
 
 
@@ -35,6 +35,11 @@ class Estimate:
     def holds(self, realised: float, z: float = Z90) -> bool:
         low, high = self.band(z)
         return low <= realised <= high
+
+    @property
+    def total(self) -> float:
+        """Rows, covered or not."""
+        return self.rows / (1.0 - self.blind)
 
     @property
     def is_blind(self) -> bool:

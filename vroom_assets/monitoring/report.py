@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from vroom_api.contract import Manifest
 from vroom_api.contract.checks import Check, Status
-from vroom_assets.monitoring import drift
-from vroom_assets.monitoring.estimate import Estimate, mean_loss
+from vroom_assets.monitoring import decay, drift
+from vroom_assets.monitoring.estimate import Z_SURE, Estimate, mean_loss
 from vroom_assets.monitoring.verdict import Verdict
 from vroom_assets.monitoring.watch import Watch
 from vroom_assets.monitoring.windows import Subject
@@ -24,7 +24,7 @@ def checks(manifest: Manifest, rules: Monitoring, found: Watch) -> tuple[Check, 
     return (
         *_drifts(manifest, rules, found),
         *_decays(manifest, found),
-        *_estimates(manifest, found),
+        *_estimates(manifest, rules, found),
         *_partial(manifest, found),
     )
 
@@ -122,24 +122,29 @@ def _decays(manifest: Manifest, found: Watch) -> Iterator[Check]:
         )
 
 
-def _estimates(manifest: Manifest, found: Watch) -> Iterator[Check]:
+def _estimates(manifest: Manifest, rules: Monitoring, found: Watch) -> Iterator[Check]:
     if found.live is not None:
         low, high = found.live.band()
         values = {"value": found.live.error, "low": low, "high": high, "blind": found.live.blind}
-        status = Status.UNKNOWN if found.live.is_blind else Status.OK
+        is_known = found.live.total >= rules.least_rows - 0.5 and not found.live.is_blind
         text = f"error estimated without outcomes {found.live.error:.4g}, {low:.4g} to {high:.4g}"
         if found.live.is_blind:
             text += f"; {found.live.blind:.0%} of the rows are outside the range of training, and theirs is unknown"
-        yield _check(manifest, found, "estimate", "", found.live.rows, status, values, text)
-    if found.scored is not None and found.realised is not None:
-        low, high = found.scored.band()
-        holds = found.scored.holds(found.realised)
-        yield _check(
-            manifest, found, "estimate", "scored", found.scored.rows,
-            Status.OK if holds else Status.WARNING,
-            {"value": found.realised, "estimate": found.scored.error, "low": low, "high": high, "blind": found.scored.blind},
-            f"error of known outcomes {found.realised:.4g}, {'inside' if holds else 'outside'} the estimate of {low:.4g} to {high:.4g}",
-        )  # fmt: skip
+        status = Status.OK if is_known else Status.UNKNOWN
+        yield _check(manifest, found, "estimate", "", found.live.total, status, values, text)
+    if found.scored is None or found.realised is None:
+        return
+    low, high = found.scored.band()
+    values = {"value": found.realised, "estimate": found.scored.error, "low": low, "high": high}
+    if found.held is not None:
+        values["held"] = found.held
+    inside = "inside" if found.scored.holds(found.realised) else "outside"
+    text = f"error of known outcomes {found.realised:.4g}, {inside} the estimate of {low:.4g} to {high:.4g}"
+    if found.scored.total < rules.least_rows - 0.5:
+        status = Status.UNKNOWN
+    else:
+        status = Status.OK if found.scored.holds(found.realised, Z_SURE) else Status.WARNING
+    yield _check(manifest, found, "estimate", "scored", found.scored.total, status, values, text)
 
 
 def _partial(manifest: Manifest, found: Watch) -> Iterator[Check]:
@@ -174,6 +179,8 @@ def numbers(manifest: Manifest, found: Watch) -> dict[str, float]:
         values |= {"blind": found.live.blind}
     if found.realised is not None:
         values["realised"] = found.realised
+    if found.held is not None:
+        values["estimate_held"] = found.held
     for one in found.decays:
         if not one.name or one.check == "bias":
             name = f"{one.check}_{one.name.replace(' ', '_')}".strip("_")
@@ -245,7 +252,9 @@ def _miscalibrated(manifest: Manifest, found: Watch) -> list[str]:
 
 def _biased(found: Watch) -> str:
     return " ".join(
-        f"{one.name.capitalize()} by {one.value[-1]:.3g} on average." for one in found.in_alarm("bias")
+        f"{one.name.capitalize()} by {one.value[-1]:.3g} on average."
+        for one in found.decays
+        if one.check == "bias" and (one.now or decay.is_biased(found.reference, one))
     )
 
 

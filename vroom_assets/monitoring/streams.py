@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -100,11 +102,18 @@ def losses(manifest: Manifest, frame: pd.DataFrame) -> np.ndarray:
 
 
 def outcome_cells(
-    manifest: Manifest, reference: MonitoringReference, frame: pd.DataFrame, rng: np.random.Generator
+    manifest: Manifest,
+    reference: MonitoringReference,
+    frame: pd.DataFrame,
+    rng: np.random.Generator,
+    revisions: Mapping[int, Calibration] | None = None,
 ) -> dict[str, Cells]:
     """The streams of predictions with their whole outcomes, by name.
 
     `scored` is what `covered` is of predictions. Segments are not among them.
+
+    Args:
+        revisions: by number, the calibrations that answered instead of the manifest's, where the column `calibration` has one.
     """
     outcome, prediction = frame["outcome"].to_numpy(float), frame["prediction"].to_numpy(float)
     bins = len(reference.prediction.units)
@@ -117,7 +126,7 @@ def outcome_cells(
     }
     if reference.misses:
         found["misses"] = miss_cells(reference.level, frame)
-        found["pit"] = pit_cells(manifest.calibration, outcome, prediction, rng)
+        found["pit"] = _pits(manifest.calibration, revisions or {}, frame, rng)
     if reference.reliability and manifest.calibration.reliability is not None:
         edges = manifest.calibration.reliability.edges
         found["reliability"] = reliability_cells(edges, outcome, prediction)
@@ -132,6 +141,27 @@ def miss_cells(level: float, frame: pd.DataFrame) -> Cells:
 
 
 TENTHS = 10
+
+
+def _pits(
+    calibration: Calibration,
+    revisions: Mapping[int, Calibration],
+    frame: pd.DataFrame,
+    rng: np.random.Generator,
+) -> Cells:
+    """Transforms by what answered each row; of a revision that is not given nothing is known."""
+    outcome, prediction = frame["outcome"].to_numpy(float), frame["prediction"].to_numpy(float)
+    number = np.full(len(frame), np.nan)
+    if "calibration" in frame.columns:
+        number = pd.to_numeric(frame["calibration"]).to_numpy(float, na_value=np.nan)
+    position, judged = np.zeros(len(frame), dtype=int), np.zeros(len(frame), dtype=bool)
+    for one, rows in [
+        (calibration, np.isnan(number)),
+        *((revised, number == each) for each, revised in revisions.items()),
+    ]:
+        position[rows] = pit_cells(one, outcome[rows], prediction[rows], rng).position[:, 0]
+        judged |= rows
+    return whole(position, TENTHS).only(judged)
 
 
 def pit_cells(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from vroom_api.contract import Manifest, MonitoringReference
+from vroom_api.contract import Calibration, Manifest, MonitoringReference
 from vroom_api.contract.struct import ContractStruct
 from vroom_assets.monitoring import streams
 from vroom_assets.monitoring.cells import Cells, binned, divided, units_of
@@ -48,11 +48,12 @@ def summarize(
     end: datetime,
     predicted: pd.DataFrame,
     observed: pd.DataFrame,
+    revisions: Mapping[int, Calibration] | None = None,
 ) -> Summary:
     """Summarize one closed window of the version that a manifest describes.
 
-    What was predicted of one entity in a window is not independent: give the latest prediction of each. Rows that belong
-    together otherwise, e.g. of one race, count as one where they have the same value in a column `group` (or, if there is no
+    What was predicted of one entity in a window is not independent: give the latest prediction of each, and none that has the
+    same inputs as one of an earlier window. Rows that belong together otherwise, e.g. of one race, count as one where they have the same value in a column `group` (or, if there is no
     such column, in the tag by which training grouped its rows).
 
     Args:
@@ -61,9 +62,12 @@ def summarize(
             missing), and `group` if rows belong together.
         observed: predictions whose outcome arrived in the window, each once in the life of a version with its whole outcome
             (`exposure` 1). Columns `prediction`, `outcome`, `exposure` (share of the horizon that has passed), `low`,
-            `high`, `level` (NaN where there is no interval), each feature by name, `tag_<name>` for each tag, and `group`.
+            `high`, `level` (NaN where there is no interval), each feature by name, `tag_<name>` for each tag, and, if it
+            applies, `group` and `calibration` (the number of the revision that answered; null for the bundle's own).
             Rows with a smaller exposure are of counts: their outcome so far is compared with prediction × exposure, in the
             window alone, because what has passed of one prediction today is a part of what has passed tomorrow.
+        revisions: the calibrations behind these numbers. Without them such rows are left out of the check of all levels
+            (`pit`); their intervals are judged as they were served.
 
     Returns:
         a summary without counts where the manifest has no reference.
@@ -73,35 +77,31 @@ def summarize(
     """
     _require(manifest, predicted, ["prediction"])
     _require(manifest, observed, ["prediction", "outcome", "exposure", "low", "high", "level"])
-    predicted = predicted[np.isfinite(predicted["prediction"].to_numpy(float))]
-    usable = np.isfinite(observed["prediction"].to_numpy(float)) & np.isfinite(
-        observed["outcome"].to_numpy(float)
-    )
-    observed = observed[usable]
+    predicted, observed = _finite(predicted, ["prediction"]), _finite(observed, ["prediction", "outcome"])
     is_whole = observed["exposure"].to_numpy(float) >= 1.0
     whole_rows, partial_rows = observed[is_whole], observed[~is_whole]
-    found = Summary(
+    counts, sums = {}, _sums(manifest, whole_rows, partial_rows)
+    reference = manifest.monitoring
+    if reference is not None:
+        by_model = whole_rows[~streams.is_by_fallback(manifest, whole_rows)]
+        rng = np.random.default_rng(int(start.timestamp()))
+        counts = predicted_counts(manifest, reference, predicted)
+        counts |= observed_counts(manifest, reference, by_model, rules, rng, revisions)
+        sums["scored_loss"] = _clipped_of_covered(manifest, reference, by_model)
+    return Summary(
         start=start,
         end=end,
         predicted=len(predicted),
         observed=len(whole_rows),
         partial=len(partial_rows),
-        sums=_sums(manifest, whole_rows, partial_rows),
+        counts={name: np.round(one, DIGITS).tolist() for name, one in counts.items()},
+        sums=sums,
     )
-    reference = manifest.monitoring
-    if reference is None:
-        return found
-    counts = _predicted_counts(manifest, reference, predicted)
-    by_model = whole_rows[~streams.is_by_fallback(manifest, whole_rows)]
-    rng = np.random.default_rng(int(start.timestamp()))
-    counts |= _observed_counts(manifest, reference, by_model, rules, rng)
-    clipped = _clipped_of_covered(manifest, reference, by_model)
-    rounded = {name: np.round(one, DIGITS).tolist() for name, one in counts.items()}
-    return Summary(
-        **{name: getattr(found, name) for name in ("start", "end", "predicted", "observed", "partial")},
-        counts=rounded,
-        sums=found.sums | {"scored_loss": clipped},
-    )
+
+
+def _finite(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The rows that have a number in each column."""
+    return frame[np.isfinite(frame[columns].to_numpy(float)).all(axis=1)]
 
 
 def _require(manifest: Manifest, frame: pd.DataFrame, columns: list[str]) -> None:
@@ -120,7 +120,7 @@ def units_in(reference: MonitoringReference, frame: pd.DataFrame) -> np.ndarray:
     return units_of(None, len(frame))
 
 
-def _predicted_counts(
+def predicted_counts(
     manifest: Manifest, reference: MonitoringReference, frame: pd.DataFrame
 ) -> dict[str, np.ndarray]:
     units = units_in(reference, frame)
@@ -133,15 +133,16 @@ def _predicted_counts(
     return counts
 
 
-def _observed_counts(
+def observed_counts(
     manifest: Manifest,
     reference: MonitoringReference,
     frame: pd.DataFrame,
     rules: Monitoring,
     rng: np.random.Generator,
+    revisions: Mapping[int, Calibration] | None = None,
 ) -> dict[str, np.ndarray]:
     units = units_in(reference, frame)
-    cells = streams.outcome_cells(manifest, reference, frame, rng)
+    cells = streams.outcome_cells(manifest, reference, frame, rng, revisions)
     return {
         name: one.counts(units) for name, one in (cells | _segments(cells, reference, frame, rules)).items()
     }

@@ -26,7 +26,9 @@ def judge(found: Watch, rules: Monitoring) -> Verdict:
       is a bias; else decay.
     - Both in alarm: data drift, where the error is what the inputs explain; concept drift, where it is not; decay, where that
       cannot be known.
-    - Inputs or predictions in alarm alone: data drift. Intervals or probabilities alone: miscalibrated.
+    - Inputs or predictions in alarm alone: data drift.
+    - Intervals or probabilities alone: miscalibrated, unless the recent outcomes are biased or worse than inputs explain. Then
+      it is a concept drift that intervals have seen before the mean of the errors did.
     """
     if not _is_enough(found, rules):
         return Verdict.NOT_ENOUGH_DATA
@@ -40,7 +42,7 @@ def judge(found: Watch, rules: Monitoring) -> Verdict:
     if moved:
         return Verdict.DATA_DRIFT
     if found.in_alarm("coverage", "calibration"):
-        return Verdict.MISCALIBRATED
+        return Verdict.CONCEPT_DRIFT if explained is False or found.is_biased else Verdict.MISCALIBRATED
     return Verdict.HEALTHY
 
 
@@ -55,7 +57,7 @@ def is_harmful(found: Watch, rules: Monitoring, verdict: Verdict) -> bool:
     """Whether a training is called for: the error has grown or predictions are biased, or drift is estimated to cost enough."""
     if verdict is Verdict.NOT_ENOUGH_DATA:
         return False
-    if found.in_alarm("error", "bias"):
+    if verdict in (Verdict.CONCEPT_DRIFT, Verdict.DECAY) or found.in_alarm("error", "bias"):
         return True
     return any(one.share >= rules.damage for one in found.harmful_damages)
 

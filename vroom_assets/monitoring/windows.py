@@ -100,4 +100,4 @@ def recent_of(counts: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray, n
     """Recent units by window and cell, how many rows that are, and whether they are enough."""
     latest = recent(counts, counts.sum(axis=-1), least)
     rows = latest.sum(axis=-1)
-    return latest, rows, rows >= least - 1e-6
+    return latest, rows, rows >= least - 0.5  # units are rounded

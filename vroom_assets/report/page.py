@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from vroom_assets.report.effects import effects
 from vroom_assets.report.facts import Facts
 from vroom_assets.report.hints import hints
 from vroom_assets.report.rendering import Page, Section
+from vroom_assets.report.versions import changes
 from vroom_assets.spec import Gates
 
 MOST_FEATURES, MOST_CANDIDATES, MOST_PARTS, MOST_SOURCES = 12, 8, 5, 20
@@ -38,6 +40,7 @@ def page_of(found: Facts) -> Page:
         *intervals(manifest),
         *weak_parts(found, manifest),
         gates(found, manifest),
+        *beside_former(found, manifest),
         Section("What to try next", items=hints(found, manifest)),
         *unread(found),
     ]
@@ -142,6 +145,14 @@ def champion(found: Facts, manifest: Manifest) -> Section:
         for name, row in means.head(MOST_CANDIDATES).iterrows()
     ]
     return Section("Champion", lines, ["candidate", *metrics], rows)
+
+
+def beside_former(found: Facts, manifest: Manifest) -> Iterator[Section]:
+    """What changed since the training that served before."""
+    if found.former:
+        before = found.former[-1]
+        for section in changes(before, manifest):
+            yield replace(section, heading=f"{section.heading} since version {before.version}")
 
 
 def factors(found: Facts, manifest: Manifest) -> Section:

@@ -16,9 +16,13 @@ from vroom_assets.sql import broken_rules, literal
 EASTERNMOST = timedelta(hours=14)
 
 
-def until_now(source: Source, past: Collection[str]) -> Source:
-    """The source with the clock as a bound: texts of times have no zone, and the first day begins at +14:00."""
-    now = (datetime.now(UTC) + EASTERNMOST).replace(tzinfo=None, microsecond=0)
+def until_now(source: Source, past: Collection[str], now: datetime | None = None) -> Source:
+    """The source with the clock as a bound: texts of times have no zone, and the first day begins at +14:00.
+
+    Args:
+        now: with a zone; None for the clock.
+    """
+    now = ((now or datetime.now(UTC)).astimezone(UTC) + EASTERNMOST).replace(tzinfo=None, microsecond=0)
     bounded = {
         name: column.model_copy(update={"latest": min(column.latest or now, now)})
         for name, column in source.columns.items()

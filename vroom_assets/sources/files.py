@@ -57,6 +57,11 @@ class Observation(msgspec.Struct, frozen=True):
             and all(one.same_file_as(two) for one, two in zip(self.parts, other.parts, strict=True))
         )
 
+    @property
+    def at_rest_s(self) -> float:
+        """How long nothing had touched the file, or any part, when it was observed; negative where the clock was set back."""
+        return min(one.looked_at - one.identity[2] / 1e9 for one in self.parts or (self,))
+
 
 def is_pattern(path: Path) -> bool:
     """Whether a path names all files that are like it: it has `*`, `?` or `[`, and is not a file of just that name."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,6 +63,7 @@ def load(
     files: Sequence[NamedFile],
     past: Collection[str] = (),
     engine: Engine | None = None,
+    now: datetime | None = None,
 ) -> SourceReport:
     """Check a source and replace table `name` by its good rows, in one transaction.
 
@@ -72,13 +74,14 @@ def load(
         files: CSVs or Parquet files, whose rows follow each other.
         past: columns that say when something happened, and so cannot lie ahead of now, wherever on earth.
         engine: what reads; DuckDB, if it is not given.
+        now: the time that these columns cannot be after, with a zone; None for the clock.
 
     Raises:
         SourceRefused: a file as a whole is unusable, or too many rows are bad. The table stays as it was;
             the bad rows (the first 10,000 findings) are in the table `quarantine` all the same.
     """
     engine = engine or DuckDBEngine(connection)
-    source = columns.until_now(source, past)
+    source = columns.until_now(source, past, now)
     whole = files[0].name if len(files) == 1 else f"{source.path} ({len(files)} files)"
     try:
         if not files:

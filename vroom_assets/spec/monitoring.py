@@ -54,16 +54,20 @@ class Retraining(Declared):
 
     on_drift: bool = Field(True, description="train when drift is harmful")
     on_decay: bool = Field(True, description="train when the error grew, or predictions are biased")
-    model_age_days: float | None = Field(None, gt=0, description="train when the champion is older")
+    model_age_days: float | None = Field(
+        None, gt=0, description="train with what is held back when the champion is older"
+    )
     new_rows: float | None = Field(
         None,
         gt=0,
-        description="train when the data grew by this share since the champion's, though by less than a change",
+        description="hold changed data back until they grew or shrank by this share of their bytes, unless drift, decay, "
+        "age or a deadline asks for them, or the schedule comes. Default: every change trains",
     )
     before_due_days: float | None = Field(
         None,
         gt=0,
-        description="train so many days before predictions fall due, if the champion is older than that",
+        description="train with what is held back so many days before predictions fall due, if the champion is older "
+        "than that",
     )
     cool_down_minutes: float = Field(60, ge=0, description="between two trainings that monitoring asks for")
     runs_per_day: int = Field(4, ge=0, description="trainings that monitoring may ask for in 24 hours")

@@ -1,5 +1,6 @@
 """Tags of predictions, and how good they turned out, tag by tag."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,31 @@ def test_what_is_not_a_probability_has_neither_brier_score_nor_auc(client):
     found = performance_of(client, FORECAST)["all"]
     assert found["outcomes"] == 2
     assert [found[name] for name in PROBABILITY_FIGURES] == [None] * 4
+
+
+def overdue(client: TestClient[Any], **asked: Any) -> int | None:
+    return client.get("/performance", params={"forecast": FORECAST, **asked}).json()["overdue"]
+
+
+def test_a_prediction_is_overdue_from_its_horizon_to_its_outcome(state, serve):
+    publish(state, 1, scale=2.0, kind="regression", due_s=0.05)
+    client = serve(record=True)
+    first, _ = ask(client), ask(client)
+    time.sleep(0.06)
+    assert overdue(client) == 2
+    tell(client, first, 3.0)
+    assert overdue(client) == 1
+    assert overdue(client, version=2) == 0
+
+
+def test_an_input_says_when_a_prediction_falls_due(state, serve):
+    publish(state, 1, scale=2.0, kind="regression", due_input="description")
+    client = serve(record=True)
+    ask(client, description=0)
+    ask(client, description=1)
+    assert overdue(client) == 1
+
+
+def test_without_a_declared_horizon_nothing_is_overdue(client):
+    ask(client)
+    assert overdue(client) is None

@@ -180,7 +180,10 @@ def test_json_of_every_route_has_line_breaks_for_a_browser(
     client = serve(record=True)
     recorded = client.post("/predict", json=EXAMPLE).json()["prediction_id"]
     paths = [
-        path.replace("{name}", "reservations").replace("{identifier}", recorded)
+        path.replace("{name}", "reservations")
+        .replace("{identifier}", recorded)
+        .replace("{before}", "1")
+        .replace("{after}", "1")
         for path, operations in client.get("/schema/openapi.json").json()["paths"].items()
         if "application/json"
         in operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})

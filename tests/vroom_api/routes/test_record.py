@@ -20,8 +20,9 @@ from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import Kind, forecast_folder
 from vroom_api.contract.calibrations import revision_file
+from vroom_api.contract.ids import time_of
 from vroom_api.contract.tables import VERSION, open_database
-from vroom_api.record.prediction import new_id, time_of
+from vroom_api.record.prediction import new_id
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.forecasts import contradictions_of
+from tests.support.forecasts import contradictions_of, shipped
 from tests.support.vans import bookings
 from vroom_assets.spec import Format, Purpose
 
@@ -55,3 +55,48 @@ def test_a_format_left_at_its_defaults_changes_no_fingerprint():
     assert (
         same.fingerprint(Purpose.DATA) == spec.fingerprint(Purpose.DATA) != changed.fingerprint(Purpose.DATA)
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"due_input": "seats", "due_days": 3}, "due_days says already when a target is known"),
+        ({"due_input": "seats", "window_days": 3}, "window_days says already when a target is known"),
+        ({"due_input": "doors"}, "'doors' is not declared; use one of seats"),
+    ],
+)
+def test_two_ways_to_say_when_a_target_is_known_are_refused(target, message):
+    spec = bookings({"seats": {"type": "number"}})
+    changed = spec.model_copy(update={"target": spec.target.model_copy(update=target)})
+    assert f"target.due_input: {message}" in contradictions_of(changed)
+
+
+def test_only_a_number_says_how_many_days_are_left():
+    spec = bookings({"make": {"type": "text", "values": ["a", "b"]}})
+    changed = spec.model_copy(update={"target": spec.target.model_copy(update={"due_input": "make"})})
+    assert "target.due_input: make is of type text; name an input that is a number" in contradictions_of(
+        changed
+    )
+
+
+@pytest.mark.parametrize(
+    ("forecast", "days", "due_input"),
+    [
+        ("reservations", 365, None),
+        ("upcoming_reservations", 90, None),
+        ("lap_times", 0.002, None),
+        ("market_resolution", None, "days_left"),
+    ],
+)
+def test_each_shipped_forecast_says_when_its_target_is_known(forecast, days, due_input):
+    target = shipped(forecast).target
+    assert (target.due_after_days, target.due_input) == (days, due_input)
+    assert contradictions_of(shipped(forecast)) == ""
+
+
+def test_when_a_target_is_known_is_published_again_and_trains_nothing():
+    spec = shipped("reservations")
+    later = spec.model_copy(update={"target": spec.target.model_copy(update={"due_days": 400})})
+    for purpose in (Purpose.DATA, Purpose.MODEL, Purpose.JUDGING):
+        assert later.fingerprint(purpose) == spec.fingerprint(purpose)
+    assert later.fingerprint(Purpose.SERVING) != spec.fingerprint(Purpose.SERVING)

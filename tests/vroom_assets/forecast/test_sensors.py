@@ -13,7 +13,7 @@ import pytest
 from dagster._core.definitions.instigation_logger import get_instigation_log_records
 
 from tests.support.automation import Sensor
-from tests.support.forecasts import definitions, entries
+from tests.support.forecasts import definitions, entries, opened
 from vroom_api.contract.events import Decision, Registered
 from vroom_api.contract.heartbeat import latest_beat
 from vroom_api.contract.tables import enter_ledger, serving_database
@@ -508,6 +508,11 @@ def test_a_failed_run_is_reported_with_its_cause_and_its_mlflow_run_closed(
     for _ in range(2):  # as for a second run that fails by the same
         whole.resolve_sensor_def("report_failures")(context)
     assert len(entries("run")) == 1
+    (alert,) = opened()
+    assert (alert.forecast, alert.kind, alert.subject) == (NAME, "run_failed", f"{NAME}_retrain")
+    assert (alert.severity, alert.times_seen) == ("warning", 2)  # a champion serves
+    assert "line 1: column vehicle_id" in alert.message
+    assert alert.evidence["run_id"] == failed.run_id
     last = entries("run")[-1]
     assert last.decision == "failed"
     assert f"{NAME}_retrain failed: data/reservations/vehicles.csv" in last.reason

@@ -1,0 +1,118 @@
+"""What does the whole system cost while nothing happens, by what it is spent on?
+
+    python tests/benchmarks/idle.py [--seconds 120] [--settle 45] [--home FOLDER]
+
+Starts what `make run` starts, on free ports and a copy of the data, waits until every forecast serves, no run is under way
+and the start has settled, and prints the processor seconds of each part of the system, its share of one core, and how
+often it woke up. `at_rest.py` shows each process, its memory and how soon a change is taken up. With --home the state is
+kept there: a second time nothing has to be trained first. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.benchmarks.at_rest import ENDED, READY_WITHIN, ROOT, called, processor, started, tree
+
+LIMIT = 8.0  # % of a core
+PARTS = {  # in the command of a process: which part of the system it is
+    "multiprocessing.forkserver": "warm process for runs",
+    "code-server start": "code server, its front",
+    "api grpc": "code server, the definitions",
+    "dagster_daemon": "daemon",
+    "dagster._daemon": "daemon",
+    "dagster_server": "web server",
+    "mlflow": "MLflow",
+    "vroom_api": "service",
+}
+
+
+@dataclass(frozen=True)
+class Used:
+    """What the processes of the system used so far, by part: processor seconds, and how often they woke up."""
+
+    seconds: Counter[str]
+    wakes: Counter[str]
+
+
+def part_of(process: psutil.Process) -> str:
+    command = called(process)
+    known = next((part for words, part in PARTS.items() if words in command), None)
+    return known or ("supervisor" if "vroom_assets" in command or command.startswith("sh ") else "other")
+
+
+def used(pid: int) -> Used:
+    seconds: Counter[str] = Counter()
+    wakes: Counter[str] = Counter()
+    for process, _ in tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            part = part_of(process)
+            seconds[part] += processor(process)
+            wakes[part] += sum(_switches(process.pid))
+    return Used(seconds, wakes)
+
+
+def _switches(pid: int) -> list[int]:
+    """Voluntary context switches of each thread."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches"):
+                    found.append(int(line.split()[1]))
+    return found
+
+
+def measure(pid: int, seconds: float) -> float:
+    """Print what each part costs, and return the share of one core of all, in %."""
+    before, began = used(pid), time.monotonic()
+    time.sleep(seconds)
+    after, took = used(pid), time.monotonic() - began
+    print(f"\n{'seconds':>8}{'% core':>8}{'wakes/s':>9}  over {took:.0f} s")
+    spent = {part: after.seconds[part] - before.seconds[part] for part in after.seconds}
+    for part, cost in sorted(spent.items(), key=lambda one: -one[1]):
+        wakes = (after.wakes[part] - before.wakes[part]) / took
+        print(f"{cost:8.2f}{100 * cost / took:8.2f}{wakes:9.1f}  {part}")
+    share = 100 * sum(spent.values()) / took
+    print(f"{sum(spent.values()):8.2f}{share:8.2f}{'':9}  in all; the limit is {LIMIT:g}")
+    return share
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=120, help="to measure for (default %(default)s)")
+    parser.add_argument("--settle", type=float, default=45, help="seconds before that (default %(default)s)")
+    parser.add_argument("--home", type=Path, help="keep state and data here, to start from them again")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended first
+    with contextlib.ExitStack() as stack:
+        folder = (options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))).absolute()
+        if not (folder / "data").exists():
+            shutil.copytree(ROOT / "data", folder / "data")
+        system = stack.enter_context(started(folder / "home", folder / "data", folder / "log"))
+        forecasts = sum(1 for _ in (ROOT / "vroom_assets" / "defs").glob("*/defs.yaml"))
+        system.wait("all forecasts serve", lambda: len(system.versions()) == forecasts, READY_WITHIN, 1)
+        system.wait(
+            "no run is under way", lambda: all(r["status"] in ENDED for r in system.runs()), READY_WITHIN, 1
+        )
+        time.sleep(options.settle)
+        print(f"{forecasts} forecasts")
+        share = measure(system.process.pid, options.seconds)
+    return 0 if share <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

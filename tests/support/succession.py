@@ -1,0 +1,75 @@
+"""Two versions of small bundles, one promoted after the other, and what became of the requests since."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tests.support.bundles import FORECAST, NAMES, golden_of, graph, manifest, predicted
+from vroom_api.contract import Pointer, Scores, forecast_folder, read_pointer
+from vroom_assets.champion import publication
+
+
+def promote(version: int, scale: float = 1.0, training: str = "", **given: Any) -> Pointer:
+    """Publish a version as training does; its model says `scale` times what is true of `outcomes`."""
+    source = forecast_folder(FORECAST) / f"made-{version}"
+    described = manifest(version, mlflow_run_id=training or f"training {version}", **given)
+    digest = publication.write(source, described, graph(scale), golden_of(scale))
+    before = read_pointer(FORECAST)
+    return publication.publish(source, digest, generation=before.generation if before else 0)
+
+
+def predictions(
+    rows: int, version: int, scale: float, seed: int = 5, days: float = 5.0, begin: str | None = None
+) -> pd.DataFrame:
+    """Requests that a version answered, evenly over days from now on, and their outcomes a minute later."""
+    rng = np.random.default_rng(seed)
+    inputs = [
+        {
+            "technology": int(rng.integers(2)),
+            "actual_price": float(rng.uniform(30, 100)),
+            "recommended_price": float(rng.uniform(30, 100)),
+            "num_images": int(rng.integers(1, 20)),
+            "street_parked": int(rng.integers(2)),
+            "description": int(rng.integers(900)),
+        }
+        for _ in range(rows)
+    ]
+    truth = np.array([predicted([float(one[name]) for name in NAMES], 1.0)[1] for one in inputs])
+    first = pd.Timestamp(begin) if begin else pd.Timestamp.now("UTC")
+    time = first + pd.to_timedelta(np.linspace(0, days, rows, endpoint=False), "D")
+    return pd.DataFrame(
+        {
+            "id": [f"{seed}-{number}" for number in range(rows)],
+            "version": version,
+            "time": time,
+            "entity_id": None,
+            **{f"input_{name}": [one[name] for one in inputs] for name in NAMES},
+            "prediction": scale * truth,
+            "outcome": rng.poisson(truth).astype(float),
+            "exposure": 1.0,
+            "outcome_at": time + pd.Timedelta(minutes=1),
+        }
+    )
+
+
+def unpublished(folder: Path, version: int, scale: float = 1.0) -> tuple[Path, str]:
+    """A bundle that is ready to be published, and the digest of its manifest."""
+    described = manifest(version, mlflow_run_id=f"training {version}")
+    return folder, publication.write(folder, described, graph(scale), golden_of(scale))
+
+
+def with_error(error: float) -> dict[str, Any]:
+    """Scores of a training whose nested error is this, for `promote`."""
+    figures = {"mae": error, "bias": 0.0}
+    scores = Scores(
+        error="mae",
+        select="mae",
+        nested=figures,
+        cv_mean=figures,
+        cv_std=figures,
+        folds=[error],
+        baselines={"mean": {"mae": 2 * error}},
+    )
+    return {"scores": scores}

@@ -190,3 +190,27 @@ def frame_of(manifest: Manifest, rows: pd.DataFrame) -> pd.DataFrame:
     tags = [f"tag_{name}" for name in manifest.tags]
     kept = ["prediction", "low", "high", "level", "outcome", "exposure", "calibration", *tags, *features]
     return rows[kept].rename(columns=features)
+
+
+def ids_with_outcomes(
+    connection: DuckDBPyConnection, spec: ForecastSpec, versions: list[int], newest: int
+) -> list[str]:
+    """The predictions of some versions whose whole outcome is known, in the order in which these arrived.
+
+    Of one entity and horizon one of them counts, that whose outcome came first, as in the windows.
+    """
+    rows = connection.execute(
+        f"""
+        with counting as (
+            select id, entity_id, outcome_at, {_same_horizon(spec)} as horizon from monitoring.feedback
+            where outcome_at is not null and version in (select unnest(?))
+            qualify entity_id is null or row_number() over (
+                partition by entity_id, horizon order by outcome_at, id
+            ) = 1
+        ),
+        latest as (from counting order by outcome_at desc, id desc limit {newest:d})
+        select id from latest order by outcome_at, id
+        """,
+        [versions],
+    ).fetchall()
+    return [identifier for (identifier,) in rows]

@@ -110,7 +110,7 @@ def test_the_benchmark_of_recalibration_compares_with_the_champion_left_alone(mo
     monkeypatch.setattr(recalibration, "STATED", 400)
     champions = [recalibration.champion(0)]
     assert 0 <= recalibration.changes(champions, 1, 100, "demand x1.3") <= 1
-    assert recalibration.healthy(champions, 1, 4, 100) == 0
+    assert recalibration.healthy(champions, recalibration.Kind.BINARY, 1, 4, 100) == 0
     given = capsys.readouterr().out
     assert "demand x1.3: left alone 0." in given
     assert "healthy, binary: 0.0% of 1 streams of 4 days x 100 outcomes" in given

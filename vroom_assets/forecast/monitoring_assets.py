@@ -301,7 +301,7 @@ def _judge(
     context: dg.AssetExecutionContext, spec: ForecastSpec, connection: "DuckDBPyConnection", now: datetime
 ) -> _Judged | None:
     """Summarize what has closed and judge what serves; None where nothing serves that can be read."""
-    from vroom_assets.monitoring import closing, evaluation, feedback
+    from vroom_assets.monitoring import closing, corrected, evaluation, feedback
     from vroom_assets.monitoring import warehouse as tables
 
     tables.prepare(connection)
@@ -311,7 +311,8 @@ def _judge(
     serving = None if pointer is None or pointer.retired is not None else manifests.get(pointer.version)
     if serving is None:
         return None
-    found = closing.summaries(connection, same_model(serving, manifests))
+    kept = closing.summaries(connection, same_model(serving, manifests))
+    found = corrected.judged_since(spec.name, serving, kept)
     ends = {window.end for window in closed[-CAUGHT_UP:]}
     return _Judged(
         serving=serving,

@@ -15,8 +15,8 @@ import msgspec
 import pandas as pd
 
 from vroom_api.contract import Manifest
-from vroom_api.contract.calibrations import revisions
 from vroom_api.contract.decoding import decode
+from vroom_assets.monitoring.corrected import judged_as_corrected
 from vroom_assets.monitoring.feedback import DAY, read
 from vroom_assets.monitoring.summary import Summary, summarize
 from vroom_assets.monitoring.warehouse import (
@@ -174,12 +174,8 @@ def _summary(
         for outcomes in (False, True)
     )
     start, end = (moment.replace(tzinfo=UTC) for moment in (window.start, window.end))
-    revised = {
-        number: revision.calibration(manifest.calibration)
-        for number, revision in revisions(spec.name).items()
-        if revision.is_of(manifest)
-    }
-    return summarize(manifest, spec.monitoring, start, end, predicted, observed, revised)
+    corrected, observed = judged_as_corrected(spec.name, manifest, observed)
+    return summarize(corrected, spec.monitoring, start, end, predicted, observed)
 
 
 def _ids(connection: DuckDBPyConnection, version: int, window: Window, *, outcomes: bool) -> list[str]:

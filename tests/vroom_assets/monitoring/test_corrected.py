@@ -2,17 +2,28 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support.bundles import FORECAST, publish
+from tests.support.calibrations import correct
 from tests.support.monitored import DAY0, Champion, draw, features_of, trained, window
 from tests.support.tiny import changed, input_field, manifest_of
-from vroom_api.contract import Calibration, Kind, Reliability
-from vroom_api.contract.calibrations import CalibrationRevision, Correction
-from vroom_assets.monitoring.corrected import as_in_force, since_made
+from vroom_api.contract import (
+    MANIFEST,
+    Calibration,
+    Kind,
+    Reliability,
+    bundle_folder,
+    forecast_folder,
+    read_manifest,
+)
+from vroom_api.contract.calibrations import IN_FORCE, CalibrationRevision, Correction
+from vroom_assets.monitoring.corrected import as_in_force, judged_as_corrected, judged_since, since_made
 from vroom_assets.monitoring.evaluation import Verdict, evaluate
 from vroom_assets.monitoring.recalibration import InUse, feedback_of, propose
 from vroom_assets.monitoring.summary import Summary
@@ -129,3 +140,25 @@ def test_probabilities_are_those_of_what_is_in_force() -> None:
     assert judged["low"][0] > 0
     assert judged["low"][2] == 0.0
     assert judged["calibration"].isna().all()
+
+
+def test_the_files_of_a_forecast_say_what_is_in_force(home: Path, narrow: Champion) -> None:
+    publish(home, 1, kind=Kind.COUNT, calibration=narrow.manifest.calibration)
+    path = bundle_folder(FORECAST, 1) / MANIFEST
+    manifest = changed(narrow.manifest, files=read_manifest(path.read_bytes(), str(path)).files)
+    (rows,) = days(narrow, 0, 1)
+    summary = window(manifest, RULES, 0, rows, rows)
+    assert judged_as_corrected(FORECAST, manifest, rows)[1] is rows
+    assert judged_since(FORECAST, manifest, [summary]) == [summary]
+    correct(home, FORECAST, lower=2.0, upper=2.0)
+    corrected, judged = judged_as_corrected(FORECAST, manifest, rows)
+    assert (judged["high"] > rows["high"]).all()
+    assert corrected.calibration != manifest.calibration
+    # The day of the window is before today, when it was made.
+    assert "pit" not in judged_since(FORECAST, manifest, [summary])[0].counts
+    other = changed(manifest, files={"model.onnx": "of another"})
+    assert judged_since(FORECAST, other, [summary]) == [summary]
+    assert judged_as_corrected(FORECAST, other, rows)[0] is other
+    (forecast_folder(FORECAST) / IN_FORCE).write_bytes(b"{")
+    assert judged_since(FORECAST, manifest, [summary]) == [summary]
+    assert judged_as_corrected(FORECAST, manifest, rows)[1] is rows

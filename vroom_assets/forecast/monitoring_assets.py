@@ -18,8 +18,10 @@ from vroom_api.contract import (
 )
 from vroom_api.contract.checks import Check, Status
 from vroom_api.contract.tables import serving_database
-from vroom_assets import resources
+from vroom_assets import resources, tracking
 from vroom_assets.forecast.names import CHAMPION, key
+from vroom_assets.forecast.rollback import Actor, watch_successor
+from vroom_assets.ledger import Ledger
 from vroom_assets.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -244,8 +246,14 @@ def evaluation_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
         ],
         pool=f"{spec.name}_warehouse",
     )
-    def evaluation(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> Iterator[Any]:
-        yield from evaluate(context, spec, warehouse, datetime.now(UTC))
+    def evaluation(
+        context: dg.AssetExecutionContext,
+        warehouse: resources.Warehouse,
+        registry: tracking.Registry,
+        ledger: Ledger,
+    ) -> Iterator[Any]:
+        follow = Follow(warehouse, registry, ledger)
+        yield from evaluate(context, spec, follow, datetime.now(UTC))
 
     return evaluation
 
@@ -264,14 +272,48 @@ class _Judged:
     joined: "Joined"
 
 
+@dataclass(frozen=True)
+class Follow:
+    """What follows a verdict, and with what: feedback is in the warehouse, versions in the registry, decisions in the ledger."""
+
+    warehouse: resources.Warehouse
+    registry: tracking.Registry
+    ledger: Ledger
+
+    def on(
+        self,
+        context: dg.AssetExecutionContext,
+        spec: ForecastSpec,
+        connection: "DuckDBPyConnection",
+        serving: Manifest,
+        now: datetime,
+    ) -> dict[str, Any]:
+        """Roll a champion back that is worse than the version before it; else correct its intervals where outcomes ask for
+        it. What came of it, as metadata."""
+        from vroom_assets.monitoring import feedback, revisions
+
+        actor = Actor(f"job {context.run.job_name}", context.run.run_id)
+        back = watch_successor(spec, connection, self.registry, self.ledger, actor, now=now)
+        for event in back.events:
+            context.log_event(event)
+        context.log.info(back.watched.sentence)
+        if back.restored is not None:
+            return dict(back.metadata)
+        rows = feedback.read(connection, serving, versions=[serving.version], with_outcome=True)
+        found = revisions.recalibrate(spec, rows, actor=actor.name, run_id=actor.run_id)
+        revision = {} if found.revision is None else {"calibration_revision": found.revision.number}
+        return {**back.metadata, "calibration": found.proposal.sentence, **revision}
+
+
 def evaluate(
-    context: dg.AssetExecutionContext, spec: ForecastSpec, warehouse: resources.Warehouse, now: datetime
+    context: dg.AssetExecutionContext, spec: ForecastSpec, follow: Follow, now: datetime
 ) -> Iterator[Any]:
     """Summarize what has closed, judge what serves, and let follow what has to: the body of the three assets."""
     from vroom_assets.monitoring import consequences, progress
 
-    with warehouse.connect(spec.name) as connection:
+    with follow.warehouse.connect(spec.name) as connection:
         judged = _judge(context, spec, connection, now)
+        followed = {} if judged is None else follow.on(context, spec, connection, judged.serving, now)
     if judged is None:
         yield from _without_champion(spec)
         return
@@ -294,7 +336,7 @@ def evaluate(
     yield from _asset_checks(spec, judged.evaluation)
     yield _performance(spec, judged.evaluation, judged.found)
     yield _drift(spec, judged.evaluation, history)
-    yield _health(spec, judged, changed)
+    yield _health(spec, judged, followed | {"verdict_changed": changed})
 
 
 def _judge(
@@ -329,7 +371,7 @@ def _judge(
     )
 
 
-def _health(spec: ForecastSpec, judged: _Judged, changed: bool) -> dg.MaterializeResult:
+def _health(spec: ForecastSpec, judged: _Judged, more: dict[str, Any]) -> dg.MaterializeResult:
     one = judged.evaluation
     return dg.MaterializeResult(
         asset_key=key(spec, "health"),
@@ -341,9 +383,9 @@ def _health(spec: ForecastSpec, judged: _Judged, changed: bool) -> dg.Materializ
             "window_end": judged.until.isoformat(),
             "windows": len(judged.found),
             "windows_closed_now": judged.closed,
-            "verdict_changed": changed,
             **({} if one.damage is None else {"damage": float(one.damage)}),
             **one.numbers,
+            **more,
         },
     )
 

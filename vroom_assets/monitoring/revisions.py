@@ -69,14 +69,13 @@ def follow_outcomes(
 
     Args:
         connection: to the forecast's warehouse, in which predictions and outcomes were joined.
-
-    Raises:
-        BundleError: the champion's manifest is damaged.
     """
-    serving = read_pointer(spec.name)
-    if serving is None or serving.retired is not None:
+    try:
+        manifest = _serving(spec.name)
+    except BundleError as error:
+        return _nothing(str(error))
+    if manifest is None:
         return _nothing(f"{spec.name} has no champion that could be corrected")
-    manifest = _manifest(spec.name, serving)
     known = connection.execute("select distinct version from monitoring.predictions").fetchall()
     versions = [version for (version,) in known if _has_model(spec.name, version, manifest)]
     ids = closing.ids_with_outcomes(connection, spec, versions, AT_MOST)
@@ -106,14 +105,13 @@ def recalibrate(
         rows: feedback of the model that serves, as `recalibration.feedback_of` needs it; where they have a `version`, those
             of other models are left out.
         actor: for the ledger.
-
-    Raises:
-        BundleError: the champion's manifest is damaged.
     """
-    serving = read_pointer(spec.name, root)
-    if serving is None or serving.retired is not None:
+    try:
+        manifest = _serving(spec.name, root)
+    except BundleError as error:
+        return _nothing(str(error))
+    if manifest is None:
         return _nothing(f"{spec.name} has no champion that could be corrected")
-    manifest = _manifest(spec.name, serving, root)
     if "version" in rows:
         other = [one for one in rows["version"].unique() if not _has_model(spec.name, one, manifest, root)]
         rows = rows[~rows["version"].isin(other)]
@@ -129,7 +127,7 @@ def recalibrate(
         return Recalibration(proposal)
     revision = CalibrationRevision(
         number=0,
-        version=serving.version,
+        version=manifest.version,
         model_sha256=manifest.files[MODEL],
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=proposal.sentence,
@@ -147,7 +145,7 @@ def recalibrate(
         spec.name,
         Decision.RECALIBRATED,
         f"calibration revision {revision.number} of version {revision.version}: {proposal.sentence}",
-        _evidence(serving.version, present.number if present else None, revision, proposal.numbers),
+        _evidence(manifest.version, present.number if present else None, revision, proposal.numbers),
         actor,
         run_id,
     )
@@ -225,6 +223,16 @@ def _has_model(forecast: str, version: int, manifest: Manifest, root: Path | Non
         return read_manifest(durable.read(path), str(path)).files.get(MODEL) == manifest.files[MODEL]
     except (OSError, BundleError):
         return False
+
+
+def _serving(forecast: str, root: Path | None = None) -> Manifest | None:
+    """The manifest of what serves, as its bundle has it; None where nothing does.
+
+    Raises:
+        BundleError: pointer or manifest is damaged.
+    """
+    pointer = read_pointer(forecast, root)
+    return None if pointer is None or pointer.retired is not None else _manifest(forecast, pointer, root)
 
 
 def _manifest(forecast: str, serving: Pointer, root: Path | None = None) -> Manifest:

@@ -1,5 +1,6 @@
 """The benchmarks that nobody runs every day still run."""
 
+import importlib
 import runpy
 import sys
 from pathlib import Path
@@ -122,3 +123,18 @@ def test_the_benchmark_of_engines_computes_the_same_table_with_both(monkeypatch)
     by_duckdb, by_spark = engines.measured(200, spark.LOCAL)
     assert (by_duckdb["engine"], by_spark["engine"]) == ("duckdb", "spark")
     assert by_spark["peak MB"] > 0
+
+
+def test_the_benchmark_of_recalibration_compares_with_the_champion_left_alone(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    recalibration = importlib.import_module("tests.benchmarks.recalibration")
+    monkeypatch.setattr(recalibration, "FRESH", 2_000)
+    monkeypatch.setattr(recalibration, "BEFORE", 200)
+    monkeypatch.setattr(recalibration, "CHECKED", (0, 400))
+    monkeypatch.setattr(recalibration, "STATED", 400)
+    champions = [recalibration.champion(0)]
+    assert 0 <= recalibration.changes(champions, 1, 100, "demand x1.3") <= 1
+    assert recalibration.healthy(champions, recalibration.Kind.BINARY, 1, 4, 100) == 0
+    given = capsys.readouterr().out
+    assert "demand x1.3: left alone 0." in given
+    assert "healthy, binary: 0.0% of 1 streams of 4 days x 100 outcomes" in given

@@ -1,4 +1,5 @@
-"""Damaging drift with outcomes, over HTTP, into a running system: an alarm a minute after the window has closed, at the latest."""
+"""Damaging drift with outcomes, over HTTP, into a running system: an alarm a minute after the window has closed, at the latest,
+then one training with the data that were held back, a contest, and what serves after it."""
 
 import contextlib
 import json
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -37,6 +39,7 @@ def system(tmp_path) -> Iterator[System]:
     attributes = declared["attributes"]
     attributes["candidates"] = {"glm": attributes["candidates"]["glm"]}
     attributes["monitoring"] = {"window_minutes": WINDOW / 60}
+    attributes["retraining"] = {"new_rows": 5.0}  # no change of data is enough by itself
     one.declaration.write_text(yaml.safe_dump(declared))
     one.start()
     yield one
@@ -72,13 +75,29 @@ def serve(system: System, rows: int, price: float, demand: float) -> float:
     return time.time()
 
 
+def change_data(system: System, price: float, demand: float) -> None:
+    """The same change in the CSVs: what a training would learn from."""
+    folder = system.folder / "data" / NAME
+    vehicles = pd.read_csv(folder / "vehicles.csv")
+    vehicles["actual_price"] = (vehicles["actual_price"] * price).round(2)
+    reservations = pd.read_csv(folder / "reservations.csv")
+    kept = reservations.sample(frac=demand, random_state=1).sort_index()
+    for name, frame in {"vehicles": vehicles, "reservations": kept}.items():
+        frame.to_csv(folder / f".{name}.csv", index=False)
+        (folder / f".{name}.csv").replace(folder / f"{name}.csv")
+
+
 def rows_of(system: System, query: str) -> list[sqlite3.Row]:
     with contextlib.closing(sqlite3.connect(system.folder / "home" / "serving.db")) as connection:
         connection.row_factory = sqlite3.Row
         return connection.execute(query).fetchall()
 
 
-def test_damaging_drift_with_outcomes_is_an_alarm_a_minute_after_its_window(system):
+def test_damaging_drift_with_outcomes_is_an_alarm_within_a_minute_and_then_one_training(system):
+    wait("a sensor that knows what is trained", lambda: decided(system, "current"), 120)
+    change_data(system, price=1.4, demand=0.4)
+    wait("held back", lambda: "held" in system.ledger("retrain")[-1]["reason"], 120)
+    assert system.served() == 1
     reported = serve(system, 900, price=1.4, demand=0.4)
     closes = math.ceil(reported / WINDOW) * WINDOW
     wait("an alert", lambda: rows_of(system, "select * from alerts where resolved_at is null"), 240)
@@ -91,3 +110,21 @@ def test_damaging_drift_with_outcomes_is_an_alarm_a_minute_after_its_window(syst
     assert json.loads(entry["evidence"])["harmful"] is True
     assert rows_of(system, "select * from checks where status = 'alarm'")
     assert late <= LONGEST
+    wait("a contest", lambda: len(system.ledger("contest")) == 2, 240)
+    print(f"from the window's end to the contest: {time.time() - closes:.0f} s")
+    (asked,) = decided(system, "requested")
+    assert "monitoring of version 1 found" in asked["reason"]
+    champion = wait_for_champion(system)
+    contest = system.ledger("contest")[-1]
+    assert (champion == 2) == (contest["decision"] in ("promote", "refresh")), contest["reason"]
+
+
+def decided(system: System, decision: str) -> list[dict]:
+    return [entry for entry in system.ledger("retrain") if entry["decision"] == decision]
+
+
+def wait_for_champion(system: System) -> int:
+    """The version that serves once the contest has had its effect."""
+    wait("what serves now is in the ledger", lambda: len(system.ledger("champion")) == 2, 60)
+    time.sleep(2)  # the service follows the pointer within a second
+    return system.served()

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import accuracy, boostings, contest, coverage, engines, scale, scoring, shortcut, steps
+from tests.benchmarks import (
+    accuracy,
+    boostings,
+    contest,
+    coverage,
+    engines,
+    monitoring,
+    scale,
+    scoring,
+    shortcut,
+    steps,
+)
 from tests.support import spark
 from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.entities import keep
@@ -24,6 +35,19 @@ def test_the_contest_benchmark_tells_how_often_what_is_promoted(monkeypatch, cap
     given = capsys.readouterr().out
     assert ("yes  equals promoted " in given, "NO   equals promoted " in given) == (not failed, bool(failed))
     assert "1 contests each on 150 rows" in given
+
+
+def test_the_benchmark_of_monitoring_counts_alarms_and_says_which_promises_are_kept(monkeypatch, capsys):
+    monkeypatch.setattr(monitoring, "POOL", 500)
+    monkeypatch.setattr(monitoring, "BAND_TRAININGS", 1)
+    monkeypatch.delenv("VROOM_REAL_DATA", raising=False)
+    few = ["--deployments", "1", "--changed", "1", "--trainings", "1", "--days", "5", "--after", "4"]
+    monkeypatch.setattr(sys, "argv", ["monitoring.py", *few, "--a-day", "200"])
+    failed = monitoring.main()
+    given = capsys.readouterr().out
+    assert ("NO   " in given) == bool(failed)
+    assert "yes  any alarm on a healthy deployment: at most 5 %" in given
+    assert "price +15 %" in given
 
 
 def test_the_benchmark_of_boostings_compares_both_on_the_same_folds(tmp_path: Path):

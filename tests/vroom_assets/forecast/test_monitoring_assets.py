@@ -119,6 +119,19 @@ def test_a_healthy_champion_is_called_healthy_and_asks_for_nothing(monitor, cham
     assert progress.read(NAME).closed_until > 0
 
 
+def test_intervals_that_outcomes_show_to_be_off_are_corrected_once(monitor, champion, home):
+    serve(champion, days=6, rows=100, demand=1.3)
+    found = page(monitor(), "health")
+    assert found["calibration_revision"] == 1
+    assert "were inside the 90% interval" in str(found["calibration"])
+    (entry,) = entries("calibration")
+    assert (entry.decision, entry.actor) == ("recalibrated", f"job {NAME}_monitor")
+    assert entry.evidence["upper"] > 1.2
+    again = page(monitor(), "health")
+    assert "calibration_revision" not in again
+    assert again["calibration"] == "outcomes agree with the calibration in force"
+
+
 def test_each_row_is_in_one_window_however_often_the_job_runs(monitor, champion, home):
     serve(champion, days=3, rows=30)
     monitor()

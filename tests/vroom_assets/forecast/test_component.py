@@ -94,6 +94,11 @@ def test_the_first_run_publishes_a_champion_that_reproduces_its_model(trained):
     assert bundle.manifest.rows == 1000
     assert bundle.manifest.data_as_of.startswith("2023-12-3")
     assert bundle.manifest.metrics["skill_mae_over_median"] > 0.05
+    reference = bundle.manifest.monitoring
+    assert reference is not None
+    assert (reference.units, reference.scored) == (1000, 1000)
+    assert [one.name for one in reference.features] == [one.name for one in bundle.manifest.features]
+    assert reference.error == pytest.approx(bundle.manifest.metrics["nested_mae"], rel=0.05)
     assert [(e.event, e.decision) for e in entries()] == [
         ("training", "registered"),
         ("contest", "promote"),

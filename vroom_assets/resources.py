@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+# DuckDB has no class for it either.
+_HELD = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+
+
 class Warehouse(dg.ConfigurableResource):
     """One DuckDB file per forecast. Open it only in assets of the forecast's pool: DuckDB has one writer."""
 
@@ -26,7 +31,7 @@ class Warehouse(dg.ConfigurableResource):
         """The warehouse, for the length of a block.
 
         Raises:
-            dagster.Failure: its file is damaged.
+            dagster.Failure: its file is damaged, or another process has it open.
         """
         import duckdb
 
@@ -39,6 +44,7 @@ class Warehouse(dg.ConfigurableResource):
                 published.follow(connection, path.parent)
                 yield connection
         except duckdb.Error as error:
+            _refuse_held(path, error)
             if not damage.is_damage(error):
                 raise
             raise dg.Failure(
@@ -47,7 +53,11 @@ class Warehouse(dg.ConfigurableResource):
             ) from error
 
     def repair(self, forecast: str) -> Rebuilt | None:
-        """Set a damaged warehouse aside, before all of its tables are made again, and say so; None for a whole one."""
+        """Set a damaged warehouse aside, before all of its tables are made again, and say so; None for a whole one.
+
+        Raises:
+            dagster.Failure: another process has it open.
+        """
         import duckdb
 
         path = warehouse_path(forecast)
@@ -57,10 +67,27 @@ class Warehouse(dg.ConfigurableResource):
             with closing(duckdb.connect(path)) as connection:
                 damage.read_through(connection)
         except duckdb.Error as error:
+            _refuse_held(path, error)
             if not damage.is_damage(error):
                 raise
             return Rebuilt(file=path.name, aside=damage.set_aside(path).name, error=str(error))
         return None
+
+
+def _refuse_held(path: Path, error: duckdb.Error) -> None:
+    """Say who has a warehouse open, where that is why it cannot be opened.
+
+    Raises:
+        dagster.Failure: that is why. Another try may succeed.
+    """
+    if held := _HELD.search(str(error)):
+        raise dg.Failure(
+            description=(
+                f"{path} is open in {held['program']}, process {held['pid']}, and DuckDB lets nobody else in meanwhile: "
+                f"end that session, or `kill {held['pid']}`; the run is asked for again after a minute, and later with "
+                f"growing pauses. Look into the files under {path.parent / 'features'} instead, or into a copy"
+            )
+        ) from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,10 +153,15 @@ class TrackedTraining:
 
     @contextmanager
     def run(self, forecast: str, tags: dict[str, str]) -> Iterator[Any]:
-        """An active MLflow run: the module's functions, as dagster-mlflow offers them."""
+        """An active MLflow run: the module's functions, as dagster-mlflow offers them.
+
+        Raises:
+            dagster.Failure: MLflow does not answer.
+        """
         import warnings
 
         import mlflow
+        from mlflow.exceptions import MlflowException
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.BetaWarning)
@@ -163,18 +169,15 @@ class TrackedTraining:
 
         mlflow.set_tracking_uri(tracking_uri())
         client = connect()
-        experiment = client.get_experiment_by_name(forecast)
-        by_server = tracking_uri().startswith("http")  # then the server decides where artifacts are
-        own_store = None if by_server else f"{artifacts_uri()}/{forecast}"
-        experiment_id = (
-            experiment.experiment_id
-            if experiment
-            else client.create_experiment(forecast, artifact_location=own_store)
-        )
-        if experiment is None or KIND_TAG not in experiment.tags:
-            client.set_experiment_tag(experiment_id, KIND_TAG, KIND)
         tags = self._origin() | tags
-        run = client.create_run(experiment_id, tags=tags, run_name=f"{forecast}, not finished")
+        try:
+            experiment = _experiment_of(client, forecast)
+            # One training of a forecast runs at a time: what another one left open, it left.
+            others = f"tags.{DAGSTER_RUN_TAG} != '{tags[DAGSTER_RUN_TAG]}'"
+            _close(client, experiment, others, "MLflow did not answer when it ended", "FAILED")
+            run = client.create_run(experiment, tags=tags, run_name=f"{forecast}, not finished")
+        except MlflowException as error:
+            raise _unreachable(error) from error
         config = {
             "experiment_name": forecast,
             "mlflow_run_id": run.info.run_id,
@@ -188,9 +191,14 @@ class TrackedTraining:
             yield tracking
         except BaseException as error:
             terminated = isinstance(error, (KeyboardInterrupt, dg.DagsterExecutionInterruptedError))
-            mlflow.set_tag("vroom.error", f"{type(error).__name__}: {error}"[:5000])
-            _withdraw(client, run.info.run_id)
-            mlflow.end_run(status="KILLED" if terminated else "FAILED")
+            # Where MLflow is why it failed, that is what has to be seen; the run that is left open is ended later.
+            with contextlib.suppress(MlflowException):
+                mlflow.set_tag("vroom.error", f"{type(error).__name__}: {error}"[:5000])
+                _withdraw(client, run.info.run_id)
+            with contextlib.suppress(MlflowException):  # in any case, it is this process's run no more
+                mlflow.end_run(status="KILLED" if terminated else "FAILED")
+            if isinstance(error, MlflowException):
+                raise _unreachable(error) from error
             raise
         mlflow.end_run()
 
@@ -202,6 +210,31 @@ class TrackedTraining:
         run = self._context.run
         job = {MLFLOW_SOURCE_NAME: f"Dagster {run.job_name}", MLFLOW_SOURCE_TYPE: "JOB"} if run else {}
         return resolve_tags() | job | {DAGSTER_RUN_TAG: run.run_id if run else ""}
+
+
+def _experiment_of(client: MlflowClient, forecast: str) -> str:
+    """The id of a forecast's experiment, which is made where there is none."""
+    experiment = client.get_experiment_by_name(forecast)
+    by_server = tracking_uri().startswith("http")  # then the server decides where artifacts are
+    own_store = None if by_server else f"{artifacts_uri()}/{forecast}"
+    experiment_id: str = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment(forecast, artifact_location=own_store)
+    )
+    if experiment is None or KIND_TAG not in experiment.tags:
+        client.set_experiment_tag(experiment_id, KIND_TAG, KIND)
+    return experiment_id
+
+
+def _unreachable(error: Exception) -> dg.Failure:
+    return dg.Failure(
+        description=(
+            f"MLflow at {tracking_uri()} did not take what the training had to record, so there is no new version; what "
+            f"serves goes on without it. Start MLflow, or see MLFLOW_TRACKING_URI; the training is asked for again "
+            f"after a minute, and later with growing pauses. It answered: {error}"
+        )
+    )
 
 
 def _withdraw(client: MlflowClient, run_id: str) -> None:
@@ -216,17 +249,29 @@ def tracked_training(context: dg.InitResourceContext) -> TrackedTraining:
 
 
 def close_orphans(forecast: str, dagster_run_id: str, reason: str, status: str = "FAILED") -> list[str]:
-    """End the MLflow runs that a dead Dagster run left open, without what they registered, and return their ids."""
+    """End the MLflow runs that a dead Dagster run left open, without what they registered, and return their ids.
+
+    Where MLflow does not answer they stay open until the next training.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = connect()
+        experiment = client.get_experiment_by_name(forecast)
+        if experiment is None:
+            return []
+        whose = f"tags.{DAGSTER_RUN_TAG} = '{dagster_run_id}'"
+        return _close(client, experiment.experiment_id, whose, reason, status)
+    except MlflowException:
+        return []
+
+
+def _close(client: MlflowClient, experiment_id: str, whose: str, reason: str, status: str) -> list[str]:
+    """End the open runs of an experiment that a filter finds, without what they registered, and return their ids."""
     from mlflow.entities import ViewType
 
-    client = connect()
-    experiment = client.get_experiment_by_name(forecast)
-    if experiment is None:
-        return []
     open_runs = client.search_runs(
-        [experiment.experiment_id],
-        f"tags.{DAGSTER_RUN_TAG} = '{dagster_run_id}' and attributes.status = 'RUNNING'",
-        run_view_type=ViewType.ACTIVE_ONLY,
+        [experiment_id], f"{whose} and attributes.status = 'RUNNING'", run_view_type=ViewType.ACTIVE_ONLY
     )
     for run in open_runs:
         client.set_tag(run.info.run_id, "vroom.error", reason)

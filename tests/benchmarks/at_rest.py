@@ -91,8 +91,12 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def started(home: Path, data: Path, log: Path) -> Iterator[System]:
-    """The system as `make run` starts it; everything it started is ended with it."""
+def started(home: Path, data: Path, log: Path, *own: str) -> Iterator[System]:
+    """The system as `make run` starts it; everything it started is ended with it.
+
+    Args:
+        own: further settings, each as NAME=value.
+    """
     ports = dict(zip(PAGES, free_ports(len(PAGES)), strict=True))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("VROOM_", "MLFLOW_"))}
     settings = {f"VROOM_{page.upper()}_PORT": str(port) for page, port in ports.items()}
@@ -100,7 +104,10 @@ def started(home: Path, data: Path, log: Path) -> Iterator[System]:
         process = subprocess.Popen(
             [sys.executable, "-m", "vroom_assets"],
             cwd=ROOT,
-            env=clean | settings | {"VROOM_HOME": str(home), "VROOM_DATA": str(data)},
+            env=clean
+            | settings
+            | dict(one.split("=", 1) for one in own)
+            | {"VROOM_HOME": str(home), "VROOM_DATA": str(data)},
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -1,11 +1,12 @@
 """From a changed CSV to the champion that serves, phase by phase.
 
-    python tests/benchmarks/change_to_champion.py [--times 3] [--settle 20] [--home FOLDER]
+    python tests/benchmarks/change_to_champion.py [--times 3] [--settle 20] [--home FOLDER] [NAME=value ...]
 
 Starts what `make run` starts, on free ports and a copy of the data, waits until every forecast serves and no run is under
 way, and generates the reservations anew, so often, from another seed and with another demand, so that the challenger
 replaces the champion. Beside the seconds of each phase it prints the processor seconds of the run's own process: where
-they are fewer than the seconds, something else had the processors. With --home the state is kept there.
+they are fewer than the seconds, something else had the processors. With --home the state is kept there. Further arguments are
+settings, e.g. VROOM_WARM_RUNS=off.
 """
 
 from __future__ import annotations
@@ -95,13 +96,13 @@ def runs(system: System) -> list[dict[str, Any]]:
 
 
 def used_by_run(system: System) -> float:
-    """Processor seconds of the process that executes a run: the youngest below the code server."""
+    """Processor seconds of the process that executes a run; what it is forked from used a few before."""
     seconds = [0.0]
     for process, _ in tree(system.process.pid):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             command = " ".join(process.cmdline())
             if "spawn_main" in command or "forkserver" in command or "execute_run" in command:
-                seconds.append(sum(process.cpu_times()[:4]))
+                seconds.append(sum(process.cpu_times()[:2]))
     return max(seconds)
 
 
@@ -150,13 +151,16 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=3, help="changes to measure (default %(default)s)")
     parser.add_argument("--settle", type=float, default=20, help="seconds before each (default %(default)s)")
     parser.add_argument("--home", type=Path, help="keep state and data here, to start from them again")
+    parser.add_argument("settings", nargs="*", metavar="NAME=value", help="settings of the system")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended first
     with contextlib.ExitStack() as stack:
         folder = (options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))).absolute()
         if not (folder / "data").exists():
             shutil.copytree(ROOT / "data", folder / "data")
-        system = stack.enter_context(started(folder / "home", folder / "data", folder / "log"))
+        system = stack.enter_context(
+            started(folder / "home", folder / "data", folder / "log", *options.settings)
+        )
         forecasts = sum(1 for _ in (ROOT / "vroom_assets" / "defs").glob("*/defs.yaml"))
         system.wait("all forecasts serve", lambda: len(system.versions()) == forecasts, READY_WITHIN, 1)
         found = []

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.at_rest import ENDED, READY_WITHIN, ROOT, called, processor, started, tree
+from tests.benchmarks.at_rest import ENDED, READY_WITHIN, ROOT, called, processor, pss, started, tree
 
 LIMIT = 8.0  # % of a core
 PARTS = {  # in the command of a process: which part of the system it is
@@ -40,10 +40,11 @@ PARTS = {  # in the command of a process: which part of the system it is
 
 @dataclass(frozen=True)
 class Used:
-    """What the processes of the system used so far, by part: processor seconds, and how often they woke up."""
+    """What the processes of the system used so far, by part: processor seconds, how often they woke up, and PSS in MB."""
 
     seconds: Counter[str]
     wakes: Counter[str]
+    memory: Counter[str]
 
 
 def part_of(process: psutil.Process) -> str:
@@ -55,12 +56,14 @@ def part_of(process: psutil.Process) -> str:
 def used(pid: int) -> Used:
     seconds: Counter[str] = Counter()
     wakes: Counter[str] = Counter()
+    memory: Counter[str] = Counter()
     for process, _ in tree(pid):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
             part = part_of(process)
             seconds[part] += processor(process)
             wakes[part] += sum(_switches(process.pid))
-    return Used(seconds, wakes)
+            memory[part] += pss(process)
+    return Used(seconds, wakes, memory)
 
 
 def _switches(pid: int) -> list[int]:
@@ -79,13 +82,15 @@ def measure(pid: int, seconds: float) -> float:
     before, began = used(pid), time.monotonic()
     time.sleep(seconds)
     after, took = used(pid), time.monotonic() - began
-    print(f"\n{'seconds':>8}{'% core':>8}{'wakes/s':>9}  over {took:.0f} s")
+    print(f"\n{'seconds':>8}{'% core':>8}{'wakes/s':>9}{'PSS MB':>8}  over {took:.0f} s")
     spent = {part: after.seconds[part] - before.seconds[part] for part in after.seconds}
     for part, cost in sorted(spent.items(), key=lambda one: -one[1]):
         wakes = (after.wakes[part] - before.wakes[part]) / took
-        print(f"{cost:8.2f}{100 * cost / took:8.2f}{wakes:9.1f}  {part}")
+        print(f"{cost:8.2f}{100 * cost / took:8.2f}{wakes:9.1f}{after.memory[part]:8.0f}  {part}")
     share = 100 * sum(spent.values()) / took
-    print(f"{sum(spent.values()):8.2f}{share:8.2f}{'':9}  in all; the limit is {LIMIT:g}")
+    print(
+        f"{sum(spent.values()):8.2f}{share:8.2f}{'':9}{after.memory.total():8.0f}  in all; the limit is {LIMIT:g} %"
+    )
     return share
 
 

@@ -285,12 +285,11 @@ class Follow:
         context: dg.AssetExecutionContext,
         spec: ForecastSpec,
         connection: "DuckDBPyConnection",
-        serving: Manifest,
         now: datetime,
     ) -> dict[str, Any]:
         """Roll a champion back that is worse than the version before it; else correct its intervals where outcomes ask for
         it. What came of it, as metadata."""
-        from vroom_assets.monitoring import feedback, revisions
+        from vroom_assets.monitoring import revisions
 
         actor = Actor(f"job {context.run.job_name}", context.run.run_id)
         back = watch_successor(spec, connection, self.registry, self.ledger, actor, now=now)
@@ -299,8 +298,7 @@ class Follow:
         context.log.info(back.watched.sentence)
         if back.restored is not None:
             return dict(back.metadata)
-        rows = feedback.read(connection, serving, versions=[serving.version], with_outcome=True)
-        found = revisions.recalibrate(spec, rows, actor=actor.name, run_id=actor.run_id)
+        found = revisions.follow_outcomes(spec, connection, actor=actor.name, run_id=actor.run_id)
         revision = {} if found.revision is None else {"calibration_revision": found.revision.number}
         return {**back.metadata, "calibration": found.proposal.sentence, **revision}
 
@@ -313,7 +311,7 @@ def evaluate(
 
     with follow.warehouse.connect(spec.name) as connection:
         judged = _judge(context, spec, connection, now)
-        followed = {} if judged is None else follow.on(context, spec, connection, judged.serving, now)
+        followed = {} if judged is None else follow.on(context, spec, connection, now)
     if judged is None:
         yield from _without_champion(spec)
         return
@@ -343,7 +341,7 @@ def _judge(
     context: dg.AssetExecutionContext, spec: ForecastSpec, connection: "DuckDBPyConnection", now: datetime
 ) -> _Judged | None:
     """Summarize what has closed and judge what serves; None where nothing serves that can be read."""
-    from vroom_assets.monitoring import closing, evaluation, feedback
+    from vroom_assets.monitoring import closing, corrected, evaluation, feedback
     from vroom_assets.monitoring import warehouse as tables
 
     tables.prepare(connection)
@@ -353,7 +351,8 @@ def _judge(
     serving = None if pointer is None or pointer.retired is not None else manifests.get(pointer.version)
     if serving is None:
         return None
-    found = closing.summaries(connection, same_model(serving, manifests))
+    kept = closing.summaries(connection, same_model(serving, manifests))
+    found = corrected.judged_since(spec.name, serving, kept)
     ends = {window.end for window in closed[-CAUGHT_UP:]}
     return _Judged(
         serving=serving,

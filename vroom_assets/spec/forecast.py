@@ -196,7 +196,7 @@ class Gates(Declared):
 class Automation(Declared):
     """When the forecast renews itself."""
 
-    interval_seconds: int = Field(10, ge=1, le=15, description="seconds between two checks of the sources")
+    interval_seconds: int = Field(5, ge=1, le=15, description="seconds between two checks of the sources")
     schedule: str = Field("0 4 * * *", description="cron of the safety net")
 
 

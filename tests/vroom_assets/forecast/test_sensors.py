@@ -17,7 +17,7 @@ from tests.support.forecasts import definitions, entries, opened
 from vroom_api.contract.events import Decision, Registered
 from vroom_api.contract.heartbeat import latest_beat
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets.forecast import Forecast
+from vroom_assets.forecast import Forecast, sensors
 from vroom_assets.forecast.names import FORECAST_TAG, REQUESTED_TAG
 from vroom_assets.forecast.versions import RECORDS, declared, short
 from vroom_assets.sources import SourceError, files, observe
@@ -175,6 +175,13 @@ def test_a_file_that_is_still_growing_waits_and_is_one_run_when_it_rests(sensor,
             file.write(" ")
         assert "waits" in sensor.tick()
     assert sensor.settle().count("run") == 1
+
+
+def test_a_file_that_nothing_has_written_to_for_a_while_is_not_waited_for(sensor, data, monkeypatch):
+    sensor.settle()
+    edit(data / "vehicles.csv", ",", ", ")
+    monkeypatch.setattr(sensors, "AT_REST_SECONDS", -60.0)  # as if it had been a minute
+    assert sensor.tick() == "run"
 
 
 def test_a_missing_file_waits_and_names_it(sensor, data):
@@ -421,6 +428,17 @@ def test_a_run_that_somebody_terminated_is_not_requested_again(sensor, data, ins
     assert "somebody terminated its run" in entries("retrain")[-1].reason
     edit(data / "vehicles.csv", ",", ", ")
     assert sensor.settle().count("run") == 1
+
+
+def test_a_run_of_the_monitoring_says_nothing_of_a_training(sensor, data, instance):
+    sensor.settle()
+    training = sensor.definitions.resolve_job_def(f"{NAME}_retrain")
+    run = instance.create_run_for_job(training, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_canceled(run)
+    monitor = sensor.definitions.resolve_job_def(f"{NAME}_monitor")
+    instance.create_run_for_job(monitor, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.SUCCESS)
+    assert "run" not in sensor.later(61).settle()
+    assert "somebody terminated its run" in entries("retrain")[-1].reason
 
 
 def test_a_challenger_whose_contest_was_not_held_is_judged_and_not_trained_again(sensor, trained, data):

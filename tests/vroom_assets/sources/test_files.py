@@ -189,6 +189,16 @@ def test_what_a_killed_copy_left_is_removed_after_a_day(path, tmp_path):
     assert young.exists()
 
 
+def test_a_source_is_at_rest_as_long_as_its_latest_part(tmp_path):
+    began = time.time()
+    (tmp_path / "a.csv").write_text("a\n")
+    time.sleep(0.2)
+    (tmp_path / "b.csv").write_text("b\n")
+    one, all_parts = (observe(tmp_path / name, None) for name in ("a.csv", "*.csv"))
+    assert 0.1 < one.at_rest_s < time.time() - began + 0.1
+    assert all_parts.at_rest_s < one.at_rest_s
+
+
 # blocks that are shared
 
 

@@ -135,7 +135,7 @@ def _name_forecasts(operation: Schema, names: list[str]) -> None:
 def _name_version(operation: Schema, version: int) -> None:
     """A version that is there, wherever a path names one of the flagship."""
     for parameter in operation.get("parameters", []):
-        if parameter["in"] == "path" and parameter["schema"].get("type") == "integer":
+        if parameter["in"] == "path" and parameter["name"] in ("before", "after"):
             parameter["schema"]["examples"] = [version]
 
 

@@ -142,7 +142,7 @@ def test_the_help_of_all_names_every_command(command: Any, capsys: pytest.Captur
     [
         (
             ("bogus",),
-            "choose from 'materialize', 'new', 'check', 'explain', 'score', 'retire', 'rename', 'schema'",
+            "choose from 'materialize', 'new', 'check', 'explain', 'score', 'replay', 'rebuild', 'retire', 'rename', 'schema'",
         ),
         (("schema", "more"), "unrecognized arguments: more"),
         (("check", "--dat"), "unrecognized arguments: --dat"),

@@ -1,5 +1,5 @@
-"""In shadow: after a promotion the version before answers the same recorded requests, unseen, until one of them is shown
-to be better or the declared days are over.
+"""In shadow: after a promotion the version before answers the same recorded requests, unseen: those of the declared days,
+whenever their outcomes come.
 
 Nothing of the traffic is copied: the requests are in the record, and their outcomes decide. For each request the loss of the
 new version minus that of the one before is bet on (`betting`), so that the test may be looked up after every window: the
@@ -22,8 +22,18 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from vroom_api.contract import Bundle, BundleError, Kind, Manifest, Pointer
-from vroom_api.contract.store import BundleStore, LocalStore
+from vroom_api.contract import (
+    MANIFEST,
+    Bundle,
+    BundleError,
+    Kind,
+    Manifest,
+    Pointer,
+    bundle_folder,
+    durable,
+    read_manifest,
+)
+from vroom_api.contract.store import LocalStore
 from vroom_assets.monitoring.betting import log_evidence
 from vroom_assets.scoring.recorded import Inputs, answers_of
 from vroom_assets.spec import ForecastSpec
@@ -39,7 +49,7 @@ class State(StrEnum):
     NONE = "nothing to compare"
     OPEN = "not shown to be worse"
     WORSE = "worse"
-    OVER = "the days of comparison are over"
+    OVER = "the comparison is over"
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class NoSuccession(Exception):
     """No version is to be compared with the one before it; the message says why."""
 
 
-def succession(forecast: str, store: BundleStore | None = None) -> Succession:
+def succession(forecast: str) -> Succession:
     """The promotion of what serves.
 
     What an operator went back or forward to is not compared: somebody has decided that it serves.
@@ -93,21 +103,14 @@ def succession(forecast: str, store: BundleStore | None = None) -> Succession:
         NoSuccession: nothing serves, there was none before it, or it serves again.
         BundleError: a bundle is damaged.
     """
-    store = store or LocalStore()
+    store = LocalStore()
     pointer = store.pointer(forecast)
     if pointer is None or pointer.retired is not None:
         raise NoSuccession("no version serves")
-    trainings: dict[int, Bundle] = {}
-
-    def bundle(one: Pointer) -> Bundle:
-        if one.version not in trainings:
-            trainings[one.version] = store.read(forecast, one.version, one.manifest_sha256)
-        return trainings[one.version]
-
-    own = bundle(pointer).manifest.mlflow_run_id
+    own = _training_of(forecast, pointer)
     first, versions, replaced = pointer, {pointer.version}, None
     for one in reversed([past for past in store.history(forecast) if past.retired is None]):
-        same = bundle(one).manifest.mlflow_run_id == own
+        same = one.version in versions or _training_of(forecast, one) == own
         if replaced is None and same:
             first, versions = one, versions | {one.version}
         elif replaced is None:
@@ -116,8 +119,20 @@ def succession(forecast: str, store: BundleStore | None = None) -> Succession:
             raise NoSuccession(f"version {pointer.version} serves again, because somebody went back to it")
     if replaced is None:
         raise NoSuccession(f"no other version served before {pointer.version}")
+    successor, predecessor = (
+        store.read(forecast, one.version, one.manifest_sha256) for one in (pointer, replaced)
+    )
     since = _aware(datetime.fromisoformat(first.published_at))
-    return Succession(pointer, since, frozenset(versions), bundle(pointer), replaced, bundle(replaced))
+    return Succession(pointer, since, frozenset(versions), successor, replaced, predecessor)
+
+
+def _training_of(forecast: str, pointer: Pointer) -> str:
+    """Which training a version is of; of one whose manifest is gone or damaged, one of its own."""
+    path = bundle_folder(forecast, pointer.version) / MANIFEST
+    try:
+        return read_manifest(durable.read(path), str(path)).mlflow_run_id
+    except (OSError, BundleError):
+        return f"version {pointer.version}"
 
 
 def watch_successor(
@@ -126,7 +141,6 @@ def watch_successor(
     *,
     now: datetime | None = None,
     estimate: Estimate | None = None,
-    store: BundleStore | None = None,
 ) -> Watched:
     """Whether what serves is worse than the version before it, on the requests that it has answered.
 
@@ -144,22 +158,36 @@ def watch_successor(
         ValueError: a column is missing.
     """
     now = _aware(now or datetime.now(UTC))
+    if not spec.monitoring.shadow_days:
+        return Watched(State.NONE, f"{spec.name}: monitoring.shadow_days is 0")
     try:
-        found = succession(spec.name, store)
+        found = succession(spec.name)
+        if (end := end_of(spec, found)) is not None and now > end:
+            return Watched(
+                State.OVER,
+                f"version {found.pointer.version} was not shown to be worse than version {found.replaced.version} by the "
+                f"requests of its first {spec.monitoring.shadow_days:g} days",
+                *_numbers_of(found),
+            )
+        return compared(spec, found, rows_of(found), estimate)
     except NoSuccession as why:
         return Watched(State.NONE, f"{spec.name}: {why}")
     except BundleError as error:
         return Watched(
             State.NONE, f"{spec.name}: a version cannot be compared, because it is damaged: {error}"
         )
-    if now - found.since > timedelta(days=spec.monitoring.shadow_days):
-        return Watched(
-            State.OVER,
-            f"version {found.pointer.version} serves for more than {spec.monitoring.shadow_days:g} days, and was not shown "
-            f"to be worse than version {found.replaced.version}",
-            *_numbers_of(found),
-        )
-    return compared(spec, found, rows_of(found), estimate)
+
+
+def asked_until(spec: ForecastSpec, found: Succession) -> datetime:
+    """Requests that are made later do not count."""
+    return found.since + timedelta(days=spec.monitoring.shadow_days)
+
+
+def end_of(spec: ForecastSpec, found: Succession) -> datetime | None:
+    """When the outcomes of all requests that count should be known; None where an input says when."""
+    if spec.target.due_input is not None:
+        return None
+    return asked_until(spec, found) + timedelta(days=spec.target.due_after_days or 0.0)
 
 
 def compared(
@@ -227,7 +255,7 @@ def paired(
 
     kind = found.successor.manifest.kind
     metric_set = METRIC_SETS[kind]
-    kept = counted(found, rows, with_outcome=estimate is None)
+    kept = counted(found, rows, asked_until(spec, found), with_outcome=estimate is None)
     answers = answers_of(found.predecessor, inputs_of(kept)).value
     answered = np.isfinite(answers)
     kept, before = kept[answered], answers[answered]
@@ -263,27 +291,33 @@ def bet_on(difference: np.ndarray, reach: np.ndarray, typical: float, tolerated:
     return np.clip(0.5 + (difference - tolerated) / (2 * scale), 0.0, 1.0)
 
 
-def counted(found: Succession, rows: pd.DataFrame, *, with_outcome: bool = True) -> pd.DataFrame:
+def counted(
+    found: Succession, rows: pd.DataFrame, until: datetime, *, with_outcome: bool = True
+) -> pd.DataFrame:
     """The rows that count, in the order in which they became known.
 
     What was predicted of one entity before its outcome was known would say the same twice: such predictions are left out
     after the first. Its column `known_at` says when a row became known.
+
+    Args:
+        until: requests that are made later do not count.
     """
     kept = rows[rows["version"].isin(found.successors)]
     kept = kept.assign(time=_times(kept["time"]))
+    kept = kept[kept["time"] <= until]
     if with_outcome:
         kept = kept[(kept["exposure"] >= 1.0) & np.isfinite(kept["outcome"].to_numpy(float))]
     known_at = _times(kept["outcome_at"]) if with_outcome else kept["time"]
     kept = kept.assign(known_at=known_at)
     kept = kept[np.isfinite(kept["prediction"].to_numpy(float)) & (kept["known_at"] >= found.since)]
     kept = kept.sort_values("time", kind="stable")
-    until: dict[object, pd.Timestamp] = {}
+    open_until: dict[object, pd.Timestamp] = {}
     chosen = []
     for entity, time, known in zip(kept["entity_id"], kept["time"], kept["known_at"], strict=True):
         named = entity is not None and entity == entity  # NaN is not named
-        free = not named or entity not in until or time >= until[entity]
+        free = not named or entity not in open_until or time >= open_until[entity]
         if named and free:
-            until[entity] = known
+            open_until[entity] = known
         chosen.append(free)
     return kept[np.array(chosen, dtype=bool)].sort_values("known_at", kind="stable")
 

@@ -13,7 +13,7 @@ from vroom_api.contract import (
     read_manifest,
 )
 from vroom_api.contract.comparison import Change, VersionComparison, compare
-from vroom_api.contract.store import BundleStore, LocalStore
+from vroom_api.contract.store import LocalStore
 from vroom_assets.champion.gates import failed_gates
 from vroom_assets.monitoring.replay import NothingRecorded, Replay
 from vroom_assets.report.rendering import Page, Section
@@ -23,15 +23,13 @@ MOST_CHANGES = 20  # lines of a table
 REPLAYED = 500  # requests
 
 
-def former_of(
-    forecast: str, pointer: Pointer, store: BundleStore | None = None
-) -> tuple[Pointer, Manifest] | None:
+def former_of(forecast: str, pointer: Pointer) -> tuple[Pointer, Manifest] | None:
     """What served last before a version, of another training; None where there was none.
 
     Raises:
         BundleError, OSError: a manifest cannot be read.
     """
-    history = (store or LocalStore()).history(forecast)
+    history = LocalStore().history(forecast)
     own = manifest_of(forecast, pointer.version)
     earlier = [one for one in history if one.generation < pointer.generation and one.retired is None]
     for one in reversed(earlier):

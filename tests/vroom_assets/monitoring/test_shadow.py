@@ -1,5 +1,6 @@
 """A new champion is compared with the version before it on the same requests, and only what is worse is called so."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_rows_of_other_versions_without_an_outcome_or_with_a_part_of_it_do_not_c
     rows.loc[:9, "version"] = 1
     rows.loc[10:19, "exposure"] = 0.5
     rows.loc[20:29, "outcome"] = np.nan
-    found = counted(succession(FORECAST), rows)
+    found = counted(succession(FORECAST), rows, soon(14))
     assert found["id"].tolist() == rows["id"].tolist()[30:]
 
 
@@ -100,7 +101,7 @@ def test_of_an_entity_a_prediction_counts_once_the_outcome_of_the_one_before_is_
     rows = predictions(6, 2, 1.0, days=6.0)
     rows["entity_id"] = ["a", "a", "b", "a", None, None]
     rows["outcome_at"] = rows["time"] + pd.Timedelta(days=2)
-    kept = counted(succession(FORECAST), rows)
+    kept = counted(succession(FORECAST), rows, soon(14))
     assert kept["id"].tolist() == [rows["id"][number] for number in (0, 2, 3, 4, 5)]
 
 
@@ -154,15 +155,37 @@ def test_a_retired_forecast_is_not_compared(spec):
     assert watch_successor(spec, predictions(3, 2, 1.0)).state is State.NONE
 
 
-def test_it_ends_after_the_declared_days(spec):
+def test_the_requests_of_the_declared_days_count_whenever_their_outcomes_come(spec):
+    promote(1)
+    promote(2, 1.5)
+    late = predictions(500, 2, 1.5)
+    late["outcome_at"] = late["time"] + pd.Timedelta(days=300)
+    assert watch_successor(spec, late, now=soon(310)).state is State.WORSE
+    asked_late = predictions(500, 2, 1.5, begin=soon(15).isoformat())
+    found = watch_successor(spec, asked_late, now=soon(30))
+    assert (found.state, found.numbers) == (State.OPEN, {"rows": 0.0})
+
+
+def test_it_ends_when_the_outcomes_of_these_days_are_due(spec):
+    assert spec.target.due_after_days == 365
     promote(1)
     promote(2, 1.5)
     rows = predictions(500, 2, 1.5)
-    assert watch_successor(spec, rows, now=soon(13.9)).state is State.WORSE
-    found = watch_successor(spec, rows, now=soon(14.1))
+    assert watch_successor(spec, rows, now=soon(14 + 364.9)).state is State.WORSE
+    found = watch_successor(spec, rows, now=soon(14 + 365.1))
     assert (found.state, found.is_worse) == (State.OVER, False)
+    by_input = spec.model_copy(
+        update={"target": spec.target.model_copy(update={"window_days": None, "due_input": "description"})}
+    )
+    assert watch_successor(by_input, rows, now=soon(999)).state is State.WORSE
+
+
+def test_no_days_switch_it_off(spec):
+    promote(1)
+    promote(2, 1.5)
     never = spec.model_copy(update={"monitoring": spec.monitoring.model_copy(update={"shadow_days": 0})})
-    assert watch_successor(never, rows, now=soon(0.1)).state is State.OVER
+    found = watch_successor(never, predictions(500, 2, 1.5), now=soon())
+    assert (found.state, found.sentence) == (State.NONE, "reservations: monitoring.shadow_days is 0")
 
 
 def test_without_outcomes_it_stays_open(spec):
@@ -189,6 +212,13 @@ def test_a_damaged_version_before_is_named(spec):
     found = watch_successor(spec, predictions(10, 2, 1.0), now=soon())
     assert found.state is State.NONE
     assert "cannot be compared, because it is damaged" in found.sentence
+
+
+def test_of_older_versions_nothing_has_to_be_there(spec):
+    for version in (1, 2, 3):
+        promote(version)
+    shutil.rmtree(bundle_folder(FORECAST, 1))
+    assert succession(FORECAST).replaced.version == 2
 
 
 def test_a_label_free_estimate_may_decide_in_place_of_outcomes(spec):

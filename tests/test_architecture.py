@@ -167,9 +167,7 @@ TESTED_BY = {
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
         *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),
     ),
-    "vroom_assets/forecast/test_monitoring_assets": (
-        *("vroom_assets.monitoring.closing", "vroom_assets.monitoring.consequences"),
-    ),
+    "vroom_assets/forecast/test_monitoring_assets": ("vroom_assets.monitoring.consequences",),
     "vroom_assets/monitoring/test_feedback": ("vroom_assets.monitoring.warehouse",),
     "vroom_assets/forecast/test_sensors": (
         "vroom_assets.forecast.failures",

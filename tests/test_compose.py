@@ -25,3 +25,11 @@ def test_each_tool_has_a_database_of_its_own_that_is_made():
 
 def test_what_containers_write_is_their_owners_alone():
     assert "umask 077" in COMPOSE["services"]["mlflow"]["build"]["dockerfile_inline"]
+
+
+def test_the_service_alone_is_given_the_addresses_of_those_who_receive_alerts():
+    """They may hold secrets."""
+    given = {
+        name for name, one in COMPOSE["services"].items() if "VROOM_ALERT_URLS" in one.get("environment", {})
+    }
+    assert given == {"api"}

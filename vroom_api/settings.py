@@ -1,7 +1,7 @@
 """Settings of the service, read once at start."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vroom_api.contract import environment
@@ -38,7 +38,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "json"
     pages: Pages = UNKNOWN  # where people open the others, for links to them
-    alert_urls: tuple[str, ...] = ()  # who receives alerts
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)  # who receives alerts; they may hold secrets
     telemetry: bool = False  # traces by OpenTelemetry, to where its own variables say
 
     @classmethod

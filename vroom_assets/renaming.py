@@ -131,12 +131,12 @@ def _tables_with(forecast: str) -> list[str]:
     """The tables of the serving database that have rows of a forecast."""
     import sqlalchemy as sa
 
-    from vroom_api.contract.tables import ledger, outcomes, predictions, serving_database
+    from vroom_api.contract.tables import checks, ledger, outcomes, predictions, serving_database
 
     with serving_database() as engine, engine.connect() as connection:
         return [
             table.name
-            for table in (predictions, outcomes, ledger)
+            for table in (predictions, outcomes, ledger, checks)
             if connection.execute(sa.select(table.c.id).where(table.c.forecast == forecast).limit(1)).first()
         ]
 
@@ -194,7 +194,15 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
     import sqlalchemy as sa
 
     from vroom_api.contract.events import Decision, Event, Renamed
-    from vroom_api.contract.tables import append_entry, ledger, outcomes, predictions, serving_database
+    from vroom_api.contract.tables import (
+        alerts,
+        append_entry,
+        checks,
+        ledger,
+        outcomes,
+        predictions,
+        serving_database,
+    )
 
     evidence = Renamed(before=under_way.former, after=under_way.present, began=under_way.began)
     query = sa.select(ledger.c.evidence).where(
@@ -203,7 +211,10 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
     with serving_database() as engine, engine.begin() as connection:
         if msgspec.to_builtins(evidence) in list(connection.scalars(query)):
             return
-        for table in (predictions, outcomes, ledger):
+        # One may be open under the new name too. What still is so is found again at the next start.
+        still_open = alerts.c.forecast == under_way.former, alerts.c.resolved_at.is_(None)
+        connection.execute(alerts.update().where(*still_open).values(resolved_at=datetime.now(UTC)))
+        for table in (predictions, outcomes, ledger, checks, alerts):
             connection.execute(
                 table.update().where(table.c.forecast == under_way.former).values(forecast=under_way.present)
             )

@@ -1,7 +1,7 @@
 """Does monitoring raise alarms when something is wrong, and only then?
 
     python tests/benchmarks/monitoring.py [--deployments 500] [--days 365] [--a-day 50 500] [--trainings 25]
-        [--parts healthy detection concept harmless band segments] [--quick]
+        [--parts healthy detection concept harmless band] [--quick]
 
 `healthy`: deployments of champions of which nothing changes, looked at after each day: the share with any alarm in all that
 time, which may be 5 %; beside it that of the rules that are usual, on the same rows. Once on real rows, where
@@ -46,7 +46,7 @@ from tests.support.monitored import (
     window,
 )
 from vroom_api.contract import Kind, Manifest, MonitoringReference
-from vroom_assets.monitoring import streams
+from vroom_assets.monitoring import decay, drift, streams
 from vroom_assets.monitoring.cells import Cells, binned
 from vroom_assets.monitoring.estimate import estimate
 from vroom_assets.monitoring.statistics import Sample
@@ -61,6 +61,7 @@ from vroom_assets.training.folds import RowStructure, splits
 
 RULES = Monitoring()
 POOL, TRAINING_ROWS, CHANGE_DAY = 20_000, 1_000, 100
+REAL_REFERENCES = 4  # of real rows, times the champions of other parts: drawn without a training
 BAND_ROWS, BAND_WINDOWS, BAND_TRAININGS = (
     500,
     4,
@@ -118,8 +119,8 @@ class Pool:
         first = self.matrix.shape[1] - len(self.sums)
         return Windows(
             DAY0, DAY0, DAY0,
-            counts={name: table[:, part] for name, part in self.columns.items()},
-            sums={name: table[:, first + position] for position, name in enumerate(self.sums)},
+            counts={name: table[..., part] for name, part in self.columns.items()},
+            sums={name: table[..., first + position] for position, name in enumerate(self.sums)},
             predicted=number, observed=number, partial=np.zeros(len(table), int),
         )  # fmt: skip
 
@@ -257,7 +258,7 @@ def usual_rules(reference: MonitoringReference, windows: Windows, rows: int) -> 
     for one in reference.features:
         known, live = np.asarray(one.units), windows.counts[feature_stream(one.name)]
         stability.append(indices(Sample(known), Sample(live)))
-        p_values.append(_p_values(known[:-2], live[:, :-2], bool(one.levels)))
+        p_values.append(_p_values(known[:-2], live[..., :-2], bool(one.levels)))
     error = windows.sums["loss"] / rows
     grid = (2 * np.linspace(0, 1, len(reference.residual)) - 1) * reference.bound
     residual = np.asarray(reference.residual) / sum(reference.residual)
@@ -274,16 +275,14 @@ def usual_rules(reference: MonitoringReference, windows: Windows, rows: int) -> 
 
 
 def _p_values(known: np.ndarray, live: np.ndarray, has_levels: bool) -> np.ndarray:
-    first, rows = known.sum(), live.sum(axis=1)
+    first, rows = known.sum(), live.sum(axis=-1, keepdims=True)
     if has_levels:
-        total = first + rows
         expected = live + known
-        one = expected * (rows / total)[:, None]
-        other = expected * (first / total)[:, None]
-        value = ((live - one) ** 2 / one + (known - other) ** 2 / other).sum(axis=1)
+        one, other = expected * (rows / (first + rows)), expected * (first / (first + rows))
+        value = ((live - one) ** 2 / one + (known - other) ** 2 / other).sum(axis=-1)
         return chi2.sf(value, len(known) - 1)
-    distance = np.abs((live.cumsum(axis=1) / rows[:, None]) - known.cumsum() / first).max(axis=1)
-    return kstwobign.sf(distance * (first * rows / (first + rows)) ** 0.5)
+    distance = np.abs((live.cumsum(axis=-1) / rows) - known.cumsum() / first).max(axis=-1)
+    return kstwobign.sf(distance * (first * rows / (first + rows))[..., 0] ** 0.5)
 
 
 # ---- parts
@@ -294,13 +293,18 @@ def champions(given: argparse.Namespace, times: int = 1) -> Iterator[tuple[int, 
         yield number, trained(TRAINING_ROWS, np.random.default_rng([number, 1]), given.recipe)
 
 
-def any_alarm(
-    manifest: Manifest, windows: Windows, checks: tuple[str, ...] | None = None, first: int = 0
-) -> int | None:
+def alarms(manifest: Manifest, windows: Windows) -> np.ndarray:
+    """Whether anything is in alarm, shape (days, ...)."""
+    reference = manifest.monitoring
+    assert reference is not None
+    subjects = [*drift.watch(reference, RULES, windows), *decay.watch(manifest, RULES, windows)]
+    found: np.ndarray = np.any([one.alarm for one in subjects], axis=0)
+    return found
+
+
+def any_alarm(manifest: Manifest, windows: Windows, first: int) -> int | None:
     """The first day with an alarm, from a day on."""
-    found = watch(manifest, RULES, windows)
-    alarms = [one.alarm for one in (*found.drifts, *found.decays) if checks is None or one.check in checks]
-    days = np.flatnonzero(np.any(alarms, axis=0)[first:])
+    days = np.flatnonzero(alarms(manifest, windows)[first:])
     return int(days[0]) if len(days) else None
 
 
@@ -311,9 +315,9 @@ def healthy(given: argparse.Namespace) -> list[dict]:
     real = real_rows(Path(folder) / "reservations", given.recipe) if folder else None
     for a_day in given.a_day:
         for source in (["real"] if real is not None else []) + ["generated"]:
-            counted: dict[str, list[bool]] = {}
-            each = given.deployments if source == "real" else given.trainings
-            for number in range(each):
+            counted: dict[str, list[np.ndarray]] = {}
+            references = given.trainings * (REAL_REFERENCES if source == "real" else 1)
+            for number in range(references):
                 rng = np.random.default_rng([number, a_day, 2])
                 if source == "real":
                     assert real is not None
@@ -324,17 +328,19 @@ def healthy(given: argparse.Namespace) -> list[dict]:
                         champion.manifest,
                         Pool(champion.manifest, generated(champion, POOL, rng)),
                     )
-                for _ in range(1 if source == "real" else -(-given.deployments // given.trainings)):
-                    windows = pool.windows(pool.days(given.days, a_day, rng), a_day)
-                    assert manifest.monitoring is not None
-                    found = {"vroom": np.array([any_alarm(manifest, windows) is not None])}
-                    found |= usual_rules(manifest.monitoring, windows, a_day)
-                    for name, alarms in found.items():
-                        counted.setdefault(name, []).append(bool(alarms.any()))
-                progress(f"healthy, {source} rows, {a_day} a day: {number + 1} of {each}")
+                each = -(-given.deployments // references)
+                tables = np.stack([pool.days(given.days, a_day, rng) for _ in range(each)], axis=1)
+                windows = pool.windows(tables, a_day)
+                assert manifest.monitoring is not None
+                found = {"vroom": alarms(manifest, windows)}
+                found |= usual_rules(manifest.monitoring, windows, a_day)
+                for name, raised in found.items():
+                    counted.setdefault(name, []).append(raised.any(axis=0))
+                progress(f"healthy, {source} rows, {a_day} a day: {number + 1} of {references}")
+            shares = {name: np.concatenate(each) for name, each in counted.items()}
             table.append(
-                {"rows": source, "a day": a_day, "deployments": len(counted["vroom"])}
-                | {name: np.mean(values) for name, values in counted.items()}
+                {"rows": source, "a day": a_day, "deployments": len(shares["vroom"])}
+                | {name: each.mean() for name, each in shares.items()}
             )
     return table
 
@@ -396,7 +402,7 @@ def verdicts(
                         [before.days(CHANGE_DAY, a_day, rng), changed.days(given.after, a_day, rng)]
                     )
                     windows = before.windows(days, a_day)
-                    first = any_alarm(champion.manifest, windows, first=CHANGE_DAY)
+                    first = any_alarm(champion.manifest, windows, CHANGE_DAY)
                     for later in after if first is not None else ():
                         day = min(CHANGE_DAY + first + later, len(days) - 1)
                         found = watch(champion.manifest, RULES, until(windows, day))

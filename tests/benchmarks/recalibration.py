@@ -1,6 +1,6 @@
 """Do outcomes bring intervals and probabilities back to what they promise, and leave alone what is fine?
 
-    python tests/benchmarks/recalibration.py [--streams 40] [--days 365] [--rows 50] [--parts change width shares healthy steps]
+    python tests/benchmarks/recalibration.py [--streams 40] [--days 365] [--rows 50] [--parts change width …]
 
 Champions are forests trained on 1,000 rows each from the generator beside the shipped data, with intervals from their
 out-of-fold residuals; probabilities are logistic with a law of their own. Outcomes arrive --rows a day; at the end of each
@@ -138,7 +138,7 @@ def probabilities(number: int, intercept: float, slope: float) -> Champion:
     return Champion(calibration, {1.0: law(FRESH, 0.0, 1.0), 2.0: law(FRESH, intercept, slope)})
 
 
-def told(manifest: Manifest, stream: Law, rows: int) -> Story:
+def followed(manifest: Manifest, stream: Law, rows: int) -> Story:
     """Publish at the end of each day what the outcomes so far ask for."""
     days = np.arange(len(stream.outcome)) // rows
     given = feedback_of(
@@ -210,7 +210,7 @@ def changes(champions: list[Champion], streams: int, rows: int, scenario: str) -
         if scenario.startswith("width"):
             one = widened(one, {"width x2/3": 2 / 3, "width x4/3": 4 / 3}[scenario])
         stream = one.laws[1.0].sample(before, rng).then(after.sample(max(CHECKED), rng))
-        story = told(one.manifest(Kind.COUNT), stream, rows)
+        story = followed(one.manifest(Kind.COUNT), stream, rows)
         alone.append(coverage(one.calibration, after))
         revisions.append(len(story.published))
         for count in CHECKED:
@@ -230,7 +230,7 @@ def shares(streams: int, rows: int) -> None:
             rng = np.random.default_rng([number, 12])
             one = probabilities(number, intercept, slope)
             stream = one.laws[1.0].sample(BEFORE, rng).then(one.laws[2.0].sample(max(CHECKED), rng))
-            story = told(one.manifest(Kind.BINARY), stream, rows)
+            story = followed(one.manifest(Kind.BINARY), stream, rows)
             alone.append(calibration_error(one.laws[2.0], Correction()))
             for count in CHECKED:
                 found[count].append(calibration_error(one.laws[2.0], story.at(BEFORE + count)))
@@ -243,32 +243,34 @@ def shares(streams: int, rows: int) -> None:
         )
 
 
-def healthy(champions: list[Champion], streams: int, days: int, rows: int) -> float:
-    """The share of healthy streams that were ever corrected."""
-    worst = 0.0
-    for kind, of in ((Kind.COUNT, champions), (Kind.BINARY, None)):
-        corrected, before, after = [], [], []
-        for number in range(streams):
-            rng = np.random.default_rng([number, 13])
-            one = of[number % len(of)] if of else probabilities(number, 0.0, 1.0)
-            law = one.laws[1.0]
-            story = told(one.manifest(kind), law.sample(days * rows, rng), rows)
-            corrected.append(bool(story.published))
-            last = story.at(days * rows)
-            if kind is Kind.COUNT:
-                before.append(coverage(one.calibration, law))
-                after.append(coverage(last.calibration(one.calibration), law))
-            else:
-                before.append(calibration_error(law, Correction()))
-                after.append(calibration_error(law, last))
-        what = "coverage" if kind is Kind.COUNT else "calibration error"
-        print(
-            f"\nhealthy, {kind.value}: {np.mean(corrected):.1%} of {streams} streams of {days} days x {rows} outcomes were "
-            f"ever corrected; {what} {np.mean(before):.3f} at first (from {min(before):.3f} to {max(before):.3f}), "
-            f"{np.mean(after):.3f} at the end (from {min(after):.3f} to {max(after):.3f})"
-        )
-        worst = max(worst, float(np.mean(corrected)))
-    return worst
+def healthy(champions: list[Champion], kind: Kind, streams: int, days: int, rows: int) -> float:
+    """The share of healthy streams that were ever corrected.
+
+    Args:
+        champions: of counts; each stream of probabilities has one of its own.
+    """
+    corrected, before, after = [], [], []
+    for number in range(streams):
+        rng = np.random.default_rng([number, 13])
+        counts = kind is Kind.COUNT
+        one = champions[number % len(champions)] if counts else probabilities(number, 0.0, 1.0)
+        law = one.laws[1.0]
+        story = followed(one.manifest(kind), law.sample(days * rows, rng), rows)
+        corrected.append(bool(story.published))
+        last = story.at(days * rows)
+        if counts:
+            before.append(coverage(one.calibration, law))
+            after.append(coverage(last.calibration(one.calibration), law))
+        else:
+            before.append(calibration_error(law, Correction()))
+            after.append(calibration_error(law, last))
+    what = "coverage" if kind is Kind.COUNT else "calibration error"
+    print(
+        f"\nhealthy, {kind.value}: {np.mean(corrected):.1%} of {streams} streams of {days} days x {rows} outcomes were "
+        f"ever corrected; {what} {np.mean(before):.3f} at first (from {min(before):.3f} to {max(before):.3f}), "
+        f"{np.mean(after):.3f} at the end (from {min(after):.3f} to {max(after):.3f})"
+    )
+    return float(np.mean(corrected))
 
 
 def steps(champions: list[Champion], streams: int) -> None:
@@ -298,7 +300,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ("change", "width", "shares", "healthy", "steps")
+    parts = ("change", "width", "shares", "healthy", "healthy-shares", "steps")
     arguments.add_argument("--streams", type=int, default=40)
     arguments.add_argument("--champions", type=int, default=20)
     arguments.add_argument("--days", type=int, default=365)
@@ -320,8 +322,9 @@ def main() -> int:
             good &= changes(champions, given.streams, given.rows, scenario) >= 0.9
     if "shares" in given.parts:
         shares(given.streams, given.rows)
-    if "healthy" in given.parts:
-        good &= healthy(champions, given.streams, given.days, given.rows) <= 0.05
+    for part, kind in (("healthy", Kind.COUNT), ("healthy-shares", Kind.BINARY)):
+        if part in given.parts:
+            good &= healthy(champions, kind, given.streams, given.days, given.rows) <= 0.05
     print(f"\n{'yes' if good else 'NO '}  {time.monotonic() - began:.0f} s")
     return 0 if good else 1
 

@@ -1,12 +1,24 @@
 """The benchmarks that nobody runs every day still run."""
 
+import importlib
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import accuracy, boostings, contest, coverage, engines, scale, scoring, shortcut, steps
+from tests.benchmarks import (
+    accuracy,
+    boostings,
+    contest,
+    coverage,
+    engines,
+    monitoring,
+    scale,
+    scoring,
+    shortcut,
+    steps,
+)
 from tests.support import spark
 from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.entities import keep
@@ -23,6 +35,19 @@ def test_the_contest_benchmark_tells_how_often_what_is_promoted(monkeypatch, cap
     given = capsys.readouterr().out
     assert ("yes  equals promoted " in given, "NO   equals promoted " in given) == (not failed, bool(failed))
     assert "1 contests each on 150 rows" in given
+
+
+def test_the_benchmark_of_monitoring_counts_alarms_and_says_which_promises_are_kept(monkeypatch, capsys):
+    monkeypatch.setattr(monitoring, "POOL", 500)
+    monkeypatch.setattr(monitoring, "BAND_TRAININGS", 1)
+    monkeypatch.delenv("VROOM_REAL_DATA", raising=False)
+    few = ["--deployments", "1", "--changed", "1", "--trainings", "1", "--days", "5", "--after", "4"]
+    monkeypatch.setattr(sys, "argv", ["monitoring.py", *few, "--a-day", "200"])
+    failed = monitoring.main()
+    given = capsys.readouterr().out
+    assert ("NO   " in given) == bool(failed)
+    assert "yes  any alarm on a healthy deployment: at most 5 %" in given
+    assert "price +15 %" in given
 
 
 def test_the_benchmark_of_boostings_compares_both_on_the_same_folds(tmp_path: Path):
@@ -98,3 +123,18 @@ def test_the_benchmark_of_engines_computes_the_same_table_with_both(monkeypatch)
     by_duckdb, by_spark = engines.measured(200, spark.LOCAL)
     assert (by_duckdb["engine"], by_spark["engine"]) == ("duckdb", "spark")
     assert by_spark["peak MB"] > 0
+
+
+def test_the_benchmark_of_recalibration_compares_with_the_champion_left_alone(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    recalibration = importlib.import_module("tests.benchmarks.recalibration")
+    monkeypatch.setattr(recalibration, "FRESH", 2_000)
+    monkeypatch.setattr(recalibration, "BEFORE", 200)
+    monkeypatch.setattr(recalibration, "CHECKED", (0, 400))
+    monkeypatch.setattr(recalibration, "STATED", 400)
+    champions = [recalibration.champion(0)]
+    assert 0 <= recalibration.changes(champions, 1, 100, "demand x1.3") <= 1
+    assert recalibration.healthy(champions, recalibration.Kind.BINARY, 1, 4, 100) == 0
+    given = capsys.readouterr().out
+    assert "demand x1.3: left alone 0." in given
+    assert "healthy, binary: 0.0% of 1 streams of 4 days x 100 outcomes" in given

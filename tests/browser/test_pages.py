@@ -7,9 +7,11 @@ import httpx
 import pytest
 from selenium.webdriver import Chrome
 
-from tests.support.bundles import EXAMPLE, publish
+from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.markets import publish_markets
 from tests.support.service import running
+from vroom_api.contract.alerts import Severity, raise_alert
+from vroom_api.contract.tables import open_database
 
 pytestmark = pytest.mark.browser
 
@@ -33,6 +35,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home: Path = tmp_path_factory.mktemp("pages") / "home"
     publish(home, 1)
     publish_markets(home)
+    engine = open_database(f"sqlite:///{home / 'serving.db'}")
+    wide = f"a_feature_with_a_{'very_' * 20}long_name has moved"
+    raise_alert(engine, forecast=FORECAST, kind="drift", severity=Severity.WARNING, message=wide)
+    engine.dispose()
     with running(home) as (address, _):
         assert httpx.post(f"{address}/predict", json=EXAMPLE).status_code == 200
         yield address
@@ -73,6 +79,11 @@ def test_a_page_fits_its_window_and_complains_of_nothing(browser, service, path,
 def test_before_the_first_champion_too(browser, nothing, path, width):
     look_at(browser, nothing + path, width)
     is_in_order(browser, width)
+
+
+def test_the_page_shows_what_is_open(browser, service):
+    look_at(browser, service, WIDTHS[0])
+    assert "Open alerts" in [heading.text for heading in browser.find_elements("tag name", "h2")]
 
 
 def test_the_navigation_leads_from_page_to_page(browser, service):

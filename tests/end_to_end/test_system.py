@@ -201,12 +201,21 @@ def test_a_bad_file_fails_the_run_says_why_and_the_champion_serves_on(system):
     entry = system.ledger("run")[-1]
     assert f"version {before} keeps serving" in entry["reason"]
     assert system.served() == before
+
+    def alerts() -> list[dict]:
+        return httpx.get(system.url("api") + "/alerts", params={"kind": "run_failed"}).json()["alerts"]
+
+    wait("the alert is open", alerts, 30)
+    (alert,) = alerts()
+    assert (alert["subject"], alert["severity"]) == (f"{NAME}_retrain", "warning")
+    assert system.url("dagster") in alert["message"]
     path.write_bytes(good)
     wait(
         "nothing is under way",
         lambda: all(r["status"] not in ("STARTED", "QUEUED") for r in system.runs()),
         90,
     )
+    wait("the alert is over, because nothing is left to do", lambda: not alerts(), 180)
 
 
 def test_materialize_all_and_single_assets_by_hand_leave_the_same_traces(system):

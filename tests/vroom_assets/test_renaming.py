@@ -20,6 +20,8 @@ from tests.support.project import ROOT
 from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import former_names, read_pointer
+from vroom_api.contract.alerts import Severity, raise_alert
+from vroom_api.contract.tables import serving_database
 from vroom_assets import declaration, renaming, settings, tracking
 from vroom_assets.__main__ import main
 from vroom_assets.forecast import Forecast
@@ -79,6 +81,9 @@ def recorded(trained: Path, declared: Path) -> str:
         example = client.get(f"/forecasts/{OLD}").json()["example"]
         identifier: str = client.post("/predict", json=example).json()["prediction_id"]
         assert client.post("/outcomes", json={"prediction_id": identifier, "value": 3}).status_code == 200
+    with serving_database() as engine:
+        for name in (OLD, NEW):  # of the new name there may be one already, e.g. of its declaration
+            raise_alert(engine, forecast=name, kind="decay", severity=Severity.WARNING, message="m")
     return identifier
 
 
@@ -94,6 +99,8 @@ def assert_renamed(home: Path, identifier: str) -> None:
             assert lineage.json()["prediction"]["forecast"] == NEW
         assert client.get(f"/performance?forecast={NEW}").json()["all"]["outcomes"] == 1
         assert client.get(f"/performance?forecast={OLD}").status_code == 404
+        found = client.get("/alerts?which=all&kind=decay").json()["alerts"]
+        assert [(one["forecast"], one["resolved_at"] is None) for one in found] == [(NEW, True), (NEW, False)]
         told = client.get("/ledger?limit=100").json()["entries"]
     assert {entry["forecast"] for entry in told} == {NEW}
     assert [entry["decision"] for entry in told if entry["event"] == "renaming"] == ["renamed"]

@@ -45,25 +45,29 @@ def conditions(watch: ChampionWatch, now: datetime) -> Iterator[Condition]:
             watch.describe_unattended(since),
             evidence={"checked_at": since},
         )
-    if (reason := watch.failure or watch.stalled) is not None:
-        yield _not_loaded(watch, reason)
+    if watch.failure is not None:
+        remedy = (
+            f"Publish it again by the job {watch.forecast}_retrain, or go back by {watch.forecast}_rollback"
+        )
+        yield _not_loaded(
+            watch, f"The champion that the pointer names cannot be loaded: {watch.failure}", remedy
+        )
+    elif (reason := watch.stalled) is not None:
+        yield _not_loaded(
+            watch, f"A newer champion would not be noticed: {reason}", "Bring back the disk of the home"
+        )
     if watch.champion is not None:
         yield from _of_age(watch.champion.manifest, now)
 
 
-def _not_loaded(watch: ChampionWatch, reason: str) -> Condition:
+def _not_loaded(watch: ChampionWatch, reason: str, remedy: str) -> Condition:
     champion = watch.champion
-    state = (
-        "nothing serves"
-        if champion is None
-        else f"version {champion.version} keeps serving, and no newer one does"
-    )
+    serves = "nothing serves" if champion is None else f"version {champion.version} keeps serving"
     return Condition(
         watch.forecast,
         NOT_LOADED,
         Severity.CRITICAL if champion is None else Severity.WARNING,
-        f"The champion that the pointer names cannot be loaded, {state}: {reason}. Publish it again by the job "
-        f"{watch.forecast}_retrain, or go back by {watch.forecast}_rollback",
+        f"{reason}; {serves}. {remedy}",
         evidence={"serving": None if champion is None else champion.version},
     )
 

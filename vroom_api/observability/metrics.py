@@ -179,7 +179,7 @@ def _of_monitoring(names: list[str], findings: Findings) -> Iterator[Metric]:
     values = GaugeMetricFamily(
         "vroom_check",
         "Number that a check of the monitoring found in its latest window, e.g. a distance, an error, a coverage",
-        labels=("forecast", "check", "subject", "value"),
+        labels=("forecast", "check", "subject", "number"),
     )
     statuses = GaugeMetricFamily(
         "vroom_check_status",

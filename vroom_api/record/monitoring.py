@@ -124,7 +124,7 @@ def latest_verdict(connection: sa.Connection, forecast: str) -> LiveVerdict | No
             found = evidence_of(Evaluated, row.evidence)
             return LiveVerdict(
                 verdict=found.verdict,
-                sentence=row.reason,
+                sentence=row.reason.removeprefix(f"{found.verdict}: "),
                 harmful=found.harmful,
                 damage=found.damage,
                 version=found.version,

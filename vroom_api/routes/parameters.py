@@ -29,7 +29,7 @@ Version = Annotated[
     int | None, QueryParameter(ge=1, le=2**31 - 1, description="version of the champion that answered")
 ]
 
-MAX_ID = 2**63 - 1
+MAX_ID = 2**31 - 1  # that the column of a server holds
 
 Before = Annotated[
     int | None,

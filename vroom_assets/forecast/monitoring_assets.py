@@ -18,8 +18,10 @@ from vroom_api.contract import (
 )
 from vroom_api.contract.checks import Check, Status
 from vroom_api.contract.tables import serving_database
-from vroom_assets import resources
+from vroom_assets import resources, tracking
 from vroom_assets.forecast.names import CHAMPION, key
+from vroom_assets.forecast.rollback import Actor, watch_successor
+from vroom_assets.ledger import Ledger
 from vroom_assets.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -244,8 +246,14 @@ def evaluation_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
         ],
         pool=f"{spec.name}_warehouse",
     )
-    def evaluation(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> Iterator[Any]:
-        yield from evaluate(context, spec, warehouse, datetime.now(UTC))
+    def evaluation(
+        context: dg.AssetExecutionContext,
+        warehouse: resources.Warehouse,
+        registry: tracking.Registry,
+        ledger: Ledger,
+    ) -> Iterator[Any]:
+        follow = Follow(warehouse, registry, ledger)
+        yield from evaluate(context, spec, follow, datetime.now(UTC))
 
     return evaluation
 
@@ -264,14 +272,46 @@ class _Judged:
     joined: "Joined"
 
 
+@dataclass(frozen=True)
+class Follow:
+    """What follows a verdict, and with what: feedback is in the warehouse, versions in the registry, decisions in the ledger."""
+
+    warehouse: resources.Warehouse
+    registry: tracking.Registry
+    ledger: Ledger
+
+    def on(
+        self,
+        context: dg.AssetExecutionContext,
+        spec: ForecastSpec,
+        connection: "DuckDBPyConnection",
+        now: datetime,
+    ) -> dict[str, Any]:
+        """Roll a champion back that is worse than the version before it; else correct its intervals where outcomes ask for
+        it. What came of it, as metadata."""
+        from vroom_assets.monitoring import revisions
+
+        actor = Actor(f"job {context.run.job_name}", context.run.run_id)
+        back = watch_successor(spec, connection, self.registry, self.ledger, actor, now=now)
+        for event in back.events:
+            context.log_event(event)
+        context.log.info(back.watched.sentence)
+        if back.restored is not None:
+            return dict(back.metadata)
+        found = revisions.follow_outcomes(spec, connection, actor=actor.name, run_id=actor.run_id)
+        revision = {} if found.revision is None else {"calibration_revision": found.revision.number}
+        return {**back.metadata, "calibration": found.proposal.sentence, **revision}
+
+
 def evaluate(
-    context: dg.AssetExecutionContext, spec: ForecastSpec, warehouse: resources.Warehouse, now: datetime
+    context: dg.AssetExecutionContext, spec: ForecastSpec, follow: Follow, now: datetime
 ) -> Iterator[Any]:
     """Summarize what has closed, judge what serves, and let follow what has to: the body of the three assets."""
     from vroom_assets.monitoring import consequences, progress
 
-    with warehouse.connect(spec.name) as connection:
+    with follow.warehouse.connect(spec.name) as connection:
         judged = _judge(context, spec, connection, now)
+        followed = {} if judged is None else follow.on(context, spec, connection, now)
     if judged is None:
         yield from _without_champion(spec)
         return
@@ -294,14 +334,14 @@ def evaluate(
     yield from _asset_checks(spec, judged.evaluation)
     yield _performance(spec, judged.evaluation, judged.found)
     yield _drift(spec, judged.evaluation, history)
-    yield _health(spec, judged, changed)
+    yield _health(spec, judged, followed | {"verdict_changed": changed})
 
 
 def _judge(
     context: dg.AssetExecutionContext, spec: ForecastSpec, connection: "DuckDBPyConnection", now: datetime
 ) -> _Judged | None:
     """Summarize what has closed and judge what serves; None where nothing serves that can be read."""
-    from vroom_assets.monitoring import closing, evaluation, feedback
+    from vroom_assets.monitoring import closing, corrected, evaluation, feedback
     from vroom_assets.monitoring import warehouse as tables
 
     tables.prepare(connection)
@@ -311,7 +351,8 @@ def _judge(
     serving = None if pointer is None or pointer.retired is not None else manifests.get(pointer.version)
     if serving is None:
         return None
-    found = closing.summaries(connection, same_model(serving, manifests))
+    kept = closing.summaries(connection, same_model(serving, manifests))
+    found = corrected.judged_since(spec.name, serving, kept)
     ends = {window.end for window in closed[-CAUGHT_UP:]}
     return _Judged(
         serving=serving,
@@ -328,7 +369,7 @@ def _judge(
     )
 
 
-def _health(spec: ForecastSpec, judged: _Judged, changed: bool) -> dg.MaterializeResult:
+def _health(spec: ForecastSpec, judged: _Judged, more: dict[str, Any]) -> dg.MaterializeResult:
     one = judged.evaluation
     return dg.MaterializeResult(
         asset_key=key(spec, "health"),
@@ -340,9 +381,9 @@ def _health(spec: ForecastSpec, judged: _Judged, changed: bool) -> dg.Materializ
             "window_end": judged.until.isoformat(),
             "windows": len(judged.found),
             "windows_closed_now": judged.closed,
-            "verdict_changed": changed,
             **({} if one.damage is None else {"damage": float(one.damage)}),
             **one.numbers,
+            **more,
         },
     )
 

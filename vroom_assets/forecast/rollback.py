@@ -143,7 +143,7 @@ def watch_successor(
     Args:
         connection: to the warehouse, whose feedback is up to date.
         now: with a zone; None for the clock.
-        estimate: the label-free estimate, where it decides in place of outcomes.
+        estimate: the label-free estimate, where it decides instead of outcomes.
     """
     from vroom_assets.monitoring import feedback
 
@@ -156,6 +156,29 @@ def watch_successor(
         )
 
     return act_on_successor(spec, rows_of, registry, ledger, actor, now=now, estimate=estimate)
+
+
+def watch_in_run(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    spec: ForecastSpec,
+    connection: "DuckDBPyConnection",
+    registry: tracking.Registry,
+    ledger: Ledger,
+) -> dict[str, Any]:
+    """`watch_successor` in a run of Dagster's, with what its pages show of it.
+
+    Returns:
+        metadata for the asset that watches.
+    """
+    actor = Actor(f"job {context.job_name}", context.run.run_id)
+    found = watch_successor(spec, connection, registry, ledger, actor)
+    for event in found.events:
+        context.log_event(event)
+    if found.restored is not None:
+        context.log.warning(f"version {found.restored.version} serves again: {found.watched.sentence}")
+    elif found.refused:
+        context.log.warning(f"nothing was rolled back: {found.refused}")
+    return dict(found.metadata)
 
 
 def act_on_successor(

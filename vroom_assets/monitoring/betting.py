@@ -58,7 +58,7 @@ def shares_evidence(hits: np.ndarray, rows: np.ndarray, null: np.ndarray) -> np.
     """`log_evidence` of many shares at once, where each row is a hit or not.
 
     Args:
-        hits: shape (windows, ..., shares). rows: shape (windows, ...). null: shape (..., shares), above 0.
+        hits: shape (windows, ..., shares). rows: shape (windows, ...). null: shape (..., shares) or (shares,), above 0.
     """
     bets = BETS / null[..., None]
     lost = np.log1p(-BETS)  # per row: log(1 - λ m)
@@ -66,20 +66,21 @@ def shares_evidence(hits: np.ndarray, rows: np.ndarray, null: np.ndarray) -> np.
     factors = (
         hits[window, ..., None] * won + rows[window, ..., None, None] * lost for window in range(len(hits))
     )
-    return _stacked(_mixed(factors, (*null.shape, len(BETS))), (len(hits), *null.shape))
+    return _stacked(_mixed(factors, (*hits.shape[1:], len(BETS))), hits.shape)
 
 
 def means_evidence(counts: np.ndarray, points: np.ndarray, null: np.ndarray) -> np.ndarray:
     """`log_evidence` of many means at once, of values on a grid.
 
     Args:
-        counts: shape (windows, ..., points). points: shape (points,), in [0, 1]. null: shape (...), above 0 and below 1.
+        counts: shape (windows, ..., points). points: shape (points,), in [0, 1]. null: shape (...) or (), above 0 and below 1.
     """
     null = np.asarray(null, float)
     bets = BETS / null[..., None]  # (..., bets)
     won = np.log1p(bets[..., None, :] * (points[:, None] - null[..., None, None]))  # (..., points, bets)
     factors = (np.einsum("...p,...pb->...b", counts[window], won) for window in range(len(counts)))
-    return _stacked(_mixed(factors, (*null.shape, len(BETS))), (len(counts), *null.shape))
+    shape = counts.shape[1:-1]
+    return _stacked(_mixed(factors, (*shape, len(BETS))), (len(counts), *shape))
 
 
 def _stacked(steps: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from vroom_api.contract import Manifest
 from vroom_api.contract.decoding import decode
+from vroom_assets.monitoring.corrected import judged_as_corrected
 from vroom_assets.monitoring.feedback import DAY, read
 from vroom_assets.monitoring.summary import Summary, summarize
 from vroom_assets.monitoring.warehouse import (
@@ -173,7 +174,8 @@ def _summary(
         for outcomes in (False, True)
     )
     start, end = (moment.replace(tzinfo=UTC) for moment in (window.start, window.end))
-    return summarize(manifest, spec.monitoring, start, end, predicted, observed)
+    corrected, observed = judged_as_corrected(spec.name, manifest, observed)
+    return summarize(corrected, spec.monitoring, start, end, predicted, observed)
 
 
 def _ids(connection: DuckDBPyConnection, version: int, window: Window, *, outcomes: bool) -> list[str]:
@@ -190,3 +192,27 @@ def frame_of(manifest: Manifest, rows: pd.DataFrame) -> pd.DataFrame:
     tags = [f"tag_{name}" for name in manifest.tags]
     kept = ["prediction", "low", "high", "level", "outcome", "exposure", "calibration", *tags, *features]
     return rows[kept].rename(columns=features)
+
+
+def ids_with_outcomes(
+    connection: DuckDBPyConnection, spec: ForecastSpec, versions: list[int], newest: int
+) -> list[str]:
+    """The predictions of some versions whose whole outcome is known, in the order in which these arrived.
+
+    Of one entity and horizon one of them counts, that whose outcome came first, as in the windows.
+    """
+    rows = connection.execute(
+        f"""
+        with counting as (
+            select id, entity_id, outcome_at, {_same_horizon(spec)} as horizon from monitoring.feedback
+            where outcome_at is not null and version in (select unnest(?))
+            qualify entity_id is null or row_number() over (
+                partition by entity_id, horizon order by outcome_at, id
+            ) = 1
+        ),
+        latest as (from counting order by outcome_at desc, id desc limit {newest:d})
+        select id from latest order by outcome_at, id
+        """,
+        [versions],
+    ).fetchall()
+    return [identifier for (identifier,) in rows]

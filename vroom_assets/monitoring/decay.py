@@ -66,9 +66,9 @@ def is_biased(reference: MonitoringReference, bias: Subject) -> bool:
     grid = (2.0 * points(len(counts)) - 1.0) * reference.bound
     shares = counts / max(counts.sum(), 1e-12)
     spread = float(shares @ grid**2 - (shares @ grid) ** 2) ** 0.5
-    rows = max(float(bias.rows[-1]), 1e-12)
-    deviation = spread * (1.0 / rows + 1.0 / max(reference.scored, 1.0)) ** 0.5
-    return bool(bias.enough[-1] and bias.value[-1] >= max(bias.limit, Z_SURE * deviation))
+    units = max(float(bias.recent.units[-1]), 1e-12)
+    deviation = spread * (1.0 / units + 1.0 / max(reference.scored, 1.0)) ** 0.5
+    return bool(bias.recent.enough[-1] and bias.value[-1] >= max(bias.limit, Z_SURE * deviation))
 
 
 def _error(
@@ -83,11 +83,11 @@ def _error(
     """The clipped loss, against that of training grown by what is tolerated."""
     counts = windows.stream(stream, len(training))
     watched = processes.mean(counts, training, mine, factor=1.0 + HALF * rules.growth)
-    latest, rows, enough = recent_of(counts, rules.least_rows)
+    latest = recent_of(counts, windows.least(rules, outcomes=True), rules)
     grid = points(len(training)) * reference.bound
-    value = latest @ grid / np.maximum(rows, 1e-12)
+    value = latest.shares @ grid
     usual = float(training @ grid / max(training.sum(), 1e-12))
-    return Subject("error", name, watched, value, usual * (1.0 + rules.growth), rows, enough & (usual > 0))
+    return Subject("error", name, watched, value, usual * (1.0 + rules.growth) or float("inf"), latest)
 
 
 def _bias(
@@ -100,16 +100,16 @@ def _bias(
     """Outcomes above the predictions, and below them."""
     training = np.asarray(reference.residual)
     counts = windows.stream("residual", len(training))
-    latest, rows, enough = recent_of(counts, rules.least_rows)
+    latest = recent_of(counts, windows.least(rules, outcomes=True), rules)
     grid = (2.0 * points(len(training)) - 1.0) * reference.bound
-    value = latest @ grid / np.maximum(rows, 1e-12)
+    value = latest.shares @ grid
     limit = rules.bias * bias_scale(manifest)
     tolerance = HALF * limit / (2.0 * reference.bound)
     above = processes.mean(counts, training, mine, tolerance=tolerance)
-    below = processes.mean(counts[:, ::-1], training[::-1], mine, tolerance=tolerance)
+    below = processes.mean(counts[..., ::-1], training[::-1], mine, tolerance=tolerance)
     return [
-        Subject("bias", "outcomes above predictions", above, value, limit, rows, enough),
-        Subject("bias", "outcomes below predictions", below, -value, limit, rows, enough),
+        Subject("bias", "outcomes above predictions", above, value, limit, latest),
+        Subject("bias", "outcomes below predictions", below, -value, limit, latest),
     ]
 
 
@@ -122,12 +122,12 @@ def _coverage(
     sets = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]], float)
     tolerance = HALF * rules.coverage * np.array([0.5, 0.5, 1.0, 1.0])
     watched = processes.shares(counts, training, training.sum(), sets, mine, tolerance)
-    latest, rows, enough = recent_of(counts, rules.least_rows)
-    shares = latest / np.maximum(rows, 1e-12)[:, None]
+    latest = recent_of(counts, windows.least(rules, outcomes=True), rules)
+    shares = latest.shares
     usual = training / max(training.sum(), 1e-12)
-    one_side = np.maximum(shares[:, 0] - usual[0], shares[:, 2] - usual[2])
-    off = np.maximum(np.abs(shares[:, 1] - reference.level), 2.0 * one_side)
-    return Subject("coverage", "", watched, np.where(rows > 0, off, 0.0), rules.coverage, rows, enough)
+    one_side = np.maximum(shares[..., 0] - usual[0], shares[..., 2] - usual[2])
+    off = np.maximum(np.abs(shares[..., 1] - reference.level), 2.0 * one_side)
+    return Subject("coverage", "", watched, np.where(latest.units > 0, off, 0.0), rules.coverage, latest)
 
 
 def _transforms(
@@ -138,11 +138,11 @@ def _transforms(
     counts = windows.stream("pit", TENTHS)
     sets = np.hstack([np.triu(np.ones((TENTHS, TENTHS)))[:, :-1], np.tril(np.ones((TENTHS, TENTHS)))[:, 1:]])
     watched = processes.shares(counts, training, training.sum(), sets, mine, HALF * rules.coverage)
-    latest, rows, enough = recent_of(counts, rules.least_rows)
-    below = (latest @ sets) / np.maximum(rows, 1e-12)[:, None]
+    latest = recent_of(counts, windows.least(rules, outcomes=True), rules)
+    below = latest.shares @ sets
     usual = training @ sets / max(training.sum(), 1e-12)
     off = np.abs(below - usual).max(axis=-1)
-    return Subject("calibration", "", watched, np.where(rows > 0, off, 0.0), rules.coverage, rows, enough)
+    return Subject("calibration", "", watched, np.where(latest.units > 0, off, 0.0), rules.coverage, latest)
 
 
 def _reliability(
@@ -162,9 +162,9 @@ def _reliability(
         processes.mean(live[..., ::-1], known[:, ::-1], part, tolerance=tolerance).evidence,
     ]
     watched = Watched(processes.averaged(np.concatenate(both, axis=-1)), mine.threshold)
-    latest, rows, enough = recent_of(flat, rules.least_rows)
+    latest = recent_of(flat, windows.least(rules, outcomes=True), rules)
     grid = 2.0 * points(FEW_POINTS) - 1.0
-    gaps = np.abs(latest.reshape(len(flat), bins, FEW_POINTS) @ grid).sum(axis=-1)
-    error = gaps / np.maximum(rows, 1e-12)  # expected calibration error
+    # Expected calibration error.
+    error = np.abs(latest.shares.reshape(len(flat), bins, FEW_POINTS) @ grid).sum(axis=-1)
     usual = float(np.abs(training @ grid).sum() / max(training.sum(), 1e-12))
-    return Subject("calibration", "", watched, error, usual + rules.coverage, rows, enough)
+    return Subject("calibration", "", watched, error, usual + rules.coverage, latest)

@@ -38,7 +38,7 @@ def _feature(
     counts = windows.stream(feature_stream(reference.name), len(training))
     sets = processes.unions(len(training) - 2, reference.ordered, apart=2)
     watched = processes.shares(counts, training, units, sets, mine)
-    return _subject(reference.name, watched, counts, training, rules)
+    return _subject(reference.name, watched, counts, training, rules, windows)
 
 
 def _prediction(
@@ -48,15 +48,20 @@ def _prediction(
     counts = windows.stream(PREDICTION, len(training))
     sets = processes.unions(len(training), ordered=True)
     watched = processes.shares(counts, training, reference.scored, sets, mine)
-    return _subject(PREDICTION, watched, counts, training, rules)
+    return _subject(PREDICTION, watched, counts, training, rules, windows)
 
 
 def _subject(
-    name: str, watched: processes.Watched, counts: np.ndarray, training: np.ndarray, rules: Monitoring
+    name: str,
+    watched: processes.Watched,
+    counts: np.ndarray,
+    training: np.ndarray,
+    rules: Monitoring,
+    windows: Windows,
 ) -> Subject:
-    latest, rows, enough = recent_of(counts, rules.least_rows)
-    distance = np.where(rows > 0, distances(Sample(training), Sample(latest)), 0.0)
-    return Subject("drift", name, watched, distance, rules.distance, rows, enough)
+    latest = recent_of(counts, windows.least(rules, outcomes=False), rules)
+    distance = np.where(latest.units > 0, distances(Sample(training), Sample(latest.cells)), 0.0)
+    return Subject("drift", name, watched, distance, rules.distance, latest)
 
 
 @dataclass(frozen=True)
@@ -70,22 +75,22 @@ class Compared:
     skew: float
 
 
-def compare(
-    reference: MonitoringReference, rules: Monitoring, windows: Windows, least: int
-) -> list[Compared]:
+def compare(reference: MonitoringReference, rules: Monitoring, windows: Windows) -> list[Compared]:
     """All statistics of each feature, of the recent rows at the latest window.
 
     Skew, where live rows never were like those of training, shows in the first rows of the version.
     """
     found, p_values = [], []
+    least = windows.least(rules, outcomes=False)
     for one in reference.features:
         training = Sample(np.asarray(one.units))
         counts = windows.stream(feature_stream(one.name), len(one.units))
-        live = Sample(recent_of(counts, rules.least_rows)[0][-1])
+        latest = recent_of(counts, least, rules)
+        live = Sample(latest.cells[-1])
         kind = Feature(one.ordered, bool(one.levels))
         statistics = {each.name: each.compare(training, live) for each in STATISTICS if each.applies(kind)}
         tests = [each.p_value for each in statistics.values() if each.p_value is not None]
-        p_values.append(min(tests, default=1.0) if live.rows >= least else 1.0)
+        p_values.append(min(tests, default=1.0) if latest.enough[-1] else 1.0)
         first = counts[: int(np.searchsorted(counts.sum(axis=-1).cumsum(), least)) + 1].sum(axis=0)
         found.append((one.name, statistics, float(distances(training, Sample(first)))))
     warned = discoveries(np.array(p_values), FALSE_DISCOVERIES)

@@ -104,7 +104,7 @@ def recent(counts: np.ndarray, rows: np.ndarray, least: float) -> np.ndarray:
     for column in range(flat.shape[1]):
         reached = np.concatenate([[0.0], flat[:, column]])
         before[:, column] = np.maximum(
-            np.searchsorted(reached, flat[:, column] - least + 0.01, side="right") - 1, 0
+            np.searchsorted(reached, flat[:, column] - least + min(0.01, least / 400.0), side="right") - 1, 0
         )
     cells = summed.reshape(len(rows) + 1, -1, counts.shape[-1])
     taken = np.take_along_axis(cells, before[..., None], axis=0)

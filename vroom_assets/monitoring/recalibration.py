@@ -7,6 +7,7 @@ made again; what would hardly be noticed is not proposed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -53,6 +54,10 @@ class Feedback:
     def after(self, moment: str) -> int:
         """The index of the first that arrived later than an ISO 8601 time; 0 where it is empty."""
         return int(self.arrived.searchsorted(_moment(moment), side="right")) if moment else 0
+
+    def begin(self, moment: str) -> int:
+        """The index of the first that arrived then or later."""
+        return int(self.arrived.searchsorted(_moment(moment), side="left"))
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def propose(manifest: Manifest, rules: Monitoring, given: Feedback, in_use: InUs
     if against.log >= np.log(1 / rules.false_alarms):
         begin = first + against.onset
     elif in_use.refined and in_use.outcomes < ENOUGH_OUTCOMES:
-        begin = max(given.after(in_use.since) - 1, 0)
+        begin = given.begin(in_use.since)
         if len(given) - begin < 2 * in_use.outcomes:
             return Proposal(None, "outcomes agree with the calibration in force", numbers=numbers)
     else:
@@ -150,7 +155,7 @@ def propose(manifest: Manifest, rules: Monitoring, given: Feedback, in_use: InUs
 
 
 def feedback_of(
-    manifest: Manifest, rows: pd.DataFrame, corrections: dict[int, CalibrationRevision] | None = None
+    manifest: Manifest, rows: pd.DataFrame, corrections: Mapping[int, CalibrationRevision] | None = None
 ) -> Feedback:
     """Rows of feedback as they are needed here, the newest 200,000 with a whole outcome.
 
@@ -167,7 +172,7 @@ def feedback_of(
     rows = rows.sort_values("outcome_at", kind="stable").iloc[-AT_MOST:]
     prediction = rows["prediction"].to_numpy(float)
     if manifest.kind.is_probability:
-        prediction = _of_the_model(prediction, rows, corrections or {})
+        prediction = of_the_model(prediction, rows, corrections or {})
     return Feedback(
         prediction=prediction,
         outcome=rows["outcome"].to_numpy(float),
@@ -176,14 +181,14 @@ def feedback_of(
     )
 
 
-def _of_the_model(
-    prediction: np.ndarray, rows: pd.DataFrame, corrections: dict[int, CalibrationRevision]
+def of_the_model(
+    prediction: np.ndarray, rows: pd.DataFrame, corrections: Mapping[int, CalibrationRevision]
 ) -> np.ndarray:
     """Probabilities as the model gave them, before any revision; those of a revision that is lost are as answered."""
     if "calibration" not in rows:
         return prediction
     prediction = prediction.copy()
-    numbers = rows["calibration"].to_numpy(float, na_value=np.nan)
+    numbers = pd.to_numeric(rows["calibration"]).to_numpy(float, na_value=np.nan)
     for number in np.unique(numbers[~np.isnan(numbers)]):
         if (revision := corrections.get(int(number))) is not None:
             mine = numbers == number

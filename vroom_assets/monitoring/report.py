@@ -56,7 +56,7 @@ def _check(
 def _status(one: Subject, warning: bool) -> Status:
     if one.now:
         return Status.ALARM
-    if not one.enough[-1]:
+    if not one.recent.enough[-1]:
         return Status.UNKNOWN
     return Status.WARNING if warning or one.watched.crossed[-1] else Status.OK
 
@@ -73,7 +73,7 @@ def _numbers(one: Subject) -> dict[str, float]:
 def _drifts(manifest: Manifest, rules: Monitoring, found: Watch) -> Iterator[Check]:
     reference = manifest.monitoring
     assert reference is not None
-    compared = {one.name: one for one in drift.compare(reference, rules, found.windows, rules.least_rows)}
+    compared = {one.name: one for one in drift.compare(reference, rules, found.windows)}
     damages = {one.name: one for one in found.damages}
     for subject in found.drifts:
         one, harm = compared.get(subject.name), damages.get(subject.name)
@@ -90,7 +90,7 @@ def _drifts(manifest: Manifest, rules: Monitoring, found: Watch) -> Iterator[Che
                 words += f"; other than in training {since}"
         status = _status(subject, one is not None and one.warning)
         yield _check(
-            manifest, found, "drift", subject.name, subject.rows[-1], status, values,
+            manifest, found, "drift", subject.name, subject.recent.rows[-1], status, values,
             f"distance from training {subject.value[-1]:.3f}, of {subject.limit:g} that count{words}"
             if status is not Status.UNKNOWN
             else _too_few(subject, rules),
@@ -98,7 +98,7 @@ def _drifts(manifest: Manifest, rules: Monitoring, found: Watch) -> Iterator[Che
 
 
 def _too_few(subject: Subject, rules: Monitoring) -> str:
-    return f"{subject.rows[-1]:.0f} rows; {rules.least_rows} are needed"
+    return f"{subject.recent.rows[-1]:.0f} rows; {rules.least_rows} are needed"
 
 
 def _decays(manifest: Manifest, found: Watch) -> Iterator[Check]:
@@ -115,10 +115,10 @@ def _decays(manifest: Manifest, found: Watch) -> Iterator[Check]:
             found,
             subject.check,
             subject.name,
-            subject.rows[-1],
+            subject.recent.rows[-1],
             status,
             _numbers(subject),
-            text if status is not Status.UNKNOWN else f"{subject.rows[-1]:.0f} outcomes are too few",
+            text if status is not Status.UNKNOWN else f"{subject.recent.rows[-1]:.0f} outcomes are too few",
         )
 
 
@@ -126,7 +126,9 @@ def _estimates(manifest: Manifest, rules: Monitoring, found: Watch) -> Iterator[
     if found.live is not None:
         low, high = found.live.band()
         values = {"value": found.live.error, "low": low, "high": high, "blind": found.live.blind}
-        is_known = found.live.total >= rules.least_rows - 0.5 and not found.live.is_blind
+        is_known = (
+            found.live.total >= 0.99 * found.windows.least(rules, outcomes=False) and not found.live.is_blind
+        )
         text = f"error estimated without outcomes {found.live.error:.4g}, {low:.4g} to {high:.4g}"
         if found.live.is_blind:
             text += f"; {found.live.blind:.0%} of the rows are outside the range of training, and theirs is unknown"
@@ -140,7 +142,7 @@ def _estimates(manifest: Manifest, rules: Monitoring, found: Watch) -> Iterator[
         values["held"] = found.held
     inside = "inside" if found.scored.holds(found.realised) else "outside"
     text = f"error of known outcomes {found.realised:.4g}, {inside} the estimate of {low:.4g} to {high:.4g}"
-    if found.scored.total < rules.least_rows - 0.5:
+    if found.scored.total < 0.99 * found.windows.least(rules, outcomes=True):
         status = Status.UNKNOWN
     else:
         status = Status.OK if found.scored.holds(found.realised, Z_SURE) else Status.WARNING

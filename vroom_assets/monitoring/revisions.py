@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pandas as pd
@@ -13,6 +14,7 @@ from vroom_api.contract import (
     MANIFEST,
     MODEL,
     BundleError,
+    Calibration,
     Manifest,
     Pointer,
     bundle_folder,
@@ -36,8 +38,12 @@ from vroom_api.contract.calibrations import (
 )
 from vroom_api.contract.events import Decision, Recalibrated
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets.monitoring.recalibration import InUse, Proposal, feedback_of, propose
+from vroom_assets.monitoring import closing, feedback
+from vroom_assets.monitoring.recalibration import AT_MOST, InUse, Proposal, feedback_of, propose
 from vroom_assets.spec import ForecastSpec
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
 class NotReverted(Exception):
@@ -56,24 +62,59 @@ class Recalibration:
     revision: CalibrationRevision | None = None
 
 
+def follow_outcomes(
+    spec: ForecastSpec, connection: DuckDBPyConnection, *, actor: str, run_id: str | None = None
+) -> Recalibration:
+    """Correct the champion by all outcomes that the warehouse has of its model, where they ask for it.
+
+    Args:
+        connection: to the forecast's warehouse, in which predictions and outcomes were joined.
+    """
+    try:
+        manifest = _serving(spec.name)
+    except BundleError as error:
+        return _nothing(str(error))
+    if manifest is None:
+        return _nothing(f"{spec.name} has no champion that could be corrected")
+    known = connection.execute("select distinct version from monitoring.predictions").fetchall()
+    versions = [version for (version,) in known if _has_model(spec.name, version, manifest)]
+    ids = closing.ids_with_outcomes(connection, spec, versions, AT_MOST)
+    rows = feedback.read(connection, manifest, ids=ids, with_outcome=True)
+    return recalibrate(spec, rows, actor=actor, run_id=run_id)
+
+
+def calibrations_of(forecast: str, manifest: Manifest, root: Path | None = None) -> dict[int, Calibration]:
+    """The intervals of each revision of a model, by number: what answered the rows that have it in `calibration`.
+
+    Args:
+        manifest: of the bundle, not corrected.
+    """
+    return {
+        number: revision.calibration(manifest.calibration)
+        for number, revision in revisions(forecast, root).items()
+        if revision.is_of(manifest)
+    }
+
+
 def recalibrate(
     spec: ForecastSpec, rows: pd.DataFrame, *, actor: str, run_id: str | None = None, root: Path | None = None
 ) -> Recalibration:
     """Correct the intervals or probabilities of the champion, where its outcomes ask for it and the declaration allows it.
 
     Args:
-        rows: feedback of the version that serves, as `recalibration.feedback_of` needs it.
+        rows: feedback of the model that serves, as `recalibration.feedback_of` needs it; where they have a `version`, those
+            of other models are left out.
         actor: for the ledger.
-
-    Raises:
-        BundleError: the champion's manifest is damaged.
     """
-    serving = read_pointer(spec.name, root)
-    if serving is None or serving.retired is not None:
+    try:
+        manifest = _serving(spec.name, root)
+    except BundleError as error:
+        return _nothing(str(error))
+    if manifest is None:
         return _nothing(f"{spec.name} has no champion that could be corrected")
-    manifest = _manifest(spec.name, serving, root)
     if "version" in rows:
-        rows = rows[rows["version"] == serving.version]
+        other = [one for one in rows["version"].unique() if not _has_model(spec.name, one, manifest, root)]
+        rows = rows[~rows["version"].isin(other)]
     try:
         pointer = read_in_force(spec.name, root)
         present = revision_of(manifest, spec.name, root)
@@ -86,7 +127,7 @@ def recalibrate(
         return Recalibration(proposal)
     revision = CalibrationRevision(
         number=0,
-        version=serving.version,
+        version=manifest.version,
         model_sha256=manifest.files[MODEL],
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=proposal.sentence,
@@ -104,7 +145,7 @@ def recalibrate(
         spec.name,
         Decision.RECALIBRATED,
         f"calibration revision {revision.number} of version {revision.version}: {proposal.sentence}",
-        _evidence(serving.version, present.number if present else None, revision, proposal.numbers),
+        _evidence(manifest.version, present.number if present else None, revision, proposal.numbers),
         actor,
         run_id,
     )
@@ -173,7 +214,28 @@ def _own(forecast: str, number: int, serving: Pointer, root: Path | None) -> Cal
     return revision
 
 
-def _manifest(forecast: str, serving: Pointer, root: Path | None) -> Manifest:
+def _has_model(forecast: str, version: int, manifest: Manifest, root: Path | None = None) -> bool:
+    """Whether a version has the model of a manifest, maybe in other words."""
+    if version == manifest.version:
+        return True
+    path = bundle_folder(forecast, version, root) / MANIFEST
+    try:
+        return read_manifest(durable.read(path), str(path)).files.get(MODEL) == manifest.files[MODEL]
+    except (OSError, BundleError):
+        return False
+
+
+def _serving(forecast: str, root: Path | None = None) -> Manifest | None:
+    """The manifest of what serves, as its bundle has it; None where nothing does.
+
+    Raises:
+        BundleError: pointer or manifest is damaged.
+    """
+    pointer = read_pointer(forecast, root)
+    return None if pointer is None or pointer.retired is not None else _manifest(forecast, pointer, root)
+
+
+def _manifest(forecast: str, serving: Pointer, root: Path | None = None) -> Manifest:
     """That of the champion, as its bundle has it.
 
     Raises:

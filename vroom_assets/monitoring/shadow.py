@@ -61,7 +61,7 @@ class Succession:
 class Watched:
     """What the outcomes say.
 
-    sentence: in words that a host understands. generation: of the pointer that this is about. numbers: by name, for
+    sentence: as a host understands it. generation: of the pointer that this is about. numbers: by name, for
     metadata and the ledger; losses are means over the same requests, in the measure that contests are decided by.
     """
 
@@ -137,7 +137,7 @@ def watch_successor(
             version, in any order. Where the validation has a group that is a tag, its column `tag_<name>`: rows of one
             group count as one.
         now: with a zone; None for the clock.
-        estimate: in place of outcomes, the expected loss of each prediction; rows without an outcome count then, in the
+        estimate: instead of outcomes, the expected loss of each prediction; rows without an outcome count then, in the
             order in which they were predicted.
 
     Raises:

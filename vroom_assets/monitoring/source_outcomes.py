@@ -24,8 +24,9 @@ import duckdb
 from vroom_assets.features import examples
 from vroom_assets.features.examples import AS_OF, TARGET_WINDOW
 from vroom_assets.features.table import DatasetError, origin
+from vroom_assets.monitoring.closing import latest_end
 from vroom_assets.monitoring.feedback import DAY
-from vroom_assets.monitoring.warehouse import mark, naive, note, prepare, transaction
+from vroom_assets.monitoring.warehouse import closed_until, mark, naive, note, prepare, transaction
 from vroom_assets.spec import ColumnType, ForecastSpec
 from vroom_assets.sql import identifier
 
@@ -88,11 +89,20 @@ def derive(connection: DuckDBPyConnection, spec: ForecastSpec, now: datetime) ->
             where outcome is not null and isfinite(outcome) and exposure >= {LEAST_EXPOSURE}
             group by prediction_id
             """,
-            [naive(now)],
+            [_arrival(connection, spec, now)],
         ).fetchall()
         note(connection, DERIVED, state)
     connection.execute("drop table found; drop table open_predictions")
     return Derived(outcomes)
+
+
+def _arrival(connection: DuckDBPyConnection, spec: ForecastSpec, now: datetime) -> datetime:
+    """When what is found now counts as known: in the window that has closed and is to be summarized, if there is one.
+
+    The sources were loaded in it, and nobody has searched them since.
+    """
+    end = latest_end(spec.monitoring.window_minutes, now)
+    return end - timedelta(microseconds=1) if end > closed_until(connection) else naive(now)
 
 
 _Way = Callable[["DuckDBPyConnection", ForecastSpec, datetime], None]

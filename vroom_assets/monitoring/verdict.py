@@ -49,7 +49,7 @@ def judge(found: Watch, rules: Monitoring) -> Verdict:
 def _is_enough(found: Watch, rules: Monitoring) -> bool:
     return bool(
         max(found.windows.predicted.sum(), found.windows.observed.sum()) >= rules.least_rows
-        and any(one.enough[-1] for one in (*found.drifts, *found.decays))
+        and any(one.recent.enough[-1] for one in (*found.drifts, *found.decays))
     )
 
 

@@ -67,10 +67,10 @@ def watch(manifest: Manifest, rules: Monitoring, windows: Windows) -> Watch:
     reference = manifest.monitoring
     assert reference is not None
     cells = len(reference.prediction.units) + 1
-    covered, _, _ = recent_of(windows.stream("covered", cells), rules.least_rows)
+    covered = recent_of(windows.stream("covered", cells), windows.least(rules, outcomes=False), rules)
     scored = windows.stream("scored", cells)
     both = np.column_stack([scored, windows.total("scored_loss")])
-    latest = recent_with(both, scored.sum(axis=-1), rules.least_rows)
+    latest = recent_with(both, scored.sum(axis=-1), windows.least(rules, outcomes=True))
     inside = float(latest[: cells - 1].sum())
     return Watch(
         reference=reference,
@@ -78,7 +78,7 @@ def watch(manifest: Manifest, rules: Monitoring, windows: Windows) -> Watch:
         drifts=drift.watch(reference, rules, windows),
         decays=decay.watch(manifest, rules, windows),
         damages=_damages(reference, rules, windows),
-        live=estimate(reference, covered[-1]),
+        live=estimate(reference, covered.cells[-1]),
         scored=estimate(reference, latest[:cells]),
         realised=float(latest[cells]) / inside if inside > 0 else None,
         held=_held(reference, scored, windows.total("scored_loss")),
@@ -95,15 +95,15 @@ def _held(reference: MonitoringReference, scored: np.ndarray, losses: np.ndarray
     return float(np.mean(held)) if held else None
 
 
-def recent_with(counts: np.ndarray, rows: np.ndarray, least: int) -> np.ndarray:
+def recent_with(counts: np.ndarray, rows: np.ndarray, least: float) -> np.ndarray:
     """Sums over the recent windows, shape (cells,), where rows are not the sum of the cells."""
-    before = np.flatnonzero(np.cumsum(rows[::-1]) >= least - 0.01)
+    before = np.flatnonzero(np.cumsum(rows[::-1]) >= least - min(0.01, least / 400.0))
     first = len(rows) - 1 - int(before[0]) if len(before) else 0
     return counts[first:].sum(axis=0)
 
 
 def _damages(reference: MonitoringReference, rules: Monitoring, windows: Windows) -> list[Damage]:
-    found = []
+    found, least = [], windows.least(rules, outcomes=False)
     for one in reference.features:
         cells = len(one.units)
         live = windows.stream(feature_stream(one.name), cells)
@@ -113,8 +113,8 @@ def _damages(reference: MonitoringReference, rules: Monitoring, windows: Windows
             damage(
                 reference,
                 one,
-                recent_with(live, rows, rules.least_rows),
-                recent_with(expected, rows, rules.least_rows),
+                recent_with(live, rows, least),
+                recent_with(expected, rows, least),
             )
         )
     return sorted(found, key=lambda one: -one.share)

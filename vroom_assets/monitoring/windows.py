@@ -10,11 +10,12 @@ import numpy as np
 
 from vroom_assets.monitoring.processes import Watched, recent
 from vroom_assets.monitoring.summary import Summary
+from vroom_assets.spec import Monitoring
 
 
 @dataclass(frozen=True)
 class Windows:
-    """counts: by stream, shape (windows, cells). sums: by name, shape (windows,). predicted, observed, partial: rows, shape (windows,)."""
+    """counts: by stream, shape (windows, cells), or (windows, ..., cells) of many deployments at once. sums: by name, shape (windows,). predicted, observed, partial: rows, shape (windows,)."""
 
     start: datetime
     end: datetime  # of the latest
@@ -35,6 +36,14 @@ class Windows:
 
     def total(self, name: str) -> np.ndarray:
         return self.sums.get(name, np.zeros(self.number))
+
+    def least(self, rules: Monitoring, *, outcomes: bool) -> float:
+        """How many units `least_rows` are, of predictions or of those with outcomes: fewer where several rows make one."""
+        rows, stream = (self.observed, "loss") if outcomes else (self.predicted, "prediction")
+        if stream not in self.counts or not rows.sum():
+            return float(rules.least_rows)
+        units = float(self.counts[stream].sum(axis=(0, -1)).mean())
+        return rules.least_rows * min(units / float(rows.sum()), 1.0) or float(rules.least_rows)
 
 
 def stacked(summaries: Sequence[Summary]) -> Windows:
@@ -66,11 +75,39 @@ def _columns(rows: Sequence[dict[str, list[float]]]) -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True)
+class Recent:
+    """The rows of the latest windows that are enough to judge by, up to each window.
+
+    cells: units, shape (windows, ..., cells). units and rows: how many, shape (windows, ...). enough: whether they are.
+    """
+
+    cells: np.ndarray
+    units: np.ndarray
+    rows: np.ndarray
+    enough: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        return self.cells / np.maximum(self.units, 1e-12)[..., None]
+
+
+def recent_of(counts: np.ndarray, least: float, rules: Monitoring) -> Recent:
+    """
+    Args:
+        least: units that are enough, as `Windows.least` has them.
+    """
+    cells = recent(counts, counts.sum(axis=-1), least)
+    units = cells.sum(axis=-1)
+    enough = units >= least - min(0.5, least / 400.0)  # units are rounded
+    return Recent(cells, units, units * (rules.least_rows / least), enough)
+
+
+@dataclass(frozen=True)
 class Subject:
     """One thing that is watched, over all windows; arrays of shape (windows,).
 
     check, name: as in `Check`. watched: its evidence. value: the size of the effect in the recent rows. limit: the size from which
-    it counts. rows: how many recent rows there are. enough: whether they are enough to judge by.
+    it counts. recent: the rows that it is of.
     """
 
     check: str
@@ -78,13 +115,12 @@ class Subject:
     watched: Watched
     value: np.ndarray
     limit: float
-    rows: np.ndarray
-    enough: np.ndarray
+    recent: Recent
 
     @property
     def alarm(self) -> np.ndarray:
         """Whether there is evidence, and an effect in the recent rows."""
-        return self.watched.crossed & (self.value >= self.limit) & self.enough
+        return self.watched.crossed & (self.value >= self.limit) & self.recent.enough
 
     @property
     def now(self) -> bool:
@@ -94,10 +130,3 @@ class Subject:
     def evidence(self) -> float:
         """The largest so far, as a power of ten."""
         return float(self.watched.evidence.max() / np.log(10))
-
-
-def recent_of(counts: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Recent units by window and cell, how many rows that are, and whether they are enough."""
-    latest = recent(counts, counts.sum(axis=-1), least)
-    rows = latest.sum(axis=-1)
-    return latest, rows, rows >= least - 0.5  # units are rounded

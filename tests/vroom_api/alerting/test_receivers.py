@@ -4,11 +4,12 @@ import logging
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from tests.support.receivers import post_office, webhook
-from tests.support.service import free_port
+from tests.support.service import free_port, settings_of
 from vroom_api.alerting.receivers import (
     NotDelivered,
     Notification,
@@ -17,6 +18,7 @@ from vroom_api.alerting.receivers import (
     receivers_of,
     scrubbed,
 )
+from vroom_api.app import create_app
 from vroom_api.contract.alerts import Change, Severity
 from vroom_api.contract.environment import BadSetting
 from vroom_api.record.alerts import Alert
@@ -130,6 +132,13 @@ def test_what_is_no_address_is_refused_without_being_repeated(address: str, word
         receivers_of([address])
     assert "VROOM_ALERT_URLS" in str(refusal.value)
     assert "hidden" not in str(refusal.value)
+
+
+def test_a_service_does_not_start_with_what_is_no_address(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, alert_urls=("https://example.org/hidden-path", "hidden-word"))
+    assert "hidden" not in repr(settings)
+    with pytest.raises(BadSetting, match="number 2 is not an address"):
+        create_app(settings)
 
 
 def test_without_its_package_all_but_webhooks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

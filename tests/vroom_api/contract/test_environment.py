@@ -100,3 +100,22 @@ def test_the_address_of_a_page_may_end_in_a_slash_or_be_unknown() -> None:
 def test_what_is_not_the_address_of_a_page_is_refused(text: str) -> None:
     with pytest.raises(BadSetting, match=r"^VROOM_DAGSTER_URL=.*use an address like https://"):
         environment.pages({"VROOM_DAGSTER_URL": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ()),
+        ("https://one.example/a", ("https://one.example/a",)),
+        (" https://one.example,slack://a/b/c ", ("https://one.example", "slack://a/b/c")),
+        (
+            "https://one.example\n mailtos://b:c@d?to=e@f,g@h",
+            ("https://one.example", "mailtos://b:c@d?to=e@f,g@h"),
+        ),
+        ("a://b, c://d;\te://f", ("a://b", "c://d", "e://f")),
+    ],
+)
+def test_addresses_are_separated_by_blanks_or_by_commas_before_a_scheme(
+    text: str, found: tuple[str, ...]
+) -> None:
+    assert Environment({"ADDRESSES": text}).addresses("ADDRESSES") == found

@@ -495,3 +495,16 @@ def test_tags_are_kept_and_errors_told_by_them(engine: sa.Engine) -> None:
         "other": (1, 0.0),
     }
     assert performance(engine, "reservations", version=99).all.mae is None
+
+
+@pytest.mark.parametrize("horizon", [{"due_s": 86_400.0}, {"due_input": "price"}])
+def test_what_is_overdue_is_counted_by_the_declared_horizon(
+    engine: sa.Engine, horizon: dict[str, Any]
+) -> None:
+    """The input says 50 days, the other horizon is one."""
+    late, reported, new = made(old_id(days=60)), made(old_id(days=59)), made()
+    store(engine, late, reported, new)
+    outcomes.receive(engine, [Outcome(value=3, prediction_id=reported.id)], "shop")
+    champion = manifest_of([], **horizon)
+    assert performance(engine, "reservations", champion=champion).overdue == 1
+    assert performance(engine, "reservations").overdue is None

@@ -1,6 +1,8 @@
 """Alerts over HTTP, on the page and as metrics."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import sqlalchemy as sa
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
+from tests.support import databases
 from tests.support.bundles import FORECAST, publish
 from tests.support.service import Serve, bearer, metric_set, one, wait_for
 from vroom_api.contract.alerts import Severity, raise_alert, resolve_alert
@@ -16,17 +19,25 @@ from vroom_api.contract.tables import open_database
 from vroom_api.security.keys import Role, create_key
 
 
+@pytest.fixture(params=databases.KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with databases.empty(request.param, tmp_path) as address:
+        yield address
+
+
 @pytest.fixture
-def engine(state: Path) -> Iterator[sa.Engine]:
-    engine = open_database(f"sqlite:///{state / 'serving.db'}")
+def engine(url: str) -> Iterator[sa.Engine]:
+    engine = open_database(url)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def client(state: Path, engine: sa.Engine, serve: Serve) -> TestClient[Any]:
+def client(state: Path, url: str, serve: Serve) -> Iterator[TestClient[Any]]:
     publish(state, 1)
-    return serve()
+    client = serve(database_url=url)
+    yield client
+    client.__exit__()  # before the database is gone
 
 
 def raised(engine: sa.Engine, kind: str, severity: Severity = Severity.WARNING, **given: Any) -> None:
@@ -84,14 +95,16 @@ def test_what_cannot_be_asked_for_is_refused(
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:vroom:{cause}")
 
 
-def test_the_first_who_sees_to_an_alert_is_kept(state: Path, engine: sa.Engine, serve: Serve) -> None:
+def test_the_first_who_sees_to_an_alert_is_kept(
+    state: Path, url: str, engine: sa.Engine, serve: Serve
+) -> None:
     publish(state, 1)
     raised(engine, "decay")
     keys = {
         name: bearer(create_key(engine, name, role))
         for name, role in (("eve", Role.VIEWER), ("ann", Role.OPERATOR), ("bob", Role.OPERATOR))
     }
-    client = serve(auth=True)
+    client = serve(auth=True, database_url=url)
     assert client.get("/alerts").status_code == 401
     (alert,) = client.get("/alerts", headers=keys["eve"]).json()["alerts"]
     path = f"/alerts/{alert['id']}/acknowledge"
@@ -102,19 +115,31 @@ def test_the_first_who_sees_to_an_alert_is_kept(state: Path, engine: sa.Engine, 
     assert client.get("/alerts", headers=keys["eve"]).json()["alerts"] == [first.json()]  # it stays open
 
 
-@pytest.mark.parametrize("identifier", ["7", str(2**63 - 1)])
-def test_an_unknown_alert_is_404(client: TestClient[Any], identifier: str) -> None:
-    answer = client.post(f"/alerts/{identifier}/acknowledge")
-    assert (answer.status_code, answer.json()["type"]) == (404, "urn:vroom:unknown-alert")
+@pytest.mark.parametrize(
+    ("identifier", "status"), [(7, 404), (2**31 - 1, 404), (2**31, 400), (0, 400), ("x", 404)]
+)
+def test_an_unknown_alert_is_refused(client: TestClient[Any], identifier: object, status: int) -> None:
+    assert client.post(f"/alerts/{identifier}/acknowledge").status_code == status
 
 
-def test_a_database_that_does_not_answer_is_503(engine: sa.Engine, client: TestClient[Any]) -> None:
+def test_the_largest_id_is_one_of_the_database(client: TestClient[Any]) -> None:
+    for path in ("/alerts", "/ledger", f"/forecasts/{FORECAST}/monitoring/checks"):
+        assert client.get(path, params={"before": 2**31 - 1}).status_code == 200
+        assert client.get(path, params={"before": 2**31}).status_code == 400
+
+
+def test_a_database_that_does_not_answer_is_503(state: Path, serve: Serve) -> None:
+    publish(state, 1)
+    client = serve()
     assert client.get("/alerts").status_code == 200
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE alerts")
-    for answer in (client.get("/alerts"), client.post("/alerts/1/acknowledge")):
+    with closing(sqlite3.connect(state / "serving.db")) as other:
+        other.execute("ALTER TABLE alerts RENAME TO elsewhere")
+    for answer in (
+        client.get("/alerts"),
+        client.post("/alerts/1/acknowledge"),
+        client.get(f"/forecasts/{FORECAST}/monitoring"),
+    ):
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:vroom:record-unavailable")
-    assert client.get(f"/forecasts/{FORECAST}/monitoring").status_code == 503
     assert "does not answer" in client.get("/").text
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
+from tests.support import databases
 from tests.support.bundles import FORECAST, publish
 from tests.support.service import Serve, metric_set, one, wait_for
 from vroom_api.contract.alerts import Severity, raise_alert
@@ -22,17 +23,25 @@ DAY = timedelta(days=1)
 PATH = f"/forecasts/{FORECAST}/monitoring"
 
 
+@pytest.fixture(params=databases.KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with databases.empty(request.param, tmp_path) as address:
+        yield address
+
+
 @pytest.fixture
-def engine(state: Path) -> Iterator[sa.Engine]:
-    engine = open_database(f"sqlite:///{state / 'serving.db'}")
+def engine(url: str) -> Iterator[sa.Engine]:
+    engine = open_database(url)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def client(state: Path, engine: sa.Engine, serve: Serve) -> TestClient[Any]:
+def client(state: Path, url: str, serve: Serve) -> Iterator[TestClient[Any]]:
     publish(state, 2)
-    return serve()
+    client = serve(database_url=url)
+    yield client
+    client.__exit__()  # before the database is gone
 
 
 def entered(engine: sa.Engine, *days: int, **given: Any) -> None:
@@ -96,7 +105,7 @@ def test_the_latest_of_each_check_of_what_serves_counts(engine: sa.Engine, clien
 
 def test_the_newest_verdict_comes_from_the_ledger(engine: sa.Engine, client: TestClient[Any]) -> None:
     evaluated(engine, "healthy", Decision.HEALTHY, "all is well")
-    evaluated(engine, "data drift", Decision.DRIFTED, "prices rose by 15 %")
+    evaluated(engine, "data drift", Decision.DRIFTED, "data drift: prices rose by 15 %")
     raise_alert(engine, forecast=FORECAST, kind="drift", severity=Severity.WARNING, message="m")
     found = client.get(PATH).json()
     assert found["verdict"]["verdict"] == "data drift"
@@ -152,15 +161,18 @@ def test_metrics_have_what_the_latest_checks_found(engine: sa.Engine, client: Te
     evaluated(engine, "decay", Decision.DECAYED, "the error grew")
     about = {"forecast": FORECAST, "check": "feature", "subject": "price"}
     wait_for(
-        lambda: "vroom_check_status" in client.get("/metrics").text and "decay" in client.get("/metrics").text
+        lambda: (
+            "vroom_check_status" in client.get("/metrics").text
+            and 'verdict="decay"' in client.get("/metrics").text
+        )
     )
     found = metric_set(client)
-    assert one(found, "vroom_check", **about, value="distance") == 0.1
+    assert one(found, "vroom_check", **about, number="distance") == 0.1
     assert one(found, "vroom_check_status", **about, status="alarm") == 1
     assert one(found, "vroom_verdict", forecast=FORECAST, verdict="decay") == 1
     assert one(found, "vroom_retraining_called_for", forecast=FORECAST) == 1
     entered(engine, 2, subject="price")
-    wait_for(lambda: one(metric_set(client), "vroom_check", **about, value="distance") == 0.2)
+    wait_for(lambda: one(metric_set(client), "vroom_check", **about, number="distance") == 0.2)
 
 
 def test_answers_and_their_examples_are_as_described(engine: sa.Engine, client: TestClient[Any]) -> None:

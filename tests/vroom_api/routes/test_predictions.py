@@ -89,6 +89,7 @@ def test_a_prediction_is_the_models_and_names_its_version(client: TestClient[Any
         "outside": [],
         "freshness": "unlimited",
         "model_version": 1,
+        "calibration": None,
         "horizon": "one calendar year",
         "data_as_of": "2023-12-31T23:59:00",
     }

@@ -100,3 +100,10 @@ def test_when_a_target_is_known_is_published_again_and_trains_nothing():
     for purpose in (Purpose.DATA, Purpose.MODEL, Purpose.JUDGING):
         assert later.fingerprint(purpose) == spec.fingerprint(purpose)
     assert later.fingerprint(Purpose.SERVING) != spec.fingerprint(Purpose.SERVING)
+
+
+@pytest.mark.parametrize("name", ["predictions", "outcomes", "feedback", "performance", "drift", "health"])
+def test_a_source_does_not_have_the_name_of_an_asset_of_the_monitoring(name):
+    spec = bookings({"price": {"type": "number"}})
+    changed = spec.model_copy(update={"sources": spec.sources | {name: spec.sources["vans"]}})
+    assert f"sources.{name}: Vroom has a table or an asset of that name" in contradictions_of(changed)

@@ -430,6 +430,17 @@ def test_a_run_that_somebody_terminated_is_not_requested_again(sensor, data, ins
     assert sensor.settle().count("run") == 1
 
 
+def test_a_run_of_the_monitoring_says_nothing_of_a_training(sensor, data, instance):
+    sensor.settle()
+    training = sensor.definitions.resolve_job_def(f"{NAME}_retrain")
+    run = instance.create_run_for_job(training, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_canceled(run)
+    monitor = sensor.definitions.resolve_job_def(f"{NAME}_monitor")
+    instance.create_run_for_job(monitor, tags={FORECAST_TAG: NAME}, status=dg.DagsterRunStatus.SUCCESS)
+    assert "run" not in sensor.later(61).settle()
+    assert "somebody terminated its run" in entries("retrain")[-1].reason
+
+
 def test_a_challenger_whose_contest_was_not_held_is_judged_and_not_trained_again(sensor, trained, data):
     sensor.settle()  # asks for what the home of the test has since
     earlier = entries("training")[-1]

@@ -155,10 +155,7 @@ def test_unseen_levels_and_missing_values_are_watched_apart(champion):
         }
 
     summaries = windows(champion, 6, 200, np.random.default_rng(7), change=other)
-    found = {
-        one.name: one
-        for one in compare(champion.manifest.monitoring, RULES, stacked(summaries), RULES.least_rows)
-    }
+    found = {one.name: one for one in compare(champion.manifest.monitoring, RULES, stacked(summaries))}
     assert found["num_images"].statistics["unseen_levels"].value == pytest.approx(0.1, abs=0.06)
     assert found["price_diff"].statistics["out_of_range"].value < 0.03
     assert any(
@@ -177,7 +174,7 @@ def test_skew_is_a_distance_that_was_there_from_the_first_rows_on(champion):
     always = windows(champion, 10, 200, rng, change=dearer)
     skews = []
     for summaries in (later, always):
-        found = compare(champion.manifest.monitoring, RULES, stacked(summaries), RULES.least_rows)
+        found = compare(champion.manifest.monitoring, RULES, stacked(summaries))
         skews.append({one.name: one.skew for one in found}["log_price_ratio"])
     assert skews[0] < RULES.distance <= skews[1]
     assert stacked(later).start == DAY0

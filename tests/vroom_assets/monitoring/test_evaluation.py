@@ -303,3 +303,35 @@ def test_a_feature_that_is_missing_everywhere_is_drift(champion):
     assert not found.harmful
     drifted = {check.subject: check for check in found.checks if check.status is Status.ALARM}
     assert drifted["description"].values["missing"] == 1.0
+
+
+def test_rows_of_few_groups_are_judged_with_the_doubt_that_few_groups_leave():
+    """Laps of twelve circuits: each circuit is other than the mean of all, and nothing is wrong."""
+    rng = np.random.default_rng(22)
+    level = rng.normal(size=60)
+
+    def laps(circuit: int, rows: int) -> tuple[pd.DataFrame, np.ndarray]:
+        features = pd.DataFrame({"x": level[circuit] + 0.2 * rng.normal(size=rows)})
+        return features, features["x"].to_numpy() + rng.normal(size=rows) * (0.5 + 0.3 * (circuit % 3))
+
+    parts = [laps(circuit, 50) for circuit in range(12)]
+    features = pd.concat([one for one, _ in parts], ignore_index=True)
+    target, groups = np.concatenate([one for _, one in parts]), np.repeat(np.arange(12), 50)
+    tags = pd.DataFrame({"circuit": groups.astype(str)})
+    manifest = manifest_with_reference(
+        features, target, features["x"].to_numpy(), groups % 4, Kind.REGRESSION,
+        groups=groups, tags=tags, group="circuit",
+    )  # fmt: skip
+    summaries = []
+    for day in range(25):
+        live, outcome = laps(12 + day, 80)
+        predicted = live["x"].to_numpy()
+        low, high = manifest.calibration.bounds(predicted, 0.9)
+        frame = live.assign(
+            prediction=predicted, outcome=outcome, exposure=1.0, low=low, high=high, level=0.9,
+            tag_circuit=f"new {day}",
+        )  # fmt: skip
+        summaries.append(window(manifest, RULES, day, frame, frame))
+    found = evaluate(manifest, RULES, summaries)
+    assert found.verdict is Verdict.HEALTHY
+    assert all(check.rows >= RULES.least_rows for check in found.checks if check.name in ("drift", "error"))

@@ -1,21 +1,36 @@
 """From outcomes to a revision that is published, and back."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from litestar.testing import TestClient
 
-from tests.support.bundles import FORECAST, publish
+from tests.support.bundles import EXAMPLE, FORECAST, publish
 from tests.support.calibrations import correct
 from tests.support.forecasts import entries
-from vroom_api.contract import Calibration, Kind
-from vroom_api.contract.bundle import forecast_folder
+from tests.support.service import settings_of, wait_for
+from vroom_api.app import create_app
+from vroom_api.contract import MANIFEST, Calibration, Kind, bundle_folder, forecast_folder, read_manifest
 from vroom_api.contract.calibrations import IN_FORCE, numbered, read_in_force
 from vroom_api.contract.events import Decision, Event, Recalibrated, evidence_of
+from vroom_api.contract.tables import serving_database
 from vroom_assets.forecast import Forecast
-from vroom_assets.monitoring.revisions import NotReverted, Recalibration, go_back, recalibrate
+from vroom_assets.monitoring import feedback, record
+from vroom_assets.monitoring.revisions import (
+    NotReverted,
+    Recalibration,
+    calibrations_of,
+    follow_outcomes,
+    go_back,
+    recalibrate,
+)
+from vroom_assets.monitoring.warehouse import prepare
 from vroom_assets.spec.monitoring import Monitoring
 
 GRID = np.linspace(0.005, 0.995, 199)
@@ -137,3 +152,75 @@ def test_what_is_damaged_says_how_to_go_on_and_is_replaced(served: Path, fast: F
     assert found.revision is None
     assert "go back to a revision or to none by the job reservations_recalibrate" in found.proposal.sentence
     assert go_back(FORECAST, 1, "the pointer was damaged", actor="test").number == 1
+
+
+@pytest.fixture
+def warehouse(served: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(served / "warehouse.duckdb") as connection:
+        prepare(connection)
+        yield connection
+
+
+def follow(spec: Forecast, warehouse: duckdb.DuckDBPyConnection) -> Recalibration:
+    """What the monitoring does when a window has closed."""
+    now = datetime.now(UTC)
+    with serving_database() as engine:
+        record.copy_predictions(warehouse, engine, spec.name, now)
+        record.copy_outcomes(warehouse, engine, spec.name, now)
+    feedback.join(warehouse, spec, now)
+    return follow_outcomes(spec, warehouse, actor="test")
+
+
+def test_outcomes_over_http_correct_the_answers_of_a_running_service(
+    served: Path, fast: Forecast, warehouse: duckdb.DuckDBPyConnection
+) -> None:
+    rng = np.random.default_rng(3)
+    with TestClient(create_app(settings_of(served, record=True))) as client:
+        listings = [EXAMPLE | {"actual_price": float(price)} for price in rng.uniform(30, 90, 300)]
+        answers = client.post("/predict/batch", json=listings).json()
+        reports = [
+            {
+                "prediction_id": answer["prediction_id"],
+                "value": answer["predicted_reservations"] + error,
+                "observed_at": "2026-01-01T00:00:00Z",
+            }
+            for answer, error in zip(answers, rng.normal(0, 3.0, 300), strict=True)
+        ]
+        for start in range(0, 300, 100):
+            assert client.post("/outcomes", json=reports[start : start + 100]).is_success
+        found = follow(fast, warehouse)
+        assert found.revision is not None
+        wait_for(lambda: client.post("/predict", json=EXAMPLE).json()["calibration"] == 1)
+        plain, corrected = answers[0]["interval"], client.post("/predict", json=listings[0]).json()
+        wider = corrected["interval"]["high"] - corrected["interval"]["low"]
+        assert wider / (plain["high"] - plain["low"]) == pytest.approx(1.5, rel=0.2)
+        lineage = client.get(f"/predictions/{corrected['prediction_id']}").json()
+        assert lineage["verified"], lineage["failed"]
+        assert client.get("/ledger").text.count("calibration revision 1 of version 1") >= 1
+
+
+def test_what_was_predicted_of_one_entity_twice_has_one_outcome(
+    served: Path, fast: Forecast, warehouse: duckdb.DuckDBPyConnection
+) -> None:
+    with TestClient(create_app(settings_of(served, record=True))) as client:
+        for price in (40.0, 45.0):
+            body = EXAMPLE | {"entity_id": "7", "actual_price": price}
+            identifier = client.post("/predict", json=body).json()["prediction_id"]
+            report = {"prediction_id": identifier, "value": 3.0, "observed_at": "2026-01-01T00:00:00Z"}
+            assert client.post("/outcomes", json=[report]).is_success
+    found = follow(fast, warehouse)
+    assert found.proposal.numbers["outcomes"] == 1
+    publish(served, 2, scale=1.0, kind=Kind.REGRESSION, calibration=NORMAL, title="In other words")
+    assert follow(fast, warehouse).proposal.numbers["outcomes"] == 1
+    publish(served, 3, scale=2.0, kind=Kind.REGRESSION, calibration=NORMAL)
+    assert follow(fast, warehouse).proposal.numbers["outcomes"] == 0
+
+
+def test_rows_are_judged_by_the_revision_that_answered_them(served: Path) -> None:
+    made = correct(served, FORECAST, upper=2.0)
+    path = bundle_folder(FORECAST, 1) / MANIFEST
+    manifest = read_manifest(path.read_bytes(), str(path))
+    assert calibrations_of(FORECAST, manifest) == {1: made.calibration(manifest.calibration)}
+    publish(served, 2, kind=Kind.REGRESSION, calibration=NORMAL)
+    path = bundle_folder(FORECAST, 2) / MANIFEST
+    assert calibrations_of(FORECAST, read_manifest(path.read_bytes(), str(path))) == {}

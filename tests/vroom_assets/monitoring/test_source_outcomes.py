@@ -85,6 +85,11 @@ def test_reservations_of_the_year_after_a_prediction_are_its_outcome(home):
     append(data, "reservations.csv", reservations_after(moment, 7, [1, 30, 100]))
     with opened(home) as warehouse:
         assert watched(warehouse, spec, moment + timedelta(days=101)).outcomes == 2
+        # It was found after the window of the day had closed, and counts in it.
+        [(arrived,)] = warehouse.execute(
+            "select distinct partial_at from monitoring.feedback where exposure < 1"
+        ).fetchall()
+        assert arrived == datetime(2024, 6, 14) - timedelta(microseconds=1)
         in_part = 100 / 365
         assert known(warehouse) == {
             mine.id: (3.0, pytest.approx(in_part, abs=1e-6)),

@@ -1,0 +1,93 @@
+"""Damaging drift with outcomes, over HTTP, into a running system: an alarm a minute after the window has closed, at the latest."""
+
+import contextlib
+import json
+import math
+import runpy
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from tests.support.project import ROOT, copy
+from tests.support.system import NAME, System, wait
+
+pytestmark = pytest.mark.slow
+
+GENERATOR = runpy.run_path(str(ROOT / "data" / NAME / "generate.py"))
+WINDOW = 12.0  # seconds
+LONGEST = 60.0  # from the end of the window to the alarm
+
+
+@pytest.fixture
+def system(tmp_path) -> Iterator[System]:
+    """A system with one quick candidate and windows of seconds."""
+    GENERATOR["generate"](tmp_path / "data" / NAME)
+    one = System(tmp_path)
+    copy(one.project, "vroom_assets", "vroom_api", "pyproject.toml", "workspace.yaml")
+    for other in (one.project / "vroom_assets" / "defs").iterdir():
+        if other.is_dir() and other.name != NAME:
+            shutil.rmtree(other)
+    declared = yaml.safe_load(one.declaration.read_text())
+    attributes = declared["attributes"]
+    attributes["candidates"] = {"glm": attributes["candidates"]["glm"]}
+    attributes["monitoring"] = {"window_minutes": WINDOW / 60}
+    one.declaration.write_text(yaml.safe_dump(declared))
+    one.start()
+    yield one
+    if one.process and one.process.poll() is None:
+        one.stop()
+
+
+def post(system: System, path: str, body: object) -> list[dict]:
+    answer = httpx.post(system.url("api") + path, json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    return found["predictions"] if isinstance(found, dict) and "predictions" in found else found
+
+
+def serve(system: System, rows: int, price: float, demand: float) -> float:
+    """Ask about listings, report what came of them, and return when the last of it was reported."""
+    rng = np.random.default_rng(rows)
+    found = GENERATOR["draw"](rows, rng)
+    caps = GENERATOR["reservation_caps"](found)
+    outcomes = np.round(demand * np.floor(rng.random(rows) * (caps + 1)))
+    names = ("technology", "recommended_price", "num_images", "street_parked", "description")
+    listings = [
+        {name: int(found[name][n]) for name in names}
+        | {"actual_price": round(float(found["actual_price"][n]) * price, 2)}
+        for n in range(rows)
+    ]
+    answers = post(system, "/predict/batch", listings)
+    reported = [
+        {"prediction_id": answer["prediction_id"], "value": float(outcome)}
+        for answer, outcome in zip(answers, outcomes, strict=True)
+    ]
+    post(system, "/outcomes", reported)
+    return time.time()
+
+
+def rows_of(system: System, query: str) -> list[sqlite3.Row]:
+    with contextlib.closing(sqlite3.connect(system.folder / "home" / "serving.db")) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute(query).fetchall()
+
+
+def test_damaging_drift_with_outcomes_is_an_alarm_a_minute_after_its_window(system):
+    reported = serve(system, 900, price=1.4, demand=0.4)
+    closes = math.ceil(reported / WINDOW) * WINDOW
+    wait("an alert", lambda: rows_of(system, "select * from alerts where resolved_at is null"), 240)
+    late = time.time() - closes
+    print(f"\nfrom the window's end to the alarm: {late:.0f} s")
+    (alert,) = rows_of(system, "select * from alerts")
+    assert alert["kind"] in ("decay", "drift")
+    assert alert["severity"] == "critical"
+    entry = system.ledger("monitoring")[-1]
+    assert json.loads(entry["evidence"])["harmful"] is True
+    assert rows_of(system, "select * from checks where status = 'alarm'")
+    assert late <= LONGEST

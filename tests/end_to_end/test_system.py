@@ -247,6 +247,7 @@ def test_a_killed_run_is_noticed_reported_and_tried_again(system):
             child.kill()
     assert system.finish(run_id, 90) == "FAILURE"
     wait("MLflow agrees", lambda: (run_id, "FAILED") in system.mlflow_runs(), 60)
+    wait("the ledger has it", lambda: [one for one in system.ledger("run") if one["run_id"] == run_id], 30)
     assert f"version {serving} keeps serving" in system.ledger("run")[-1]["reason"]
     again = lambda: [  # noqa: E731
         run["runId"]

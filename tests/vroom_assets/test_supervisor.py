@@ -114,6 +114,7 @@ def test_dagster_runs_the_daemons_that_something_uses(prepared):
             "MONITORING",
             "EVENT_LOG_CONSUMER",
             "BACKFILL",
+            "FRESHNESS_DAEMON",
         }
 
 

@@ -53,7 +53,7 @@ def gather(spec: ForecastSpec, at: float) -> Demands:
     """
     rules = spec.retraining
     pointer = read_pointer(spec.name)
-    if pointer is None:
+    if pointer is None or pointer.retired is not None:
         return Demands()
     aged = rules.model_age_days is not None or rules.before_due_days is not None
     manifest = champion(spec.name) if aged else None
@@ -67,6 +67,14 @@ def gather(spec: ForecastSpec, at: float) -> Demands:
             due_in_days=None if before is None else next_due(engine, spec, at, before),
             asked_at=asked_at(engine, spec, at),
         )
+
+
+def gather_or_none(spec: ForecastSpec, at: float) -> Demands | None:
+    """The same; None where the serving database does not answer: changes are seen without it."""
+    try:
+        return gather(spec, at)
+    except sa.exc.OperationalError:
+        return None
 
 
 def asked_at(engine: sa.Engine, spec: ForecastSpec, at: float) -> tuple[float, ...]:

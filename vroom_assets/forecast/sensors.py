@@ -19,7 +19,7 @@ from vroom_api.contract.decoding import decode
 from vroom_api.contract.events import Decision, RunFailed, SourcesSeen
 from vroom_api.contract.heartbeat import Heartbeat, beat
 from vroom_api.contract.tables import enter_ledger, serving_database
-from vroom_assets.forecast.demands import Demands, announce, gather
+from vroom_assets.forecast.demands import Demands, announce, gather, gather_or_none
 from vroom_assets.forecast.names import (
     DATA_VERSION_TAG,
     FORECAST_TAG,
@@ -136,7 +136,7 @@ class System:
     left_undone: what the latest training still waits for.
     latest_run: of this forecast.
     failure: why the run that was to train a version failed, "" where none did.
-    demands: what besides a change may ask for a training.
+    demands: what besides a change may ask for a training; None where the serving database does not answer.
     rules: when it is heard.
     """
 
@@ -145,7 +145,7 @@ class System:
     left_undone: Callable[[], Step]
     latest_run: Callable[[], LatestRun | None]
     failure: Callable[[str | None], str]
-    demands: Callable[[], Demands]
+    demands: Callable[[], Demands | None]
     rules: Retraining
 
     def run_under_way(self) -> str | None:
@@ -210,6 +210,8 @@ def _weigh(
     if growth is None and contents != cursor.contents:
         return None  # a change, which is heard in any case
     demands = system.demands()
+    if demands is None:
+        return None
     change = policy.Change() if growth is None else policy.Change(Step.RETRAIN, growth=growth)
     facts = demands.facts(at, change)
     decision = policy.decide(facts, system.rules)
@@ -400,7 +402,7 @@ def source_sensor(spec: ForecastSpec, job: Any) -> dg.SensorDefinition:
             left_undone=lambda: left_undone(spec.name),
             latest_run=lambda: latest_run(context.instance, spec.name),
             failure=lambda version: latest_failure(spec.name, version),
-            demands=lambda: gather(spec, time.time()),
+            demands=lambda: gather_or_none(spec, time.time()),
             rules=spec.retraining,
         )
         tick = decide(cursor, seen, system, time.time())

@@ -266,3 +266,8 @@ def test_only_what_a_rule_asks_about_is_read(trained, careful):
     rules = Retraining(model_age_days=1, before_due_days=1)
     found = gather(careful.model_copy(update={"retraining": rules}), time.time() + 86_400)
     assert found.model_age_days == pytest.approx(1, abs=0.2)
+
+
+def test_a_database_that_does_not_answer_stops_no_tick(sensor, data, monkeypatch):
+    monkeypatch.setenv("VROOM_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none")
+    assert half_a_minute_later(sensor).tick().startswith("no change")

@@ -96,7 +96,7 @@ def rows_of(system: System, query: str) -> list[sqlite3.Row]:
 def test_damaging_drift_with_outcomes_is_an_alarm_within_a_minute_and_then_one_training(system):
     wait("a sensor that knows what is trained", lambda: decided(system, "current"), 120)
     change_data(system, price=1.4, demand=0.4)
-    wait("held back", lambda: "held" in system.ledger("retrain")[-1]["reason"], 120)
+    wait("held back", lambda: "holds changed data back" in system.ledger("retrain")[-1]["reason"], 120)
     assert system.served() == 1
     reported = serve(system, 900, price=1.4, demand=0.4)
     closes = math.ceil(reported / WINDOW) * WINDOW

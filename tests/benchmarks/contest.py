@@ -66,13 +66,15 @@ def entrant(name: str, frame: pd.DataFrame) -> Entrant:
     return Entrant(name, {name: RECIPES[name]}, frame)
 
 
-def true_errors(vehicles: int, repeats: int = 12) -> dict[str, float]:
-    """Error of each recipe on fresh draws, trained on draws of the contest's training size."""
-    errors: dict[str, list[float]] = {name: [] for name in RECIPES}
+def true_errors(names: set[str], vehicles: int) -> dict[str, float]:
+    """Error of recipes on fresh draws, trained on draws of the contest's training size; of many rows two draws say enough."""
+    recipes = {name: one for name, one in RECIPES.items() if name in names}
+    repeats = 12 if vehicles <= 10_000 else 2
+    errors: dict[str, list[float]] = {name: [] for name in recipes}
     for number in range(repeats):
         rng = np.random.default_rng([number, 99])
         train, test = draw(vehicles * 4 // 5, rng), draw(20_000, rng)
-        for name, model in fit_all(RECIPES, *train, seed=number).items():
+        for name, model in fit_all(recipes, *train, seed=number).items():
             errors[name].append(MEASURE.metrics[MEASURE.error](test[1], model.predict(test[0])))
     return {name: float(np.mean(values)) for name, values in errors.items()}
 
@@ -86,7 +88,8 @@ def main() -> int:
     arguments.add_argument("--scenarios", nargs="*", choices=list(SCENARIOS), default=list(SCENARIOS))
     given = arguments.parse_args()
     began = time.monotonic()
-    errors = true_errors(given.vehicles)
+    entrants = {name for scenario in given.scenarios for name in SCENARIOS[scenario][:2]}
+    errors = true_errors(entrants, given.vehicles)
     print("true mean absolute error: " + ", ".join(f"{name} {value:.3f}" for name, value in errors.items()))
 
     rules, validation = Contest(), Validation()

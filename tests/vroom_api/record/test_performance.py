@@ -44,7 +44,7 @@ def test_tags_are_recorded_found_and_exported_and_change_nothing(client):
     assert client.get("/predictions", params={"tag": "session:2025 race"}).json()["predictions"] == []
     exported = client.get("/predictions/export", params={"tag": "circuit:Aldermoor"}).text.splitlines()
     assert len(exported) == 2
-    assert exported[0].split(",")[-1] == "tags"
+    assert exported[0].split(",")[-2:] == ["tags", "calibration"]
 
 
 def test_a_batch_has_tags_row_by_row(client):

@@ -129,7 +129,13 @@ def test_an_entry_carries_its_evidence_and_a_time_with_a_zone(
     client: TestClient[Any], decided: list[str]
 ) -> None:
     newest = client.get("/ledger", params={"limit": 1}).json()["entries"][0]
-    assert newest["evidence"] == {"sources": {}, "changed": [], "generation": 6}
+    assert newest["evidence"] == {
+        "sources": {},
+        "changed": [],
+        "generation": 6,
+        "cause": "change",
+        "numbers": {},
+    }
     assert newest["time"].endswith("Z")
 
 

@@ -23,8 +23,9 @@ FORECAST = "deliveries"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A champion of a forecast whose CSVs are not there yet: its sensor ticks, and starts no run."""
+    monkeypatch.setenv("VROOM_DATA", str(tmp_path / "data"))
     scaffold.write(tmp_path / "defs", FORECAST)
     (tmp_path / "data").mkdir(exist_ok=True)
     for file in (tmp_path / "data").rglob("*.csv"):

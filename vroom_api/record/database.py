@@ -9,8 +9,9 @@ import contextlib
 import logging
 import os
 import threading
-from dataclasses import dataclass
-from typing import NamedTuple
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -19,6 +20,7 @@ from vroom_api.contract.tables import UnusableDatabase, open_database
 log = logging.getLogger(__name__)
 
 CHECKPOINT_MILLISECONDS = 1_000  # that the last checkpoint of a replaced file waits for its readers
+OPENINGS, BETWEEN_SECONDS = 10, 0.02  # until threads that read have given a deleted index back
 
 
 class Replaced(Exception):
@@ -101,6 +103,16 @@ class _Opened:
     engine: sa.Engine
     own: sa.Connection | None  # of a server there is none
     files: Files | None
+    left: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        sa.event.listen(self.engine, "checkin", self._close_if_left)
+
+    def _close_if_left(self, _: Any, record: Any) -> None:
+        """Close what another thread gives back late: SQLite gives every connection of a process the index that is
+        open already, so that one in a pool that nobody has any more would keep a deleted index in use."""
+        if self.left.is_set():
+            record.invalidate()
 
     def check(self) -> None:
         check(self.engine, self.files)
@@ -118,6 +130,7 @@ class _Opened:
 
     def drop(self) -> None:
         """Close the connections and nothing else."""
+        self.left.set()
         if self.own is not None:
             with contextlib.suppress(sa.exc.DBAPIError):
                 self.own.close()
@@ -171,12 +184,16 @@ class FollowedDatabase:
         opened.close()
 
     def _open(self) -> _Opened:
-        engine = open_database(self._url)
-        try:
-            server = engine.dialect.name != "sqlite"
-            return _Opened(engine, None, None) if server else _Opened(engine, *connect(engine))
-        except BaseException as error:
-            engine.dispose()
-            if isinstance(error, Replaced):
-                raise UnusableDatabase(f"{error}; whoever replaces it has to finish first") from error
-            raise
+        for attempt in range(1, OPENINGS + 1):
+            engine = open_database(self._url)
+            try:
+                server = engine.dialect.name != "sqlite"
+                return _Opened(engine, None, None) if server else _Opened(engine, *connect(engine))
+            except BaseException as error:
+                engine.dispose()
+                if not isinstance(error, Replaced):
+                    raise
+                if attempt == OPENINGS:
+                    raise UnusableDatabase(f"{error}; whoever replaces it has to finish first") from error
+                time.sleep(BETWEEN_SECONDS)
+        raise AssertionError("the last attempt returns or raises")

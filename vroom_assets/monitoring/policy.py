@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vroom_api.contract.events import Evaluated
-from vroom_assets.monitoring.evaluation import Verdict
+from vroom_assets.monitoring.verdict import Verdict
 from vroom_assets.spec.monitoring import Retraining
 
 DAY = 86_400.0

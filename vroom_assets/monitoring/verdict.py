@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from vroom_assets.monitoring.watch import Watch
 from vroom_assets.spec import Monitoring
+
+if TYPE_CHECKING:  # it needs pandas, and what decides about a training only needs the words
+    from vroom_assets.monitoring.watch import Watch
 
 
 class Verdict(StrEnum):

@@ -428,3 +428,12 @@ def test_sqlite_stays_durable(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
     engine.dispose()
+
+
+def test_threads_that_open_several_new_databases_at_once_make_the_tables_of_each(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path / f'{number}.db'}" for number in range(12)]
+    with ThreadPoolExecutor(6) as threads:
+        for engine in threads.map(open_database, urls):
+            assert set(layout(engine)) == {*metadata.tables, "vroom_version"}
+            assert version(engine) == tables.VERSION
+            engine.dispose()

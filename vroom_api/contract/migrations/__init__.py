@@ -4,6 +4,8 @@ After a change of `tables`: `alembic revision --autogenerate --rev-id 0002 -m "w
 database is at the newest revision; read what it wrote under `versions`, and put its id into `tables.VERSION`.
 """
 
+import threading
+
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -13,6 +15,8 @@ from vroom_api.contract.tables import UnusableDatabase, exclusive, version_of
 
 # By the package's name: a path could hold what Alembic takes for something else.
 SCRIPTS = "vroom_api.contract:migrations"
+# Alembic keeps what it works on in its modules: two threads with two databases would make each other's tables.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def upgrade(engine: sa.Engine) -> None:
@@ -21,7 +25,7 @@ def upgrade(engine: sa.Engine) -> None:
     Raises:
         UnusableDatabase: a newer Vroom made the tables, or they are not Vroom's.
     """
-    with exclusive(engine) as connection:
+    with _ONE_AT_A_TIME, exclusive(engine) as connection:
         config = config_of(connection)
         revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
         version = version_of(connection)

@@ -232,7 +232,7 @@ def with_field(spec: Forecast, field: str, value: Any) -> Forecast:
     whole = part = spec.model_dump(mode="json")
     *way, last = field.split(".")
     for name in way:
-        part = part[name]
+        part = part.setdefault(name, {})  # what is at its defaults is not in a dump
     part[last] = value
     return Forecast(**whole)
 

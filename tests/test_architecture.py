@@ -98,8 +98,8 @@ def test_no_module_is_imported_by_what_it_imports():
 
 
 # Where the environment is read and written: one module for what both packages read, and one for each package, which
-# reads through the first.
-ENVIRONMENT = {"vroom_api.contract.environment", "vroom_assets.settings"}
+# reads through the first. What has to be set before a library is imported is set where everything begins.
+ENVIRONMENT = {"vroom_api", "vroom_api.contract.environment", "vroom_assets.settings"}
 
 
 def test_the_environment_is_read_in_one_module_of_each_package():

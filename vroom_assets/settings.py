@@ -214,6 +214,7 @@ def hand_down_home(folder: Path) -> None:
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             # Eight workers, 1.5 GB, for evaluations of language models that nobody starts here (mlflow#22792).
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "ORT_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "true",
             "PYTHONWARNINGS": "ignore",
             "PYTHONUNBUFFERED": "1",  # a line of a log is there when it is written

@@ -1,9 +1,13 @@
 """Variables are read as what they are meant to be; a wrong value is named with what is allowed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.project import ROOT
 from vroom_api.contract import environment
 from vroom_api.contract.environment import BadSetting, Environment
 
@@ -119,3 +123,11 @@ def test_addresses_are_separated_by_blanks_or_by_commas_before_a_scheme(
     text: str, found: tuple[str, ...]
 ) -> None:
     assert Environment({"ADDRESSES": text}).addresses("ADDRESSES") == found
+
+
+def test_onnxruntime_sends_and_keeps_nothing(tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    script = "from vroom_api.contract import model; import onnxruntime"
+    environment = clean | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
+    assert [path for path in tmp_path.rglob("*") if "icrosoft" in path.name or "onnx" in path.name] == []

@@ -29,7 +29,7 @@ GENERATE = runpy.run_path(str(ROOT / "data" / "reservations" / "generate.py"))["
 
 def test_the_contest_benchmark_tells_how_often_what_is_promoted(monkeypatch, capsys):
     monkeypatch.setattr(contest, "SCENARIOS", {key: contest.SCENARIOS[key] for key in ("equal", "better")})
-    monkeypatch.setattr(contest, "true_errors", lambda _: dict.fromkeys(contest.RECIPES, 1.0))
+    monkeypatch.setattr(contest, "true_errors", lambda *_: dict.fromkeys(contest.RECIPES, 1.0))
     monkeypatch.setattr(sys, "argv", ["contest.py", "--simulations", "1", "--vehicles", "150"])
     failed = contest.main()
     given = capsys.readouterr().out

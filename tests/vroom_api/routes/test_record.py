@@ -269,7 +269,8 @@ def test_a_corrected_prediction_verifies_by_the_revision_that_corrected_it(
         answer = client.post("/predict", json=EXAMPLE).json()
         assert answer["calibration"] == made.number
         go_back(home, FORECAST, None)
-        assert client.post("/reload").json()["status"] == "reloaded"
+        assert client.post("/reload").json()["status"] in ("reloaded", "unchanged")  # the watch may be first
+        assert client.post("/predict", json=EXAMPLE).json()["calibration"] is None
         path = f"/predictions/{answer['prediction_id']}"
         found = client.get(path).json()
         # Of this bundle nothing was trained, so it has no snapshots; all that there is holds.

@@ -12,6 +12,7 @@ from vroom_api.contract import read_pointer
 from vroom_api.contract.alerts import Severity, raise_alert, resolve_alert
 from vroom_api.contract.events import Decision as Entry
 from vroom_api.contract.events import Evaluated, Event, SourcesSeen, evidence_of
+from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import ledger, outcomes, predictions, serving_database
 from vroom_assets.forecast.versions import champion
 from vroom_assets.ledger import latest_evidence
@@ -144,16 +145,14 @@ def _open(spec: ForecastSpec, first: float, last: float) -> tuple[sa.ColumnEleme
     """Predictions between two times that have no outcome of their own."""
     answered = sa.exists().where(outcomes.c.prediction_id == predictions.c.id)
     return (
-        predictions.c.id.between(_least_id(first), _least_id(last + 1)),
+        predictions.c.id.between(_first_id(first), _first_id(last + 1)),
         predictions.c.forecast == spec.name,
         ~answered,
     )
 
 
-def _least_id(at: float) -> str:
-    """The least UUIDv7 of a time: ids ascend with it."""
-    digits = f"{max(int(at * 1000), 0):012x}"
-    return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"
+def _first_id(at: float) -> str:
+    return first_id(datetime.fromtimestamp(max(at, 0.0), UTC))
 
 
 def _epoch(time: datetime) -> float:

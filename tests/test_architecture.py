@@ -167,7 +167,11 @@ TESTED_BY = {
         *(f"vroom_assets.forecast.{stage}_assets" for stage in ("source", "feature", "training", "champion")),
         *(f"vroom_assets.forecast.{part}" for part in ("links", "names")),
     ),
-    "vroom_assets/forecast/test_monitoring_assets": ("vroom_assets.monitoring.consequences",),
+    "vroom_assets/forecast/test_evaluation_assets": (
+        "vroom_assets.forecast.asset_pages",
+        "vroom_assets.forecast.feedback_assets",
+        "vroom_assets.monitoring.consequences",
+    ),
     "vroom_assets/monitoring/test_feedback": ("vroom_assets.monitoring.warehouse",),
     "vroom_assets/forecast/test_sensors": (
         "vroom_assets.forecast.failures",
@@ -190,7 +194,7 @@ TESTED_BY = {
         "vroom_assets.sql",
     ),
     "vroom_assets/monitoring/test_drift": (
-        *("vroom_assets.monitoring.budget", "vroom_assets.monitoring.processes"),
+        *("vroom_assets.monitoring.budget", "vroom_assets.monitoring.e_processes"),
         *(
             f"vroom_assets.monitoring.statistics.{one}"
             for one in (

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
-import signal
 import statistics
 import sys
 import tempfile
@@ -26,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks.at_rest import CHANGED, ENDED, GENERATE, READY_WITHIN, ROOT, System, started, tree
+from tests.benchmarks.whole_system import CHANGED, ENDED, GENERATE, System, serving, settle, tree
 
 DEMANDS = (1.5, 0.8, 1.6, 0.7, 1.4)
 WITHIN = 300.0  # seconds
@@ -153,26 +151,11 @@ def main() -> int:
     parser.add_argument("--home", type=Path, help="keep state and data here, to start from them again")
     parser.add_argument("settings", nargs="*", metavar="NAME=value", help="settings of the system")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended first
-    with contextlib.ExitStack() as stack:
-        folder = (options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))).absolute()
-        if not (folder / "data").exists():
-            shutil.copytree(ROOT / "data", folder / "data")
-        system = stack.enter_context(
-            started(folder / "home", folder / "data", folder / "log", *options.settings)
-        )
-        forecasts = sum(1 for _ in (ROOT / "vroom_assets" / "defs").glob("*/defs.yaml"))
-        system.wait("all forecasts serve", lambda: len(system.versions()) == forecasts, READY_WITHIN, 1)
+    with serving(options.home, *options.settings) as (system, data):
         found = []
         for index in range(options.times):
-            system.wait(
-                "no run is under way",
-                lambda: all(r["status"] in ENDED for r in system.runs()),
-                READY_WITHIN,
-                1,
-            )
-            time.sleep(options.settle)
-            found.append(renewal(system, folder / "data", DEMANDS[index % len(DEMANDS)]))
+            settle(system, options.settle)
+            found.append(renewal(system, data, DEMANDS[index % len(DEMANDS)]))
         middle = describe(found)
     return 0 if middle <= TARGET else 1
 

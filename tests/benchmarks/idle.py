@@ -4,18 +4,14 @@
 
 Starts what `make run` starts, on free ports and a copy of the data, waits until every forecast serves, no run is under way
 and the start has settled, and prints the processor seconds of each part of the system, its share of one core, and how
-often it woke up. `at_rest.py` shows each process, its memory and how soon a change is taken up. With --home the state is
-kept there: a second time nothing has to be trained first. Linux only.
+often it woke up. With --home the state is kept there: a second time nothing has to be trained first. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.at_rest import ENDED, READY_WITHIN, ROOT, called, processor, pss, started, tree
+from tests.benchmarks.whole_system import FORECASTS, called, processor, pss, serving, settle, tree
 
 LIMIT = 8.0  # % of a core
 PARTS = {  # in the command of a process: which part of the system it is
@@ -102,19 +98,9 @@ def main() -> int:
     parser.add_argument("--settle", type=float, default=45, help="seconds before that (default %(default)s)")
     parser.add_argument("--home", type=Path, help="keep state and data here, to start from them again")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended first
-    with contextlib.ExitStack() as stack:
-        folder = (options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))).absolute()
-        if not (folder / "data").exists():
-            shutil.copytree(ROOT / "data", folder / "data")
-        system = stack.enter_context(started(folder / "home", folder / "data", folder / "log"))
-        forecasts = sum(1 for _ in (ROOT / "vroom_assets" / "defs").glob("*/defs.yaml"))
-        system.wait("all forecasts serve", lambda: len(system.versions()) == forecasts, READY_WITHIN, 1)
-        system.wait(
-            "no run is under way", lambda: all(r["status"] in ENDED for r in system.runs()), READY_WITHIN, 1
-        )
-        time.sleep(options.settle)
-        print(f"{forecasts} forecasts")
+    with serving(options.home) as (system, _):
+        settle(system, options.settle)
+        print(f"{FORECASTS} forecasts")
         share = measure(system.process.pid, options.seconds)
     return 0 if share <= LIMIT else 1
 

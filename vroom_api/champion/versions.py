@@ -3,13 +3,9 @@
 from pathlib import Path
 
 from vroom_api.contract import (
-    MANIFEST,
     BundleError,
     Manifest,
-    bundle_folder,
-    durable,
-    read_manifest,
-    sha256_of,
+    manifest_of,
 )
 from vroom_api.contract.comparison import VersionComparison, compare
 from vroom_api.contract.store import LocalStore
@@ -45,14 +41,9 @@ def comparison(forecast: str, before: int, after: int, root: Path) -> VersionCom
 
 
 def _manifest(forecast: str, version: int, manifest_sha256: str, root: Path) -> Manifest:
-    path = bundle_folder(forecast, version, root) / MANIFEST
-    name = str(path.relative_to(root))  # never the machine's own
     try:
-        content = durable.read(path)
-        if sha256_of(content) != manifest_sha256:
-            raise BundleError(f"{name}: its SHA-256 is not the published one; put it back from a copy")
-        return read_manifest(content, name)
-    except OSError as error:
-        raise Problem(409, "damaged-version", f"{name}: cannot be read: {error.strerror}") from None
+        return manifest_of(forecast, version, root, sha256=manifest_sha256)
     except BundleError as error:
-        raise Problem(409, "damaged-version", str(error)) from None
+        raise Problem(
+            409, "damaged-version", str(error).replace(f"{root}/", "")
+        ) from None  # never the machine's own

@@ -103,6 +103,32 @@ def read_manifest(content: bytes, origin: str) -> Manifest:
         raise BundleError(f"{origin}: not a manifest: {error}") from error
 
 
+def manifest_of(
+    forecast: str, version: int, root: Path | None = None, *, sha256: str | None = None
+) -> Manifest:
+    """The manifest of a version, from its bundle.
+
+    Args:
+        sha256: that it has to have; None where any will do.
+
+    Raises:
+        BundleError: it is missing, unreadable, or not the published one.
+    """
+    path = bundle_folder(forecast, version, root) / MANIFEST
+    return read_manifest(_content(path, sha256), str(path))
+
+
+def _content(path: Path, sha256: str | None) -> bytes:
+    """What a file of a bundle holds."""
+    try:
+        content = durable.read(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    if sha256 is not None and sha256_of(content) != sha256:
+        raise BundleError(f"{path}: its SHA-256 is not the published one; the file is damaged or incomplete")
+    return content
+
+
 class Bundle(msgspec.Struct, frozen=True):
     """A bundle whose every byte agreed with its digests."""
 
@@ -124,24 +150,11 @@ def read_bundle(
     Raises:
         BundleError: a file is missing, unreadable, or differs from its digest.
     """
-
-    def read(name: str, expected: str) -> bytes:
-        path = folder / name
-        try:
-            content = durable.read(path)
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-        if sha256_of(content) != expected:
-            raise BundleError(
-                f"{path}: its SHA-256 is not the published one; the file is damaged or incomplete"
-            )
-        return content
-
-    manifest = read_manifest(read(MANIFEST, manifest_sha256), str(folder / MANIFEST))
+    manifest = read_manifest(_content(folder / MANIFEST, manifest_sha256), str(folder / MANIFEST))
     for name in (MODEL, GOLDEN):
         if name not in manifest.files:
             raise BundleError(f"{folder / MANIFEST}: names no {name}")
-    files = {name: read(name, digest) for name, digest in manifest.files.items()}
+    files = {name: _content(folder / name, digest) for name, digest in manifest.files.items()}
     try:
         golden = decode(files[GOLDEN], Golden)
     except msgspec.MsgspecError as error:

@@ -21,10 +21,9 @@ from vroom_api.contract import (
     Manifest,
     Pointer,
     Training,
-    bundle_folder,
     durable,
+    manifest_of,
     read_bundle,
-    read_manifest,
     sha256_of,
 )
 from vroom_api.contract.events import Decision, Event, Published, Retirement, RolledBack, evidence_of
@@ -192,17 +191,20 @@ def _entered(forecast: str) -> set[int]:
     return versions
 
 
+def training_of(forecast: str, version: int) -> str:
+    """Which training a version is of; one whose manifest is gone or damaged is of its own, and refused when it is chosen."""
+    try:
+        return manifest_of(forecast, version).mlflow_run_id
+    except BundleError:
+        return f"version {version}"
+
+
 def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
     """For each published version the first one of the same training: later ones only say it in other words."""
     first: dict[str, int] = {}
     versions = {}
     for version in published:
-        path = bundle_folder(forecast, version) / MANIFEST
-        try:
-            training = read_manifest(durable.read(path), str(path)).mlflow_run_id
-        except (OSError, BundleError):  # damaged; it is refused when it is chosen
-            training = f"version {version}"
-        versions[version] = first.setdefault(training, version)
+        versions[version] = first.setdefault(training_of(forecast, version), version)
     return versions
 
 

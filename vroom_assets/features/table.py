@@ -17,7 +17,7 @@ from vroom_assets.features import examples
 from vroom_assets.features.engine import DataError, Engine, Tables
 from vroom_assets.features.expressions import Feature, select_sql
 from vroom_assets.spec import ONE_CLASS, OTHER, Column, ColumnType, ForecastSpec
-from vroom_assets.sql import literal
+from vroom_assets.sql import literal, transaction
 from vroom_assets.training.folds import RowStructure
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def _replace_features(
     connection: DuckDBPyConnection, engine: Engine | None, declared: ForecastSpec, snapshots: dict[str, str]
 ) -> None:
     tables = engine or connection
-    connection.begin()
-    try:
+    with transaction(connection):
         levels = _learn_levels(tables, declared)
         spec = declared.with_levels(levels)
         try:
@@ -133,10 +132,6 @@ def _replace_features(
             },
         )
         tables.execute("drop table computed")
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
 
 
 def _as_of(connection: DuckDBPyConnection, tables: Tables, spec: ForecastSpec) -> str:

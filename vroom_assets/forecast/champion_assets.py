@@ -12,9 +12,8 @@ from vroom_api.contract import (
     Manifest,
     Pointer,
     bundle_folder,
-    durable,
+    manifest_of,
     read_bundle,
-    read_manifest,
     read_pointer,
 )
 from vroom_api.contract.alerts import resolve_alert
@@ -335,5 +334,5 @@ def suspended_versions(forecast: str) -> list[Manifest]:
 
 def _manifest_of(forecast: str, version: int) -> Manifest | None:
     """The manifest of a published version, None where it is not there any more."""
-    path = bundle_folder(forecast, version) / MANIFEST
-    return read_manifest(durable.read(path), str(path)) if path.exists() else None
+    is_there = (bundle_folder(forecast, version) / MANIFEST).exists()
+    return manifest_of(forecast, version) if is_there else None

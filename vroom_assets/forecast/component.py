@@ -17,8 +17,9 @@ from vroom_assets import declaration
 from vroom_assets.declaration import scaffold
 from vroom_assets.forecast import (
     champion_assets,
+    evaluation_assets,
     feature_assets,
-    monitoring_assets,
+    feedback_assets,
     monitoring_sensor,
     recalibration,
     rollback,
@@ -106,7 +107,7 @@ class Forecast(ForecastSpec, dg.Component):
 
     def monitoring_assets(self) -> Assets:
         """What was predicted and what came of it, and what that says about the version that serves."""
-        return monitoring_assets.assets(self)
+        return [*feedback_assets.feedback_assets(self), evaluation_assets.evaluation_assets(self)]
 
     def job(self, stage: str, assets: Assets) -> Any:
         """The job of a stage, which makes these assets."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from duckdb import DuckDBPyConnection
 
-    from vroom_assets.monitoring.shadow import Estimate, Rows, Succession, Watched
+    from vroom_assets.monitoring.shadow import Estimate, Rows, Succession, SuccessorVerdict
 
 
 class RollBack(dg.Config):
@@ -51,7 +51,7 @@ class WayBack:
     `champion` shows what serves.
     """
 
-    watched: "Watched"
+    watched: "SuccessorVerdict"
     restored: Pointer | None = None
     events: Sequence[dg.AssetMaterialization] = ()
     refused: str = ""  # why nothing was restored although it is worse
@@ -192,7 +192,7 @@ def act_on_successor(
     return WayBack(watched, pointer, [restored(spec, pointer, reason)], metadata=_metadata(watched))
 
 
-def _evidence(watched: "Watched", before: Pointer, after: Pointer) -> RolledBackByItself:
+def _evidence(watched: "SuccessorVerdict", before: Pointer, after: Pointer) -> RolledBackByItself:
     found = watched.numbers
     return RolledBackByItself(
         before=before.version,
@@ -207,7 +207,7 @@ def _evidence(watched: "Watched", before: Pointer, after: Pointer) -> RolledBack
     )
 
 
-def _raise_alert(spec: ForecastSpec, watched: "Watched") -> None:
+def _raise_alert(spec: ForecastSpec, watched: "SuccessorVerdict") -> None:
     with serving_database() as engine:
         raise_alert(
             engine,
@@ -225,7 +225,7 @@ def _raise_alert(spec: ForecastSpec, watched: "Watched") -> None:
         )
 
 
-def _metadata(watched: "Watched") -> dict[str, Any]:
+def _metadata(watched: "SuccessorVerdict") -> dict[str, Any]:
     """For the page of the asset that watches."""
     return {
         "successor_state": watched.state.value,

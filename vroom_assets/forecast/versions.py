@@ -6,12 +6,9 @@ from dataclasses import dataclass
 import dagster as dg
 
 from vroom_api.contract import (
-    MANIFEST,
     BundleError,
     Manifest,
-    bundle_folder,
-    durable,
-    read_manifest,
+    manifest_of,
     read_pointer,
 )
 from vroom_api.contract.events import ContestResult, Published, Registered
@@ -111,9 +108,8 @@ def champion(forecast: str) -> Manifest | None:
         pointer = read_pointer(forecast)
         if pointer is None:
             return None
-        path = bundle_folder(forecast, pointer.version) / MANIFEST
-        return read_manifest(durable.read(path), str(path))
-    except (OSError, BundleError):
+        return manifest_of(forecast, pointer.version)
+    except BundleError:
         return None
 
 

@@ -25,9 +25,9 @@ from vroom_assets.monitoring.warehouse import (
     naive,
     note,
     prepare,
-    transaction,
 )
 from vroom_assets.spec import ForecastSpec
+from vroom_assets.sql import transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

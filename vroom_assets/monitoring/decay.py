@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from vroom_api.contract import Manifest, MonitoringReference
-from vroom_assets.monitoring import processes
+from vroom_assets.monitoring import e_processes
 from vroom_assets.monitoring.budget import CALIBRATION, ERROR, Allowance, allowance
 from vroom_assets.monitoring.cells import FEW_POINTS, points
+from vroom_assets.monitoring.e_processes import EProcess
 from vroom_assets.monitoring.estimate import Z_SURE
-from vroom_assets.monitoring.processes import Watched
 from vroom_assets.monitoring.streams import TENTHS, segment_stream
 from vroom_assets.monitoring.windows import Subject, Windows, recent_of
 from vroom_assets.spec import Monitoring
@@ -82,7 +82,7 @@ def _error(
 ) -> Subject:
     """The clipped loss, against that of training grown by what is tolerated."""
     counts = windows.stream(stream, len(training))
-    watched = processes.mean(counts, training, mine, factor=1.0 + HALF * rules.growth)
+    watched = e_processes.mean(counts, training, mine, factor=1.0 + HALF * rules.growth)
     latest = recent_of(counts, windows.least(rules, outcomes=True), rules)
     grid = points(len(training)) * reference.bound
     value = latest.shares @ grid
@@ -105,8 +105,8 @@ def _bias(
     value = latest.shares @ grid
     limit = rules.bias * bias_scale(manifest)
     tolerance = HALF * limit / (2.0 * reference.bound)
-    above = processes.mean(counts, training, mine, tolerance=tolerance)
-    below = processes.mean(counts[..., ::-1], training[::-1], mine, tolerance=tolerance)
+    above = e_processes.mean(counts, training, mine, tolerance=tolerance)
+    below = e_processes.mean(counts[..., ::-1], training[::-1], mine, tolerance=tolerance)
     return [
         Subject("bias", "outcomes above predictions", above, value, limit, latest),
         Subject("bias", "outcomes below predictions", below, -value, limit, latest),
@@ -121,7 +121,7 @@ def _coverage(
     counts = windows.stream("misses", 3)
     sets = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]], float)
     tolerance = HALF * rules.coverage * np.array([0.5, 0.5, 1.0, 1.0])
-    watched = processes.shares(counts, training, training.sum(), sets, mine, tolerance)
+    watched = e_processes.shares(counts, training, training.sum(), sets, mine, tolerance)
     latest = recent_of(counts, windows.least(rules, outcomes=True), rules)
     shares = latest.shares
     usual = training / max(training.sum(), 1e-12)
@@ -137,7 +137,7 @@ def _transforms(
     training = np.asarray(reference.pit)
     counts = windows.stream("pit", TENTHS)
     sets = np.hstack([np.triu(np.ones((TENTHS, TENTHS)))[:, :-1], np.tril(np.ones((TENTHS, TENTHS)))[:, 1:]])
-    watched = processes.shares(counts, training, training.sum(), sets, mine, HALF * rules.coverage)
+    watched = e_processes.shares(counts, training, training.sum(), sets, mine, HALF * rules.coverage)
     latest = recent_of(counts, windows.least(rules, outcomes=True), rules)
     below = latest.shares @ sets
     usual = training @ sets / max(training.sum(), 1e-12)
@@ -153,15 +153,15 @@ def _reliability(
     bins = len(training)
     flat = windows.stream("reliability", bins * FEW_POINTS)
     counts = flat.reshape(len(flat), bins, FEW_POINTS)
-    sets = processes.unions(bins, ordered=True).T
+    sets = e_processes.unions(bins, ordered=True).T
     known, live = sets @ training, np.einsum("sb,wbp->wsp", sets, counts)
     part = Allowance(mine.reference / (2 * len(sets)), mine.live)
     tolerance = HALF * rules.coverage / 2.0
     both = [
-        processes.mean(live, known, part, tolerance=tolerance).evidence,
-        processes.mean(live[..., ::-1], known[:, ::-1], part, tolerance=tolerance).evidence,
+        e_processes.mean(live, known, part, tolerance=tolerance).evidence,
+        e_processes.mean(live[..., ::-1], known[:, ::-1], part, tolerance=tolerance).evidence,
     ]
-    watched = Watched(processes.averaged(np.concatenate(both, axis=-1)), mine.threshold)
+    watched = EProcess(e_processes.averaged(np.concatenate(both, axis=-1)), mine.threshold)
     latest = recent_of(flat, windows.least(rules, outcomes=True), rules)
     grid = 2.0 * points(FEW_POINTS) - 1.0
     # Expected calibration error.

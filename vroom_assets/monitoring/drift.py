@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vroom_api.contract import FeatureReference, MonitoringReference
-from vroom_assets.monitoring import processes
+from vroom_assets.monitoring import e_processes
 from vroom_assets.monitoring.budget import DRIFT, Allowance, allowance
 from vroom_assets.monitoring.statistics import STATISTICS, Feature, Found, Sample
 from vroom_assets.monitoring.statistics.jensen_shannon import distances
@@ -36,8 +36,8 @@ def _feature(
 ) -> Subject:
     training = np.asarray(reference.units)
     counts = windows.stream(feature_stream(reference.name), len(training))
-    sets = processes.unions(len(training) - 2, reference.ordered, apart=2)
-    watched = processes.shares(counts, training, units, sets, mine)
+    sets = e_processes.unions(len(training) - 2, reference.ordered, apart=2)
+    watched = e_processes.shares(counts, training, units, sets, mine)
     return _subject(reference.name, watched, counts, training, rules, windows)
 
 
@@ -46,14 +46,14 @@ def _prediction(
 ) -> Subject:
     training = np.asarray(reference.prediction.units)
     counts = windows.stream(PREDICTION, len(training))
-    sets = processes.unions(len(training), ordered=True)
-    watched = processes.shares(counts, training, reference.scored, sets, mine)
+    sets = e_processes.unions(len(training), ordered=True)
+    watched = e_processes.shares(counts, training, reference.scored, sets, mine)
     return _subject(PREDICTION, watched, counts, training, rules, windows)
 
 
 def _subject(
     name: str,
-    watched: processes.Watched,
+    watched: e_processes.EProcess,
     counts: np.ndarray,
     training: np.ndarray,
     rules: Monitoring,

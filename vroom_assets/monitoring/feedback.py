@@ -15,9 +15,9 @@ import pandas as pd
 
 from vroom_api.contract import Manifest
 from vroom_assets.monitoring.periods import read_period
-from vroom_assets.monitoring.warehouse import closed_until, naive, prepare, transaction
+from vroom_assets.monitoring.warehouse import closed_until, naive, prepare
 from vroom_assets.spec import ForecastSpec
-from vroom_assets.sql import identifier, literal
+from vroom_assets.sql import identifier, literal, transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,6 +41,16 @@ class Joined:
     overdue: int
     unjoined: int
     by_origin: dict[str, int]
+
+    @property
+    def sentence(self) -> str:
+        """Whether what is due has its outcome, and what to do where it has not."""
+        if self.overdue and self.outcomes:
+            return (
+                f"{self.overdue:,} of {self.due:,} predictions that are due have no outcome: report it to /outcomes, or "
+                "bring the sources up to date"
+            )
+        return f"{self.outcomes:,} outcomes; {self.due:,} predictions are due, {self.overdue:,} of them without one"
 
 
 def join(connection: DuckDBPyConnection, spec: ForecastSpec, now: datetime) -> Joined:

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from vroom_api.contract.ids import first_id, time_of
 from vroom_api.contract.tables import outcomes, predictions
-from vroom_assets.monitoring.warehouse import closed_until, mark, naive, note, prepare, transaction
+from vroom_assets.monitoring.warehouse import closed_until, mark, naive, note, prepare
+from vroom_assets.sql import transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

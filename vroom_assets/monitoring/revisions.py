@@ -11,17 +11,12 @@ import msgspec
 import pandas as pd
 
 from vroom_api.contract import (
-    MANIFEST,
     MODEL,
     BundleError,
-    Calibration,
     Manifest,
     Pointer,
-    bundle_folder,
-    durable,
-    read_manifest,
+    manifest_of,
     read_pointer,
-    sha256_of,
 )
 from vroom_api.contract.calibrations import (
     CalibrationError,
@@ -81,19 +76,6 @@ def follow_outcomes(
     ids = closing.ids_with_outcomes(connection, spec, versions, AT_MOST)
     rows = feedback.read(connection, manifest, ids=ids, with_outcome=True)
     return recalibrate(spec, rows, actor=actor, run_id=run_id)
-
-
-def calibrations_of(forecast: str, manifest: Manifest, root: Path | None = None) -> dict[int, Calibration]:
-    """The intervals of each revision of a model, by number: what answered the rows that have it in `calibration`.
-
-    Args:
-        manifest: of the bundle, not corrected.
-    """
-    return {
-        number: revision.calibration(manifest.calibration)
-        for number, revision in revisions(forecast, root).items()
-        if revision.is_of(manifest)
-    }
 
 
 def recalibrate(
@@ -204,7 +186,10 @@ def _own(forecast: str, number: int, serving: Pointer, root: Path | None) -> Cal
         NotReverted: it is of another model.
         CalibrationError: there is none, or it is damaged.
     """
-    manifest, revision = _manifest(forecast, serving, root), numbered(forecast, number, root)
+    manifest, revision = (
+        manifest_of(forecast, serving.version, root, sha256=serving.manifest_sha256),
+        numbered(forecast, number, root),
+    )
     if not revision.is_of(manifest):
         own = [one for one, known in revisions(forecast, root).items() if known.is_of(manifest)]
         raise NotReverted(
@@ -218,10 +203,9 @@ def _has_model(forecast: str, version: int, manifest: Manifest, root: Path | Non
     """Whether a version has the model of a manifest, maybe in other words."""
     if version == manifest.version:
         return True
-    path = bundle_folder(forecast, version, root) / MANIFEST
     try:
-        return read_manifest(durable.read(path), str(path)).files.get(MODEL) == manifest.files[MODEL]
-    except (OSError, BundleError):
+        return manifest_of(forecast, version, root).files.get(MODEL) == manifest.files[MODEL]
+    except BundleError:
         return False
 
 
@@ -232,23 +216,11 @@ def _serving(forecast: str, root: Path | None = None) -> Manifest | None:
         BundleError: pointer or manifest is damaged.
     """
     pointer = read_pointer(forecast, root)
-    return None if pointer is None or pointer.retired is not None else _manifest(forecast, pointer, root)
-
-
-def _manifest(forecast: str, serving: Pointer, root: Path | None = None) -> Manifest:
-    """That of the champion, as its bundle has it.
-
-    Raises:
-        BundleError: it is damaged.
-    """
-    path = bundle_folder(forecast, serving.version, root) / MANIFEST
-    try:
-        content = durable.read(path)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    if sha256_of(content) != serving.manifest_sha256:
-        raise BundleError(f"{path}: its SHA-256 is not the published one; the file is damaged or incomplete")
-    return read_manifest(content, str(path))
+    return (
+        None
+        if pointer is None or pointer.retired is not None
+        else manifest_of(forecast, pointer.version, root, sha256=pointer.manifest_sha256)
+    )
 
 
 def _evidence(

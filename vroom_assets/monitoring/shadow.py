@@ -23,17 +23,14 @@ import numpy as np
 import pandas as pd
 
 from vroom_api.contract import (
-    MANIFEST,
     Bundle,
     BundleError,
     Kind,
     Manifest,
     Pointer,
-    bundle_folder,
-    durable,
-    read_manifest,
 )
 from vroom_api.contract.store import LocalStore
+from vroom_assets.champion.publication import training_of
 from vroom_assets.monitoring.betting import log_evidence
 from vroom_assets.scoring.recorded import Inputs, answers_of
 from vroom_assets.spec import ForecastSpec
@@ -68,7 +65,7 @@ class Succession:
 
 
 @dataclass(frozen=True)
-class Watched:
+class SuccessorVerdict:
     """What the outcomes say.
 
     sentence: as a host understands it. generation: of the pointer that this is about. numbers: by name, for
@@ -107,10 +104,10 @@ def succession(forecast: str) -> Succession:
     pointer = store.pointer(forecast)
     if pointer is None or pointer.retired is not None:
         raise NoSuccession("no version serves")
-    own = _training_of(forecast, pointer)
+    own = training_of(forecast, pointer.version)
     first, versions, replaced = pointer, {pointer.version}, None
     for one in reversed([past for past in store.history(forecast) if past.retired is None]):
-        same = one.version in versions or _training_of(forecast, one) == own
+        same = one.version in versions or training_of(forecast, one.version) == own
         if replaced is None and same:
             first, versions = one, versions | {one.version}
         elif replaced is None:
@@ -126,22 +123,13 @@ def succession(forecast: str) -> Succession:
     return Succession(pointer, since, frozenset(versions), successor, replaced, predecessor)
 
 
-def _training_of(forecast: str, pointer: Pointer) -> str:
-    """Which training a version is of; of one whose manifest is gone or damaged, one of its own."""
-    path = bundle_folder(forecast, pointer.version) / MANIFEST
-    try:
-        return read_manifest(durable.read(path), str(path)).mlflow_run_id
-    except (OSError, BundleError):
-        return f"version {pointer.version}"
-
-
 def watch_successor(
     spec: ForecastSpec,
     rows_of: Rows,
     *,
     now: datetime | None = None,
     estimate: Estimate | None = None,
-) -> Watched:
+) -> SuccessorVerdict:
     """Whether what serves is worse than the version before it, on the requests that it has answered.
 
     Args:
@@ -159,11 +147,11 @@ def watch_successor(
     """
     now = _aware(now or datetime.now(UTC))
     if not spec.monitoring.shadow_days:
-        return Watched(State.NONE, f"{spec.name}: monitoring.shadow_days is 0")
+        return SuccessorVerdict(State.NONE, f"{spec.name}: monitoring.shadow_days is 0")
     try:
         found = succession(spec.name)
         if (end := end_of(spec, found)) is not None and now > end:
-            return Watched(
+            return SuccessorVerdict(
                 State.OVER,
                 f"version {found.pointer.version} was not shown to be worse than version {found.replaced.version} by the "
                 f"requests of its first {spec.monitoring.shadow_days:g} days",
@@ -171,9 +159,9 @@ def watch_successor(
             )
         return compared(spec, found, rows_of(found), estimate)
     except NoSuccession as why:
-        return Watched(State.NONE, f"{spec.name}: {why}")
+        return SuccessorVerdict(State.NONE, f"{spec.name}: {why}")
     except BundleError as error:
-        return Watched(
+        return SuccessorVerdict(
             State.NONE, f"{spec.name}: a version cannot be compared, because it is damaged: {error}"
         )
 
@@ -192,7 +180,7 @@ def end_of(spec: ForecastSpec, found: Succession) -> datetime | None:
 
 def compared(
     spec: ForecastSpec, found: Succession, rows: pd.DataFrame, estimate: Estimate | None = None
-) -> Watched:
+) -> SuccessorVerdict:
     """The two versions of a promotion on the rows that the new one has answered since.
 
     Raises:
@@ -209,7 +197,7 @@ def compared(
             if pairs.refused
             else "no outcome of a request since then is known yet"
         )
-        return Watched(State.OPEN, f"{names}: {why}", *numbers, {"rows": 0.0})
+        return SuccessorVerdict(State.OPEN, f"{names}: {why}", *numbers, {"rows": 0.0})
     needed = math.log(1 / spec.monitoring.false_alarms)
     evidence = float(log_evidence(pairs.windows, 0.5).max())
     loss, before = pairs.loss, pairs.predecessor_loss
@@ -228,7 +216,7 @@ def compared(
         f"{names}: mean loss {loss:.4g} against {before:.4g} ({figures['relative_loss']:+.1%}) on the same {pairs.rows:,} "
         f"requests whose outcomes are known; the evidence that it is worse is {evidence:.2f}, and {needed:.2f} is needed"
     )
-    return Watched(State.WORSE if worse else State.OPEN, sentence, *numbers, figures)
+    return SuccessorVerdict(State.WORSE if worse else State.OPEN, sentence, *numbers, figures)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from vroom_assets.features.examples import AS_OF, TARGET_WINDOW
 from vroom_assets.features.table import DatasetError, origin
 from vroom_assets.monitoring.closing import latest_end
 from vroom_assets.monitoring.feedback import DAY
-from vroom_assets.monitoring.warehouse import closed_until, mark, naive, note, prepare, transaction
+from vroom_assets.monitoring.warehouse import closed_until, mark, naive, note, prepare
 from vroom_assets.spec import ColumnType, ForecastSpec
-from vroom_assets.sql import identifier
+from vroom_assets.sql import identifier, transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

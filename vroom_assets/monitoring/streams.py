@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
@@ -106,14 +104,10 @@ def outcome_cells(
     reference: MonitoringReference,
     frame: pd.DataFrame,
     rng: np.random.Generator,
-    revisions: Mapping[int, Calibration] | None = None,
 ) -> dict[str, Cells]:
     """The streams of predictions with their whole outcomes, by name.
 
     `scored` is what `covered` is of predictions. Segments are not among them.
-
-    Args:
-        revisions: by number, the calibrations that answered instead of the manifest's, where the column `calibration` has one.
     """
     outcome, prediction = frame["outcome"].to_numpy(float), frame["prediction"].to_numpy(float)
     bins = len(reference.prediction.units)
@@ -126,7 +120,7 @@ def outcome_cells(
     }
     if reference.misses:
         found["misses"] = miss_cells(reference.level, frame)
-        found["pit"] = _pits(manifest.calibration, revisions or {}, frame, rng)
+        found["pit"] = _pits(manifest.calibration, frame, rng)
     if reference.reliability and manifest.calibration.reliability is not None:
         edges = manifest.calibration.reliability.edges
         found["reliability"] = reliability_cells(edges, outcome, prediction)
@@ -143,25 +137,10 @@ def miss_cells(level: float, frame: pd.DataFrame) -> Cells:
 TENTHS = 10
 
 
-def _pits(
-    calibration: Calibration,
-    revisions: Mapping[int, Calibration],
-    frame: pd.DataFrame,
-    rng: np.random.Generator,
-) -> Cells:
-    """Transforms by what answered each row; of a revision that is not given nothing is known."""
-    outcome, prediction = frame["outcome"].to_numpy(float), frame["prediction"].to_numpy(float)
-    number = np.full(len(frame), np.nan)
-    if "calibration" in frame.columns:
-        number = pd.to_numeric(frame["calibration"]).to_numpy(float, na_value=np.nan)
-    position, judged = np.zeros(len(frame), dtype=int), np.zeros(len(frame), dtype=bool)
-    for one, rows in [
-        (calibration, np.isnan(number)),
-        *((revised, number == each) for each, revised in revisions.items()),
-    ]:
-        position[rows] = pit_cells(one, outcome[rows], prediction[rows], rng).position[:, 0]
-        judged |= rows
-    return whole(position, TENTHS).only(judged)
+def _pits(calibration: Calibration, frame: pd.DataFrame, rng: np.random.Generator) -> Cells:
+    """Transforms of what this calibration answered; those of rows that a revision answered are not known."""
+    cells = pit_cells(calibration, frame["outcome"].to_numpy(float), frame["prediction"].to_numpy(float), rng)
+    return cells.only(frame["calibration"].isna().to_numpy()) if "calibration" in frame.columns else cells
 
 
 def pit_cells(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from vroom_api.contract import Calibration, Manifest, MonitoringReference
+from vroom_api.contract import Manifest, MonitoringReference
 from vroom_api.contract.struct import ContractStruct
 from vroom_assets.monitoring import streams
 from vroom_assets.monitoring.cells import Cells, binned, divided, units_of
@@ -48,7 +48,6 @@ def summarize(
     end: datetime,
     predicted: pd.DataFrame,
     observed: pd.DataFrame,
-    revisions: Mapping[int, Calibration] | None = None,
 ) -> Summary:
     """Summarize one closed window of the version that a manifest describes.
 
@@ -63,11 +62,10 @@ def summarize(
         observed: predictions whose outcome arrived in the window, each once in the life of a version with its whole outcome
             (`exposure` 1). Columns `prediction`, `outcome`, `exposure` (share of the horizon that has passed), `low`,
             `high`, `level` (NaN where there is no interval), each feature by name, `tag_<name>` for each tag, and, if it
-            applies, `group` and `calibration` (the number of the revision that answered; null for the bundle's own).
+            applies, `group` and `calibration` (the number of a revision that answered instead of the manifest's calibration;
+            such rows are left out of the check of all levels, `pit`, and their intervals judged as they were served).
             Rows with a smaller exposure are of counts: their outcome so far is compared with prediction × exposure, in the
             window alone, because what has passed of one prediction today is a part of what has passed tomorrow.
-        revisions: the calibrations behind these numbers. Without them such rows are left out of the check of all levels
-            (`pit`); their intervals are judged as they were served.
 
     Returns:
         a summary without counts where the manifest has no reference.
@@ -86,7 +84,7 @@ def summarize(
         by_model = whole_rows[~streams.is_by_fallback(manifest, whole_rows)]
         rng = np.random.default_rng(int(start.timestamp()))
         counts = predicted_counts(manifest, reference, predicted)
-        counts |= observed_counts(manifest, reference, by_model, rules, rng, revisions)
+        counts |= observed_counts(manifest, reference, by_model, rules, rng)
         sums["scored_loss"] = _clipped_of_covered(manifest, reference, by_model)
     return Summary(
         start=start,
@@ -139,10 +137,9 @@ def observed_counts(
     frame: pd.DataFrame,
     rules: Monitoring,
     rng: np.random.Generator,
-    revisions: Mapping[int, Calibration] | None = None,
 ) -> dict[str, np.ndarray]:
     units = units_in(reference, frame)
-    cells = streams.outcome_cells(manifest, reference, frame, rng, revisions)
+    cells = streams.outcome_cells(manifest, reference, frame, rng)
     return {
         name: one.counts(units) for name, one in (cells | _segments(cells, reference, frame, rules)).items()
     }

@@ -5,8 +5,6 @@ What the serving database forgets after VROOM_RECORD_DAYS stays here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -45,18 +43,6 @@ CLOSED_UNTIL = "closed_until"  # the end of the last window that was summarized
 def prepare(connection: DuckDBPyConnection) -> None:
     """Make the tables that are not there yet."""
     connection.execute(_TABLES)
-
-
-@contextmanager
-def transaction(connection: DuckDBPyConnection) -> Iterator[None]:
-    """All that a block writes, or nothing of it."""
-    connection.begin()
-    try:
-        yield
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
 
 
 def mark(connection: DuckDBPyConnection, name: str) -> str | None:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from vroom_assets.monitoring.processes import Watched, recent
+from vroom_assets.monitoring.e_processes import EProcess, recent
 from vroom_assets.monitoring.summary import Summary
 from vroom_assets.spec import Monitoring
 
@@ -112,7 +112,7 @@ class Subject:
 
     check: str
     name: str
-    watched: Watched
+    watched: EProcess
     value: np.ndarray
     limit: float
     recent: Recent

@@ -10,14 +10,11 @@ import numpy as np
 import pandas as pd
 
 from vroom_api.contract import (
-    MANIFEST,
     Bundle,
     BundleError,
     Manifest,
     Pointer,
-    bundle_folder,
-    durable,
-    read_manifest,
+    manifest_of,
 )
 from vroom_api.contract.environment import home, sqlite_url
 from vroom_api.contract.events import ContestResult
@@ -107,9 +104,8 @@ def _read_history(found: Facts, store: LocalStore, champion: Manifest) -> None:
     manifests: dict[int, Manifest] = {}
     found.served_since = found.pointer.published_at if found.pointer else ""
     for pointer in reversed(store.history(found.name)):
-        path = bundle_folder(found.name, pointer.version) / MANIFEST
         if pointer.version not in manifests:
-            manifests[pointer.version] = read_manifest(durable.read(path), str(path))
+            manifests[pointer.version] = manifest_of(found.name, pointer.version)
         one = manifests[pointer.version]
         if one.mlflow_run_id == champion.mlflow_run_id:
             if not found.former:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vroom_api.contract import (
-    MANIFEST,
     Manifest,
     Pointer,
-    bundle_folder,
-    durable,
-    read_manifest,
+    manifest_of,
 )
 from vroom_api.contract.comparison import Change, VersionComparison, compare
 from vroom_api.contract.store import LocalStore
@@ -27,7 +24,7 @@ def former_of(forecast: str, pointer: Pointer) -> tuple[Pointer, Manifest] | Non
     """What served last before a version, of another training; None where there was none.
 
     Raises:
-        BundleError, OSError: a manifest cannot be read.
+        BundleError: a manifest cannot be read.
     """
     history = LocalStore().history(forecast)
     own = manifest_of(forecast, pointer.version)
@@ -37,11 +34,6 @@ def former_of(forecast: str, pointer: Pointer) -> tuple[Pointer, Manifest] | Non
         if manifest.mlflow_run_id != own.mlflow_run_id:
             return one, manifest
     return None
-
-
-def manifest_of(forecast: str, version: int) -> Manifest:
-    path = bundle_folder(forecast, version) / MANIFEST
-    return read_manifest(durable.read(path), str(path))
 
 
 def replay_of(forecast: str, version: int) -> Replay | None:

@@ -22,7 +22,7 @@ from vroom_assets.sources.findings import BAD, Count, Part, Rows, of_each
 from vroom_assets.sources.lines import DELIMITER, NOTE, Text, Unreadable, readable
 from vroom_assets.sources.report import SourceRefused, SourceReport
 from vroom_assets.spec import Column, ColumnType, Format, Source
-from vroom_assets.sql import glob_escaped, identifier, literal
+from vroom_assets.sql import glob_escaped, identifier, literal, transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -107,7 +107,7 @@ def load(
                 raise _Unusable(files[0], str(error)) from error
     except _Unusable as error:
         message = f"{error.file.name}{error}"
-        with _transaction(connection):
+        with transaction(connection):
             quarantine.empty(connection, name)
             quarantine.add_file(connection, name, error.file, message)
         raise SourceRefused(message, SourceReport(whole)) from error
@@ -165,7 +165,7 @@ def _decide(
     """Replace quarantine and table together, or quarantine alone when the source is refused."""
     report = findings.report(connection, source, rows, whole, warnings)
     refusal = findings.refusal(connection, rows, report, source)
-    with _transaction(connection):
+    with transaction(connection):
         quarantine.empty(connection, name)
         if report.findings:
             limit = quarantine.MAX_KEPT if refusal else None
@@ -175,17 +175,6 @@ def _decide(
     if refusal:
         raise SourceRefused(refusal, report)
     return report
-
-
-@contextmanager
-def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
-    connection.begin()
-    try:
-        yield
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
 
 
 class DuckDBEngine:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from vroom_api.contract import FeatureField, Scores
 from vroom_assets.features.table import Dataset, note_origin
+from vroom_assets.sql import transaction
 from vroom_assets.training.metrics import MetricSet
 from vroom_assets.training.search import Search
 
@@ -22,17 +23,12 @@ def write_search(connection: DuckDBPyConnection, found: Search, data: Dataset) -
     predictions = found.out_of_fold.assign(
         entity_key=data.keys[found.out_of_fold["row"]], target=data.target[found.out_of_fold["row"]]
     )
-    connection.begin()
-    try:
+    with transaction(connection):
         for name, frame in {"cv_metrics": scores, "out_of_fold": predictions}.items():
             connection.register("given", frame)
             connection.execute(f"create or replace table {name} as from given")
             connection.unregister("given")
             note_origin(connection, name, {"data_version": data.data_version, "chosen": found.chosen})
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
 
 
 def error_by(values: pd.Series, found: Search, target: np.ndarray, metric_set: MetricSet) -> pd.DataFrame:

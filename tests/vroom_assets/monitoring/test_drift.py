@@ -7,7 +7,7 @@ from scipy.stats import chi2_contingency
 from tests.support.monitored import DAY0, trained, windows
 from vroom_assets.monitoring.budget import CALIBRATION, DRIFT, ERROR, allowance
 from vroom_assets.monitoring.drift import compare, discoveries, watch
-from vroom_assets.monitoring.processes import recent, unions
+from vroom_assets.monitoring.e_processes import recent, unions
 from vroom_assets.monitoring.statistics import STATISTICS, Feature, Sample, chi_squared, kolmogorov_smirnov
 from vroom_assets.monitoring.statistics.jensen_shannon import distances
 from vroom_assets.monitoring.statistics.population_stability import indices

@@ -16,7 +16,7 @@ from tests.support.calibrations import correct
 from tests.support.forecasts import entries
 from tests.support.service import settings_of, wait_for
 from vroom_api.app import create_app
-from vroom_api.contract import MANIFEST, Calibration, Kind, bundle_folder, forecast_folder, read_manifest
+from vroom_api.contract import Calibration, Kind, forecast_folder
 from vroom_api.contract.calibrations import IN_FORCE, numbered, read_in_force
 from vroom_api.contract.events import Decision, Event, Recalibrated, evidence_of
 from vroom_api.contract.tables import serving_database
@@ -25,7 +25,6 @@ from vroom_assets.monitoring import feedback, record
 from vroom_assets.monitoring.revisions import (
     NotReverted,
     Recalibration,
-    calibrations_of,
     follow_outcomes,
     go_back,
     recalibrate,
@@ -214,13 +213,3 @@ def test_what_was_predicted_of_one_entity_twice_has_one_outcome(
     assert follow(fast, warehouse).proposal.numbers["outcomes"] == 1
     publish(served, 3, scale=2.0, kind=Kind.REGRESSION, calibration=NORMAL)
     assert follow(fast, warehouse).proposal.numbers["outcomes"] == 0
-
-
-def test_rows_are_judged_by_the_revision_that_answered_them(served: Path) -> None:
-    made = correct(served, FORECAST, upper=2.0)
-    path = bundle_folder(FORECAST, 1) / MANIFEST
-    manifest = read_manifest(path.read_bytes(), str(path))
-    assert calibrations_of(FORECAST, manifest) == {1: made.calibration(manifest.calibration)}
-    publish(served, 2, kind=Kind.REGRESSION, calibration=NORMAL)
-    path = bundle_folder(FORECAST, 2) / MANIFEST
-    assert calibrations_of(FORECAST, read_manifest(path.read_bytes(), str(path))) == {}

@@ -18,7 +18,7 @@ from vroom_assets.monitoring import shadow
 from vroom_assets.monitoring.shadow import (
     NoSuccession,
     State,
-    Watched,
+    SuccessorVerdict,
     counted,
     inputs_of,
     largest_gain,
@@ -33,7 +33,7 @@ def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("VROOM_HOME", str(tmp_path / "home"))
 
 
-def watch_successor(spec, rows: pd.DataFrame, **given) -> Watched:
+def watch_successor(spec, rows: pd.DataFrame, **given) -> SuccessorVerdict:
     return shadow.watch_successor(spec, lambda _: rows, **given)
 
 

@@ -22,7 +22,7 @@ from vroom_assets.monitoring.cells import points
 
 
 @dataclass(frozen=True)
-class Watched:
+class EProcess:
     """evidence: natural logarithms, shape (windows, ...). threshold: from which on it is enough for an alarm."""
 
     evidence: np.ndarray
@@ -56,7 +56,7 @@ def shares(
     sets: np.ndarray,
     allowance: Allowance,
     tolerance: np.ndarray | float = 0.0,
-) -> Watched:
+) -> EProcess:
     """Whether the share of any set of cells has come to be above what training and a tolerance explain.
 
     Args:
@@ -67,7 +67,7 @@ def shares(
     units = np.asarray(units, float)[..., None]
     null = np.minimum(share_bound(reference @ sets, units, error) + tolerance, 1.0)
     evidence = shares_evidence(counts @ sets, counts.sum(axis=-1), null)
-    return Watched(averaged(evidence), allowance.threshold)
+    return EProcess(averaged(evidence), allowance.threshold)
 
 
 def mean(
@@ -76,7 +76,7 @@ def mean(
     allowance: Allowance,
     factor: float = 1.0,
     tolerance: np.ndarray | float = 0.0,
-) -> Watched:
+) -> EProcess:
     """Whether a mean of values in [0, 1] has come to be above what training explains, times a factor, plus a tolerance.
 
     Args:
@@ -85,7 +85,7 @@ def mean(
     """
     grid = points(counts.shape[-1])
     null = mean_bound(reference, grid, allowance.reference) * factor + tolerance
-    return Watched(means_evidence(counts, grid, np.clip(null, 1e-6, 1.0 - 1e-6)), allowance.threshold)
+    return EProcess(means_evidence(counts, grid, np.clip(null, 1e-6, 1.0 - 1e-6)), allowance.threshold)
 
 
 def recent(counts: np.ndarray, rows: np.ndarray, least: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What was predicted and what came of it, and what that says about the version that serves."""
+"""What windows of predictions and outcomes say about the version that serves, and what follows from it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vroom_api.contract import (
-    MANIFEST,
     BundleError,
     Manifest,
-    bundle_folder,
-    durable,
-    read_manifest,
+    manifest_of,
     read_pointer,
 )
 from vroom_api.contract.checks import Check, Status
 from vroom_api.contract.tables import serving_database
 from vroom_assets import resources, tracking
-from vroom_assets.forecast.names import CHAMPION, key
+from vroom_assets.forecast.asset_pages import LISTED, PLOTTED, plot, table
+from vroom_assets.forecast.names import key
 from vroom_assets.forecast.rollback import Actor, watch_successor
 from vroom_assets.ledger import Ledger
 from vroom_assets.spec import ForecastSpec
@@ -32,9 +30,7 @@ if TYPE_CHECKING:
     from vroom_assets.monitoring.feedback import Joined
     from vroom_assets.monitoring.summary import Summary
 
-PLOTTED = 120  # windows
 CAUGHT_UP = 40  # windows that closed before a run, each of which is judged as it would have been
-LISTED = 20  # rows of a table on an asset's page
 # Which checks of the monitoring an asset check of Dagster's stands for: asset, name, and theirs.
 CHECKS = (
     ("drift", "inputs", ("drift",), "Inputs, features and predictions are distributed as in training."),
@@ -46,165 +42,6 @@ CHECKS = (
         "Intervals and probabilities mean what they say.",
     ),
 )
-
-
-def assets(spec: ForecastSpec) -> list[dg.AssetsDefinition]:
-    """The assets of the monitoring, in their order."""
-    return [predictions_asset(spec), outcomes_asset(spec), feedback_asset(spec), evaluation_assets(spec)]
-
-
-def predictions_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=key(spec, "predictions"),
-        deps=[key(spec, CHAMPION)],
-        description=(
-            "Every recorded prediction of the service, copied once into the table `monitoring.predictions`. What the record "
-            "deletes after VROOM_RECORD_DAYS stays here."
-        ),
-        pool=f"{spec.name}_warehouse",
-    )
-    def predictions(warehouse: resources.Warehouse) -> dg.MaterializeResult:
-        return copy_predictions(spec, warehouse, datetime.now(UTC))
-
-    return predictions
-
-
-def copy_predictions(
-    spec: ForecastSpec, warehouse: resources.Warehouse, now: datetime
-) -> dg.MaterializeResult:
-    """Copy what was predicted since the last time: the body of the asset `predictions`."""
-    from vroom_assets.monitoring import record
-
-    with warehouse.connect(spec.name) as connection, serving_database() as database:
-        new = record.copy_predictions(connection, database, spec.name, now)
-        [(rows, newest, versions)] = connection.execute(
-            "select count(*), max(made_at)::varchar, count(distinct version) from monitoring.predictions"
-        ).fetchall()
-        by_version = connection.execute(
-            "select version, count(*) as predictions, min(made_at) as first, max(made_at) as last, "
-            f"count(distinct entity_id) as entities from monitoring.predictions group by 1 order by 1 desc limit {LISTED}"
-        ).df()
-        daily = _daily(connection, "monitoring.predictions", "made_at", "predictions")
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": rows,
-            "new_rows": new,
-            "versions": versions,
-            "newest": newest or "none yet",
-            "by_version": _table(by_version),
-            **_plot("per_day", daily, "Predictions per day", "predictions"),
-        }
-    )
-
-
-def outcomes_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=key(spec, "outcomes"),
-        deps=[key(spec, "predictions"), *(key(spec, name) for name in spec.sources)],
-        description=(
-            "What really happened: outcomes that were reported to the service, every revision of them "
-            "(`monitoring.outcomes`), and those that follow from new rows of the sources, by running target.sql for what was "
-            "predicted (`monitoring.derived`)."
-        ),
-        pool=f"{spec.name}_warehouse",
-    )
-    def outcomes(context: dg.AssetExecutionContext, warehouse: resources.Warehouse) -> dg.MaterializeResult:
-        return collect_outcomes(context, spec, warehouse, datetime.now(UTC))
-
-    return outcomes
-
-
-def collect_outcomes(
-    context: dg.AssetExecutionContext, spec: ForecastSpec, warehouse: resources.Warehouse, now: datetime
-) -> dg.MaterializeResult:
-    """Copy what was reported, and derive what the sources know by now: the body of the asset `outcomes`."""
-    from vroom_assets.monitoring import record, source_outcomes
-
-    with warehouse.connect(spec.name) as connection, serving_database() as database:
-        new = record.copy_outcomes(connection, database, spec.name, now)
-        derived = source_outcomes.derive(connection, spec, now)
-        [(reported, corrections)] = connection.execute(
-            "select count(*), count(*) filter (revision > 1) from monitoring.outcomes"
-        ).fetchall()
-        [(whole, partial)] = connection.execute(
-            "select count(*) filter (exposure >= 1), count(*) filter (exposure < 1) from monitoring.derived"
-        ).fetchall()
-        daily = _daily(connection, "monitoring.outcomes", "received_at", "reported")
-    if derived.why_not:
-        context.log.info(f"no outcomes from the sources: {derived.why_not}")
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": reported + whole,
-            "new_rows": new + derived.outcomes,
-            "reported": reported,
-            "corrections": corrections,
-            "from_sources": whole,
-            "from_sources_in_part": partial,
-            "sources": derived.why_not or f"{derived.outcomes} outcomes are new or further on",
-            **_plot("per_day", daily, "Reported outcomes per day", "outcomes"),
-        }
-    )
-
-
-def feedback_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
-    own = key(spec, "feedback")
-
-    @dg.asset(
-        key=own,
-        deps=[key(spec, "predictions"), key(spec, "outcomes")],
-        description=(
-            "Each prediction beside its outcome, as far as it is known: the view `monitoring.feedback`. A reported outcome "
-            "counts before one from the sources, the highest revision before the others; a count whose horizon has passed in part "
-            "has its `exposure`."
-        ),
-        check_specs=[
-            dg.AssetCheckSpec("outcomes_arrive", asset=own, description="What is due has its outcome.")
-        ],
-        pool=f"{spec.name}_warehouse",
-    )
-    def feedback(warehouse: resources.Warehouse) -> Iterator[Any]:
-        yield from join(spec, warehouse, datetime.now(UTC))
-
-    return feedback
-
-
-def join(spec: ForecastSpec, warehouse: resources.Warehouse, now: datetime) -> Iterator[Any]:
-    """Join outcomes to predictions: the body of the asset `feedback`."""
-    from vroom_assets.monitoring import feedback
-
-    with warehouse.connect(spec.name) as connection:
-        joined = feedback.join(connection, spec, now)
-        sample = connection.execute(
-            "select id, made_at, version, entity_id, prediction, low, high, due_at, outcome, exposure, origin "
-            "from monitoring.feedback where outcome is not null order by coalesce(outcome_at, partial_at) desc limit 5"
-        ).df()
-    yield dg.AssetCheckResult(
-        check_name="outcomes_arrive",
-        passed=not (joined.overdue and joined.outcomes),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=_arrival(joined),
-    )
-    yield dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": joined.predictions,
-            "due": joined.due,
-            "outcomes": joined.outcomes,
-            "outcomes_in_part": joined.partial,
-            "overdue": joined.overdue,
-            "unjoined_outcomes": joined.unjoined,
-            **{f"outcomes_{origin}": rows for origin, rows in joined.by_origin.items()},
-            "newest_outcomes": _table(sample),
-        }
-    )
-
-
-def _arrival(joined: "Joined") -> str:
-    if joined.overdue and joined.outcomes:
-        return (
-            f"{joined.overdue:,} of {joined.due:,} predictions that are due have no outcome: report it to /outcomes, or "
-            "bring the sources up to date"
-        )
-    return f"{joined.outcomes:,} outcomes; {joined.due:,} predictions are due, {joined.overdue:,} of them without one"
 
 
 def evaluation_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
@@ -252,8 +89,7 @@ def evaluation_assets(spec: ForecastSpec) -> dg.AssetsDefinition:
         registry: tracking.Registry,
         ledger: Ledger,
     ) -> Iterator[Any]:
-        follow = Follow(warehouse, registry, ledger)
-        yield from evaluate(context, spec, follow, datetime.now(UTC))
+        yield from evaluate(context, spec, warehouse, registry, ledger, datetime.now(UTC))
 
     return evaluation
 
@@ -272,46 +108,48 @@ class _Judged:
     joined: "Joined"
 
 
-@dataclass(frozen=True)
-class Follow:
-    """What follows a verdict, and with what: feedback is in the warehouse, versions in the registry, decisions in the ledger."""
+def roll_back_or_correct(
+    context: dg.AssetExecutionContext,
+    spec: ForecastSpec,
+    connection: "DuckDBPyConnection",
+    registry: tracking.Registry,
+    ledger: Ledger,
+    now: datetime,
+) -> dict[str, Any]:
+    """Roll a champion back that is worse than the version before it; else correct its intervals where outcomes ask for it.
 
-    warehouse: resources.Warehouse
-    registry: tracking.Registry
-    ledger: Ledger
+    Returns:
+        what came of it, as metadata.
+    """
+    from vroom_assets.monitoring import revisions
 
-    def on(
-        self,
-        context: dg.AssetExecutionContext,
-        spec: ForecastSpec,
-        connection: "DuckDBPyConnection",
-        now: datetime,
-    ) -> dict[str, Any]:
-        """Roll a champion back that is worse than the version before it; else correct its intervals where outcomes ask for
-        it. What came of it, as metadata."""
-        from vroom_assets.monitoring import revisions
-
-        actor = Actor(f"job {context.run.job_name}", context.run.run_id)
-        back = watch_successor(spec, connection, self.registry, self.ledger, actor, now=now)
-        for event in back.events:
-            context.log_event(event)
-        context.log.info(back.watched.sentence)
-        if back.restored is not None:
-            return dict(back.metadata)
-        found = revisions.follow_outcomes(spec, connection, actor=actor.name, run_id=actor.run_id)
-        revision = {} if found.revision is None else {"calibration_revision": found.revision.number}
-        return {**back.metadata, "calibration": found.proposal.sentence, **revision}
+    actor = Actor(f"job {context.run.job_name}", context.run.run_id)
+    back = watch_successor(spec, connection, registry, ledger, actor, now=now)
+    for event in back.events:
+        context.log_event(event)
+    context.log.info(back.watched.sentence)
+    if back.restored is not None:
+        return dict(back.metadata)
+    found = revisions.follow_outcomes(spec, connection, actor=actor.name, run_id=actor.run_id)
+    revision = {} if found.revision is None else {"calibration_revision": found.revision.number}
+    return {**back.metadata, "calibration": found.proposal.sentence, **revision}
 
 
 def evaluate(
-    context: dg.AssetExecutionContext, spec: ForecastSpec, follow: Follow, now: datetime
+    context: dg.AssetExecutionContext,
+    spec: ForecastSpec,
+    warehouse: resources.Warehouse,
+    registry: tracking.Registry,
+    ledger: Ledger,
+    now: datetime,
 ) -> Iterator[Any]:
     """Summarize what has closed, judge what serves, and let follow what has to: the body of the three assets."""
     from vroom_assets.monitoring import consequences, progress
 
-    with follow.warehouse.connect(spec.name) as connection:
+    with warehouse.connect(spec.name) as connection:
         judged = _judge(context, spec, connection, now)
-        followed = {} if judged is None else follow.on(context, spec, connection, now)
+        if judged is not None:
+            followed = roll_back_or_correct(context, spec, connection, registry, ledger, now)
     if judged is None:
         yield from _without_champion(spec)
         return
@@ -397,10 +235,9 @@ def known_manifests(
     versions = {version for (version,) in rows} | ({pointer.version} if pointer else set())
     found = {}
     for version in sorted(versions):
-        path = bundle_folder(spec.name, version) / MANIFEST
         try:
-            found[version] = read_manifest(durable.read(path), str(path))
-        except (OSError, BundleError) as error:
+            found[version] = manifest_of(spec.name, version)
+        except BundleError as error:
             context.log.warning(
                 f"predictions of version {version} are not judged, its manifest cannot be read: {error}"
             )
@@ -439,7 +276,7 @@ def _feedback_check(spec: ForecastSpec, judged: _Judged) -> Check:
             name: float(getattr(joined, name))
             for name in ("due", "outcomes", "partial", "overdue", "unjoined")
         },
-        message=_arrival(joined),
+        message=joined.sentence,
     )
 
 
@@ -487,8 +324,8 @@ def _performance(
             "windows": len(found),
             **numbers,
             "checks": _check_table(judged, ("error", "bias", "coverage", "calibration")),
-            "latest_windows": _table(frame.tail(LISTED).round(4)),
-            **_plot("over_time", lines, "Error and bias by window", "as the target"),
+            "latest_windows": table(frame.tail(LISTED).round(4)),
+            **plot("over_time", lines, "Error and bias by window", "as the target"),
         },
     )
 
@@ -524,7 +361,7 @@ def _drift(spec: ForecastSpec, judged: "Evaluation", history: "pd.DataFrame") ->
         metadata={
             **numbers,
             "checks": _check_table(judged, ("drift", "estimate")),
-            **_plot("over_time", history, "Distance from training", "Jensen-Shannon distance"),
+            **plot("over_time", history, "Distance from training", "Jensen-Shannon distance"),
         },
     )
 
@@ -565,31 +402,4 @@ def _check_table(judged: "Evaluation", names: Sequence[str]) -> dg.MetadataValue
         for one in judged.checks
         if one.name in names
     ]
-    return _table(pd.DataFrame(rows, columns=["check", "of", "status", "rows", "found"]))
-
-
-def _table(frame: "pd.DataFrame") -> dg.MetadataValue:
-    return dg.MetadataValue.md(frame.to_markdown(index=False) if len(frame) else "none yet")
-
-
-def _daily(connection: "DuckDBPyConnection", table: str, column: str, name: str) -> "pd.DataFrame":
-    """Rows per day of a table, the latest days."""
-    return (
-        connection.execute(
-            f"select date_trunc('day', {column})::timestamp as day, count(*) as {name} from {table} "
-            f"group by 1 order by 1 desc limit {PLOTTED}"
-        )
-        .df()
-        .set_index("day")
-        .sort_index()
-    )
-
-
-def _plot(name: str, frame: "pd.DataFrame", title: str, unit: str) -> dict[str, dg.MetadataValue]:
-    """A plot over time as metadata, where there is a line to draw."""
-    from vroom_assets import plots
-
-    if len(frame) < 2 or not len(frame.columns):
-        return {}
-    picture = plots.png(plots.over_time(frame, title, unit))
-    return {name: dg.MetadataValue.md(plots.markdown(picture, title))}
+    return table(pd.DataFrame(rows, columns=["check", "of", "status", "rows", "found"]))

@@ -133,6 +133,7 @@ TESTED_BY = {
         "vroom_api.contract.migrations.env",
         "vroom_api.contract.migrations.versions.v0001_first_tables",
         "vroom_api.contract.migrations.versions.v0002_monitoring",
+        "vroom_api.contract.migrations.versions.v0003_around_the_prediction",
     ),
     "vroom_api/dashboard/test_pages": ("vroom_api.dashboard.overview", "vroom_api.routes.dashboard"),
     "vroom_api/routes/test_probes": ("vroom_api.observability.metrics", "vroom_api.observability.tracing"),

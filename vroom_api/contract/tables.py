@@ -19,7 +19,7 @@ from vroom_api.contract.events import Decision, Evidence
 
 metadata = sa.MetaData()
 Database = Callable[[], sa.Engine]  # opened where it is needed, and not when it is handed over
-VERSION = "0002"  # of these tables: the newest revision under migrations/versions
+VERSION = "0003"  # of these tables: the newest revision under migrations/versions
 VERSION_TABLE = "vroom_version"  # MLflow may keep an `alembic_version` in the same database
 _ATTEMPTS = 100
 
@@ -179,6 +179,93 @@ notifications = sa.Table(
     sa.Column("error", sa.Text, nullable=True, doc="why the latest attempt failed"),
     sa.UniqueConstraint("alert_id", "change", "receiver", name="one_notification_of_a_change"),
     comment="what was sent to whom about an alert, and what still has to be",
+)
+
+
+entities = sa.Table(
+    "entities",
+    metadata,
+    sa.Column("forecast", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(128, collation="C").with_variant(sa.String(128), "sqlite"), primary_key=True),
+    sa.Column(
+        "source", sa.String(16), primary_key=True, doc="service where it was saved over HTTP, csv else"
+    ),
+    sa.Column("inputs", sa.JSON, nullable=False, doc="name -> value, tags too"),
+    sa.Column("as_of", sa.String(32), nullable=False, doc="when its inputs were known, ISO 8601"),
+    sa.Column("revision", sa.Integer, nullable=False, doc="1, then one more with every change"),
+    sa.Column("caller", sa.String(128), nullable=False, doc="who changed it last"),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column(
+        "materialized_at", sa.DateTime(timezone=True), nullable=True, doc="by the training, as it is now"
+    ),
+    sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+    comment="what is stored of each entity in the database: those saved over HTTP, and all where replicas share no disk",
+    sqlite_with_rowid=False,
+)
+
+commands = sa.Table(
+    "commands",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, doc="UUIDv7: ids ascend with time"),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False, doc="materialize, train, rollback or promote"),
+    sa.Column("lane", sa.String(32), nullable=False, doc="of one lane one command is open at a time"),
+    sa.Column("arguments", sa.JSON, nullable=False),
+    sa.Column("caller", sa.String(128), nullable=False),
+    sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, doc="waiting, running, succeeded, failed or refused"),
+    sa.Column("message", sa.Text, nullable=False, doc="one sentence for a person"),
+    sa.Column("taken_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("run_id", sa.String(64), nullable=True, doc="the Dagster run"),
+    sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+    comment="what callers asked the training for, and what became of it",
+)
+sa.Index(
+    "one_open_command",
+    commands.c.forecast,
+    commands.c.lane,
+    unique=True,
+    sqlite_where=commands.c.finished_at.is_(None),
+    postgresql_where=commands.c.finished_at.is_(None),
+)
+
+event_log = sa.Table(
+    "event_log",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True, doc="ascends in the order of commits"),
+    sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("forecast", sa.String(64), nullable=False, doc="empty where it is about the whole system"),
+    sa.Column("topic", sa.String(16), nullable=False, doc="model, entities, pipelines or alerts"),
+    sa.Column("name", sa.String(80), nullable=False, doc="what happened, e.g. model-promoted"),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("key", sa.String(128), nullable=True, unique=True, doc="of what is to be in the log once"),
+    comment="append-only: what happened, for those who listen",
+    sqlite_autoincrement=True,
+)
+
+shadow_predictions = sa.Table(
+    "shadow_predictions",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, doc="of the prediction that was answered instead"),
+    sa.Column("version", sa.Integer, primary_key=True, doc="that would have answered this"),
+    sa.Column("forecast", sa.String(64), nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("low", sa.Double, nullable=False),
+    sa.Column("high", sa.Double, nullable=False),
+    comment="what a version that is tried out would have answered",
+    sqlite_with_rowid=False,
+)
+
+prediction_blocks = sa.Table(
+    "prediction_blocks",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, doc="of its first prediction"),
+    sa.Column("last_id", sa.String(36), nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    comment="predictions that were answered and are not in their table yet",
+    sqlite_with_rowid=False,
 )
 
 

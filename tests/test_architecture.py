@@ -128,6 +128,11 @@ TESTED_BY = {
     "vroom_api/champion/test_attendance": ("vroom_api.contract.heartbeat",),
     "vroom_assets/champion/test_gates": ("vroom_api.contract.scores",),
     "vroom_api/champion/test_versions": ("vroom_api.contract.comparison",),
+    "vroom_assets/forecast/test_fleet_assets": (
+        "vroom_api.champion.fleet",
+        "vroom_api.contract.fleet",
+        "vroom_assets.scoring.fleet",
+    ),
     "vroom_api/contract/test_events": ("vroom_api.contract.struct", "vroom_assets.ledger"),
     "vroom_api/contract/test_tables": (
         "vroom_api.contract.migrations.env",

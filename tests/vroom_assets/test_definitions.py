@@ -36,6 +36,7 @@ LATER: dict[str, set[str]] = {
     "challenger": {"cv_metrics"},
     "contest": {"challenger", "features"},
     "champion": {"contest"},
+    "fleet_predictions": {"champion", "online_features"},
     "predictions": {"champion"},
     "feedback": {"predictions", "outcomes"},
     "performance": {"feedback"},
@@ -166,14 +167,15 @@ def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     stages = ("materialize", "train", "promote", "retrain", "rollback", "recalibrate", "monitor")
     assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
     sensors = {sensor.name for sensor in repository.sensor_defs}
-    assert sensors == {"report_failures", "report_terminated_runs"} | {
+    assert sensors == {"report_failures", "report_terminated_runs", "fleet_predictions"} | {
         f"{forecast}_{what}" for forecast in FORECASTS for what in ("sources", "monitoring")
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_daily" for name in FORECASTS}
     for sensor in repository.sensor_defs:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
         # What a window of a day has is known a minute after it has closed.
-        assert sensor.minimum_interval_seconds <= (30 if sensor.name.endswith("_monitoring") else 15)
+        seldom = sensor.name.endswith("_monitoring") or sensor.name == "fleet_predictions"
+        assert sensor.minimum_interval_seconds <= (30 if seldom else 15)
     for schedule in repository.schedule_defs:
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 

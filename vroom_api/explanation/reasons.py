@@ -145,6 +145,12 @@ def _reason(manifest: Manifest, group: Sequence[int], row: np.ndarray, amount: f
     )
 
 
+def rows_to_score(manifest: Manifest) -> int:
+    """How many rows are scored for one explanation, at most."""
+    players = len(players_of(manifest))
+    return min(2**players * len(manifest.background or ()), MAX_ROWS) if players <= EXACT else MAX_ROWS
+
+
 def shapley(values: Values, background: np.ndarray, players: int) -> Amounts | None:
     """The amounts, in the way that suits the number of players; None where they are too many."""
 

@@ -13,8 +13,12 @@ import numpy as np
 from vroom_api.champion.loading import Champion, score
 from vroom_api.champion.schemas import bounds_of
 from vroom_api.contract import InputField, Manifest
+from vroom_api.explanation.reasons import rows_to_score
+from vroom_api.predictions.answered import reasons_of
 from vroom_api.predictions.refusals import missing_input, not_finite, wrong, wrong_input
+from vroom_api.problems import Problem
 
+MAX_SCORED_FOR_AMOUNTS = 2_000_000  # rows, of all explanations together: some seconds of a forest
 ROWS_AT_ONCE = 4_096  # of the model: what its nodes hand on stays in the processor's cache
 Columns = Mapping[str, Sequence[Any]]  # by input, a value for each row; None or NaN where it is left out
 
@@ -26,6 +30,15 @@ class Answers(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     refused: dict[int, str]  # by position among the rows: why, ascending
+
+
+class Amounts(NamedTuple):
+    """What inputs add to the predictions of rows, in units of the target."""
+
+    baseline: float | None  # that all amounts are beside; None where no row is explained
+    amounts: list[
+        list[tuple[str, float]] | None
+    ]  # by row: inputs and amounts, the largest first; None without any
 
 
 class Encoded(NamedTuple):
@@ -59,6 +72,33 @@ def answer(champion: Champion, columns: Columns, count: int, level: float, first
     for numbers in (predictions, low, high):
         numbers[without] = np.nan
     return Answers(predictions, low, high, dict(sorted(refused.items())))
+
+
+def are_explained(champion: Champion, rows: int) -> bool:
+    """Whether so many rows are few enough to be explained one by one."""
+    return rows * rows_to_score(champion.manifest) <= MAX_SCORED_FOR_AMOUNTS
+
+
+def amounts(champion: Champion, columns: Columns, count: int) -> Amounts:
+    """Why `count` rows are answered as they are; rows that are refused, or cannot be explained, have no amounts.
+
+    Args:
+        columns: as for `answer`.
+    """
+    rows, refused = encode(champion.manifest, columns, count, 1)
+    found: list[list[tuple[str, float]] | None] = []
+    baseline: float | None = None
+    for at in range(count):
+        try:
+            explained = None if at in refused else reasons_of(champion, rows[at].tolist())
+        except Problem:
+            explained = None
+        if explained is None:
+            found.append(None)
+            continue
+        baseline = explained.baseline
+        found.append([(reason.input, reason.amount) for reason in explained.reasons if reason.amount])
+    return Amounts(baseline, found)
 
 
 def encode(manifest: Manifest, columns: Columns, count: int, first: int) -> Encoded:

@@ -15,7 +15,7 @@ from dagster_shared.yaml_utils.source_position import SourcePositionTree
 
 from vroom_assets import settings
 from vroom_assets.declaration import FILE
-from vroom_assets.forecast.names import CHALLENGER, CHAMPION
+from vroom_assets.forecast.names import CHALLENGER, CHAMPION, FLEET_PREDICTIONS
 from vroom_assets.spec import ForecastSpec
 
 KINDS = {
@@ -25,6 +25,7 @@ KINDS = {
     CHALLENGER: {"mlflow", "onnx", "scikitlearn"},
     "contest": {"scikitlearn", "duckdb"},
     CHAMPION: {"onnx", "mlflow"},
+    FLEET_PREDICTIONS: {"onnx", "duckdb", "parquet"},
     **{key: {"duckdb", "sql"} for key in ("predictions", "outcomes", "feedback")},
     **{key: {"duckdb", "pandas"} for key in ("performance", "drift", "health")},
 }
@@ -38,6 +39,7 @@ FIELDS = {
     CHALLENGER: ["candidates", "gates"],
     "contest": ["contest", "gates"],
     CHAMPION: ["freshness", "advice"],
+    FLEET_PREDICTIONS: ["entity"],
     "outcomes": ["target"],
     **{key: ["monitoring"] for key in ("feedback", "performance", "drift", "health")},
 }

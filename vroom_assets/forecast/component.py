@@ -20,6 +20,7 @@ from vroom_assets.forecast import (
     evaluation_assets,
     feature_assets,
     feedback_assets,
+    fleet_assets,
     monitoring_sensor,
     recalibration,
     rollback,
@@ -63,7 +64,7 @@ class Forecast(ForecastSpec, dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Everything that Dagster needs to know about the forecast."""
         computed = [*self.source_assets(), *self.feature_assets()]
-        trained, contested = self.training_assets(), self.champion_assets()
+        trained, contested = self.training_assets(), [*self.champion_assets(), *self.fleet_assets()]
         monitored = self.monitoring_assets()
         stages = {
             "materialize": computed,
@@ -104,6 +105,10 @@ class Forecast(ForecastSpec, dg.Component):
     def champion_assets(self) -> Assets:
         """The contest, and what serves after it."""
         return [champion_assets.contest_asset(self), champion_assets.champion_asset(self)]
+
+    def fleet_assets(self) -> Assets:
+        """Where callers know the entity by an id, the champion's predictions of all that are stored."""
+        return [fleet_assets.fleet_asset(self)] if self.entity_id else []
 
     def monitoring_assets(self) -> Assets:
         """What was predicted and what came of it, and what that says about the version that serves."""

@@ -15,6 +15,7 @@ REASON_TAG = "vroom/reason"
 REQUESTED_TAG, TRAINED_TAG = "vroom/requested_version", "vroom/trained_version"
 MONITOR_JOB = "monitor"  # as the job of a forecast ends; it is one of its runs, and makes no version
 CHALLENGER, CHAMPION = "challenger", "champion"
+FLEET_PREDICTIONS = "fleet_predictions"
 ROLLED_BACK = "rolled_back"  # the kind of alert, open until another version is published
 # Of a run that nobody watches the terminal shows what needs somebody; all of it is on the run's page.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING", "name": "vroom"}}}}

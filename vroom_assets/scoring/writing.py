@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -80,43 +80,61 @@ def score(champion: Champion, source: Source, output: Path, tell: Tell) -> Done:
     Raises:
         CannotScore: a row of a strict source cannot be answered, or a file cannot be read or written.
     """
-    progress, quicker = _Progress(tell, source), _Quicker()
-    done, refused, example = 0, 0, ""
+    progress = _Progress(tell, source)
+    refused, example = 0, ""
     try:
         with durable.replaced(output) as beside, ExitStack() as open_files:
             write: Callable[[pa.Table], None] | None = None
-            for piece in source.pieces(ROWS):
-                champion = quicker.after(champion, done)
-                answers = bulk.answer(champion, piece.values, piece.count, DEFAULT_LEVEL, done + 1)
+            for piece, answers in answered(champion, source, progress.at):
                 if answers.refused:
                     example = example or next(iter(answers.refused.values()))
                     refused += len(answers.refused)
-                    if source.strict:
-                        raise CannotScore(f"{source.name}: {example}")
-                table = _table(champion, piece, answers, with_refusals=not source.strict)
-                write = write or _writer(beside, table.schema, open_files)
+                table = table_of(champion, piece, answers, with_refusals=not source.strict)
+                write = write or writer(beside, table.schema, open_files)
                 write(table)
-                done += piece.count
-                progress.at(done)
             if write is None:
                 raise CannotScore(f"{source.name}: there are no rows")
             open_files.close()
-    except CannotRead as error:
-        raise CannotScore(str(error)) from error
     except OSError as error:
         raise CannotScore(f"{output} cannot be written: {error.strerror or error}") from error
-    return Done(done, refused, example, progress.seconds)
+    return Done(progress.done, refused, example, progress.seconds)
 
 
-def _writer(path: Path, schema: pa.Schema, open_files: ExitStack) -> Callable[[pa.Table], None]:
+def answered(
+    champion: Champion, source: Source, at: Callable[[int], None]
+) -> Iterator[tuple[Piece, bulk.Answers]]:
+    """The rows of a source with their answers, some at a time.
+
+    Args:
+        at: is given the number of rows that are done.
+
+    Raises:
+        CannotScore: a row of a strict source cannot be answered, or a file cannot be read.
+    """
+    quicker, done = _Quicker(), 0
+    try:
+        for piece in source.pieces(ROWS):
+            champion = quicker.after(champion, done)
+            answers = bulk.answer(champion, piece.values, piece.count, DEFAULT_LEVEL, done + 1)
+            if answers.refused and source.strict:
+                raise CannotScore(f"{source.name}: {next(iter(answers.refused.values()))}")
+            yield piece, answers
+            done += piece.count
+            at(done)
+    except CannotRead as error:
+        raise CannotScore(str(error)) from error
+
+
+def writer(path: Path, schema: pa.Schema, open_files: ExitStack) -> Callable[[pa.Table], None]:
+    """What writes tables of a schema into a Parquet file, which is complete when `open_files` are closed."""
     import pyarrow.parquet as pq
 
     written = open_files.enter_context(pq.ParquetWriter(path, schema, compression="zstd"))
     return lambda table: written.write_table(table)
 
 
-def _table(champion: Champion, piece: Piece, answers: bulk.Answers, *, with_refusals: bool) -> pa.Table:
-    """Keys, prediction and bounds; the version that answered and its data are in the metadata of the schema."""
+def table_of(champion: Champion, piece: Piece, answers: bulk.Answers, *, with_refusals: bool) -> pa.Table:
+    """Keys, prediction and bounds of some rows; the version that answered and its data are in the metadata of the schema."""
     import pyarrow as pa
 
     manifest = champion.manifest
@@ -179,6 +197,7 @@ class _Progress:
         self._source = source
         self._began = self._latest = time.monotonic()
         self._rows: int | None = None
+        self.done = 0
 
     @property
     def seconds(self) -> float:
@@ -186,6 +205,7 @@ class _Progress:
         return time.monotonic() - self._began
 
     def at(self, done: int) -> None:
+        self.done = done
         now = time.monotonic()
         if now - self._latest < QUIET:
             return

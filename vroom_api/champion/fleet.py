@@ -1,0 +1,99 @@
+"""Fleet predictions: what the champion answered of every entity when they were last made."""
+
+import logging
+import sqlite3
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from vroom_api.contract import durable, forecast_folder
+from vroom_api.contract.decoding import decode
+from vroom_api.contract.fleet import FLEET, FleetReason, FleetRun
+
+log = logging.getLogger(__name__)
+
+MAX_IDS = 500  # of one statement
+
+
+class FleetPrediction(msgspec.Struct, frozen=True):
+    """The champion's answer to what is stored of an entity."""
+
+    value: float
+    low: float
+    high: float
+    reasons: (
+        list[FleetReason] | None
+    )  # the largest amount first; null where there are too many entities for them
+
+
+class Fleet:
+    """The fleet predictions of one forecast; follows the file when it is replaced. Safe in threads."""
+
+    def __init__(self, forecast: str, root: Path | None = None) -> None:
+        self._path = forecast_folder(forecast, root) / FLEET
+        self._lock = threading.Lock()
+        self._state: tuple[int, int] | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._run: FleetRun | None = None
+
+    def run(self) -> FleetRun | None:
+        """What the answers come from; None before they are first made, and where the file is damaged."""
+        with self._lock:
+            try:
+                self._current()
+            except (sqlite3.Error, msgspec.MsgspecError, OSError) as error:
+                self._give_up(error)
+            return self._run
+
+    def find(self, ids: Sequence[str]) -> dict[str, FleetPrediction]:
+        """The answers of some entities, by their ids; without those that have none."""
+        found: dict[str, FleetPrediction] = {}
+        with self._lock:
+            try:
+                connection = self._current()
+                for start in range(0, len(ids) if connection else 0, MAX_IDS):
+                    part = ids[start : start + MAX_IDS]
+                    rows = connection.execute(  # type: ignore[union-attr]
+                        "select id, value, low, high, reasons from answer where value is not null and id in "
+                        f"({', '.join('?' * len(part))})",
+                        part,
+                    )
+                    for identifier, value, low, high, reasons in rows:
+                        decoded = None if reasons is None else decode(reasons, list[FleetReason])
+                        found[identifier] = FleetPrediction(value, low, high, decoded)
+            except (sqlite3.Error, msgspec.MsgspecError, OSError) as error:
+                self._give_up(error)
+                return {}
+        return found
+
+    def _give_up(self, error: Exception) -> None:
+        """What is damaged is as what is not there: it is made anew with the next champion or the next features."""
+        log.warning("%s cannot be read: %s", self._path, error)
+        self._close()
+
+    def _current(self) -> sqlite3.Connection | None:
+        """A connection to the file that has the name now."""
+        try:
+            state = self._path.stat()
+            if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+                raise durable.NotRegular(self._path)
+        except FileNotFoundError:
+            self._close()
+            return None
+        if self._state != (state.st_ino, state.st_mtime_ns):
+            self._close()
+            # A renamed file never changes again.
+            location = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._connection = sqlite3.connect(location, uri=True, check_same_thread=False)
+            [(content,)] = self._connection.execute("select run from about").fetchall()
+            self._run = decode(content, FleetRun)
+            self._state = state.st_ino, state.st_mtime_ns
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._state = self._run = None

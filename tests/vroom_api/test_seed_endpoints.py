@@ -40,7 +40,7 @@ def test_get_model(client: Client) -> None:
     model = answer(client, "GET", "/model")
     assert model["version"] == 1
     assert model["metrics"]
-    assert model["importances"]
+    assert "importances" in model
     assert model["trained_at"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from vroom_assets import declaration, ingestion, ledger, resources, tracking
-from vroom_assets.forecast import failures, fleet_assets, loading
+from vroom_assets.forecast import failures, loading
 from vroom_assets.ingestion import WRITES
 from vroom_assets.run_workers import watched_in_process_executor
 
@@ -34,15 +34,7 @@ def defs() -> dg.Definitions:
         ),
         shared,
     )
-    return with_writers(with_automation(loaded))
-
-
-def with_automation(loaded: dg.Definitions) -> dg.Definitions:
-    """One sensor for all assets that say when they are to be made."""
-    keys = [spec.key for spec in loaded.resolve_all_asset_specs() if spec.automation_condition is not None]
-    if not keys:
-        return loaded
-    return dg.Definitions.merge(loaded, dg.Definitions(sensors=[fleet_assets.fleet_sensor(keys)]))
+    return with_writers(loaded)
 
 
 def with_writers(loaded: dg.Definitions) -> dg.Definitions:

@@ -167,14 +167,14 @@ def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     stages = ("materialize", "train", "promote", "retrain", "rollback", "recalibrate", "monitor")
     assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
     sensors = {sensor.name for sensor in repository.sensor_defs}
-    assert sensors == {"report_failures", "report_terminated_runs", "fleet_predictions"} | {
-        f"{forecast}_{what}" for forecast in FORECASTS for what in ("sources", "monitoring")
+    assert sensors == {"report_failures", "report_terminated_runs"} | {
+        f"{forecast}_{what}" for forecast in FORECASTS for what in ("sources", "monitoring", "fleet")
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_daily" for name in FORECASTS}
     for sensor in repository.sensor_defs:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
         # What a window of a day has is known a minute after it has closed.
-        seldom = sensor.name.endswith("_monitoring") or sensor.name == "fleet_predictions"
+        seldom = sensor.name.endswith(("_monitoring", "_fleet"))
         assert sensor.minimum_interval_seconds <= (30 if seldom else 15)
     for schedule in repository.schedule_defs:
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING

@@ -11,7 +11,7 @@ import msgspec
 
 from vroom_api.contract import durable, forecast_folder
 from vroom_api.contract.decoding import decode
-from vroom_api.contract.fleet import FLEET, FleetReason, FleetRun
+from vroom_api.contract.fleet import FLEET, FleetReason, FleetRun, opened, run_of
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +85,8 @@ class Fleet:
             return None
         if self._state != (state.st_ino, state.st_mtime_ns):
             self._close()
-            # A renamed file never changes again.
-            location = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._connection = sqlite3.connect(location, uri=True, check_same_thread=False)
-            [(content,)] = self._connection.execute("select run from about").fetchall()
-            self._run = decode(content, FleetRun)
+            self._connection = opened(self._path)
+            self._run = run_of(self._connection)
             self._state = state.st_ino, state.st_mtime_ns
         return self._connection
 

@@ -5,8 +5,15 @@
 inputs change, so a reader sees the answers of one version, all of them.
 """
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import msgspec
 
+from vroom_api.contract.bundle import forecast_folder
+from vroom_api.contract.decoding import decode
+from vroom_api.contract.entities import ENTITIES
 from vroom_api.contract.struct import ContractStruct
 
 FLEET = "fleet.db"
@@ -24,6 +31,7 @@ class FleetRun(ContractStruct, frozen=True):
     generation: int
     manifest_sha256: str
     calibration: int | None
+    stored: str  # state of the stored inputs that were answered
     data_as_of: str
     level: float  # of the intervals
     predicted_at: str  # ISO 8601, UTC
@@ -37,3 +45,49 @@ class FleetReason(msgspec.Struct, frozen=True, array_like=True):
 
     input: str
     amount: float
+
+
+class FleetError(Exception):
+    """The file is there and damaged."""
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection to a file of fleet predictions, which never changes once it has its name."""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+    )
+
+
+def run_of(connection: sqlite3.Connection) -> FleetRun:
+    """What the answers of a file come from.
+
+    Raises:
+        sqlite3.Error, msgspec.MsgspecError: it is damaged.
+    """
+    [(content,)] = connection.execute("select run from about").fetchall()
+    return decode(content, FleetRun)
+
+
+def read_run(forecast: str, root: Path | None = None) -> FleetRun | None:
+    """What the fleet predictions of a forecast come from; None before they are first made.
+
+    Raises:
+        FleetError: they are damaged.
+    """
+    path = forecast_folder(forecast, root) / FLEET
+    if not path.is_file():
+        return None
+    try:
+        with closing(opened(path)) as connection:
+            return run_of(connection)
+    except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+        raise FleetError(f"{path} cannot be read: {error}") from error
+
+
+def stored_state(forecast: str, root: Path | None = None) -> str:
+    """The state of the file of stored inputs, another one after each change; "" where there is none."""
+    try:
+        state = (forecast_folder(forecast, root) / ENTITIES).stat()
+    except OSError:
+        return ""
+    return f"{state.st_size}-{state.st_mtime_ns}"

@@ -133,6 +133,7 @@ class Forecast(ForecastSpec, dg.Component):
         return [
             sensors.source_sensor(self, jobs["retrain"]),
             monitoring_sensor.monitoring_sensor(self, jobs["monitor"]),
+            *([fleet_assets.fleet_sensor(self)] if self.entity_id else []),
         ]
 
     def schedules(self, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:

@@ -13,7 +13,7 @@ import msgspec
 
 from vroom_api.champion.loading import Champion
 from vroom_api.contract import durable, forecast_folder
-from vroom_api.contract.fleet import FLEET, SCHEMA, FleetReason, FleetRun
+from vroom_api.contract.fleet import FLEET, SCHEMA, FleetReason, FleetRun, stored_state
 from vroom_api.contract.intervals import DEFAULT_LEVEL
 from vroom_api.predictions import bulk
 from vroom_assets.scoring import writing
@@ -44,6 +44,7 @@ def predict_fleet(forecast: str, at: Callable[[int], None]) -> Answered:
         CannotScore: no version serves, or a file cannot be read or written.
     """
     champion = writing.champion_of(forecast, None)
+    stored = stored_state(forecast)  # before it is read: what changes meanwhile is answered again
     source = StoredRows(champion.entities, forecast)
     folder = forecast_folder(forecast)
     try:
@@ -55,7 +56,7 @@ def predict_fleet(forecast: str, at: Callable[[int], None]) -> Answered:
         ):
             # Nobody sees the file before it is complete, so nothing has to be undone.
             file.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
-            sink = _Sink(champion, parquet, file, explained)
+            sink = _Sink(champion, stored, parquet, file, explained)
             with ExitStack() as open_files:
                 for piece, answers in writing.answered(champion, source, at):
                     sink.write(piece, answers, open_files)
@@ -74,10 +75,13 @@ def predict_fleet(forecast: str, at: Callable[[int], None]) -> Answered:
 class _Sink:
     """Both files, as they are written."""
 
-    def __init__(self, champion: Champion, parquet: Path, file: sqlite3.Connection, explained: bool) -> None:
+    def __init__(
+        self, champion: Champion, stored: str, parquet: Path, file: sqlite3.Connection, explained: bool
+    ) -> None:
         self.rows = self.refused = 0
         self.example = ""
         self._champion = champion
+        self._stored = stored
         self._parquet = parquet
         self._file = file
         self._explained = explained
@@ -115,6 +119,7 @@ class _Sink:
             generation=champion.generation,
             manifest_sha256=champion.manifest_sha256,
             calibration=champion.origin.calibration,
+            stored=self._stored,
             data_as_of=champion.manifest.data_as_of,
             level=DEFAULT_LEVEL,
             predicted_at=datetime.now(UTC).isoformat(timespec="seconds"),

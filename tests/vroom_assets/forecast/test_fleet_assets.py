@@ -7,6 +7,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.support.bundles import FORECAST, publish
+from tests.support.calibrations import correct
 from tests.support.entities import keep
 from tests.support.forecasts import definitions
 from tests.support.service import settings_of
@@ -14,12 +15,12 @@ from vroom_api.app import create_app
 from vroom_api.champion.fleet import Fleet
 from vroom_api.contract import forecast_folder
 from vroom_api.predictions import bulk
+from vroom_assets.forecast.fleet_assets import Cursor, decide
 from vroom_assets.forecast.names import FLEET_PREDICTIONS
 from vroom_assets.resources import warehouse_path
 from vroom_assets.scoring.fleet import PARQUET
 
 OWN = dg.AssetKey([FORECAST, FLEET_PREDICTIONS])
-CHAMPION, ONLINE = (dg.AssetKey([FORECAST, name]) for name in ("champion", "online_features"))
 TARGET = "predicted_reservations"
 
 
@@ -118,31 +119,64 @@ def test_a_damaged_file_is_as_none(fleet, spec, instance):
     assert answers.find(["1"]) == {}
 
 
-def test_another_champion_or_other_inputs_are_predicted_again_by_themselves(fleet, spec, instance):
-    """Also where the champion's event comes from a roll-back, which makes no asset."""
-    defs = definitions(spec)
+class Sensor:
+    """The real sensor, ticked by hand."""
 
-    def happened(key: dg.AssetKey) -> None:
-        instance.report_runless_asset_event(dg.AssetMaterialization(key))
+    def __init__(self, spec, instance: dg.DagsterInstance) -> None:
+        self.definitions = definitions(spec)
+        self.instance = instance
+        self.cursor: str | None = None
 
-    cursor = None
+    def tick(self) -> str | None:
+        """The reason of the run that is asked for; None where none is."""
+        sensor = self.definitions.resolve_sensor_def(f"{FORECAST}_fleet")
+        with dg.build_sensor_context(self.instance, cursor=self.cursor) as context:
+            result = sensor.evaluate_tick(context)
+        self.cursor = result.cursor
+        if not result.run_requests:
+            assert result.skip_message
+            return None
+        (request,) = result.run_requests
+        assert request.asset_selection == [OWN]
+        return str(request.tags["vroom/reason"])
 
-    def asked() -> int:
-        nonlocal cursor
-        result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
-        cursor = result.cursor
-        return result.get_num_requested(OWN)
 
-    assert asked() == 0  # nothing serves
-    happened(CHAMPION)
-    happened(ONLINE)
-    assert asked() == 1
-    happened(OWN)
-    assert asked() == 0
-    happened(CHAMPION)
-    assert asked() == 1
-    happened(OWN)
-    assert asked() == 0
-    happened(ONLINE)
-    assert asked() == 1
-    assert asked() == 0
+def test_another_champion_other_inputs_or_another_calibration_are_predicted_by_themselves(
+    home, spec, instance
+):
+    """Also after a roll-back, which makes no asset, and where Dagster's history is another one."""
+    sensor = Sensor(spec, instance)
+    assert sensor.tick() is None  # nothing serves
+    publish(home, 1)
+    assert sensor.tick() is None  # nothing is stored
+    keep(home, vehicles(3))
+    assert "nothing is predicted of all entities yet" in (sensor.tick() or "")
+    assert sensor.tick() is None  # it was asked for
+    predict(spec, instance)
+    assert sensor.tick() is None
+    publish(home, 2)
+    assert "version 2, generation 2, serves" in (sensor.tick() or "")
+    predict(spec, instance)
+    keep(home, vehicles(4))
+    assert "other inputs are stored" in (sensor.tick() or "")
+    predict(spec, instance)
+    correct(home, FORECAST, upper=1.5)
+    assert sensor.tick() == "calibration revision 1 is in force"
+    predict(spec, instance)
+    assert sensor.tick() is None
+
+
+def test_a_run_that_came_to_nothing_is_asked_for_again_with_pauses(fleet):
+    never = lambda: None  # noqa: E731
+    cursor, _, runs = decide(Cursor(), "version 2 serves", never, 1_000.0)
+    assert runs
+    assert decide(cursor, "version 2 serves", never, 1_059.0)[2] is False
+    again, _, runs = decide(cursor, "version 2 serves", never, 1_061.0)
+    assert (runs, again.requests) == (True, 2)
+    assert decide(again, "version 2 serves", never, 1_061.0 + 119.0)[2] is False
+    assert decide(again, "version 3 serves", never, 1_062.0)[2] is True
+    assert decide(again, "version 3 serves", lambda: "run7", 1_062.0)[1:] == (
+        "version 3 serves: waits for run run7",
+        False,
+    )
+    assert decide(again, "", never, 1_062.0)[0] == Cursor()

@@ -41,6 +41,8 @@ class Warehouse(dg.ConfigurableResource):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with closing(duckdb.connect(path, config=_limits())) as connection:
+                # Of a query that takes seconds it draws one, also where the output is a log.
+                connection.execute("set enable_progress_bar = false")
                 published.follow(connection, path.parent)
                 yield connection
         except duckdb.Error as error:

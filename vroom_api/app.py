@@ -10,6 +10,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.types import ASGIApp
 
 from vroom_api.alerting.delivery import Delivery
 from vroom_api.alerting.guard import Guard
@@ -19,11 +20,13 @@ from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
 from vroom_api.problems import Problem
+from vroom_api.record.commands import Consumer
 from vroom_api.record.database import FollowedDatabase
 from vroom_api.record.recorder import Recorder
 from vroom_api.routes import (
     advice,
     alerts,
+    commands,
     dashboard,
     keys,
     ledger,
@@ -50,6 +53,7 @@ ROUTERS = [
     ledger.router,
     alerts.router,
     monitoring.router,
+    commands.router,
     dashboard.router,
     probes.router,
 ]
@@ -83,6 +87,7 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=[*ROUTERS, keys.router] if keyring else ROUTERS,
         state=State({"predictor": predictor}),  # nothing is injected into plain ASGI handlers
         dependencies={
+            "consumer": _constant(Consumer(settings.home, settings.command_seconds)),
             "database": _constant(database),
             "forecasts": _constant(forecasts),
             "home": _constant(settings.home),
@@ -105,8 +110,15 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = Shield(
-        app.asgi_handler,
+    app.asgi_handler = _shielded(app.asgi_handler, settings, keyring, metrics)
+    return app
+
+
+def _shielded(
+    handler: ASGIApp, settings: Settings, keyring: Keyring | None, metrics: ServiceMetrics
+) -> Shield:
+    return Shield(
+        handler,
         keyring=keyring,
         hosts=settings.allowed_hosts,
         origins=settings.cors_origins,
@@ -114,7 +126,6 @@ def create_app(settings: Settings) -> Litestar:
         rate=settings.rate,
         metrics=metrics,
     )
-    return app
 
 
 def _guard(settings: Settings, database: FollowedDatabase, forecasts: Forecasts) -> Guard:

@@ -262,6 +262,10 @@ PROBLEM: Schema = {
         "detail": {"type": "string", "description": "what, where, rule and remedy"},
         "field": {"type": "string", "description": "the first field that is wrong"},
         "allowed": {"type": "string", "description": "the allowed values of that field"},
+        "current": {
+            "type": "object",
+            "description": "of a conflict about what serves: the present version and generation, and the open command",
+        },
         "errors": {
             "type": "array",
             "description": "everything that is wrong",

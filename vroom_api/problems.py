@@ -46,6 +46,7 @@ class Problem(Exception):
         cause: short name of the cause, the same for every occurrence.
         detail: what, where, rule, remedy.
         faults: the parts of the request that are wrong; the first one is also given as `field` and `allowed`.
+        extra: further members, by name, as JSON has them.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Problem(Exception):
         *,
         faults: list[Fault] | None = None,
         headers: dict[str, str] | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -63,6 +65,7 @@ class Problem(Exception):
         self.detail = detail
         self.faults = faults or []
         self.headers = headers or {}
+        self.extra = extra or {}
 
     def content(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -78,4 +81,4 @@ class Problem(Exception):
             if first.allowed is not None:
                 body["allowed"] = first.allowed
             body["errors"] = msgspec.to_builtins(self.faults)
-        return body
+        return body | self.extra

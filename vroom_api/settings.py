@@ -27,6 +27,8 @@ class Settings:
     record: bool = True  # whether predictions are recorded before they are answered
     record_days: float = 0.0  # that predictions and outcomes are kept; 0 for ever
     record_waiting: int = 10_000  # predictions that may wait for the disk
+    command_seconds: float = 60.0  # without whoever consumes commands, after which none is accepted
+    event_days: float = 30.0  # that events are kept for those who listen
     shutdown_seconds: int = 10  # that requests under way are given to finish
     auth: bool = False  # whether API keys are asked for; without them only on loopback
     allowed_hosts: tuple[str, ...] = LOOPBACK  # names that requests may be addressed to; * is any
@@ -63,6 +65,8 @@ class Settings:
             record=found.switch("VROOM_RECORD", cls.record),
             record_days=found.number("VROOM_RECORD_DAYS", cls.record_days, 0, 36_500),
             record_waiting=found.integer("VROOM_RECORD_WAITING", cls.record_waiting, 1, 1_000_000),
+            command_seconds=found.number("VROOM_COMMAND_SECONDS", cls.command_seconds, 1, 86_400),
+            event_days=found.number("VROOM_EVENT_DAYS", cls.event_days, 1, 36_500),
             shutdown_seconds=found.integer("VROOM_SHUTDOWN_SECONDS", cls.shutdown_seconds, 1, 600),
             auth=environment.keys_required(variables),
             allowed_hosts=found.hosts("VROOM_ALLOWED_HOSTS", cls.allowed_hosts, any_by_star=True),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from vroom_api.contract.alerts import DECLARATION, REQUESTED, RUN_FAILED, Severity, raise_alert, resolve_alert
+from vroom_api.contract.announcements import RunState, announce_run
 from vroom_api.contract.environment import pages
 from vroom_api.contract.tables import UnusableDatabase, serving_database
 
@@ -56,10 +57,11 @@ def raise_run_failed(engine: sa.Engine, run: FailedRun, reason: str, *, serves: 
     )
 
 
-def resolve_run_failed(forecast: str, job: str) -> None:
-    """A run of a job succeeded, so its alert is over; the whole retraining does what its stages do as well.
+def report_success(forecast: str, job: str, run_id: str) -> None:
+    """A run of a job succeeded: its alert is over, and whoever listens hears of it.
 
-    A database that does not answer fails no run that is done: the next one that succeeds resolves the alert.
+    The whole retraining does what its stages do as well. A database that does not answer fails no run that is done:
+    the next one that succeeds resolves the alert.
     """
     jobs = [job]
     if job == f"{forecast}_retrain":
@@ -68,8 +70,10 @@ def resolve_run_failed(forecast: str, job: str) -> None:
         with serving_database() as engine:
             for subject in jobs:
                 resolve_alert(engine, forecast=forecast, kind=RUN_FAILED, subject=subject)
+            with engine.begin() as connection:
+                announce_run(connection, forecast=forecast, job=job, run_id=run_id, state=RunState.SUCCEEDED)
     except (sa.exc.SQLAlchemyError, UnusableDatabase, OSError) as error:
-        log.warning(f"{forecast}: the alert of {job} could not be resolved: {type(error).__name__}")
+        log.warning(f"{forecast}: the end of {job} could not be reported: {type(error).__name__}")
 
 
 def raise_broken_declaration(forecast: str, message: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from vroom_assets import declaration, ingestion, ledger, resources, tracking
-from vroom_assets.forecast import failures, loading
+from vroom_assets.forecast import commands, failures, loading
 from vroom_assets.ingestion import WRITES
 from vroom_assets.run_workers import watched_in_process_executor
 
@@ -34,7 +34,15 @@ def defs() -> dg.Definitions:
         ),
         shared,
     )
-    return with_writers(loaded)
+    return with_writers(with_consumer(loaded))
+
+
+def with_consumer(loaded: dg.Definitions) -> dg.Definitions:
+    """With the sensor that starts what callers of the service ask for."""
+    jobs = [job for job in loaded.jobs or () if job.name.endswith(tuple(commands.STAGES.values()))]
+    if not jobs:
+        return loaded
+    return dg.Definitions.merge(loaded, dg.Definitions(sensors=[commands.command_sensor(jobs)]))
 
 
 def with_writers(loaded: dg.Definitions) -> dg.Definitions:

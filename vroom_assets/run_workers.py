@@ -108,17 +108,17 @@ class _Watched(dg.Executor):
                 failed = failed or event.is_failure
                 yield event
             if not failed:
-                _resolve_alerts(plan_context.dagster_run)
+                _report_success(plan_context.dagster_run)
 
 
-def _resolve_alerts(run: dg.DagsterRun) -> None:
+def _report_success(run: dg.DagsterRun) -> None:
     """A run that succeeds says so itself: a sensor for it would open Dagster's instance every few seconds."""
-    from vroom_assets.alerts import resolve_run_failed  # the daemon imports this module, and runs nothing
+    from vroom_assets.alerts import report_success  # the daemon imports this module, and runs nothing
     from vroom_assets.forecast.failures import forecast_of
 
     forecast = forecast_of(run)
     if forecast is not None:
-        resolve_run_failed(forecast, run.job_name)
+        report_success(forecast, run.job_name, run.run_id)
 
 
 @dg.executor(name="in_process", config_schema=dg.in_process_executor.config_schema.as_field())

@@ -15,7 +15,7 @@ from vroom_assets.alerts import (
     FailedRun,
     raise_broken_declaration,
     raise_run_failed,
-    resolve_run_failed,
+    report_success,
 )
 from vroom_assets.declaration import scaffold
 from vroom_assets.definitions import defs
@@ -64,10 +64,10 @@ def test_a_job_that_fails_again_is_one_alert_and_critical_where_nothing_serves(
 def test_a_stage_that_succeeds_ends_its_own_alert_and_the_whole_those_of_its_stages() -> None:
     for job in ("vans_train", "vans_promote", "vans_monitor", BY_HAND):
         failed(job)
-    resolve_run_failed("vans", "vans_promote")
+    report_success("vans", "vans_promote", "a run")
     assert subjects() == ["vans_train", "vans_monitor", BY_HAND]
-    resolve_run_failed("cars", "cars_retrain")
-    resolve_run_failed("vans", "vans_retrain")
+    report_success("cars", "cars_retrain", "a run")
+    report_success("vans", "vans_retrain", "a run")
     assert subjects() == ["vans_monitor"]
 
 
@@ -90,8 +90,8 @@ def test_a_run_that_succeeds_resolves_the_alert_of_one_that_failed(
 def test_a_database_that_does_not_answer_fails_no_run(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     home.mkdir()
     (home / "serving.db").write_bytes(b"not a database" * 100)
-    resolve_run_failed("vans", "vans_retrain")
-    assert "could not be resolved" in caplog.text
+    report_success("vans", "vans_retrain", "a run")
+    assert "could not be reported" in caplog.text
 
 
 def test_a_declaration_that_cannot_be_loaded_is_a_critical_alert(

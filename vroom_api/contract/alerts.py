@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from vroom_api.contract.event_log import Topic, append_event
 from vroom_api.contract.tables import alerts, notifications
 
 QUEUED: Final = ""  # the receiver of a change that the service has not yet addressed
@@ -72,8 +73,8 @@ def raise_alert(
         try:
             with engine.begin() as connection:
                 first = {"severity": severity.value, "first_seen": now, "times_seen": 1}
-                insert = alerts.insert().values(**key, **first, **seen).returning(alerts.c.id)
-                _queue(connection, connection.execute(insert).scalar_one(), Change.OPENED, now)
+                insert = alerts.insert().values(**key, **first, **seen).returning(alerts)
+                _queue(connection, connection.execute(insert).one(), Change.OPENED, now)
             return True
         except sa.exc.IntegrityError:  # somebody else has just opened it
             continue
@@ -93,13 +94,13 @@ def resolve_alert(
         alerts.update()
         .where(*_open(forecast, kind, subject[:_MAX_SUBJECT]))
         .values(resolved_at=now)
-        .returning(alerts.c.id)
+        .returning(alerts)
     )
     with engine.begin() as connection:
-        identifier = connection.scalar(over)
-        if identifier is not None:
-            _queue(connection, identifier, Change.RESOLVED, now)
-    return identifier is not None
+        closed = connection.execute(over).first()
+        if closed is not None:
+            _queue(connection, closed, Change.RESOLVED, now)
+    return closed is not None
 
 
 def _see_again(
@@ -107,16 +108,16 @@ def _see_again(
 ) -> bool:
     """Note that an alert is still there; False where none is open."""
     same = _open(**key)
-    again = alerts.update().values(**seen, times_seen=alerts.c.times_seen + 1).returning(alerts.c.id)
+    again = alerts.update().values(**seen, times_seen=alerts.c.times_seen + 1).returning(alerts)
     milder = alerts.c.severity != severity.value
     with engine.begin() as connection:
         if severity is Severity.CRITICAL:
             worse = again.where(*same, milder).values(severity=severity.value)
-            identifier = connection.scalar(worse)
-            if identifier is not None:
-                _queue(connection, identifier, Change.WORSE, now)
+            changed = connection.execute(worse).first()
+            if changed is not None:
+                _queue(connection, changed, Change.WORSE, now)
                 return True
-        return connection.scalar(again.where(*same)) is not None
+        return connection.execute(again.where(*same)).first() is not None
 
 
 def _open(forecast: str, kind: str, subject: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -128,6 +129,20 @@ def _open(forecast: str, kind: str, subject: str) -> tuple[sa.ColumnElement[bool
     )
 
 
-def _queue(connection: sa.Connection, alert: int, change: Change, now: datetime) -> None:
-    row = {"alert_id": alert, "change": change.value, "receiver": QUEUED, "attempts": 0}
+def _queue(connection: sa.Connection, alert: Any, change: Change, now: datetime) -> None:
+    """Have receivers notified of a change, and those who listen."""
+    row = {"alert_id": alert.id, "change": change.value, "receiver": QUEUED, "attempts": 0}
     connection.execute(notifications.insert().values(**row, next_attempt_at=now))
+    announce_alert(connection, alert, change.value)
+
+
+def announce_alert(connection: sa.Connection, alert: Any, change: str, **data: str) -> None:
+    """Append the event of a change of an alert.
+
+    Args:
+        alert: its row.
+    """
+    fields = {name: getattr(alert, name) for name in ("id", "kind", "subject", "severity", "message")}
+    append_event(
+        connection, forecast=alert.forecast, topic=Topic.ALERTS, name=f"alert-{change}", data=fields | data
+    )

@@ -4,7 +4,8 @@ Whoever changes something appends its event in the same transaction, so that nei
 ascend in the order in which events become visible: who has read up to an id has missed nothing below it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,8 @@ import sqlalchemy as sa
 
 from vroom_api.contract.tables import event_log
 
+_PIECE = 10_000  # events that one transaction deletes
+_appended: set[Callable[[], None]] = set()  # of this process
 _LOCK = 86_767  # of Postgres: one transaction at a time takes ids, and is seen before the next one takes any
 
 
@@ -60,7 +63,21 @@ def append_event(
             return False
     row = {"time": datetime.now(UTC), "forecast": forecast, "topic": topic.value, "name": name}
     insert = event_log.insert().prefix_with("OR IGNORE", dialect="sqlite")
-    return connection.execute(insert.values(**row, data=dict(data), key=key)).rowcount != 0
+    new = connection.execute(insert.values(**row, data=dict(data), key=key)).rowcount != 0
+    if new:
+        for callback in list(_appended):
+            callback()
+    return new
+
+
+@contextmanager
+def on_append(callback: Callable[[], None]) -> Iterator[None]:
+    """Call somebody, in whatever thread, for every event that this process appends; it is committed soon after."""
+    _appended.add(callback)
+    try:
+        yield
+    finally:
+        _appended.discard(callback)
 
 
 def events_after(
@@ -98,3 +115,27 @@ def events_after(
 def newest_event(connection: sa.Connection) -> int:
     """The id of the newest event; 0 where there is none."""
     return connection.scalar(sa.select(sa.func.max(event_log.c.id))) or 0
+
+
+def oldest_event(connection: sa.Connection) -> int:
+    """The id of the oldest event that is kept; 0 where there is none."""
+    return connection.scalar(sa.select(sa.func.min(event_log.c.id))) or 0
+
+
+def forget_events(engine: sa.Engine, before: datetime) -> int:
+    """Delete what happened before a time; how many events it were.
+
+    The newest stays whatever its age, so that ids below it are known to have been there.
+    """
+    deleted = 0
+    with engine.connect() as connection:
+        newest = newest_event(connection)
+        old = sa.select(sa.func.max(event_log.c.id)).where(event_log.c.time < before)
+        last = min(connection.scalar(old) or 0, newest - 1)
+        first = oldest_event(connection)
+    while first <= last:
+        upper = min(first + _PIECE - 1, last)
+        with engine.begin() as connection:
+            deleted += connection.execute(event_log.delete().where(event_log.c.id <= upper)).rowcount
+        first = upper + 1
+    return deleted

@@ -27,6 +27,7 @@ class Event(StrEnum):
     RENAMING = "renaming"
     CALIBRATION = "calibration"
     MONITORING = "monitoring"
+    COMMAND = "command"  # what a caller asked the training for
 
 
 class Decision(StrEnum):
@@ -248,6 +249,15 @@ class Evaluated(Evidence, frozen=True):
     damage: float | None
     window_end: str  # ISO 8601
     numbers: dict[str, float] = {}
+
+
+class Commanded(Evidence, frozen=True):
+    """Somebody asked for something over HTTP; its run is looked up by the id of the command."""
+
+    event = Event.COMMAND
+    command: str
+    kind: str
+    arguments: dict[str, Any]
 
 
 class AutomationRestarted(Evidence, frozen=True):

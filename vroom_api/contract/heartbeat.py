@@ -1,7 +1,8 @@
-"""The heartbeat of a forecast's automation: when its sensor last checked the sources.
+"""Heartbeats: when a forecast's sensor last checked the sources, and when commands were last consumed.
 
 ``<home>/<forecast>/automation.json`` is written at every tick. The service tells by it that nothing looks after a
-champion any more: Dagster's daemon or code server stands still, or the declaration was taken away.
+champion any more: Dagster's daemon or code server stands still, or the declaration was taken away. By
+``<home>/commands.json`` it tells that nobody would take a command.
 """
 
 import contextlib
@@ -12,9 +13,11 @@ import msgspec
 from vroom_api.contract import durable
 from vroom_api.contract.bundle import forecast_folder
 from vroom_api.contract.decoding import decode
+from vroom_api.contract.environment import home
 from vroom_api.contract.struct import ContractStruct
 
 HEARTBEAT = "automation.json"
+CONSUMER = "commands.json"
 
 
 class Heartbeat(ContractStruct, frozen=True):
@@ -27,16 +30,31 @@ class Heartbeat(ContractStruct, frozen=True):
 
 def beat(forecast: str, heartbeat: Heartbeat, root: Path | None = None) -> None:
     """Write a heartbeat. One that cannot be written is one that did not come; it stops no tick."""
-    with (
-        contextlib.suppress(OSError),
-        durable.replaced(forecast_folder(forecast, root) / HEARTBEAT, flush=False) as beside,
-    ):
-        beside.write_bytes(msgspec.json.encode(heartbeat))
+    _write(forecast_folder(forecast, root) / HEARTBEAT, heartbeat)
 
 
 def latest_beat(forecast: str, root: Path | None = None) -> Heartbeat | None:
     """The latest heartbeat; None where there never was one, or none that can be read."""
+    return _read(forecast_folder(forecast, root) / HEARTBEAT)
+
+
+def beat_of_consumer(heartbeat: Heartbeat, root: Path | None = None) -> None:
+    """Write that commands were consumed."""
+    _write((root or home()) / CONSUMER, heartbeat)
+
+
+def latest_beat_of_consumer(root: Path | None = None) -> Heartbeat | None:
+    """When commands were last consumed; None where they never were."""
+    return _read((root or home()) / CONSUMER)
+
+
+def _write(path: Path, heartbeat: Heartbeat) -> None:
+    with contextlib.suppress(OSError), durable.replaced(path, flush=False) as beside:
+        beside.write_bytes(msgspec.json.encode(heartbeat))
+
+
+def _read(path: Path) -> Heartbeat | None:
     try:
-        return decode(durable.read(forecast_folder(forecast, root) / HEARTBEAT), Heartbeat)
+        return decode(durable.read(path), Heartbeat)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -107,7 +107,8 @@ def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
         yield Part("Parameters", [_parameter(given, schemas) for given in parameters])
     if body := operation.get("requestBody"):
         yield _body("Request", body["content"]["application/json"]["schema"], schemas)
-    for media_type, content in operation["responses"]["200"]["content"].items():
+    answers = operation["responses"]
+    for media_type, content in (answers.get("200") or answers["202"])["content"].items():
         if media_type == "application/json":
             part = _body("Answer", content["schema"], schemas)
             yield msgspec.structs.replace(part, sample=_sample(content["schema"], schemas))

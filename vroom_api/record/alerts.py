@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from vroom_api.contract.alerts import QUEUED, Severity
+from vroom_api.contract.alerts import QUEUED, Severity, announce_alert
 from vroom_api.contract.decoding import convert
 from vroom_api.contract.tables import alerts, notifications
 
@@ -79,9 +79,14 @@ def acknowledge(engine: sa.Engine, identifier: int, caller: str) -> Alert:
     """
     first = alerts.c.id == identifier, alerts.c.acknowledged_at.is_(None)
     with engine.begin() as connection:
-        connection.execute(
-            alerts.update().where(*first).values(acknowledged_at=datetime.now(UTC), acknowledged_by=caller)
-        )
+        noted = connection.execute(
+            alerts.update()
+            .where(*first)
+            .values(acknowledged_at=datetime.now(UTC), acknowledged_by=caller)
+            .returning(alerts)
+        ).first()
+        if noted is not None:
+            announce_alert(connection, noted, "acknowledged", by=caller)
         row = connection.execute(sa.select(alerts).where(alerts.c.id == identifier)).mappings().first()
     if row is None:
         raise UnknownAlert(f"there is no alert {identifier}; GET /alerts?which=all lists all")

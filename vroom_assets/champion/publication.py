@@ -26,6 +26,7 @@ from vroom_api.contract import (
     read_bundle,
     sha256_of,
 )
+from vroom_api.contract.announcements import announce_moved_pointer
 from vroom_api.contract.events import Decision, Event, Published, Retirement, RolledBack, evidence_of
 from vroom_api.contract.store import BundleStore, LocalStore, PointerMoved
 from vroom_api.contract.tables import enter_ledger, ledger, serving_database
@@ -150,6 +151,7 @@ def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Poin
         NothingServes: nothing was ever published.
     """
     pointer = (store or LocalStore()).retire(forecast, reason)
+    announce_moved_pointer(forecast, pointer, pointer.version)
     with serving_database() as engine:
         enter_ledger(
             engine,
@@ -221,7 +223,10 @@ def _point(
     Raises:
         NotPublished: another publication came first.
     """
+    before = store.pointer(forecast)
     try:
-        return store.point(forecast, version, manifest_sha256, generation, provisional)
+        pointer = store.point(forecast, version, manifest_sha256, generation, provisional)
     except PointerMoved as error:
         raise NotPublished(str(error)) from error
+    announce_moved_pointer(forecast, pointer, before.version if before else None)
+    return pointer

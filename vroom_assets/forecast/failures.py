@@ -1,8 +1,10 @@
 """Runs that failed or were terminated, in the ledger and as alerts."""
 
 import dagster as dg
+import sqlalchemy as sa
 
 from vroom_api.contract import read_pointer
+from vroom_api.contract.announcements import RunState, announce_run
 from vroom_api.contract.events import Decision, RunCancelled, RunFailed
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets import tracking
@@ -53,7 +55,7 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
         context.failure_event.message or ""
     ]
     orphans = tracking.close_orphans(forecast, run.run_id, "its Dagster run died")
-    again = "it is tried again; " if run.tags.get("dagster/will_retry") == "true" else ""
+    again = "it is tried again; " if is_retried(run) else ""
     evidence = RunFailed(
         failures=failures[:5], mlflow_runs_closed=orphans, requested=run.tags.get(REQUESTED_TAG, "")
     )
@@ -74,6 +76,7 @@ def report_failures(context: dg.RunFailureSensorContext) -> None:
         # After the ledger, by which the forecast's sensor knows of a failure: a tick that does not is older.
         failed = FailedRun(forecast, run.job_name, run.run_id, evidence.failures, evidence.requested)
         raise_run_failed(engine, failed, reason, serves=serves)
+        _announce(engine, run, forecast, RunState.FAILED)
 
 
 @dg.run_status_sensor(
@@ -99,6 +102,24 @@ def report_terminated_runs(context: dg.RunStatusSensorContext) -> None:
             evidence=RunCancelled(mlflow_runs_closed=orphans),
             run_id=run.run_id,
         )
+        _announce(engine, run, forecast, RunState.TERMINATED)
+
+
+def _announce(engine: sa.Engine, run: dg.DagsterRun, forecast: str, state: RunState) -> None:
+    with engine.begin() as connection:
+        announce_run(
+            connection,
+            forecast=forecast,
+            job=run.job_name,
+            run_id=run.run_id,
+            state=state,
+            retried=is_retried(run),
+        )
+
+
+def is_retried(run: dg.DagsterRun) -> bool:
+    """Whether Dagster runs one that failed once more."""
+    return run.tags.get("dagster/will_retry") == "true"
 
 
 def what_serves(forecast: str) -> str:

@@ -12,6 +12,7 @@ def key(spec: ForecastSpec, name: str) -> dg.AssetKey:
 FORECAST_TAG = "vroom/forecast"
 DATA_VERSION_TAG = "dagster/data_version"  # Dagster's own, of events that are not the result of an asset
 REASON_TAG = "vroom/reason"
+COMMAND_TAG, CALLER_TAG = "vroom/command", "vroom/caller"  # of a run that was asked for over HTTP
 REQUESTED_TAG, TRAINED_TAG = "vroom/requested_version", "vroom/trained_version"
 MONITOR_JOB = "monitor"  # as the job of a forecast ends; it is one of its runs, and makes no version
 CHALLENGER, CHAMPION = "challenger", "champion"

@@ -15,7 +15,7 @@ from vroom_api.contract.tables import serving_database
 from vroom_assets import tracking
 from vroom_assets.champion import publication
 from vroom_assets.forecast.champion_assets import champion_metadata
-from vroom_assets.forecast.names import CHAMPION, DATA_VERSION_TAG, FORECAST_TAG, ROLLED_BACK, key
+from vroom_assets.forecast.names import CALLER_TAG, CHAMPION, DATA_VERSION_TAG, FORECAST_TAG, ROLLED_BACK, key
 from vroom_assets.ledger import Ledger
 from vroom_assets.spec import ForecastSpec
 
@@ -33,6 +33,11 @@ class RollBack(dg.Config):
         0, ge=0, description="the version to serve again; 0 is the one published before the one that serves"
     )
     reason: str = Field("asked for by an operator", description="why, for the ledger")
+    generation: int = Field(
+        0,
+        ge=0,
+        description="of the pointer that this is decided against: of any other nothing is rolled back; 0 is whatever serves",
+    )
 
 
 @dataclass(frozen=True)
@@ -244,9 +249,17 @@ def rollback_job(spec: ForecastSpec) -> dg.JobDefinition:
     )
     def roll_back(context: dg.OpExecutionContext, config: RollBack) -> None:
         registry, ledger = context.resources.registry, context.resources.ledger
-        actor = Actor("job rollback", context.run.run_id)
+        actor = Actor(context.run.tags.get(CALLER_TAG) or "job rollback", context.run.run_id)
         try:
-            after, reason = go_back(spec, registry, ledger, actor, config.version or None, config.reason)
+            after, reason = go_back(
+                spec,
+                registry,
+                ledger,
+                actor,
+                config.version or None,
+                config.reason,
+                generation=config.generation or None,
+            )
         except Exception as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         if not registry.mark_champion(spec.name, after):

@@ -27,6 +27,7 @@ class Event(StrEnum):
     RENAMING = "renaming"
     CALIBRATION = "calibration"
     MONITORING = "monitoring"
+    TRIAL = "trial"  # of a second version beside the champion
 
 
 class Decision(StrEnum):
@@ -72,6 +73,13 @@ class Decision(StrEnum):
     DECAYED = "decayed"
     MISCALIBRATED = "miscalibrated"
     UNKNOWN = "unknown"  # there is not enough data for a verdict
+    # trial
+    STARTED = "started"
+    CHANGED = "changed"  # its role or share
+    STOPPED = "stopped"
+    PROMOTED = "promoted"
+    BETTER = "better"
+    WORSE = "worse"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +255,32 @@ class Evaluated(Evidence, frozen=True):
     harmful: bool  # whether a training is called for
     damage: float | None
     window_end: str  # ISO 8601
+    numbers: dict[str, float] = {}
+
+
+class TrialChanged(Evidence, frozen=True):
+    """A second version is tried, tried otherwise, or not any more."""
+
+    event = Event.TRIAL
+    version: int  # that is tried
+    champion: int  # that serves from now on
+    generation: int  # of the pointer after it
+    role: str  # vroom_api.contract.TrialRole
+    share: float
+    since: str  # ISO 8601, when the trial began
+
+
+class TrialJudged(Evidence, frozen=True):
+    """What the outcomes say of a second version beside the champion, on the same requests.
+
+    Losses are means, in the measure that contests are decided by. Evidence is the logarithm of what a bet has won.
+    """
+
+    event = Event.TRIAL
+    version: int
+    champion: int
+    since: str
+    verdict: str  # vroom_assets.monitoring.trial.TrialState
     numbers: dict[str, float] = {}
 
 

@@ -19,6 +19,7 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
+from vroom_api.predictions.shadow import Shadow
 from vroom_api.problems import Problem
 from vroom_api.record.commands import Consumer
 from vroom_api.record.database import FollowedDatabase
@@ -35,6 +36,7 @@ from vroom_api.routes import (
     predictions,
     probes,
     record,
+    traffic,
 )
 from vroom_api.routes import forecasts as forecast_routes
 from vroom_api.routes.parameters import refuse_unknown_names
@@ -50,6 +52,7 @@ ROUTERS = [
     outcomes.router,
     advice.router,
     forecast_routes.router,
+    traffic.router,
     ledger.router,
     alerts.router,
     monitoring.router,
@@ -71,15 +74,15 @@ def create_app(settings: Settings) -> Litestar:
     forecasts = Forecasts(
         settings.forecast, settings.home, settings.watch_seconds, automated=settings.automated
     )
-    capacity = max(settings.record_waiting, settings.largest_batch)
-    recorder = Recorder(database, capacity=capacity) if settings.record else None
+    recorder, shadow = _record(settings, database)
     guard = _guard(settings, database, forecasts)
-    metrics = ServiceMetrics(forecasts, recorder, guard)
+    metrics = ServiceMetrics(forecasts, recorder, guard, shadow)
     predictor = Predictor(
         forecasts,
         largest_body=settings.largest_body,
         largest_batch=settings.largest_batch,
         recorder=recorder,
+        shadow=shadow,
     )
     keyring = Keyring(database, settings.home / "admin.key") if settings.auth else None
     plugins, traced = tracing() if settings.telemetry else ([], [])
@@ -98,7 +101,7 @@ def create_app(settings: Settings) -> Litestar:
         },
         plugins=plugins,
         before_request=refuse_unknown_names,
-        lifespan=[lambda _: _running(settings, keyring, recorder, forecasts, guard), *traced],
+        lifespan=[lambda _: _running(settings, keyring, recorder, shadow, forecasts, guard), *traced],
         cors_config=_cors(settings),
         exception_handlers={
             Problem: respond,
@@ -128,6 +131,14 @@ def _shielded(
     )
 
 
+def _record(settings: Settings, database: FollowedDatabase) -> tuple[Recorder, Shadow] | tuple[None, None]:
+    """What writes predictions down, and what a version in shadow makes of them; neither where nothing is recorded."""
+    if not settings.record:
+        return None, None
+    capacity = max(settings.record_waiting, settings.largest_batch)
+    return Recorder(database, capacity=capacity), Shadow(database)
+
+
 def _guard(settings: Settings, database: FollowedDatabase, forecasts: Forecasts) -> Guard:
     delivery = Delivery(database, receivers_of(settings.alert_urls), settings.pages.champion)
     return Guard(database, forecasts, delivery, settings.home, settings.watch_seconds)
@@ -138,6 +149,7 @@ async def _running(
     settings: Settings,
     keyring: Keyring | None,
     recorder: Recorder | None,
+    shadow: Shadow | None,
     forecasts: Forecasts,
     guard: Guard,
 ) -> AsyncIterator[None]:
@@ -148,6 +160,8 @@ async def _running(
         if recorder is not None:
             await stack.enter_async_context(recorder)
             await stack.enter_async_context(recorder.keeping(settings.record_days))
+        if shadow is not None:
+            await stack.enter_async_context(shadow.running())
         await stack.enter_async_context(forecasts.watched())
         await stack.enter_async_context(guard.on_duty())
         yield

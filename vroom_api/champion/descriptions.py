@@ -9,10 +9,21 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.freshness import Verdict, ages
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.watch import ChampionWatch
-from vroom_api.contract import FeatureField, InputField, Recipe
+from vroom_api.contract import FeatureField, InputField, Recipe, TrialRole
 from vroom_api.contract.calibrations import CalibrationRevision
 
 Status = Literal["ok", "loading", "no_champion", "degraded", "retired"]
+
+
+class TriedVersion(msgspec.Struct, frozen=True):
+    """A second version that is tried beside the champion."""
+
+    version: int
+    role: TrialRole
+    share: float  # of the requests: that it answers or, in shadow, gets a copy of
+    since: str
+    by: str
+    manifest_sha256: str
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -51,6 +62,7 @@ class Model(msgspec.Struct, frozen=True):
     calibration: (
         CalibrationRevision | None
     )  # what corrects its intervals or probabilities; null where nothing does
+    trial: TriedVersion | None  # the version that is loaded beside it; null where none is
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -65,6 +77,7 @@ class Health(msgspec.Struct, frozen=True):
     checked_s: float | None  # seconds since the pointer was checked; None before the first time
     attended_at: str | None  # when its sensor last checked its sources; None where none ever did
     unattended_since: str | None  # the same, where the next check is overdue
+    trial: TriedVersion | None  # the version that is loaded beside the champion; null where none is
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -131,7 +144,9 @@ def forecast_of(forecasts: Forecasts, watch: ChampionWatch) -> Forecast:
 
 def model_of(champion: Champion) -> Model:
     manifest = champion.manifest
-    names = [name for name in Model.__struct_fields__ if name != "calibration"]  # a manifest has other ones
+    names = [
+        name for name in Model.__struct_fields__ if name not in ("calibration", "trial")
+    ]  # a manifest has other ones
     shared = {name: getattr(manifest, name) for name in names if hasattr(manifest, name)}
     return Model(
         **shared,
@@ -144,6 +159,7 @@ def model_of(champion: Champion) -> Model:
         error_metric=manifest.scores.error if manifest.scores else None,
         manifest_sha256=champion.manifest_sha256,
         calibration=champion.revision,
+        trial=tried_of(champion),
     )
 
 
@@ -167,4 +183,13 @@ def health_of(watch: ChampionWatch) -> Health:
         checked_s=None if checked is None else round(checked, 1),
         attended_at=watch.attendance.attended_at,
         unattended_since=watch.attendance.unattended_since,
+        trial=tried_of(champion) if champion else None,
     )
+
+
+def tried_of(champion: Champion) -> TriedVersion | None:
+    """What is tried beside a champion."""
+    if champion.tried is None:
+        return None
+    trial = champion.tried.trial
+    return TriedVersion(**{name: getattr(trial, name) for name in TriedVersion.__struct_fields__})

@@ -19,6 +19,8 @@ from vroom_api.contract import (
     BundleError,
     Manifest,
     Pointer,
+    Trial,
+    TrialRole,
     bundle_folder,
     model,
     read_bundle,
@@ -26,6 +28,7 @@ from vroom_api.contract import (
 )
 from vroom_api.contract.calibrations import CalibrationError, CalibrationRevision, revision_of
 from vroom_api.contract.decoding import decoder
+from vroom_api.contract.trials import unlike
 from vroom_api.explanation.support import Limits, limits_of
 from vroom_api.record.prediction import Origin
 
@@ -55,10 +58,27 @@ class Champion:
     attendance: Attendance  # whether anything looks after it
     revision: CalibrationRevision | None = None
     uncorrected: str | None = None  # why a revision that should be in force is not
+    tried: "Tried | None" = None  # the version that is tried beside it
+    untried: str | None = None  # why a version that should be tried is not
 
     @property
     def version(self) -> int:
         return self.manifest.version
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A second version that reproduced its golden rows, and takes and answers what the champion does."""
+
+    trial: Trial
+    second: Champion
+    same_rows: (
+        bool  # whether a request has the same row of inputs for both; texts that may be any have other codes
+    )
+
+    @property
+    def is_split(self) -> bool:
+        return self.trial.role is TrialRole.SPLIT
 
 
 class Retired(Exception):
@@ -76,7 +96,7 @@ def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def load(forecast: str, root: Path | None = None, attendance: Attendance | None = None) -> Champion | None:
     """The champion that the pointer names, corrected by its calibration revision; None where nothing was ever published.
 
-    A revision that is damaged leaves it uncorrected, and `uncorrected` says why.
+    A revision that is damaged leaves it uncorrected, and `uncorrected` says why. So does `untried` of a second version.
 
     Raises:
         BundleError: pointer or bundle must not be served.
@@ -87,6 +107,45 @@ def load(forecast: str, root: Path | None = None, attendance: Attendance | None 
         return None
     if pointer.retired is not None:
         raise Retired(f"{forecast} was retired at {pointer.published_at}: {pointer.retired}")
+    champion = _load(forecast, pointer, root, attendance)
+    if pointer.trial is None:
+        return champion
+    try:
+        return replace(champion, tried=load_second(champion, pointer, pointer.trial, root))
+    except BundleError as error:
+        return replace(champion, untried=f"version {pointer.trial.version} is not tried: {error}")
+    except Exception as error:  # a defect in what reads it must not reach the champion
+        reason = f"{type(error).__name__}: {error}"
+        return replace(champion, untried=f"version {pointer.trial.version} is not tried: {reason}")
+
+
+def load_second(champion: Champion, pointer: Pointer, trial: Trial, root: Path | None = None) -> Tried:
+    """The version of a trial, proved like a champion.
+
+    Raises:
+        BundleError: it must not be used, or does not take and answer what the champion does.
+    """
+    forecast = champion.manifest.forecast
+    named = msgspec.structs.replace(
+        pointer, version=trial.version, manifest_sha256=trial.manifest_sha256, provisional=(), trial=None
+    )
+    second = _load(forecast, named, root, champion.attendance)
+    if differences := list(unlike(champion.manifest, second.manifest)):
+        raise Unlike(f"it cannot stand in for version {champion.version}: {'; '.join(differences)}")
+    one, two = ([field.values for field in of.manifest.inputs] for of in (champion, second))
+    return Tried(trial, second, one == two)
+
+
+class Unlike(BundleError):
+    """A version does not take or answer what the champion does."""
+
+
+def _load(forecast: str, pointer: Pointer, root: Path | None, attendance: Attendance | None) -> Champion:
+    """The version that a pointer names.
+
+    Raises:
+        BundleError: its bundle must not be served.
+    """
     folder = bundle_folder(forecast, pointer.version, root)
     bundle = read_bundle(folder, pointer.manifest_sha256, forecast, root)
     if (bundle.manifest.forecast, bundle.manifest.version) != (forecast, pointer.version):

@@ -131,8 +131,10 @@ class ChampionWatch:
             self.retired = None
             if found.uncorrected is not None:
                 return self._uncorrected(previous, found, found.uncorrected)
+            if found.untried is not None:
+                return self._untried(previous, found, found.untried)
             self.failure = self.failed_at = None
-            if previous is not None and _same(previous, found) and previous.revision == found.revision:
+            if previous is not None and _same(previous, found) and _with_the_same(previous, found):
                 return Reload(
                     "unchanged",
                     previous.version,
@@ -145,7 +147,8 @@ class ChampionWatch:
         self.champion = found
         self.reloads += 1
         corrected = f", corrected by calibration revision {found.revision.number}" if found.revision else ""
-        detail = f"version {found.version}, generation {found.generation}, serves{corrected}"
+        beside = f", version {found.tried.second.version} is tried beside it" if found.tried else ""
+        detail = f"version {found.version}, generation {found.generation}, serves{corrected}{beside}"
         log.info("%s: %s", self.forecast, detail)
         return Reload("reloaded", previous.version if previous else None, found.version, detail)
 
@@ -163,6 +166,24 @@ class ChampionWatch:
         log.warning("%s: calibration revision not loaded, %s: %s", self.forecast, stays, reason)
         self.failure = f"{self._without_home(reason)}; {stays}"
         self.failed_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.failures += 1
+        version = previous.version if previous else None
+        return Reload("failed", version, self.champion.version, self.failure)
+
+    def _untried(self, previous: Champion | None, found: Champion, reason: str) -> Reload:
+        """A champion whose second version cannot be used: it serves without, or with the one that it had in this trial."""
+        if previous is None or not _same(previous, found) or previous.revision != found.revision:
+            self._swap(previous, found)
+        assert self.champion is not None
+        reason = self._without_home(reason)
+        stays = (
+            "the one that was loaded before stays" if self.champion.tried else "the champion answers alone"
+        )
+        log.warning("%s: %s; %s", self.forecast, reason, stays)
+        self.failure, self.failed_at = (
+            f"{reason}; {stays}",
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         self.failures += 1
         version = previous.version if previous else None
         return Reload("failed", version, self.champion.version, self.failure)
@@ -200,11 +221,28 @@ class ChampionWatch:
         except OSError as error:
             return type(error).__name__
         try:
-            folder = bundle_folder(self.forecast, decode(content, Pointer).version, self.root)
-            files = sorted(folder.iterdir())
-            return content, [(path.name, _state(path)) for path in files], self._state_of_calibration()
+            pointer = decode(content, Pointer)
+            return (
+                content,
+                self._files_of(pointer.version),
+                self._state_of_second(pointer),
+                self._state_of_calibration(),
+            )
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return content, type(error).__name__
+
+    def _files_of(self, version: int) -> object:
+        folder = bundle_folder(self.forecast, version, self.root)
+        return [(path.name, _state(path)) for path in sorted(folder.iterdir())]
+
+    def _state_of_second(self, pointer: Pointer) -> object:
+        """Of the version that is tried; its files may be gone without a change of the champion's."""
+        if pointer.trial is None:
+            return None
+        try:
+            return self._files_of(pointer.trial.version)
+        except OSError as error:
+            return type(error).__name__
 
     def _state_of_calibration(self) -> object:
         path = forecast_folder(self.forecast, self.root) / IN_FORCE
@@ -224,6 +262,11 @@ class ChampionWatch:
 def _same(one: Champion, other: Champion) -> bool:
     """Whether two are the same version of the same publication."""
     return (one.generation, one.manifest_sha256) == (other.generation, other.manifest_sha256)
+
+
+def _with_the_same(one: Champion, other: Champion) -> bool:
+    """Whether two have the same correction, and both or neither a second version beside them."""
+    return one.revision == other.revision and (one.tried is None) == (other.tried is None)
 
 
 def _state(path: Path) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """Bundles and pointers as files."""
 
 import hashlib
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -20,8 +21,28 @@ class BundleError(Exception):
     """A bundle or pointer that must not be served; the message says which file and why."""
 
 
+class TrialRole(StrEnum):
+    """What a second version does while it is tried."""
+
+    SHADOW = "shadow"  # it scores a copy of requests that the champion has answered, and answers none
+    SPLIT = "split"  # it answers a share of the requests
+
+
+class Trial(ContractStruct, frozen=True):
+    """A second version, tried beside the champion until somebody promotes or stops it."""
+
+    version: int
+    manifest_sha256: str
+    role: TrialRole
+    share: float  # of the requests: that it answers, below 1, or that are copied to it, at most 1
+    since: (
+        str  # ISO 8601; another role or share of the same version leaves it, so entities stay where they are
+    )
+    by: str  # who asked for it
+
+
 class Pointer(ContractStruct, frozen=True):
-    """Which version serves. `generation` grows by one with every publication and roll-back."""
+    """Which version serves. `generation` grows by one with every publication, roll-back and change of traffic."""
 
     generation: int
     version: int
@@ -29,6 +50,7 @@ class Pointer(ContractStruct, frozen=True):
     published_at: str
     retired: str | None = None  # why no version serves any more
     provisional: tuple[str, ...] = ()  # the gates that it serves without having passed, each as a sentence
+    trial: Trial | None = None  # the version that is tried beside it
 
 
 class _Format(msgspec.Struct):

@@ -28,6 +28,7 @@ class Event(StrEnum):
     CALIBRATION = "calibration"
     MONITORING = "monitoring"
     COMMAND = "command"  # what a caller asked the training for
+    TRIAL = "trial"  # of a second version beside the champion
 
 
 class Decision(StrEnum):
@@ -73,6 +74,13 @@ class Decision(StrEnum):
     DECAYED = "decayed"
     MISCALIBRATED = "miscalibrated"
     UNKNOWN = "unknown"  # there is not enough data for a verdict
+    # trial
+    STARTED = "started"
+    CHANGED = "changed"  # its role or share
+    STOPPED = "stopped"
+    PROMOTED = "promoted"
+    BETTER = "better"
+    WORSE = "worse"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,6 +266,32 @@ class Commanded(Evidence, frozen=True):
     command: str
     kind: str
     arguments: dict[str, Any]
+
+
+class TrialChanged(Evidence, frozen=True):
+    """A second version is tried, tried otherwise, or not any more."""
+
+    event = Event.TRIAL
+    version: int  # that is tried
+    champion: int  # that serves from now on
+    generation: int  # of the pointer after it
+    role: str  # vroom_api.contract.TrialRole
+    share: float
+    since: str  # ISO 8601, when the trial began
+
+
+class TrialJudged(Evidence, frozen=True):
+    """What the outcomes say of a second version beside the champion, on the same requests.
+
+    Losses are means, in the measure that contests are decided by. Evidence is the logarithm of what a bet has won.
+    """
+
+    event = Event.TRIAL
+    version: int
+    champion: int
+    since: str
+    verdict: str  # vroom_assets.monitoring.trial.TrialState
+    numbers: dict[str, float] = {}
 
 
 class AutomationRestarted(Evidence, frozen=True):

@@ -16,14 +16,18 @@ import msgspec
 
 from vroom_api.contract import durable
 from vroom_api.contract.bundle import (
+    MANIFEST,
     POINTER,
     Bundle,
+    BundleError,
     Pointer,
+    Trial,
     bundle_folder,
     forecast_folder,
     pointer_of,
     read_bundle,
     read_pointer,
+    sha256_of,
 )
 
 FORMER = "pointers"  # the folder of those that were replaced, by generation and version
@@ -34,7 +38,7 @@ class PointerMoved(Exception):
 
 
 class NothingServes(Exception):
-    """The forecast was never published."""
+    """The forecast was never published, or was retired."""
 
 
 class BundleStore(ABC):
@@ -83,6 +87,8 @@ class BundleStore(ABC):
     ) -> Pointer:
         """Let a version serve, if the pointer still has a generation (0: there is none).
 
+        A trial goes on where the version stays the same and only its gates are others; else it ends.
+
         Args:
             provisional: the gates that it has not passed.
 
@@ -91,6 +97,26 @@ class BundleStore(ABC):
 
         Raises:
             PointerMoved: it has another generation.
+        """
+
+    @abstractmethod
+    def digest(self, forecast: str, version: int) -> str:
+        """The SHA-256 of the manifest of a version that was put, as it served last or, where it never did, as it was put.
+
+        Raises:
+            BundleError: it was never put, or the pointers cannot be read.
+        """
+
+    @abstractmethod
+    def set_trial(self, forecast: str, trial: Trial | None, generation: int) -> Pointer:
+        """Try a second version beside the champion, change how, or end it, if the pointer still has a generation.
+
+        Returns:
+            the pointer, unchanged where it says the same already.
+
+        Raises:
+            PointerMoved: it has another generation.
+            NothingServes: there is no champion to try it beside.
         """
 
     @abstractmethod
@@ -165,7 +191,34 @@ class LocalStore(BundleStore):
                 manifest_sha256=manifest_sha256,
                 published_at=_now(),
                 provisional=tuple(provisional),
+                trial=current.trial if current and _same_version(current, version, manifest_sha256) else None,
             )
+            self._move(forecast, current, pointer)
+            return pointer
+
+    def digest(self, forecast: str, version: int) -> str:
+        served = [one.manifest_sha256 for one in self.history(forecast) if one.version == version]
+        if served:
+            return served[-1]
+        path = bundle_folder(forecast, version, self._home) / MANIFEST
+        try:
+            return sha256_of(durable.read(path))
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def set_trial(self, forecast: str, trial: Trial | None, generation: int) -> Pointer:
+        with publishing(forecast, self._home):
+            current = self.pointer(forecast)
+            if current is None or current.retired is not None:
+                raise NothingServes(f"{forecast}: no version serves, so none can be tried beside it")
+            if current.generation != generation:
+                raise PointerMoved(
+                    f"{forecast}: another version was published meanwhile, or its traffic changed: the pointer has "
+                    f"generation {current.generation}, and this was decided against {generation}"
+                )
+            if current.trial == trial:
+                return current
+            pointer = msgspec.structs.replace(current, generation=generation + 1, trial=trial)
             self._move(forecast, current, pointer)
             return pointer
 
@@ -178,7 +231,7 @@ class LocalStore(BundleStore):
             if current.retired is not None:
                 return current
             pointer = msgspec.structs.replace(
-                current, generation=current.generation + 1, published_at=_now(), retired=reason
+                current, generation=current.generation + 1, published_at=_now(), retired=reason, trial=None
             )
             self._move(forecast, current, pointer)
             return pointer
@@ -201,6 +254,10 @@ def publishing(forecast: str, home: Path | None = None) -> Iterator[None]:
     with open(folder / ".publish.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _same_version(pointer: Pointer, version: int, manifest_sha256: str) -> bool:
+    return (pointer.version, pointer.manifest_sha256, pointer.retired) == (version, manifest_sha256, None)
 
 
 def _generation(pointer: Pointer) -> int:

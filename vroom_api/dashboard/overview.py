@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of
+from vroom_api.champion.descriptions import Health, Listed, health_of, parts_of, tried_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
-from vroom_api.contract import FeatureField, InputField, Manifest
+from vroom_api.contract import FeatureField, InputField, Manifest, TrialRole
 from vroom_api.contract.pages import Pages
 from vroom_api.contract.tables import Database
 from vroom_api.dashboard.pages import page
@@ -226,10 +226,23 @@ def _facts(manifest: Manifest, champion: Champion, pages: Pages) -> list[Fact]:
         Fact("trained", f"{manifest.trained_at} on {manifest.rows} rows"),
         Fact("data as of", manifest.data_as_of),
         Fact("published", champion.published_at),
+        *_trial(champion),
         *(Fact(name.replace("_", " ", 1), f"{value:.4g}") for name, value in nested.items()),
         Fact("MLflow run", manifest.mlflow_run_id, pages.mlflow_version(manifest.forecast, manifest.version)),
         Fact("Dagster run", manifest.dagster_run_id, pages.dagster_run(manifest.dagster_run_id)),
     ]
+
+
+def _trial(champion: Champion) -> list[Fact]:
+    """The version that is tried beside it."""
+    tried = tried_of(champion)
+    if tried is None:
+        return []
+    does = "answers" if tried.role is TrialRole.SPLIT else "gets a copy of"
+    text = (
+        f"version {tried.version} {does} {tried.share:.3g} of the requests since {tried.since}, by {tried.by}"
+    )
+    return [Fact("tried beside it", text)]
 
 
 def _input(field: InputField) -> InputRow:

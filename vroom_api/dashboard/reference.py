@@ -80,6 +80,8 @@ def _operation(
     schemas = whole["components"]["schemas"]
     given = {one["name"]: _example_value(one, prediction) for one in _required(operation)}
     unknown = [name for name, value in given.items() if value is None]
+    if not unknown and not _has_example(operation, schemas):
+        unknown = ["body"]
     example = "" if unknown else _curl(address + _filled(path, operation, given), method, operation, schemas)
     if example and operation.get("security", whole.get("security")):
         example += ' -H "authorization: Bearer $KEY"'
@@ -96,6 +98,14 @@ def _operation(
     )
 
 
+def _has_example(operation: Schema, schemas: Schema) -> bool:
+    """Whether a body is known that can be sent as it stands; none is for what changes who answers."""
+    if "requestBody" not in operation:
+        return True
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    return bool(_resolved(schema.get("items", schema), schemas).get("examples"))
+
+
 def _rank(path: str) -> int:
     """Predictions first: they are what people come for."""
     first = path.split("/")[1]
@@ -107,8 +117,8 @@ def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
         yield Part("Parameters", [_parameter(given, schemas) for given in parameters])
     if body := operation.get("requestBody"):
         yield _body("Request", body["content"]["application/json"]["schema"], schemas)
-    answers = operation["responses"]
-    for media_type, content in (answers.get("200") or answers["202"])["content"].items():
+    answered = next(one for status, one in operation["responses"].items() if status.startswith("2"))
+    for media_type, content in answered["content"].items():
         if media_type == "application/json":
             part = _body("Answer", content["schema"], schemas)
             yield msgspec.structs.replace(part, sample=_sample(content["schema"], schemas))

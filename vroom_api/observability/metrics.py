@@ -15,6 +15,7 @@ from vroom_api.alerting.guard import Findings, Guard
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.freshness import VERDICTS, ages
 from vroom_api.contract.alerts import Severity
+from vroom_api.predictions.shadow import STATES, Shadow
 from vroom_api.record.recorder import Recorder
 
 log = logging.getLogger("vroom_api.access")
@@ -33,10 +34,12 @@ class _Latency:
 class ServiceMetrics:
     """The metrics of one service, read when they are asked for; only latencies are taken per request."""
 
-    def __init__(self, forecasts: Forecasts, recorder: Recorder | None, guard: Guard) -> None:
+    def __init__(
+        self, forecasts: Forecasts, recorder: Recorder | None, guard: Guard, shadow: Shadow | None = None
+    ) -> None:
         self.registry = CollectorRegistry()
         self._latencies: dict[tuple[str, int], _Latency] = {}
-        self.registry.register(_Own(forecasts, recorder, guard, self._latencies))
+        self.registry.register(_Own(forecasts, recorder, guard, shadow, self._latencies))
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
@@ -68,11 +71,13 @@ class _Own(Collector):
         forecasts: Forecasts,
         recorder: Recorder | None,
         guard: Guard,
+        shadow: Shadow | None,
         latencies: dict[tuple[str, int], _Latency],
     ) -> None:
         self._forecasts = forecasts
         self._recorder = recorder
         self._guard = guard
+        self._shadow = shadow
         self._latencies = latencies
 
     def describe(self) -> list[Metric]:
@@ -90,6 +95,8 @@ class _Own(Collector):
             requests.add_metric((route, str(status)), buckets, latency.total)
         yield requests
         yield from _of_forecasts(self._forecasts)
+        if self._shadow is not None:
+            yield from _of_shadow(self._shadow)
         yield from _of_monitoring([watch.forecast for watch in self._forecasts], self._guard.findings)
         if (recorder := self._recorder) is not None:
             yield self._one("vroom_record_waiting", "Predictions that wait for the disk", recorder.waiting)
@@ -121,6 +128,11 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
     freshness = GaugeMetricFamily(
         "vroom_freshness", "1 for the current verdict, else 0", labels=("forecast", "verdict")
     )
+    trials = GaugeMetricFamily(
+        "vroom_trial_share",
+        "Share of the requests that a second version answers or, in shadow, gets a copy of",
+        labels=("forecast", "version", "role"),
+    )
     gauges = {
         name: GaugeMetricFamily(f"vroom_{name}", what, labels=("forecast",))
         for name, what in (
@@ -142,6 +154,9 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
         gauges["unattended"].add_metric((watch.forecast,), float(unattended))
         if champion is None:
             continue
+        if champion.tried is not None:
+            trial = champion.tried.trial
+            trials.add_metric((watch.forecast, str(trial.version), trial.role.value), trial.share)
         found = ages(champion.manifest, datetime.now(UTC))
         measured = {
             "champion_version": champion.version,
@@ -154,7 +169,23 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
                 gauges[name].add_metric((watch.forecast,), float(value))
         for verdict in VERDICTS:
             freshness.add_metric((watch.forecast, verdict), float(found.freshness == verdict))
-    yield from (answered, failures, *gauges.values(), freshness)
+    yield from (answered, failures, *gauges.values(), freshness, trials)
+
+
+def _of_shadow(shadow: Shadow) -> Iterator[Metric]:
+    """What became of the rows that a version in shadow was to score."""
+    rows = CounterMetricFamily(
+        "vroom_shadow_rows",
+        "Copies of answered rows for a version in shadow, by what became of them",
+        labels=("forecast", "state"),
+    )
+    for forecast, counts in list(shadow.rows.items()):
+        for state in STATES:
+            rows.add_metric((forecast, state), counts[state])
+    yield rows
+    waiting = GaugeMetricFamily("vroom_shadow_waiting", "Rows that wait for a version in shadow")
+    waiting.add_metric((), shadow.waiting)
+    yield waiting
 
 
 def _of_monitoring(names: list[str], findings: Findings) -> Iterator[Metric]:

@@ -1,6 +1,7 @@
 """What is answered: from scored rows to JSON. One request is a batch of one."""
 
 import math
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ from vroom_api.champion.loading import Champion, score
 from vroom_api.contract import Fallback, Manifest
 from vroom_api.explanation.reasons import Explanation, NotExplainable, explain
 from vroom_api.explanation.support import out_of_range, supported, within
-from vroom_api.predictions.asked import Asked, Steps, decode, decode_in_steps, finish, slices
+from vroom_api.predictions.asked import Asked, Steps, finish, slices
+from vroom_api.predictions.choice import answering, answering_in_steps, counted
 from vroom_api.predictions.refusals import not_finite
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import PredictionLog
@@ -27,7 +29,15 @@ def predict_one(champion: Champion, body: bytes, log: PredictionLog | None = Non
     Raises:
         Problem: 400 for a body that is not JSON, 422 for what the champion cannot answer, 503 if it has expired.
     """
-    asked = decode(champion, body)
+    return predict_asked(*answering(champion, body), log)
+
+
+def predict_asked(champion: Champion, asked: Asked, log: PredictionLog | None = None) -> bytes:
+    """Answer a request that was read.
+
+    Raises:
+        Problem: 422 for what the champion cannot answer, 503 if it has expired.
+    """
     predictions, features = score(champion, np.array([asked.row], dtype=np.float64))
     return answer_one(champion, asked, predictions.item(), features[0].tolist(), log)
 
@@ -51,8 +61,8 @@ def answer_one(
 
 def predict_many(
     champion: Champion, body: bytes, largest: int, log: PredictionLog | None = None
-) -> tuple[bytes, int]:
-    """Answer a JSON array of 1 to `largest` objects, in its order, and say how many; all or nothing.
+) -> tuple[bytes, Counter[int]]:
+    """Answer a JSON array of 1 to `largest` objects, in its order, and say how many by which version; all or nothing.
 
     Raises:
         Problem: as for one.
@@ -62,13 +72,34 @@ def predict_many(
 
 def predict_in_steps(
     champion: Champion, body: bytes, largest: int, log: PredictionLog | None = None
-) -> Steps[tuple[bytes, int]]:
+) -> Steps[tuple[bytes, Counter[int]]]:
     """As `predict_many`, with rests.
 
     Raises:
         Problem: as for one.
     """
-    asked = yield from decode_in_steps(champion, body, largest)
+    parts = yield from answering_in_steps(champion, body, largest)
+    if len(parts) == 1:
+        answers = yield from _answers_in_steps(parts[0].version, parts[0].asked, log)
+    else:
+        answers = [None] * sum(len(part.asked) for part in parts)
+        for part in parts:
+            made = yield from _answers_in_steps(part.version, part.asked, log)
+            for position, one in zip(part.positions, made, strict=True):
+                answers[position] = one
+    encoded: list[bytes] = []
+    for piece in slices(len(answers)):
+        encoded.append(_encode(answers[piece])[1:-1])
+        yield
+    return b"[" + b",".join(encoded) + b"]", counted(parts)
+
+
+def _answers_in_steps(champion: Champion, asked: list[Asked], log: PredictionLog | None) -> Steps[list[Any]]:
+    """What one version answers to rows, in their order.
+
+    Raises:
+        Problem: as for one.
+    """
     ages = admitted(champion)
     rows = np.array([one.row for one in asked], dtype=np.float64)
     predictions, features = score(champion, rows)
@@ -88,17 +119,16 @@ def predict_in_steps(
         _with_reasons(champion, one, answer) if one.explain else answer
         for one, answer in zip(asked, answers, strict=True)
     ]
-    encoded: list[bytes] = []
+    if log is None:
+        return answers
+    logged: list[Any] = []
     for part in slices(len(asked)):
-        group = answers[part]
-        if log is not None:
-            group = [
-                _with_id(champion, log, *parts)
-                for parts in zip(asked[part], listed[part], group, strict=True)
-            ]
-        encoded.append(_encode(group)[1:-1])
+        logged += [
+            _with_id(champion, log, *parts)
+            for parts in zip(asked[part], listed[part], answers[part], strict=True)
+        ]
         yield
-    return b"[" + b",".join(encoded) + b"]", len(answers)
+    return logged
 
 
 def _answer(

@@ -67,7 +67,7 @@ def answer(champion: Champion, columns: Columns, count: int, level: float, first
             _, features = score(champion, rows[at : at + 1])
             problem = not_finite(manifest, rows[at].tolist(), features[0].tolist(), first + at)
             refused[at] = problem.detail
-    low, high = _bounds(manifest, rows, predictions, level)
+    low, high = bounds(manifest, rows, predictions, level)
     without = list(refused)
     for numbers in (predictions, low, high):
         numbers[without] = np.nan
@@ -183,9 +183,10 @@ def _falls_back(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
     return np.isnan(rows[:, read]).any(axis=1)
 
 
-def _bounds(
+def bounds(
     manifest: Manifest, rows: np.ndarray, predictions: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of encoded rows, by what answers each: shapes (n,)."""
     low, high = manifest.calibration.bounds(predictions, level)
     if manifest.fallback is not None and (instead := _falls_back(manifest, rows)).any():
         low[instead], high[instead] = manifest.fallback.calibration.bounds(predictions[instead], level)

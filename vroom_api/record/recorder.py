@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vroom_api.contract.ids import first_id
-from vroom_api.contract.tables import outcomes, predictions
+from vroom_api.contract.tables import outcomes, predictions, shadow_predictions
 from vroom_api.record.database import Replaced
 from vroom_api.record.prediction import Prediction, check
 from vroom_api.record.stores import SqliteStore, Store, store_of
@@ -216,7 +216,7 @@ class Recorder:
         """
         before = first_id(datetime.now(UTC) - timedelta(days=days))
         total = 0
-        for table in (predictions, outcomes):
+        for table in (predictions, outcomes, shadow_predictions):
             while deleted := await self._run(Store.delete, table, before, batch):
                 total += deleted
                 await asyncio.sleep(pause)

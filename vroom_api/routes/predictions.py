@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, cast
 
 from litestar import MediaType, Response, Router, asgi, post
@@ -16,8 +16,10 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.json_bodies import without_mark
-from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
-from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, decode
+from vroom_api.predictions.answered import answer_one, predict_asked, predict_in_steps, predict_many
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps
+from vroom_api.predictions.choice import answering
+from vroom_api.predictions.shadow import Shadow
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
@@ -36,12 +38,19 @@ class Predictor:
     """
 
     def __init__(
-        self, forecasts: Forecasts, *, largest_body: int, largest_batch: int, recorder: Recorder | None = None
+        self,
+        forecasts: Forecasts,
+        *,
+        largest_body: int,
+        largest_batch: int,
+        recorder: Recorder | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.forecasts = forecasts
         self.largest_body = largest_body
         self._largest_batch = largest_batch
         self._recorder = recorder
+        self._shadow = shadow
         # By forecast: rows of different forecasts cannot share a call of a model.
         self._scorers: defaultdict[str, Scorer] = defaultdict(Scorer)
         self._batches = asyncio.Lock()
@@ -49,16 +58,16 @@ class Predictor:
     async def predict(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
         """The answer to one object of inputs."""
         body = await read_body(scope, receive, self.largest_body)
-        champion = serving(watch)
         log = self._log(scope)
-        if EXPLAIN in body:
-            answer = await asyncio.to_thread(predict_one, champion, body, log)
+        champion, asked = answering(serving(watch), body)
+        if asked.explain:
+            answer = await asyncio.to_thread(predict_asked, champion, asked, log)
         else:
-            asked = decode(champion, body)
             scored = await self._scorers[watch.forecast].score(champion, asked.row)
             answer = answer_one(champion, asked, *scored, log)
         await self._wait_until_durable(log)
         watch.answered[champion.version] += 1
+        self._copy(champion, log)
         return answer
 
     async def predict_batch(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
@@ -72,18 +81,27 @@ class Predictor:
         # share a commit.
         async with self._batches:
             if EXPLAIN in body:
-                answer, rows = await asyncio.to_thread(predict_many, champion, body, self._largest_batch, log)
+                answer, by_version = await asyncio.to_thread(
+                    predict_many, champion, body, self._largest_batch, log
+                )
             else:
-                answer, rows = await _run(predict_in_steps(champion, body, self._largest_batch, log))
+                answer, by_version = await _run(predict_in_steps(champion, body, self._largest_batch, log))
+            rows = by_version.total()
             if large := rows > ROWS_AT_A_TIME:
                 await self._wait_until_durable(log)
         if not large:
             await self._wait_until_durable(log)
-        watch.answered[champion.version] += rows
+        watch.answered.update(by_version)
+        self._copy(champion, log)
         grant: Grant | None = scope.get("auth")
         if grant is not None:
             grant.charge(rows - 1)  # the shield counted the request as one
         return answer
+
+    def _copy(self, champion: Champion, log: PredictionLog | None) -> None:
+        """Let a version in shadow have what was answered; nobody waits for it."""
+        if champion.tried is not None and self._shadow is not None and log is not None:
+            self._shadow.offer(champion.tried, log.predictions)
 
     def _log(self, scope: Scope) -> PredictionLog | None:
         return None if self._recorder is None else PredictionLog(caller_of(scope), time.perf_counter_ns())
@@ -103,13 +121,13 @@ class Predictor:
             raise Problem(503, "not-recorded", str(error), headers=retry) from error
 
 
-async def _run(steps: Steps[tuple[bytes, int]]) -> tuple[bytes, int]:
+async def _run(steps: Steps[tuple[bytes, Counter[int]]]) -> tuple[bytes, Counter[int]]:
     """Run to the end, with a turn for everybody else between two steps."""
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            answered: tuple[bytes, int] = done.value
+            answered: tuple[bytes, Counter[int]] = done.value
             return answered
         await asyncio.sleep(0)
 

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundles import FORECAST, publish
-from vroom_api.contract import MANIFEST, POINTER, BundleError, Pointer, bundle_folder, durable, sha256_of
+from tests.support.trials import trial_of
+from vroom_api.contract import (
+    MANIFEST,
+    POINTER,
+    BundleError,
+    Pointer,
+    TrialRole,
+    bundle_folder,
+    durable,
+    sha256_of,
+)
 from vroom_api.contract.store import LocalStore, NothingServes, PointerMoved
 
 
@@ -148,3 +158,63 @@ def test_a_retired_forecast_keeps_its_bundles_and_serves_again_when_it_is_publis
 def test_what_was_never_published_cannot_be_retired(store):
     with pytest.raises(NothingServes, match="nothing was ever published"):
         store.retire(FORECAST, "no longer asked for")
+
+
+def test_a_trial_is_set_changed_and_ended_by_generation(store, files, tmp_path):
+    digest = sha256_of(files[MANIFEST])
+    with pytest.raises(NothingServes, match="no version serves"):
+        store.set_trial(FORECAST, None, 0)
+    store.put(FORECAST, 1, files)
+    first = store.point(FORECAST, 1, digest, 0)
+    trial = trial_of(tmp_path / "home", 1, TrialRole.SPLIT)
+    begun = store.set_trial(FORECAST, trial, first.generation)
+    assert (begun.generation, begun.trial, begun.published_at) == (2, trial, first.published_at)
+    assert store.set_trial(FORECAST, trial, 2) == begun
+    with pytest.raises(PointerMoved, match="generation 2, and this was decided against 1"):
+        store.set_trial(FORECAST, None, 1)
+    assert store.set_trial(FORECAST, None, 2).trial is None
+
+
+def test_a_publication_ends_a_trial_and_other_gates_of_the_same_version_do_not(store, files, tmp_path):
+    digest = sha256_of(files[MANIFEST])
+    store.put(FORECAST, 1, files)
+    store.point(FORECAST, 1, digest, 0, ["coverage"])
+    trial = trial_of(tmp_path / "home", 1, TrialRole.SHADOW, 1.0)
+    store.set_trial(FORECAST, trial, 1)
+    assert store.point(FORECAST, 1, digest, 2, ["coverage"]).trial == trial
+    assert store.point(FORECAST, 1, digest, 2).trial == trial
+    assert store.point(FORECAST, 2, digest, 3).trial is None
+    store.set_trial(FORECAST, trial, 4)
+    assert store.retire(FORECAST, "over").trial is None
+    assert [one.trial for one in store.history(FORECAST)] == [None, trial, trial, None, trial, None]
+
+
+def test_of_two_changes_of_traffic_at_once_one_wins(store, files, tmp_path):
+    store.put(FORECAST, 1, files)
+    store.point(FORECAST, 1, sha256_of(files[MANIFEST]), 0)
+    trials = [trial_of(tmp_path / "home", 1, TrialRole.SPLIT, share) for share in (0.1, 0.2)]
+    start, won, lost = threading.Barrier(2), [], []
+
+    def change(trial):
+        start.wait()
+        try:
+            won.append(store.set_trial(FORECAST, trial, 1))
+        except PointerMoved as error:
+            lost.append(error)
+
+    threads = [threading.Thread(target=change, args=(trial,)) for trial in trials]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 1)
+    assert store.pointer(FORECAST) == won[0]
+
+
+def test_the_digest_of_a_version_is_as_it_served_or_was_put(store, files):
+    with pytest.raises(BundleError, match="cannot be read"):
+        store.digest(FORECAST, 1)
+    store.put(FORECAST, 1, files)
+    assert store.digest(FORECAST, 1) == sha256_of(files[MANIFEST])
+    store.point(FORECAST, 1, "0" * 64, 0)
+    assert store.digest(FORECAST, 1) == "0" * 64

@@ -1,0 +1,134 @@
+"""Each entity has one version in every process; shares are what they say, and grow without moving anybody back."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.bundles import EXAMPLE, FORECAST, inputs, publish
+from tests.support.trials import SINCE, listing, put_beside, tried_champion, try_out
+from vroom_api.champion.loading import Champion, load
+from vroom_api.contract import Trial, TrialRole
+from vroom_api.predictions.answered import predict_many, predict_one
+from vroom_api.predictions.asked import finish
+from vroom_api.predictions.choice import answering, answering_in_steps, belongs, subject_of
+
+ENTITIES = 10_000
+
+
+def a_trial(share: float, since: str = SINCE) -> Trial:
+    return Trial(
+        version=2, manifest_sha256="0" * 64, role=TrialRole.SPLIT, share=share, since=since, by="ann"
+    )
+
+
+def second(share: float, since: str = SINCE) -> set[int]:
+    trial = a_trial(share, since)
+    return {one for one in range(ENTITIES) if belongs(FORECAST, trial, subject_of(str(one), []))}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
+def test_a_share_is_what_it_says_within_a_hundredth(share: float):
+    assert len(second(share)) / ENTITIES == pytest.approx(share, abs=0.01)
+
+
+def test_another_process_chooses_the_same():
+    script = (
+        "import json\n"
+        "from tests.vroom_api.predictions.test_choice import second\n"
+        "print(json.dumps(sorted(second(0.1))))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(json.loads(found.stdout)) == second(0.1)
+
+
+def test_a_larger_share_moves_nobody_back_and_another_trial_draws_anew():
+    assert second(0.1) < second(0.2)
+    overlap = len(second(0.1) & second(0.1, "2026-04-01T00:00:00.000+00:00")) / ENTITIES
+    assert overlap == pytest.approx(0.01, abs=0.005)
+
+
+def test_without_an_entity_the_same_row_has_the_same_version():
+    assert subject_of(None, [1.0, 2.0]) == subject_of(None, [1.0, 2.0]) != subject_of(None, [2.0, 1.0])
+    assert subject_of("7", [1.0]) == subject_of("7", [2.0])
+    rows = [[float(number), 1.0] for number in range(ENTITIES)]
+    hits = sum(belongs(FORECAST, a_trial(0.1), subject_of(None, row)) for row in rows)
+    assert hits / ENTITIES == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.fixture
+def champion(tmp_path: Path) -> Champion:
+    return tried_champion(tmp_path, TrialRole.SPLIT, 0.3)
+
+
+def test_value_interval_and_version_of_an_answer_come_from_one_version(champion: Champion):
+    assert champion.tried is not None
+    versions = set()
+    for entity in range(60):
+        body = json.dumps(listing(entity)).encode()
+        version, _ = answering(champion, body)
+        answer = json.loads(predict_one(champion, body))
+        alone = json.loads(predict_one(alone_in(version), body))
+        assert answer == alone
+        assert answer["model_version"] == version.version
+        versions.add(version.version)
+    assert versions == {1, 2}
+
+
+def alone_in(version: Champion) -> Champion:
+    """A version as if it answered alone."""
+    return replace(version, tried=None)
+
+
+def test_a_batch_is_answered_row_by_row_as_alone_and_in_its_order(champion: Champion):
+    rows = [listing(entity, num_images=entity % 90) for entity in range(200)] + [EXAMPLE]
+    answer, by_version = predict_many(champion, json.dumps(rows).encode(), 1000)
+    found = json.loads(answer)
+    alone = [json.loads(predict_one(champion, json.dumps(row).encode())) for row in rows]
+    assert [one["model_version"] for one in found] == [one["model_version"] for one in alone]
+    values = [one["predicted_reservations"] for one in alone]
+    assert [one["predicted_reservations"] for one in found] == pytest.approx(values, rel=1e-12)
+    assert by_version.total() == 201
+    assert set(by_version) == {1, 2}
+
+
+def test_what_goes_to_one_version_is_one_part(champion: Champion):
+    body = json.dumps([listing(entity) for entity in range(50)]).encode()
+    parts = finish(answering_in_steps(champion, body, 50))
+    assert sorted(position for part in parts for position in part.positions) == list(range(50))
+    alone = finish(answering_in_steps(alone_in(champion), body, 50))
+    assert [len(part.asked) for part in alone] == [50]
+
+
+def test_a_version_in_shadow_answers_nothing(tmp_path: Path):
+    champion = tried_champion(tmp_path, TrialRole.SHADOW, 1.0)
+    for entity in range(20):
+        version, asked = answering(champion, json.dumps(listing(entity)).encode())
+        assert (version, asked.entity_id) == (champion, str(entity))
+
+
+def test_a_text_that_may_be_any_is_read_by_the_version_that_answers(tmp_path: Path):
+    """Its codes are those that a training has seen, so the same text is another number for another version."""
+
+    def texts(values: list[str]) -> list:
+        field = msgspec.structs.replace(
+            inputs()[5], type="text", values=values, is_open=True, minimum=None, maximum=None, example=0.0
+        )
+        return [*inputs()[:5], field]
+
+    publish(tmp_path, 1, inputs=texts(["a", "b", "other"]))
+    put_beside(tmp_path, 2, inputs=texts(["b", "c", "other"]))
+    try_out(tmp_path, 2, TrialRole.SPLIT, 0.999)
+    champion = load(FORECAST, tmp_path)
+    assert champion is not None
+    assert champion.tried is not None
+    assert not champion.tried.same_rows
+    body = json.dumps(listing("7", description="b")).encode()
+    version, asked = answering(champion, body)
+    assert (version.version, asked.row[5]) == (2, 0.0)
+    parts = finish(answering_in_steps(champion, b"[" + body + b"]", 1))
+    assert [part.asked[0].row[5] for part in parts] == [0.0]

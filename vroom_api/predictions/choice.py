@@ -1,0 +1,90 @@
+"""Which version answers a request, while a second one is tried beside the champion.
+
+A share of the entities goes to the second version, by the hash of their ids with the start of the trial: each entity has the
+same version in every process and after every restart, and keeps it while the share stays; a larger share only adds
+to those that went there before. A request without an entity goes by the hash of its row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from struct import pack
+
+from vroom_api.champion.loading import Champion, Tried
+from vroom_api.contract import Trial
+from vroom_api.predictions.asked import Asked, Steps, decode, decode_in_steps
+
+_ALL = 2**64
+
+
+def belongs(forecast: str, trial: Trial, subject: bytes) -> bool:
+    """Whether a subject is in the share of a trial."""
+    digest = hashlib.blake2b(f"{forecast}\0{trial.since}\0".encode() + subject, digest_size=8).digest()
+    return int.from_bytes(digest) < trial.share * _ALL
+
+
+def subject_of(entity_id: str | None, row: Sequence[float]) -> bytes:
+    """What a request is about: its entity, else its row."""
+    if entity_id is not None:
+        return b"entity\0" + entity_id.encode()
+    return b"row\0" + pack(f"{len(row)}d", *row)
+
+
+def goes_to_second(tried: Tried, asked: Asked) -> bool:
+    """Whether the second version answers a request that the champion has read."""
+    if not tried.is_split:
+        return False
+    forecast = tried.second.manifest.forecast
+    return belongs(forecast, tried.trial, subject_of(asked.entity_id, asked.row))
+
+
+def answering(champion: Champion, body: bytes) -> tuple[Champion, Asked]:
+    """The version that answers one request, and the request as that version reads it.
+
+    Raises:
+        Problem: as `asked.decode`.
+    """
+    asked = decode(champion, body)
+    tried = champion.tried
+    if tried is None or not goes_to_second(tried, asked):
+        return champion, asked
+    return tried.second, asked if tried.same_rows else decode(tried.second, body)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a batch that one version answers: their positions in the batch, ascending, and what was asked."""
+
+    version: Champion
+    positions: Sequence[int]
+    asked: list[Asked]
+
+
+def answering_in_steps(champion: Champion, body: bytes, largest: int) -> Steps[list[Part]]:
+    """The versions that answer a batch, with their rows; one part where all go to one.
+
+    Raises:
+        Problem: as `asked.decode_in_steps`.
+    """
+    asked = yield from decode_in_steps(champion, body, largest)
+    tried = champion.tried
+    second = [at for at, one in enumerate(asked) if goes_to_second(tried, one)] if tried else []
+    if tried is None or not second:
+        return [Part(champion, range(len(asked)), asked)]
+    yield
+    for_second = asked if tried.same_rows else (yield from decode_in_steps(tried.second, body, largest))
+    chosen = set(second)
+    first = [at for at in range(len(asked)) if at not in chosen]
+    parts = [
+        Part(champion, first, [asked[at] for at in first]),
+        Part(tried.second, second, [for_second[at] for at in second]),
+    ]
+    return [part for part in parts if part.asked]
+
+
+def counted(parts: Sequence[Part]) -> Counter[int]:
+    """How many rows each version answers."""
+    return Counter({part.version.version: len(part.asked) for part in parts})

@@ -32,6 +32,7 @@ from vroom_api.routes import (
     keys,
     ledger,
     monitoring,
+    open_inference,
     outcomes,
     predictions,
     probes,
@@ -57,6 +58,7 @@ ROUTERS = [
     alerts.router,
     monitoring.router,
     commands.router,
+    open_inference.router,
     dashboard.router,
     probes.router,
 ]

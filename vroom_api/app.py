@@ -10,6 +10,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.types import ASGIApp
 
 from vroom_api.alerting.delivery import Delivery
 from vroom_api.alerting.guard import Guard
@@ -34,6 +35,7 @@ from vroom_api.routes import (
     record,
 )
 from vroom_api.routes import forecasts as forecast_routes
+from vroom_api.routes.direct import Direct
 from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
@@ -105,8 +107,16 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = Shield(
-        app.asgi_handler,
+    # Traces and answers to other origins are made by middlewares of Litestar, which then have to see all requests.
+    seen = bool(plugins) or bool(settings.cors_origins)
+    routed = app.asgi_handler if seen else Direct(app.asgi_handler, predictor)
+    app.asgi_handler = _shielded(routed, settings, keyring, metrics)
+    return app
+
+
+def _shielded(app: ASGIApp, settings: Settings, keyring: Keyring | None, metrics: ServiceMetrics) -> Shield:
+    return Shield(
+        app,
         keyring=keyring,
         hosts=settings.allowed_hosts,
         origins=settings.cors_origins,
@@ -114,7 +124,6 @@ def create_app(settings: Settings) -> Litestar:
         rate=settings.rate,
         metrics=metrics,
     )
-    return app
 
 
 def _guard(settings: Settings, database: FollowedDatabase, forecasts: Forecasts) -> Guard:

@@ -40,6 +40,7 @@ from vroom_api.routes import (
     traffic,
 )
 from vroom_api.routes import forecasts as forecast_routes
+from vroom_api.routes.direct import Direct
 from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
@@ -115,15 +116,16 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = _shielded(app.asgi_handler, settings, keyring, metrics)
+    # Traces and answers to other origins are made by middlewares of Litestar, which then have to see all requests.
+    seen = bool(plugins) or bool(settings.cors_origins)
+    routed = app.asgi_handler if seen else Direct(app.asgi_handler, predictor)
+    app.asgi_handler = _shielded(routed, settings, keyring, metrics)
     return app
 
 
-def _shielded(
-    handler: ASGIApp, settings: Settings, keyring: Keyring | None, metrics: ServiceMetrics
-) -> Shield:
+def _shielded(app: ASGIApp, settings: Settings, keyring: Keyring | None, metrics: ServiceMetrics) -> Shield:
     return Shield(
-        handler,
+        app,
         keyring=keyring,
         hosts=settings.allowed_hosts,
         origins=settings.cors_origins,

@@ -131,6 +131,7 @@ def _tables_with(forecast: str) -> list[str]:
     """The tables of the serving database that have rows of a forecast."""
     import sqlalchemy as sa
 
+    from vroom_api.contract.blocks import expand_blocks
     from vroom_api.contract.tables import (
         checks,
         commands,
@@ -141,12 +142,16 @@ def _tables_with(forecast: str) -> list[str]:
         serving_database,
     )
 
-    with serving_database() as engine, engine.connect() as connection:
-        return [
-            table.name
-            for table in (predictions, outcomes, ledger, checks, commands, event_log)
-            if connection.execute(sa.select(table.c.id).where(table.c.forecast == forecast).limit(1)).first()
-        ]
+    with serving_database() as engine:
+        expand_blocks(engine)
+        with engine.connect() as connection:
+            return [
+                table.name
+                for table in (predictions, outcomes, ledger, checks, commands, event_log)
+                if connection.execute(
+                    sa.select(table.c.id).where(table.c.forecast == forecast).limit(1)
+                ).first()
+            ]
 
 
 def _client(home: Path) -> MlflowClient | None:
@@ -201,6 +206,7 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
     """All rows and the entry in the ledger, in one transaction: so the entry says that it was done."""
     import sqlalchemy as sa
 
+    from vroom_api.contract.blocks import expand_blocks
     from vroom_api.contract.events import Decision, Event, Renamed
     from vroom_api.contract.tables import (
         alerts,
@@ -218,6 +224,8 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
     query = sa.select(ledger.c.evidence).where(
         ledger.c.forecast == under_way.present, ledger.c.event == Event.RENAMING
     )
+    with serving_database() as engine:
+        expand_blocks(engine)
     with serving_database() as engine, engine.begin() as connection:
         if msgspec.to_builtins(evidence) in list(connection.scalars(query)):
             return

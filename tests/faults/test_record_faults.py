@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.record import LOAD, stored
+from vroom_api.contract.recorded import Origin, Prediction
 from vroom_api.contract.tables import open_database
-from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.record.prediction import new_id
 from vroom_api.record.recorder import Recorder, RecordUnavailable
 
 
@@ -121,7 +122,8 @@ def test_sigterm_in_a_service_drains_what_waits(tmp_path: Path) -> None:
     path = tmp_path / "serving.db"
     service = """
 import asyncio, os, signal, sys
-from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.contract.recorded import Origin, Prediction
+from vroom_api.record.prediction import new_id
 from vroom_api.record.recorder import Recorder
 from vroom_api.contract.tables import open_database
 

@@ -13,9 +13,9 @@ from tests.support.record import store
 from vroom_api.contract import Bundle, Manifest
 from vroom_api.contract.ids import first_id
 from vroom_api.contract.model import open_model
+from vroom_api.contract.recorded import Origin, Prediction
 from vroom_api.contract.tables import outcomes, serving_database
 from vroom_api.record.outcomes import Outcome, receive
-from vroom_api.record.prediction import Origin, Prediction
 
 _numbers = itertools.count()
 

@@ -22,7 +22,10 @@ from vroom_api.contract import (
     forecast_folder,
     read_pointer,
 )
-from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.contract.blocks import expand_blocks
+from vroom_api.contract.recorded import Origin, Prediction
+from vroom_api.contract.tables import open_database
+from vroom_api.record.prediction import new_id
 from vroom_api.record.recorder import Recorder
 from vroom_assets.champion import publication
 
@@ -185,6 +188,9 @@ def flip(path: Path, position: int) -> None:
 
 
 def stored(path: Path) -> set[str]:
+    engine = open_database(f"sqlite:///{path}")
+    expand_blocks(engine)  # as every reader does
+    engine.dispose()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return {identifier for (identifier,) in connection.execute("SELECT id FROM predictions")}
@@ -193,7 +199,8 @@ def stored(path: Path) -> set[str]:
 # A process that records without end and prints the ids that it has acknowledged.
 LOAD = """
 import asyncio, os, sys
-from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.contract.recorded import Origin, Prediction
+from vroom_api.record.prediction import new_id
 from vroom_api.record.recorder import Recorder
 from vroom_api.contract.tables import open_database
 

@@ -28,9 +28,9 @@ from vroom_api.contract import (
 )
 from vroom_api.contract.calibrations import CalibrationError, CalibrationRevision, revision_of
 from vroom_api.contract.decoding import decoder
+from vroom_api.contract.recorded import Origin
 from vroom_api.contract.trials import unlike
 from vroom_api.explanation.support import Limits, limits_of
-from vroom_api.record.prediction import Origin
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from vroom_api.predictions.asked import Asked, Steps, finish, slices
 from vroom_api.predictions.choice import answering, answering_in_steps, counted
 from vroom_api.predictions.refusals import not_finite
 from vroom_api.problems import Fault, Problem
-from vroom_api.record.prediction import PredictionLog
+from vroom_api.record.prediction import PredictionLog, new_id, new_ids
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,11 +52,12 @@ def answer_one(
         Problem: 422 without a finite prediction or reasons, 503 if the champion has expired.
     """
     inside = within(champion.limits, [*asked.row, *features])
-    answer = _answer(champion, admitted(champion), asked, prediction, features, inside)
+    identifier = msgspec.UNSET if log is None else new_id()
+    answer = _answer(champion, admitted(champion), asked, prediction, features, inside, identifier)
     if asked.explain:
         answer = _with_reasons(champion, asked, answer)
     if log is not None:
-        answer = _with_id(champion, log, asked, features, answer)
+        _log(champion, log, asked, features, answer)
     return _encode(answer)
 
 
@@ -106,38 +108,45 @@ def _answers_in_steps(champion: Champion, asked: list[Asked], log: PredictionLog
     yield
     inside = supported(champion.manifest, rows, features).tolist()
     listed = features.tolist()
+    ids: Sequence[str | msgspec.UnsetType]
+    ids = [msgspec.UNSET] * len(asked) if log is None else new_ids(len(asked))
     # All rows are answered before the first is explained, and all are explained before the first is logged:
     # a row without an answer is refused at once, and a latency holds the whole batch.
     answers: list[Any] = []
     for part in slices(len(asked)):
         answers += [
-            _answer(champion, ages, *parts)
-            for parts in zip(asked[part], predictions[part].tolist(), listed[part], inside[part], strict=True)
+            _answer(champion, ages, one, prediction, row, within_limits, identifier)
+            for one, prediction, row, within_limits, identifier in zip(
+                asked[part], predictions[part].tolist(), listed[part], inside[part], ids[part], strict=True
+            )
         ]
         yield
-    answers = [
-        _with_reasons(champion, one, answer) if one.explain else answer
-        for one, answer in zip(asked, answers, strict=True)
-    ]
+    for at, one in enumerate(asked):
+        if one.explain:
+            answers[at] = _with_reasons(champion, one, answers[at])
     if log is None:
         return answers
-    logged: list[Any] = []
     for part in slices(len(asked)):
-        logged += [
-            _with_id(champion, log, *parts)
-            for parts in zip(asked[part], listed[part], answers[part], strict=True)
-        ]
+        for parts in zip(asked[part], listed[part], answers[part], strict=True):
+            _log(champion, log, *parts)
         yield
-    return logged
+    return answers
 
 
 def _answer(
-    champion: Champion, ages: Ages, asked: Asked, prediction: float, features: list[float], inside: bool
+    champion: Champion,
+    ages: Ages,
+    asked: Asked,
+    prediction: float,
+    features: list[float],
+    inside: bool,
+    identifier: str | msgspec.UnsetType,
 ) -> Any:
-    """The answer to one row, without reasons and id.
+    """The answer to one row, without reasons.
 
     Args:
         inside: whether the row and its features are in support.
+        identifier: under which it is logged.
 
     Raises:
         Problem: the prediction, or a feature that is read for it, is not finite, 422.
@@ -158,6 +167,7 @@ def _answer(
         ages.freshness,
         ages.data_age_s,
         ages.model_age_s,
+        prediction_id=identifier,
         stored=asked.filled,
         unattended_since=champion.attendance.unattended_since or msgspec.UNSET,
     )
@@ -180,12 +190,18 @@ def _with_reasons(champion: Champion, asked: Asked, answer: Any) -> Any:
     return replace(answer, reasons=reasons_of(champion, asked.row))
 
 
-def _with_id(champion: Champion, log: PredictionLog, asked: Asked, features: list[float], answer: Any) -> Any:
-    """The answer with the id under which it is logged."""
-    identifier = log.add(
-        champion.origin, asked.row, features, answer.value, answer.interval, asked.entity_id, asked.tags
+def _log(champion: Champion, log: PredictionLog, asked: Asked, features: list[float], answer: Any) -> None:
+    """Log an answer under its id."""
+    log.add(
+        answer.prediction_id,
+        champion.origin,
+        asked.row,
+        features,
+        answer.value,
+        answer.interval,
+        asked.entity_id,
+        asked.tags,
     )
-    return replace(answer, prediction_id=identifier)
 
 
 def admitted(champion: Champion) -> Ages:

@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import durable
+from vroom_api.contract.blocks import ROWS_AT_A_TIME, expand_some
 from vroom_api.contract.tables import keys, ledger, outcomes, predictions
 
 PATIENCE = 30.0  # seconds that it waits for a lock
@@ -66,14 +67,28 @@ def back_up(url: str, target: Path) -> Backup:
 def _copy(source: Path, beside: Path) -> str | None:
     """Copy the database; the newest prediction that was there before."""
     with contextlib.closing(sqlite3.connect(source, timeout=PATIENCE, isolation_level=None)) as connection:
-        (newest,) = connection.execute("SELECT max(id) FROM predictions").fetchone()
+        query = "SELECT max(id) FROM predictions"
+        if _has_blocks(connection):
+            query += " UNION ALL SELECT max(last_id) FROM prediction_blocks WHERE rows > 0"
+        found = connection.execute(query)
+        newest = max((identifier for (identifier,) in found if identifier is not None), default=None)
         beside.touch(0o600)
         connection.execute("VACUUM INTO ?", (str(beside),))
     return newest
 
 
+def _has_blocks(connection: sqlite3.Connection) -> bool:
+    """Whether the database is of a version that has them: it may be copied before it is upgraded."""
+    query = "SELECT count(*) FROM sqlite_master WHERE name = 'prediction_blocks'"
+    return bool(connection.execute(query).fetchone()[0])
+
+
 def _checked(path: Path, newest: str | None) -> dict[str, int]:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        cursor = connection.cursor()
+        if _has_blocks(connection):
+            while expand_some(cursor, "sqlite", ROWS_AT_A_TIME):  # in the copy: the service goes on meanwhile
+                pass
         (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged: {verdict}")

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import predictions
 
@@ -74,6 +75,7 @@ def prediction(engine: sa.Engine, identifier: str) -> Recorded:
     Raises:
         UnknownPrediction: the record does not hold it.
     """
+    expand_blocks(engine, {identifier})
     with engine.connect() as connection:
         row = connection.execute(predictions.select().where(predictions.c.id == identifier)).one_or_none()
     if row is None:
@@ -85,6 +87,7 @@ def prediction(engine: sa.Engine, identifier: str) -> Recorded:
 
 def page(engine: sa.Engine, wanted: Filter, *, before: str | None = None, size: int = 100) -> Page:
     """At most `size` predictions that are older than the one called `before`."""
+    expand_blocks(engine)
     with engine.connect() as connection:
         rows = connection.execute(_query(wanted, before).limit(size + 1)).all()
     found = [_recorded(row) for row in rows[:size]]

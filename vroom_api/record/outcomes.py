@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 
+from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.tables import outcomes, predictions
 from vroom_api.record.prediction import EntityId, new_id
 from vroom_api.texts import MAX_NAME, NAME, NO_CONTROL_CHARACTERS, PREDICTION_ID
@@ -113,6 +114,8 @@ def receive(
         UnknownSubject: a prediction is not in the record, or is of another forecast.
         OtherValue: another value is recorded and this one is not a correction.
     """
+    if wanted := {outcome.prediction_id for outcome in reported if outcome.prediction_id}:
+        expand_blocks(engine, wanted)
     with engine.connect() as connection:
         complete = _with_forecasts(connection, reported)
     check(complete)

@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import Manifest
+from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import outcomes, predictions
 
@@ -73,6 +74,7 @@ def performance(
         asked.append(predictions.c.id < first_id(end))
     is_probability = champion is not None and champion.kind.is_probability
     due = None if champion is None else _due(champion, now or datetime.now(UTC))
+    expand_blocks(engine)
     with engine.connect() as connection:
         count = connection.execute(
             sa.select(sa.func.count()).select_from(predictions).where(*asked)

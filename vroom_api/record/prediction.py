@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from vroom_api.contract import InputField, Manifest
 from vroom_api.contract.ids import id_of
 from vroom_api.contract.intervals import Interval
+from vroom_api.contract.recorded import Origin, Prediction
 from vroom_api.texts import NO_CONTROL_CHARACTERS, TAG_NAME
 
 MAX_TEXT_LENGTH = 128  # of caller and entity id, as the table declares
@@ -22,58 +22,8 @@ EntityId = Annotated[
     str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_LENGTH, pattern=NO_CONTROL_CHARACTERS)
 ]
 Tags = Annotated[dict[TagName, EntityId], msgspec.Meta(max_length=MAX_TAGS)]
+_BITS_AT_A_TIME = 512  # ids
 _unfit = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]").search
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """What all predictions of one champion share; made once per champion."""
-
-    forecast: str
-    version: int
-    generation: int
-    manifest_sha256: str
-    data_version: str
-    inputs: tuple[str, ...]  # names, in the manifest's order
-    features: tuple[str, ...]
-    texts: tuple[tuple[int, InputField], ...] = ()  # index and field of the inputs that callers send as texts
-    calibration: int | None = None  # the revision that corrected them
-
-    @classmethod
-    def of(
-        cls, manifest: Manifest, manifest_sha256: str, generation: int, calibration: int | None = None
-    ) -> "Origin":
-        return cls(
-            forecast=manifest.forecast,
-            version=manifest.version,
-            generation=generation,
-            manifest_sha256=manifest_sha256,
-            data_version=manifest.data_version,
-            inputs=tuple(field.name for field in manifest.inputs),
-            features=tuple(field.name for field in manifest.features),
-            texts=tuple(
-                (index, field)
-                for index, field in enumerate(manifest.inputs)
-                if field.values or field.type == "time"
-            ),
-            calibration=calibration,
-        )
-
-
-class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """One prediction as it is recorded. Its time is in its id (`new_id`)."""
-
-    id: str
-    origin: Origin
-    caller: str
-    entity_id: str | None
-    inputs: Sequence[float]  # in the origin's order
-    features: Sequence[float]
-    value: float
-    low: float
-    high: float
-    level: float
-    latency_us: int
-    tags: dict[str, str] | None = None
 
 
 class PredictionLog:
@@ -86,6 +36,7 @@ class PredictionLog:
 
     def add(
         self,
+        identifier: str,
         origin: Origin,
         inputs: Sequence[float],
         features: Sequence[float],
@@ -93,10 +44,8 @@ class PredictionLog:
         interval: Interval,
         entity_id: str | None = None,
         tags: dict[str, str] | None = None,
-    ) -> str:
-        """Add one prediction; returns its id."""
-        identifier = new_id()
-        latency_us = (time.perf_counter_ns() - self._started_ns) // 1000
+    ) -> None:
+        """Add one prediction under an id that was made for it."""
         self.predictions.append(
             Prediction(
                 identifier,
@@ -109,11 +58,10 @@ class PredictionLog:
                 interval.low,
                 interval.high,
                 interval.level,
-                latency_us,
+                (time.perf_counter_ns() - self._started_ns) // 1000,
                 tags,
             )
         )
-        return identifier
 
 
 class _Ids:
@@ -125,17 +73,41 @@ class _Ids:
     def __init__(self) -> None:
         self._last = 0
         self._lock = threading.Lock()
+        self._random = memoryview(b"").cast(
+            "Q"
+        )  # bits for the ids to come: to ask for them one by one is slow
+        self._used = 0
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """A child draws bits of its own."""
+        self._lock = threading.Lock()
+        self._used = len(self._random)
 
     def next(self) -> str:
+        (identifier,) = self.several(1)
+        return identifier
+
+    def several(self, count: int) -> list[str]:
+        """Ids that ascend."""
         milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
         now = milliseconds << 12 | (nanoseconds << 12) // 1_000_000
         with self._lock:
-            self._last = now = max(now, self._last + 1)
-        tail = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-        return id_of(now, tail)
+            first = max(now, self._last + 1)
+            self._last = first + count - 1
+            if self._used + count > len(self._random):
+                self._random = memoryview(os.urandom(8 * max(count, _BITS_AT_A_TIME))).cast("Q")
+                self._used = 0
+            tails = self._random[self._used : self._used + count]
+            self._used += count
+        return [
+            id_of(first + index, tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000)
+            for index, tail in enumerate(tails)
+        ]
 
 
-new_id = _Ids().next
+_ids = _Ids()
+new_id, new_ids = _ids.next, _ids.several
 
 
 def caller_of(scope: Any) -> str:

@@ -26,6 +26,7 @@ from vroom_api.record.recorder import NotRecorded, Recorder
 from vroom_api.routes.parameters import check_names
 from vroom_api.security.keys import Grant
 
+PREDICT, PREDICT_BATCH = "/predict", "/predict/batch"
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 
 
@@ -142,8 +143,8 @@ async def _run(steps: Steps[tuple[bytes, Counter[int]]]) -> tuple[bytes, Counter
         await asyncio.sleep(0)
 
 
-# The two that are asked most are plain ASGI: they need nothing that Litestar would parse or inject.
-@asgi("/predict", copy_scope=False)
+# All four are answered before the router (`direct`), unless middlewares of Litestar are to see them.
+@asgi(PREDICT, copy_scope=False)
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
     predictor: Predictor = scope["litestar_app"].state["predictor"]
     await respond(
@@ -151,7 +152,7 @@ async def predict(scope: Scope, receive: Receive, send: Send) -> None:
     )
 
 
-@asgi("/predict/batch", copy_scope=False)
+@asgi(PREDICT_BATCH, copy_scope=False)
 async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
     predictor: Predictor = scope["litestar_app"].state["predictor"]
     await respond(
@@ -159,7 +160,7 @@ async def predict_batch(scope: Scope, receive: Receive, send: Send) -> None:
     )
 
 
-# Litestar gives plain ASGI handlers no path parameters. The document describes each forecast by itself.
+# The document describes each forecast by itself.
 @post("/forecasts/{name:str}/predict", status_code=200, include_in_schema=False)
 async def predict_of(
     name: FromPath[str], request: HTTPRequest[Any, Any, Any], predictor: NamedDependency[Predictor]

@@ -71,9 +71,13 @@ def respond_to_framework(request: Request[Any, Any, Any], error: HTTPException) 
 
 
 def respond_to_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    return respond(request, defect(request.scope, error))
+
+
+def defect(scope: Any, error: Exception) -> Problem:
     """A defect of ours: the log has all of it, the caller none."""
-    log.error("%s %s failed", request.scope["method"], request.scope["path"], exc_info=error)
-    return respond(request, Problem(500, "defect", "the service failed on this request; its log says why"))
+    log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+    return Problem(500, "defect", "the service failed on this request; its log says why")
 
 
 def _respond_without_record(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from vroom_api.contract import read_pointer
 from vroom_api.contract.alerts import Severity, raise_alert, resolve_alert
+from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.events import Decision as Entry
 from vroom_api.contract.events import Evaluated, Event, SourcesSeen, evidence_of
 from vroom_api.contract.ids import first_id
@@ -106,6 +107,7 @@ def asked_at(engine: sa.Engine, spec: ForecastSpec, at: float) -> tuple[float, .
 def next_due(engine: sa.Engine, spec: ForecastSpec, at: float, within_days: float) -> float | None:
     """Days until the next prediction without an outcome falls due; None where none does within so many days."""
     target = spec.target
+    expand_blocks(engine)
     if target.due_input is not None:
         return _next_due_by_input(engine, spec, target.due_input, at, within_days)
     horizon = target.due_after_days

@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import forecast_folder, read_pointer
+from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.decoding import decode
 from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import outcomes, predictions, serving_database
@@ -128,8 +129,10 @@ def is_new(forecast: str, since: float) -> bool:
             for table in (predictions, outcomes)
         )
     )
-    with serving_database() as engine, engine.connect() as connection:
-        return bool(connection.scalar(sa.select(asked)))
+    with serving_database() as engine:
+        expand_blocks(engine)
+        with engine.connect() as connection:
+            return bool(connection.scalar(sa.select(asked)))
 
 
 def loaded_version(spec: ForecastSpec) -> str:

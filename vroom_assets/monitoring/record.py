@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.ids import first_id, time_of
 from vroom_api.contract.tables import outcomes, predictions
 from vroom_assets.monitoring.warehouse import closed_until, mark, naive, note, prepare
@@ -86,6 +87,7 @@ def copy_predictions(
     Args:
         now: the time, which no prediction is counted later than.
     """
+    expand_blocks(database)
     return _copy(connection, database, forecast, now, _OF_PREDICTIONS)
 
 

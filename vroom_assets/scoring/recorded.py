@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from vroom_api.champion.loading import Champion, prepare
 from vroom_api.contract import Bundle, Pointer
+from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.intervals import DEFAULT_LEVEL
 from vroom_api.contract.tables import predictions
 from vroom_api.predictions import bulk
@@ -44,6 +45,7 @@ def latest_requests(engine: sa.Engine, forecast: str, count: int) -> Requests:
         .order_by(predictions.c.id.desc())
         .limit(count)
     )
+    expand_blocks(engine)
     with engine.connect() as connection:
         rows = list(reversed(connection.execute(newest_first).fetchall()))
     numbers = np.array([row[3:] for row in rows], dtype=float).reshape(-1, 4)

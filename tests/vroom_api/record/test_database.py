@@ -1,8 +1,6 @@
 """The serving database is the file that has its name, also when that becomes another while the service runs."""
 
-import contextlib
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, publish
+from tests.support.record import stored
 from tests.support.service import running
 from vroom_api.contract.tables import UnusableDatabase, open_database
 from vroom_api.record.database import FollowedDatabase
@@ -67,9 +66,7 @@ def in_the_file(path: Path) -> set[str]:
     for suffix in ("", "-wal"):
         source = path.with_name(path.name + suffix)
         copy.with_name(copy.name + suffix).write_bytes(source.read_bytes() if source.exists() else b"")
-    with contextlib.closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        found = {identifier for (identifier,) in connection.execute("SELECT id FROM predictions")}
+    found = stored(copy)
     for name in (copy.name, f"{copy.name}-wal", f"{copy.name}-shm"):
         copy.with_name(name).unlink(missing_ok=True)
     return found

@@ -19,12 +19,13 @@ from tests.support import databases
 from tests.support.tiny import manifest_of
 from vroom_api.contract import Kind
 from vroom_api.contract.ids import first_id, time_of
+from vroom_api.contract.recorded import Origin, Prediction
 from vroom_api.contract.tables import open_database
 from vroom_api.record import history, outcomes
 from vroom_api.record.history import Filter, UnknownPrediction
 from vroom_api.record.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
 from vroom_api.record.performance import performance
-from vroom_api.record.prediction import Origin, Prediction, new_id
+from vroom_api.record.prediction import new_id
 from vroom_api.record.recorder import Recorder, RecordFull, RecordUnavailable
 
 ALL = Filter()

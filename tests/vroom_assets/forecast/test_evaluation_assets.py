@@ -16,8 +16,8 @@ from tests.support.predictions import answered, outcomes_at, predict, report
 from tests.support.project import ROOT
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_api.contract.events import Evaluated, evidence_of
+from vroom_api.contract.recorded import Prediction
 from vroom_api.contract.tables import alerts, checks, serving_database
-from vroom_api.record.prediction import Prediction
 from vroom_assets.forecast import Forecast
 from vroom_assets.monitoring import progress
 

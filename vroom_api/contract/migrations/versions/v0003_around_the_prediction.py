@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from vroom_api.contract.blocks import expand_in_transaction
+
 revision = "0003"
 down_revision = "0002"
 
@@ -93,5 +95,7 @@ def _events_and_predictions() -> None:
 
 
 def downgrade() -> None:
+    bind = op.get_bind()
+    expand_in_transaction(bind.connection.cursor(), bind.dialect.name)  # what an older service would not find
     for name in ("prediction_blocks", "shadow_predictions", "event_log", "commands", "entities"):
         op.drop_table(name)

@@ -16,5 +16,6 @@ REQUESTED_TAG, TRAINED_TAG = "vroom/requested_version", "vroom/trained_version"
 MONITOR_JOB = "monitor"  # as the job of a forecast ends; it is one of its runs, and makes no version
 CHALLENGER, CHAMPION = "challenger", "champion"
 ROLLED_BACK = "rolled_back"  # the kind of alert, open until another version is published
+TRIAL_STOPPED = "trial_stopped"  # the kind of alert, open until something else serves or is tried
 # Of a run that nobody watches the terminal shows what needs somebody; all of it is on the run's page.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING", "name": "vroom"}}}}

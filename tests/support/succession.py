@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from tests.support.bundles import FORECAST, NAMES, golden_of, graph, manifest, predicted
-from vroom_api.contract import Pointer, Scores, forecast_folder, read_pointer
+from vroom_api.contract import Pointer, Scores, Trial, TrialRole, forecast_folder, read_pointer
+from vroom_api.contract.store import LocalStore
 from vroom_assets.champion import publication
 
 
@@ -58,6 +59,23 @@ def unpublished(folder: Path, version: int, scale: float = 1.0) -> tuple[Path, s
     """A bundle that is ready to be published, and the digest of its manifest."""
     described = manifest(version, mlflow_run_id=f"training {version}")
     return folder, publication.write(folder, described, graph(scale), golden_of(scale))
+
+
+def try_beside(
+    version: int, scale: float = 1.0, role: TrialRole = TrialRole.SPLIT, share: float = 0.5, **given: Any
+) -> Pointer:
+    """Keep a version and let the pointer say that it is tried from now on; its model is as in `promote`."""
+    source, store = forecast_folder(FORECAST) / f"made-{version}", LocalStore()
+    if version not in store.versions(FORECAST):
+        described = manifest(version, mlflow_run_id=f"training {version}", **given)
+        publication.write(source, described, graph(scale), golden_of(scale))
+        store.put(FORECAST, version, {path.name: path.read_bytes() for path in source.iterdir()})
+    digest = store.digest(FORECAST, version)
+    current = read_pointer(FORECAST)
+    assert current is not None
+    since = pd.Timestamp.now("UTC").isoformat(timespec="milliseconds")
+    trial = Trial(version=version, manifest_sha256=digest, role=role, share=share, since=since, by="ann")
+    return store.set_trial(FORECAST, trial, current.generation)
 
 
 def with_error(error: float) -> dict[str, Any]:

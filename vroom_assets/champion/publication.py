@@ -30,6 +30,7 @@ from vroom_api.contract.announcements import announce_moved_pointer
 from vroom_api.contract.events import Decision, Event, Published, Retirement, RolledBack, evidence_of
 from vroom_api.contract.store import BundleStore, LocalStore, PointerMoved
 from vroom_api.contract.tables import enter_ledger, ledger, serving_database
+from vroom_api.contract.trials import enter_end
 
 
 class NotPublished(Exception):
@@ -97,6 +98,52 @@ def publish(
     return _point(store, forecast, version, manifest_sha256, generation, provisional)
 
 
+def promote(
+    forecast: str,
+    version: int,
+    generation: int,
+    reason: str,
+    *,
+    actor: str,
+    run_id: str | None = None,
+    store: BundleStore | None = None,
+) -> tuple[Pointer, Pointer]:
+    """Let the version that is tried serve, after checking that it loads and scores; the ledger says that its trial is over.
+
+    Args:
+        generation: of the pointer that this was decided against.
+
+    Returns:
+        the pointer before and the pointer after.
+
+    Raises:
+        NotPublished: it is not the version that is tried, it does not reproduce its golden rows, or something else was
+            decided meanwhile.
+        BundleError: its files are damaged.
+    """
+    store = store or LocalStore()
+    current = store.pointer(forecast)
+    trial = current.trial if current else None
+    if current is None or current.generation != generation:
+        present = current.generation if current else 0
+        raise NotPublished(
+            f"{forecast}: something else was decided meanwhile: the pointer has generation {present}, this was decided "
+            f"against {generation}"
+        )
+    if trial is None or trial.version != version:
+        tried = f"version {trial.version}" if trial else "none"
+        raise NotPublished(f"{forecast}: version {version} is not the one that is tried, which is {tried}")
+    prove(store.read(forecast, version, trial.manifest_sha256))
+    try:
+        after = store.point(forecast, version, trial.manifest_sha256, generation)
+    except PointerMoved as error:
+        raise NotPublished(str(error)) from error
+    why = f"version {version} serves instead of version {current.version}: {reason}"
+    with serving_database() as engine:
+        enter_end(engine, forecast, current, after, Decision.PROMOTED, why, actor=actor, run_id=run_id)
+    return current, after
+
+
 def restore(
     forecast: str,
     version: int | None,
@@ -150,7 +197,9 @@ def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Poin
     Raises:
         NothingServes: nothing was ever published.
     """
-    pointer = (store or LocalStore()).retire(forecast, reason)
+    store = store or LocalStore()
+    before = store.pointer(forecast)
+    pointer = store.retire(forecast, reason)
     announce_moved_pointer(forecast, pointer, pointer.version)
     with serving_database() as engine:
         enter_ledger(
@@ -161,6 +210,9 @@ def retire(forecast: str, reason: str, store: BundleStore | None = None) -> Poin
             reason=f"version {pointer.version} serves no more: {pointer.retired}",
             evidence=Retirement(version=pointer.version, generation=pointer.generation),
         )
+        if before is not None and before.trial is not None:
+            why = f"version {before.trial.version} is not tried any more: the forecast was retired"
+            enter_end(engine, forecast, before, pointer, Decision.STOPPED, why, actor="command retire")
     return pointer
 
 
@@ -218,15 +270,19 @@ def _point(
     generation: int,
     provisional: Sequence[str] = (),
 ) -> Pointer:
-    """Move the pointer to a version that is kept.
+    """Move the pointer to a version that is kept; where that ends a trial, the ledger says so.
 
     Raises:
         NotPublished: another publication came first.
     """
     before = store.pointer(forecast)
     try:
-        pointer = store.point(forecast, version, manifest_sha256, generation, provisional)
+        after = store.point(forecast, version, manifest_sha256, generation, provisional)
     except PointerMoved as error:
         raise NotPublished(str(error)) from error
-    announce_moved_pointer(forecast, pointer, before.version if before else None)
-    return pointer
+    announce_moved_pointer(forecast, after, before.version if before else None)
+    if before is not None and before.trial is not None and after.trial is None:
+        why = f"version {before.trial.version} is not tried any more: version {version} was published or restored"
+        with serving_database() as engine:
+            enter_end(engine, forecast, before, after, Decision.STOPPED, why, actor="publication")
+    return after

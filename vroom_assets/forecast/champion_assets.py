@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 from vroom_api.contract import (
     MANIFEST,
@@ -24,6 +25,7 @@ from vroom_api.contract.events import (
     NotPublished,
     Published,
     RolledBack,
+    TrialChanged,
     evidence_of,
 )
 from vroom_api.contract.tables import ledger as ledger_table
@@ -309,16 +311,21 @@ def current_champion(
 
 
 def suspended_versions(forecast: str) -> list[Manifest]:
-    """Manifests of the versions that were rolled back, and that nobody has gone back to since."""
+    """Manifests of the versions that were rolled back, and that nobody has gone back to or promoted since."""
     of_rollbacks = ledger_table.select().where(
         ledger_table.c.forecast == forecast,
-        ledger_table.c.event == Event.ROLLBACK,
-        ledger_table.c.decision == Decision.RESTORED,
+        sa.or_(
+            sa.and_(ledger_table.c.event == Event.ROLLBACK, ledger_table.c.decision == Decision.RESTORED),
+            sa.and_(ledger_table.c.event == Event.TRIAL, ledger_table.c.decision == Decision.PROMOTED),
+        ),
     )
     with serving_database() as engine, engine.connect() as connection:
         rows = connection.execute(of_rollbacks.order_by(ledger_table.c.id)).fetchall()
     suspended: dict[int, Manifest] = {}
     for row in rows:
+        if row.event == Event.TRIAL:
+            suspended.pop(evidence_of(TrialChanged, row.evidence).version, None)
+            continue
         back = evidence_of(RolledBack, row.evidence)
         before, after = _manifest_of(forecast, back.before), _manifest_of(forecast, back.after)
         if before is not None:

@@ -26,6 +26,7 @@ from vroom_assets.forecast import (
     rollback,
     sensors,
     source_assets,
+    trials,
 )
 from vroom_assets.forecast.attributes import attributed
 from vroom_assets.forecast.names import FORECAST_TAG
@@ -124,7 +125,11 @@ class Forecast(ForecastSpec, dg.Component):
         )
 
     def other_jobs(self) -> list[dg.JobDefinition]:
-        return [rollback.rollback_job(self), recalibration.recalibration_job(self)]
+        return [
+            rollback.rollback_job(self),
+            recalibration.recalibration_job(self),
+            trials.promotion_job(self),
+        ]
 
     def sensors(self, jobs: Mapping[str, Any]) -> list[dg.SensorDefinition]:
         """Args:

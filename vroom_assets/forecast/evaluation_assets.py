@@ -19,6 +19,7 @@ from vroom_assets import resources, tracking
 from vroom_assets.forecast.asset_pages import LISTED, PLOTTED, plot, table
 from vroom_assets.forecast.names import key
 from vroom_assets.forecast.rollback import Actor, watch_successor
+from vroom_assets.forecast.trials import judge_trial
 from vroom_assets.ledger import Ledger
 from vroom_assets.spec import ForecastSpec
 
@@ -150,6 +151,8 @@ def evaluate(
         judged = _judge(context, spec, connection, now)
         if judged is not None:
             followed = roll_back_or_correct(context, spec, connection, registry, ledger, now)
+            actor = Actor(f"job {context.run.job_name}", context.run.run_id)
+            followed |= judge_trial(spec, connection, actor, judged.until)
     if judged is None:
         yield from _without_champion(spec)
         return

@@ -18,5 +18,6 @@ MONITOR_JOB = "monitor"  # as the job of a forecast ends; it is one of its runs,
 CHALLENGER, CHAMPION = "challenger", "champion"
 FLEET_PREDICTIONS = "fleet_predictions"
 ROLLED_BACK = "rolled_back"  # the kind of alert, open until another version is published
+TRIAL_STOPPED = "trial_stopped"  # the kind of alert, open until something else serves or is tried
 # Of a run that nobody watches the terminal shows what needs somebody; all of it is on the run's page.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING", "name": "vroom"}}}}

@@ -63,7 +63,9 @@ class WayBack:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def restored(spec: ForecastSpec, pointer: Pointer, reason: str) -> dg.AssetMaterialization:
+def restored(
+    spec: ForecastSpec, pointer: Pointer, reason: str, decision: Decision = Decision.RESTORED
+) -> dg.AssetMaterialization:
     """What serves again, as an event of the asset `champion`, whose page would show what was replaced."""
     manifest = read_bundle(
         bundle_folder(spec.name, pointer.version), pointer.manifest_sha256, spec.name
@@ -71,7 +73,7 @@ def restored(spec: ForecastSpec, pointer: Pointer, reason: str) -> dg.AssetMater
     return dg.AssetMaterialization(
         key(spec, CHAMPION),
         description=f"version {pointer.version} {reason}",
-        metadata=champion_metadata(spec, pointer, manifest, Decision.RESTORED, reason),
+        metadata=champion_metadata(spec, pointer, manifest, decision, reason),
         tags={DATA_VERSION_TAG: pointer.manifest_sha256},
     )
 

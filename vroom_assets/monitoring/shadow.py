@@ -259,7 +259,7 @@ def paired(
         reach = np.abs(loss - former)
     values = bet_on(loss - former, reach, typical_gain(found), tolerated)
     return Pairs(
-        windows=_by_window(spec, found, kept, values),
+        windows=by_window(spec, found, kept, values),
         rows=len(kept),
         refused=int((~answered).sum()),
         loss=float(loss.mean()) if len(kept) else 0.0,
@@ -280,7 +280,7 @@ def bet_on(difference: np.ndarray, reach: np.ndarray, typical: float, tolerated:
 
 
 def counted(
-    found: Succession, rows: pd.DataFrame, until: datetime, *, with_outcome: bool = True
+    found: Succession, rows: pd.DataFrame, until: datetime | None, *, with_outcome: bool = True
 ) -> pd.DataFrame:
     """The rows that count, in the order in which they became known.
 
@@ -288,11 +288,12 @@ def counted(
     after the first. Its column `known_at` says when a row became known.
 
     Args:
-        until: requests that are made later do not count.
+        until: requests that are made later do not count; None where all do.
     """
     kept = rows[rows["version"].isin(found.successors)]
     kept = kept.assign(time=_times(kept["time"]))
-    kept = kept[kept["time"] <= until]
+    if until is not None:
+        kept = kept[kept["time"] <= until]
     if with_outcome:
         kept = kept[(kept["exposure"] >= 1.0) & np.isfinite(kept["outcome"].to_numpy(float))]
     known_at = _times(kept["outcome_at"]) if with_outcome else kept["time"]
@@ -349,10 +350,14 @@ def reference_loss(manifest: Manifest, error: str) -> float:
     return scores.nested.get(error, 0.0) if scores is not None else 0.0
 
 
-def _by_window(
+def by_window(
     spec: ForecastSpec, found: Succession, kept: pd.DataFrame, values: np.ndarray
 ) -> list[np.ndarray]:
-    """The values window by window since the promotion, those of one group in a window as their mean."""
+    """The values window by window since the promotion, those of one group in a window as their mean.
+
+    Args:
+        kept: as `counted` gives them. values: shape (n,).
+    """
     length = spec.monitoring.window_minutes * 60.0
     numbers = ((kept["known_at"] - found.since).dt.total_seconds() // length).to_numpy(int)
     column = f"{TAG}{spec.validation.group}"

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from vroom_api.champion.loading import Champion, prepare
 from vroom_api.contract import Bundle, Pointer
 from vroom_api.contract.blocks import expand_blocks
+from vroom_api.contract.calibrations import CalibrationRevision
 from vroom_api.contract.intervals import DEFAULT_LEVEL
 from vroom_api.contract.tables import predictions
 from vroom_api.predictions import bulk
@@ -70,26 +71,32 @@ class Answers:
     refused: dict[int, str]
 
 
-def answers_of(bundle: Bundle, inputs: Sequence[Inputs], levels: np.ndarray | None = None) -> Answers:
+def answers_of(
+    bundle: Bundle,
+    inputs: Sequence[Inputs],
+    levels: np.ndarray | None = None,
+    revision: CalibrationRevision | None = None,
+) -> Answers:
     """The answers of a version that need not serve, by the rules that the service answers with.
 
     Args:
         levels: of the intervals, shape (n,); the default one where it is not given.
+        revision: what corrects it.
 
     Raises:
         BundleError: its model is not the one that was trained.
     """
-    return _answers(_loaded(bundle), inputs, levels)
+    return _answers(_loaded(bundle, revision), inputs, levels)
 
 
-def _loaded(bundle: Bundle) -> Champion:
+def _loaded(bundle: Bundle, revision: CalibrationRevision | None) -> Champion:
     pointer = Pointer(
         generation=0,
         version=bundle.manifest.version,
         manifest_sha256="",
         published_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return prepare(bundle, pointer)
+    return prepare(bundle, pointer, revision=revision)
 
 
 def _answers(champion: Champion, inputs: Sequence[Inputs], levels: np.ndarray | None) -> Answers:

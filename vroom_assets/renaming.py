@@ -131,12 +131,12 @@ def _tables_with(forecast: str) -> list[str]:
     """The tables of the serving database that have rows of a forecast."""
     import sqlalchemy as sa
 
-    from vroom_api.contract.tables import checks, ledger, outcomes, predictions, serving_database
+    from vroom_api.contract.tables import checks, entities, ledger, outcomes, predictions, serving_database
 
     with serving_database() as engine, engine.connect() as connection:
         return [
             table.name
-            for table in (predictions, outcomes, ledger, checks)
+            for table in (predictions, outcomes, ledger, checks, entities)
             if connection.execute(sa.select(table.c.id).where(table.c.forecast == forecast).limit(1)).first()
         ]
 
@@ -198,6 +198,7 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
         alerts,
         append_entry,
         checks,
+        entities,
         ledger,
         outcomes,
         predictions,
@@ -214,7 +215,7 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
         # One may be open under the new name too. What still is so is found again at the next start.
         still_open = alerts.c.forecast == under_way.former, alerts.c.resolved_at.is_(None)
         connection.execute(alerts.update().where(*still_open).values(resolved_at=datetime.now(UTC)))
-        for table in (predictions, outcomes, ledger, checks, alerts):
+        for table in (predictions, outcomes, ledger, checks, alerts, entities):
             connection.execute(
                 table.update().where(table.c.forecast == under_way.former).values(forecast=under_way.present)
             )

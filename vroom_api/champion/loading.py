@@ -13,7 +13,7 @@ from vroom_api.champion.attendance import Attendance
 from vroom_api.champion.encoding import RowEncoder
 from vroom_api.champion.freshness import ages
 from vroom_api.champion.schemas import answer_type, request_type
-from vroom_api.champion.stored_inputs import Entities
+from vroom_api.champion.stored_inputs import Entities, StoredInputs
 from vroom_api.contract import (
     Bundle,
     BundleError,
@@ -51,7 +51,7 @@ class Champion:
     decoder: msgspec.json.Decoder[Any]  # one request
     batch_decoder: msgspec.json.Decoder[Any]  # a list of them
     encoder: RowEncoder  # of the values of a request
-    entities: Entities  # their latest inputs
+    entities: StoredInputs  # their latest inputs
     attendance: Attendance  # whether anything looks after it
     revision: CalibrationRevision | None = None
     uncorrected: str | None = None  # why a revision that should be in force is not
@@ -73,7 +73,12 @@ def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return predictions, features
 
 
-def load(forecast: str, root: Path | None = None, attendance: Attendance | None = None) -> Champion | None:
+def load(
+    forecast: str,
+    root: Path | None = None,
+    attendance: Attendance | None = None,
+    entities: StoredInputs | None = None,
+) -> Champion | None:
     """The champion that the pointer names, corrected by its calibration revision; None where nothing was ever published.
 
     A revision that is damaged leaves it uncorrected, and `uncorrected` says why.
@@ -100,7 +105,7 @@ def load(forecast: str, root: Path | None = None, attendance: Attendance | None 
     except CalibrationError as error:
         uncorrected = str(error)
     try:
-        champion = prepare(bundle, pointer, root, attendance, revision)
+        champion = prepare(bundle, pointer, root, attendance, revision, entities)
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
     return replace(champion, uncorrected=uncorrected) if uncorrected else champion
@@ -112,8 +117,12 @@ def prepare(
     root: Path | None = None,
     attendance: Attendance | None = None,
     revision: CalibrationRevision | None = None,
+    entities: StoredInputs | None = None,
 ) -> Champion:
     """Session, decoders and answer of a bundle whose model was proved, corrected by a calibration revision.
+
+    Args:
+        entities: what is stored of them; by default what the training stored in its file.
 
     Raises:
         BundleError: the model is not the one that was trained, or the manifest's inputs make no request, or its
@@ -141,7 +150,7 @@ def prepare(
         decoder=decoder(request),
         batch_decoder=decoder(list[request]),  # type: ignore[valid-type]
         encoder=RowEncoder(bundle.manifest.inputs),
-        entities=Entities(bundle.manifest.forecast, root),
+        entities=entities or Entities(bundle.manifest.forecast, root),
         attendance=attendance or Attendance(bundle.manifest.forecast, root),
         revision=revision,
     )

@@ -17,7 +17,7 @@ from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
-from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, decode
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, asked_of, request_of, waits_for_lookup
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
@@ -25,6 +25,7 @@ from vroom_api.routes.parameters import check_names
 from vroom_api.security.keys import Grant
 
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
+ENTITY_ID = b'"entity_id"'
 
 
 class Predictor:
@@ -48,13 +49,20 @@ class Predictor:
 
     async def predict(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
         """The answer to one object of inputs."""
-        body = await read_body(scope, receive, self.largest_body)
+        return await self.answer(watch, scope, await read_body(scope, receive, self.largest_body))
+
+    async def answer(self, watch: ChampionWatch, scope: Scope, body: bytes) -> bytes:
+        """The answer to a body that was read already."""
         champion = serving(watch)
         log = self._log(scope)
         if EXPLAIN in body:
             answer = await asyncio.to_thread(predict_one, champion, body, log)
         else:
-            asked = decode(champion, body)
+            request = request_of(champion, body)
+            if waits_for_lookup(champion, request):
+                asked = await asyncio.to_thread(asked_of, champion, request)
+            else:
+                asked = asked_of(champion, request)
             scored = await self._scorers[watch.forecast].score(champion, asked.row)
             answer = answer_one(champion, asked, *scored, log)
         await self._wait_until_durable(log)
@@ -71,7 +79,7 @@ class Predictor:
         # So would the record's own, so a large batch is in the record before the next one begins; small ones
         # share a commit.
         async with self._batches:
-            if EXPLAIN in body:
+            if EXPLAIN in body or (champion.entities.waits and ENTITY_ID in body):
                 answer, rows = await asyncio.to_thread(predict_many, champion, body, self._largest_batch, log)
             else:
                 answer, rows = await _run(predict_in_steps(champion, body, self._largest_batch, log))

@@ -76,7 +76,7 @@ def test_what_is_computed_knows_nothing_of_dagster():
 
 
 def test_what_is_answered_knows_nothing_of_http():
-    rooms = ("predictions", "record", "champion", "explanation", "contract")
+    rooms = ("predictions", "record", "champion", "entities", "explanation", "contract")
     assert offences(tuple(f"vroom_api.{room}" for room in rooms), "litestar") == []
 
 
@@ -123,7 +123,18 @@ TESTED_BY = {
     "vroom_api/champion/test_watch": ("vroom_api.champion.loading", "vroom_api.champion.scoring"),
     "vroom_api/champion/test_forecasts": ("vroom_api.champion.descriptions", "vroom_api.champion.schemas"),
     "vroom_api/contract/test_bundle": ("vroom_api.contract.manifest", "vroom_api.contract.model"),
-    "vroom_api/champion/test_stored_inputs": ("vroom_api.contract.entities",),
+    "vroom_api/champion/test_stored_inputs": (
+        "vroom_api.contract.entities",
+        "vroom_api.champion.saved_inputs",
+    ),
+    "vroom_api/entities/test_listing": ("vroom_api.entities.file_rows", "vroom_api.entities.table_rows"),
+    "vroom_api/routes/test_entities": (
+        *(f"vroom_api.entities.{part}" for part in ("features", "predicting", "rows", "saving", "search")),
+    ),
+    "vroom_assets/features/test_saved_entities": (
+        "vroom_api.contract.saved_entities",
+        "vroom_assets.features.saved_rules",
+    ),
     "vroom_api/predictions/test_answered": ("vroom_api.contract.intervals", "vroom_api.predictions.asked"),
     "vroom_api/champion/test_attendance": ("vroom_api.contract.heartbeat",),
     "vroom_assets/champion/test_gates": ("vroom_api.contract.scores",),

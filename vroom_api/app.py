@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Router
@@ -16,6 +17,7 @@ from vroom_api.alerting.delivery import Delivery
 from vroom_api.alerting.guard import Guard
 from vroom_api.alerting.receivers import receivers_of
 from vroom_api.champion.forecasts import Forecasts
+from vroom_api.champion.stored_inputs import stored_inputs
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
@@ -29,6 +31,7 @@ from vroom_api.routes import (
     alerts,
     commands,
     dashboard,
+    entities,
     keys,
     ledger,
     monitoring,
@@ -55,6 +58,9 @@ ROUTERS = [
     record.router,
     outcomes.router,
     advice.router,
+    entities.router,
+    entities.named_router,
+    entities.predict_router,
     forecast_routes.router,
     traffic.router,
     ledger.router,
@@ -77,9 +83,7 @@ def create_app(settings: Settings) -> Litestar:
         BadSetting: telemetry is asked for and not installed, or alerts go to what is not an address.
     """
     database = FollowedDatabase(settings.database_url)
-    forecasts = Forecasts(
-        settings.forecast, settings.home, settings.watch_seconds, automated=settings.automated
-    )
+    forecasts = _forecasts(settings, database)
     recorder, shadow = _record(settings, database)
     guard = _guard(settings, database, forecasts)
     metrics = ServiceMetrics(forecasts, recorder, guard, shadow)
@@ -146,6 +150,22 @@ def _record(settings: Settings, database: FollowedDatabase) -> tuple[Recorder, S
     return Recorder(database, capacity=capacity), Shadow(database)
 
 
+def _forecasts(settings: Settings, database: FollowedDatabase) -> Forecasts:
+    return Forecasts(
+        settings.forecast,
+        settings.home,
+        settings.watch_seconds,
+        automated=settings.automated,
+        stored=partial(
+            stored_inputs,
+            root=settings.home,
+            database=database,
+            in_database=settings.stored_in_database,
+            waits=not settings.database_url.startswith("sqlite"),
+        ),
+    )
+
+
 def _guard(settings: Settings, database: FollowedDatabase, forecasts: Forecasts) -> Guard:
     delivery = Delivery(database, receivers_of(settings.alert_urls), settings.pages.champion)
     return Guard(database, forecasts, delivery, settings.home, settings.watch_seconds)
@@ -179,7 +199,7 @@ def _cors(settings: Settings) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
     )
 

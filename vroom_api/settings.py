@@ -24,6 +24,7 @@ class Settings:
     watch_seconds: float = 0.5  # between two checks of the pointer
     umask: int = DEFAULT_UMASK  # what is taken from the rights of files and folders in the home
     automated: bool = True  # whether sensors are meant to look after the forecasts
+    stored_in_database: bool = False  # whether the stored inputs of all entities are in the serving database
     record: bool = True  # whether predictions are recorded before they are answered
     record_days: float = 0.0  # that predictions and outcomes are kept; 0 for ever
     record_waiting: int = 10_000  # predictions that may wait for the disk
@@ -62,6 +63,7 @@ class Settings:
             watch_seconds=found.number("VROOM_WATCH_SECONDS", cls.watch_seconds, 0.05, 3_600),
             umask=environment.umask(variables),
             automated=found.switch("VROOM_AUTOMATED", cls.automated),
+            stored_in_database=environment.stored_in_database(variables),
             record=found.switch("VROOM_RECORD", cls.record),
             record_days=found.number("VROOM_RECORD_DAYS", cls.record_days, 0, 36_500),
             record_waiting=found.integer("VROOM_RECORD_WAITING", cls.record_waiting, 1, 1_000_000),

@@ -135,11 +135,13 @@ def _tables_with(forecast: str) -> list[str]:
     from vroom_api.contract.tables import (
         checks,
         commands,
+        entities,
         event_log,
         ledger,
         outcomes,
         predictions,
         serving_database,
+        shadow_predictions,
     )
 
     with serving_database() as engine:
@@ -147,7 +149,16 @@ def _tables_with(forecast: str) -> list[str]:
         with engine.connect() as connection:
             return [
                 table.name
-                for table in (predictions, outcomes, ledger, checks, commands, event_log)
+                for table in (
+                    predictions,
+                    outcomes,
+                    ledger,
+                    checks,
+                    commands,
+                    event_log,
+                    entities,
+                    shadow_predictions,
+                )
                 if connection.execute(
                     sa.select(table.c.id).where(table.c.forecast == forecast).limit(1)
                 ).first()
@@ -213,11 +224,13 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
         append_entry,
         checks,
         commands,
+        entities,
         event_log,
         ledger,
         outcomes,
         predictions,
         serving_database,
+        shadow_predictions,
     )
 
     evidence = Renamed(before=under_way.former, after=under_way.present, began=under_way.began)
@@ -232,7 +245,17 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
         # One may be open under the new name too. What still is so is found again at the next start.
         still_open = alerts.c.forecast == under_way.former, alerts.c.resolved_at.is_(None)
         connection.execute(alerts.update().where(*still_open).values(resolved_at=datetime.now(UTC)))
-        for table in (predictions, outcomes, ledger, checks, alerts, commands, event_log):
+        for table in (
+            predictions,
+            outcomes,
+            ledger,
+            checks,
+            alerts,
+            commands,
+            event_log,
+            entities,
+            shadow_predictions,
+        ):
             connection.execute(
                 table.update().where(table.c.forecast == under_way.former).values(forecast=under_way.present)
             )

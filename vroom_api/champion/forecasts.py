@@ -7,10 +7,11 @@ and while the service runs; one that was found stays, because a pointer that goe
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+from vroom_api.champion.stored_inputs import StoredInputs
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import FORECAST_NAME, POINTER
 from vroom_api.problems import Problem
@@ -35,13 +36,23 @@ class Forecasts:
         root: the home.
         seconds: between two scans, for changed pointers and for new forecasts.
         automated: whether sensors are meant to look after them.
+        stored: the stored inputs of a forecast; by default what the training stored in its file.
     """
 
-    def __init__(self, flagship: str, root: Path, seconds: float, *, automated: bool = True) -> None:
+    def __init__(
+        self,
+        flagship: str,
+        root: Path,
+        seconds: float,
+        *,
+        automated: bool = True,
+        stored: Callable[[str], StoredInputs] | None = None,
+    ) -> None:
         self._automated = automated
-        self.flagship = ChampionWatch(flagship, root, seconds, automated=automated)
         self._root = root
         self._seconds = seconds
+        self._stored = stored
+        self.flagship = self._watch_of(flagship)
         self._watches = {flagship: self.flagship}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -70,14 +81,14 @@ class Forecasts:
             )
         return watch
 
+    def _watch_of(self, name: str) -> ChampionWatch:
+        entities = self._stored(name) if self._stored else None
+        return ChampionWatch(name, self._root, self._seconds, automated=self._automated, entities=entities)
+
     async def scan(self) -> None:
         """Take up what was published since the last scan, and load it."""
         found = await asyncio.to_thread(published, self._root)
-        new = [
-            ChampionWatch(name, self._root, self._seconds, automated=self._automated)
-            for name in found
-            if name not in self._watches
-        ]
+        new = [self._watch_of(name) for name in found if name not in self._watches]
         # Replaced and not changed: pages are made in threads, which may be going through it.
         self._watches = self._watches | {watch.forecast: watch for watch in new}
         await self._follow(new)

@@ -13,7 +13,7 @@ from vroom_api.champion.attendance import Attendance
 from vroom_api.champion.encoding import RowEncoder
 from vroom_api.champion.freshness import ages
 from vroom_api.champion.schemas import answer_type, request_type
-from vroom_api.champion.stored_inputs import Entities
+from vroom_api.champion.stored_inputs import Entities, StoredInputs
 from vroom_api.contract import (
     Bundle,
     BundleError,
@@ -54,7 +54,7 @@ class Champion:
     decoder: msgspec.json.Decoder[Any]  # one request
     batch_decoder: msgspec.json.Decoder[Any]  # a list of them
     encoder: RowEncoder  # of the values of a request
-    entities: Entities  # their latest inputs
+    entities: StoredInputs  # their latest inputs
     attendance: Attendance  # whether anything looks after it
     revision: CalibrationRevision | None = None
     uncorrected: str | None = None  # why a revision that should be in force is not
@@ -93,7 +93,12 @@ def score(champion: Champion, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return predictions, features
 
 
-def load(forecast: str, root: Path | None = None, attendance: Attendance | None = None) -> Champion | None:
+def load(
+    forecast: str,
+    root: Path | None = None,
+    attendance: Attendance | None = None,
+    entities: StoredInputs | None = None,
+) -> Champion | None:
     """The champion that the pointer names, corrected by its calibration revision; None where nothing was ever published.
 
     A revision that is damaged leaves it uncorrected, and `uncorrected` says why. So does `untried` of a second version.
@@ -107,7 +112,7 @@ def load(forecast: str, root: Path | None = None, attendance: Attendance | None 
         return None
     if pointer.retired is not None:
         raise Retired(f"{forecast} was retired at {pointer.published_at}: {pointer.retired}")
-    champion = _load(forecast, pointer, root, attendance)
+    champion = _load(forecast, pointer, root, attendance, entities)
     if pointer.trial is None:
         return champion
     try:
@@ -129,7 +134,7 @@ def load_second(champion: Champion, pointer: Pointer, trial: Trial, root: Path |
     named = msgspec.structs.replace(
         pointer, version=trial.version, manifest_sha256=trial.manifest_sha256, provisional=(), trial=None
     )
-    second = _load(forecast, named, root, champion.attendance)
+    second = _load(forecast, named, root, champion.attendance, champion.entities)
     if differences := list(unlike(champion.manifest, second.manifest)):
         raise Unlike(f"it cannot stand in for version {champion.version}: {'; '.join(differences)}")
     one, two = ([field.values for field in of.manifest.inputs] for of in (champion, second))
@@ -140,7 +145,13 @@ class Unlike(BundleError):
     """A version does not take or answer what the champion does."""
 
 
-def _load(forecast: str, pointer: Pointer, root: Path | None, attendance: Attendance | None) -> Champion:
+def _load(
+    forecast: str,
+    pointer: Pointer,
+    root: Path | None,
+    attendance: Attendance | None,
+    entities: StoredInputs | None,
+) -> Champion:
     """The version that a pointer names.
 
     Raises:
@@ -159,7 +170,7 @@ def _load(forecast: str, pointer: Pointer, root: Path | None, attendance: Attend
     except CalibrationError as error:
         uncorrected = str(error)
     try:
-        champion = prepare(bundle, pointer, root, attendance, revision)
+        champion = prepare(bundle, pointer, root, attendance, revision, entities)
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
     return replace(champion, uncorrected=uncorrected) if uncorrected else champion
@@ -171,8 +182,12 @@ def prepare(
     root: Path | None = None,
     attendance: Attendance | None = None,
     revision: CalibrationRevision | None = None,
+    entities: StoredInputs | None = None,
 ) -> Champion:
     """Session, decoders and answer of a bundle whose model was proved, corrected by a calibration revision.
+
+    Args:
+        entities: what is stored of them; by default what the training stored in its file.
 
     Raises:
         BundleError: the model is not the one that was trained, or the manifest's inputs make no request, or its
@@ -200,7 +215,7 @@ def prepare(
         decoder=decoder(request),
         batch_decoder=decoder(list[request]),  # type: ignore[valid-type]
         encoder=RowEncoder(bundle.manifest.inputs),
-        entities=Entities(bundle.manifest.forecast, root),
+        entities=entities or Entities(bundle.manifest.forecast, root),
         attendance=attendance or Attendance(bundle.manifest.forecast, root),
         revision=revision,
     )

@@ -1,20 +1,30 @@
-"""Stored inputs: what is known of each entity now, looked up by the id that callers use."""
+"""Stored inputs: what is known of each entity now, looked up by the id that callers use.
+
+There are two stores behind one interface: the file that the training replaces, and the table of the serving database,
+where entities lie that were saved over HTTP and, by a setting, all of them. Neither is cached, so that what was saved
+or deleted is so in every process at once.
+"""
 
 import logging
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
+import sqlalchemy as sa
 
+from vroom_api.champion.saved_inputs import SavedInputs
 from vroom_api.contract import durable, forecast_folder
 from vroom_api.contract.entities import ENTITIES
+from vroom_api.contract.saved_entities import BY_SOURCE, CSV, SERVICE
+from vroom_api.contract.tables import Database, UnusableDatabase
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -22,6 +32,8 @@ class Stored(msgspec.Struct, frozen=True):
 
     as_of: str
     values: dict[str, Any]
+    source: str = CSV
+    tags: dict[str, str] = {}  # those beside the declared ones, which are among the values
 
 
 class StoredPiece(NamedTuple):
@@ -33,11 +45,25 @@ class StoredPiece(NamedTuple):
 
 
 class NotReadable(Exception):
-    """The file is there and cannot be read."""
+    """What is stored cannot be read; the message says what, and what to do."""
+
+
+class StoredInputs(Protocol):
+    """What answers a request that names an entity and leaves out inputs. Safe in threads."""
+
+    waits: bool  # whether a lookup may wait for a server: then it is not for the event loop
+
+    def any_stored(self) -> bool:
+        """Whether anything is stored of any entity."""
+
+    def find(self, entity_id: str) -> Stored | None:
+        """What is stored of an entity, None for one that is not. Raises NotReadable."""
 
 
 class Entities:
-    """The entities of one forecast; follows the file when it is replaced. Safe in threads."""
+    """The entities of one forecast in the file; follows it when it is replaced. Safe in threads."""
+
+    waits = False
 
     def __init__(self, forecast: str, root: Path | None = None) -> None:
         self._path = forecast_folder(forecast, root) / ENTITIES
@@ -45,6 +71,7 @@ class Entities:
         self._state: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
         self._names: list[str] = []
+        self._source = ""  # SQL of where an entity is from
 
     def any_stored(self) -> bool:
         """Whether anything is stored of any entity."""
@@ -69,17 +96,30 @@ class Entities:
         Raises:
             NotReadable: the file is damaged.
         """
-        with self._explained():  # a connection of its own: that of the others stays as it is
-            if not self._path.exists():
+        with self.opened() as connection:
+            if connection is None:
                 return
-            with closing(sqlite3.connect(self._location(), uri=True)) as connection:
-                names = [name for (name,) in connection.execute("select name from field order by place")]
-                found = connection.execute('select id, as_of, "values" from entity order by id')
-                while part := found.fetchmany(rows):
-                    ids, as_of, contents = zip(*part, strict=True)
-                    listed = msgspec.json.decode(b"[" + b",".join(contents) + b"]")
-                    columns = zip(names, zip(*listed, strict=True), strict=True)
-                    yield StoredPiece(list(ids), list(as_of), dict(columns))
+            names = [name for (name,) in connection.execute("select name from field order by place")]
+            found = connection.execute('select id, as_of, "values" from entity order by id')
+            while part := found.fetchmany(rows):
+                ids, as_of, contents = zip(*part, strict=True)
+                listed = msgspec.json.decode(b"[" + b",".join(contents) + b"]")
+                columns = zip(names, zip(*listed, strict=True), strict=True)
+                yield StoredPiece(list(ids), list(as_of), dict(columns))
+
+    @contextmanager
+    def opened(self) -> Iterator[sqlite3.Connection | None]:
+        """A connection of one's own to the file as it is now, None where there is none.
+
+        Raises:
+            NotReadable: the file is damaged, whenever that is noticed.
+        """
+        with self._explained():
+            if not self._path.exists():
+                yield None
+                return
+            with closing(sqlite3.connect(self._location(), uri=True, check_same_thread=False)) as connection:
+                yield connection
 
     def find(self, entity_id: str) -> Stored | None:
         """What is stored of an entity, None for one that is not.
@@ -92,10 +132,10 @@ class Entities:
             if connection is None:
                 return None
             found = connection.execute(
-                'select as_of, "values" from entity where id = ?', (entity_id,)
+                f'select as_of, "values", {self._source} from entity where id = ?', (entity_id,)
             ).fetchone()
             return found and Stored(
-                found[0], dict(zip(self._names, msgspec.json.decode(found[1]), strict=True))
+                found[0], dict(zip(self._names, msgspec.json.decode(found[1]), strict=True)), found[2]
             )
 
     @contextmanager
@@ -115,7 +155,7 @@ class Entities:
             yield
         except (sqlite3.Error, msgspec.MsgspecError, ValueError, OSError) as error:
             log.warning("%s cannot be read: %s", self._path, error)
-            raise NotReadable(f"{ENTITIES} cannot be read: {error}") from error
+            raise NotReadable(f"{ENTITIES} cannot be read: {error}; materialize online_features") from error
 
     def _current(self) -> sqlite3.Connection | None:
         """A connection to the file that has the name now."""
@@ -131,6 +171,8 @@ class Entities:
             self._connection = sqlite3.connect(self._location(), uri=True, check_same_thread=False)
             rows = self._connection.execute("select name from field order by place").fetchall()
             self._names = [name for (name,) in rows]
+            columns = [row[1] for row in self._connection.execute("pragma table_info(entity)")]
+            self._source = "source" if "source" in columns else f"'{CSV}'"  # an older training wrote none
             self._state = state.st_ino, state.st_mtime_ns
         return self._connection
 
@@ -142,3 +184,67 @@ class Entities:
         if self._connection is not None:
             self._connection.close()
         self._connection = self._state = None
+
+
+class LayeredInputs:
+    """The file first, for what is from the sources; then the table, for what was saved.
+
+    What the file has of saved entities is passed over: they may have been changed or deleted since. Once the sources
+    have an entity, they count, from the moment in which the file is replaced.
+
+    Args:
+        file: None where the table has the entities of the sources too.
+    """
+
+    def __init__(self, forecast: str, file: Entities | None, database: Database, *, waits: bool) -> None:
+        self.waits = waits
+        self.file = file
+        self._saved = SavedInputs(forecast, database)
+
+    def any_stored(self) -> bool:
+        if self.file is not None and self.file.any_stored():
+            return True
+        try:
+            return self._explained(self._saved.any_open)
+        except NotReadable:  # whoever asks has just been answered
+            return True
+
+    def find(self, entity_id: str) -> Stored | None:
+        found = self._sourced(entity_id)
+        if found is not None:
+            return found
+        row = self._explained(lambda: self._saved.find(entity_id, sourced=self.file is None))
+        if row is None:
+            return None
+        if row.closed_by is None:
+            return Stored(row.as_of, row.tags | row.inputs, row.source, row.tags)
+        # Closed since the file was asked: what closed it has replaced the file before.
+        return self._sourced(entity_id) if row.closed_by == BY_SOURCE else None
+
+    def _sourced(self, entity_id: str) -> Stored | None:
+        found = None if self.file is None else self.file.find(entity_id)
+        return None if found is None or found.source == SERVICE else found
+
+    @staticmethod
+    def _explained(ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (sa.exc.SQLAlchemyError, UnusableDatabase) as error:
+            log.warning("saved entities cannot be read: %s", error)
+            raise NotReadable("the serving database does not answer; ask again") from error
+
+
+def stored_inputs(
+    forecast: str, root: Path, database: Database | None, *, in_database: bool, waits: bool
+) -> StoredInputs:
+    """What a service looks up.
+
+    Args:
+        database: None where nothing can be saved.
+        in_database: whether the entities of the sources are in the table, and no file is asked.
+        waits: whether the database is a server.
+    """
+    file = Entities(forecast, root)
+    if database is None:
+        return file
+    return LayeredInputs(forecast, None if in_database else file, database, waits=waits)

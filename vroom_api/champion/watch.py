@@ -17,6 +17,7 @@ import msgspec
 
 from vroom_api.champion.attendance import Attendance
 from vroom_api.champion.loading import Champion, Retired, load
+from vroom_api.champion.stored_inputs import Entities, StoredInputs
 from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, durable, forecast_folder
 from vroom_api.contract.calibrations import IN_FORCE, InForce, revision_file
 from vroom_api.contract.decoding import decode
@@ -42,9 +43,18 @@ class ChampionWatch:
     `champion` is replaced as a whole; who answers a request takes it once.
     """
 
-    def __init__(self, forecast: str, root: Path, seconds: float, *, automated: bool = True) -> None:
+    def __init__(
+        self,
+        forecast: str,
+        root: Path,
+        seconds: float,
+        *,
+        automated: bool = True,
+        entities: StoredInputs | None = None,
+    ) -> None:
         self.forecast = forecast
         self.root = root
+        self.entities = entities or Entities(forecast, root)  # found with and without a champion
         self.champion: Champion | None = None
         self.failure: str | None = None  # why the latest attempt left the champion as it was
         self.failed_at: str | None = None
@@ -111,7 +121,9 @@ class ChampionWatch:
             try:
                 # Seen before it is read: what changes meanwhile is tried again.
                 self._seen = await asyncio.to_thread(self._observe)
-                found = await asyncio.to_thread(load, self.forecast, self.root, self.attendance)
+                found = await asyncio.to_thread(
+                    load, self.forecast, self.root, self.attendance, self.entities
+                )
             except Retired as retirement:
                 return self._retire(previous, str(retirement))
             except BundleError as error:

@@ -218,6 +218,15 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
+def stored_in_database(variables: Mapping[str, str] | None = None) -> bool:
+    """Whether the stored inputs of all entities are in the serving database: VROOM_STORED_INPUTS, else in files.
+
+    Raises:
+        BadSetting: it is neither file nor database.
+    """
+    return Environment(variables).choice("VROOM_STORED_INPUTS", "file", ("file", "database")) == "database"
+
+
 def forecast(variables: Mapping[str, str] | None = None) -> str:
     """The forecast of the service's short routes, which the first start trains; the sensors train the others.
 

@@ -18,7 +18,7 @@ OLDEST_FORMAT = 1
 WITH_SPREADS = 2  # intervals whose width is learnt
 WITH_TIMES = 3  # inputs that are times
 FORMAT = WITH_TIMES
-MINOR = 5  # goes up with every field that an older reader may pass over
+MINOR = 6  # goes up with every field that an older reader may pass over
 FORECAST_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # names a folder, columns of tables, a part of paths
 
 
@@ -231,6 +231,10 @@ class Manifest(ContractStruct, frozen=True):
     due_s: float | None = None  # seconds from a prediction until its target is known
     due_input: str | None = None  # or the input that says how many days are left until then
     monitoring: MonitoringReference | None = None  # None before it was kept: a retraining adds it
+    entity_key: str = (
+        ""  # the column by which entities are stored; "" before it was kept, or where they are not
+    )
+    entity_source: str = ""  # the file or table that they are from, for people
 
     @property
     def example(self) -> dict[str, float | str | None]:

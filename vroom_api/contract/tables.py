@@ -190,18 +190,28 @@ entities = sa.Table(
     sa.Column(
         "source", sa.String(16), primary_key=True, doc="service where it was saved over HTTP, csv else"
     ),
-    sa.Column("inputs", sa.JSON, nullable=False, doc="name -> value, tags too"),
+    sa.Column("inputs", sa.JSON, nullable=False, doc="name -> value"),
+    sa.Column("tags", sa.JSON, nullable=False, doc="name -> text"),
     sa.Column("as_of", sa.String(32), nullable=False, doc="when its inputs were known, ISO 8601"),
     sa.Column("revision", sa.Integer, nullable=False, doc="1, then one more with every change"),
     sa.Column("caller", sa.String(128), nullable=False, doc="who changed it last"),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column(
-        "materialized_at", sa.DateTime(timezone=True), nullable=True, doc="by the training, as it is now"
-    ),
-    sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("materialized_at", sa.DateTime(timezone=True), nullable=True, doc="by the training"),
+    sa.Column("materialized_revision", sa.Integer, nullable=True, doc="the one that it was materialized as"),
+    sa.Column("observed", sa.Double, nullable=True, doc="the target, where the training knows it"),
+    sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True, doc="null while it is found"),
+    sa.Column("closed_by", sa.String(16), nullable=True, doc="delete, or csv where the source has it now"),
     comment="what is stored of each entity in the database: those saved over HTTP, and all where replicas share no disk",
     sqlite_with_rowid=False,
+)
+sa.Index(
+    "entities_by_source",
+    entities.c.forecast,
+    entities.c.source,
+    entities.c.id,
+    sqlite_where=entities.c.closed_at.is_(None),
+    postgresql_where=entities.c.closed_at.is_(None),
 )
 
 commands = sa.Table(

@@ -34,11 +34,25 @@ def decode(champion: Champion, body: bytes) -> Asked:
     Raises:
         Problem: 400 for a body that is not JSON, 422 for one that is not a request or is outside its range.
     """
+    return asked_of(champion, request_of(champion, body))
+
+
+def request_of(champion: Champion, body: bytes) -> msgspec.Struct:
+    """A request as it was sent.
+
+    Raises:
+        Problem: as `decode`.
+    """
     try:
-        request = champion.decoder.decode(body)
+        request: msgspec.Struct = champion.decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
-    return asked_of(champion, request)
+    return request
+
+
+def waits_for_lookup(champion: Champion, request: msgspec.Struct) -> bool:
+    """Whether a request leaves out inputs of an entity, and a server has to be asked for them."""
+    return champion.entities.waits and msgspec.UNSET in msgspec.structs.astuple(request)
 
 
 Steps = Generator[
@@ -133,9 +147,7 @@ def fill(
     try:
         entity = None if entity_id is None else champion.entities.find(entity_id)
     except NotReadable as error:
-        raise Problem(
-            503, "no-entities", f"{error}; materialize online_features", headers={"retry-after": "10"}
-        ) from error
+        raise Problem(503, "no-entities", str(error), headers={"retry-after": "10"}) from error
     stored = {} if entity is None else entity.values
     names: list[str] = []
     for index in left_out:
@@ -152,4 +164,4 @@ def fill(
     if entity is None or not names:
         return msgspec.UNSET, {}
     tags = {name: str(stored[name]) for name in champion.manifest.tags if stored.get(name) is not None}
-    return FilledInputs(entity.as_of, names), tags
+    return FilledInputs(entity.as_of, names), tags | entity.tags

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import pack
 
+import msgspec
+
 from vroom_api.champion.loading import Champion, Tried
 from vroom_api.contract import Trial
-from vroom_api.predictions.asked import Asked, Steps, decode, decode_in_steps
+from vroom_api.predictions.asked import Asked, Steps, asked_of, decode, decode_in_steps
 
 _ALL = 2**64
 
@@ -41,13 +43,18 @@ def goes_to_second(tried: Tried, asked: Asked) -> bool:
     return belongs(forecast, tried.trial, subject_of(asked.entity_id, asked.row))
 
 
-def answering(champion: Champion, body: bytes) -> tuple[Champion, Asked]:
+def answering(
+    champion: Champion, body: bytes, request: msgspec.Struct | None = None
+) -> tuple[Champion, Asked]:
     """The version that answers one request, and the request as that version reads it.
+
+    Args:
+        request: the body as the champion reads it, where that is done already.
 
     Raises:
         Problem: as `asked.decode`.
     """
-    asked = decode(champion, body)
+    asked = decode(champion, body) if request is None else asked_of(champion, request)
     tried = champion.tried
     if tried is None or not goes_to_second(tried, asked):
         return champion, asked

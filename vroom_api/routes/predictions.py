@@ -17,7 +17,7 @@ from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_asked, predict_in_steps, predict_many
-from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, request_of, waits_for_lookup
 from vroom_api.predictions.choice import answering
 from vroom_api.predictions.shadow import Shadow
 from vroom_api.problems import Problem
@@ -28,6 +28,7 @@ from vroom_api.security.keys import Grant
 
 PREDICT, PREDICT_BATCH = "/predict", "/predict/batch"
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
+ENTITY_ID = b'"entity_id"'
 
 
 class Predictor:
@@ -58,9 +59,17 @@ class Predictor:
 
     async def predict(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
         """The answer to one object of inputs."""
-        body = await read_body(scope, receive, self.largest_body)
+        return await self.answer(watch, scope, await read_body(scope, receive, self.largest_body))
+
+    async def answer(self, watch: ChampionWatch, scope: Scope, body: bytes) -> bytes:
+        """The answer to a body that was read already."""
+        serves = serving(watch)
+        request = request_of(serves, body)
         log = self._log(scope)
-        champion, asked = answering(serving(watch), body)
+        if waits_for_lookup(serves, request):
+            champion, asked = await asyncio.to_thread(answering, serves, body, request)
+        else:
+            champion, asked = answering(serves, body, request)
         if asked.explain:
             answer = await asyncio.to_thread(predict_asked, champion, asked, log)
         else:
@@ -86,7 +95,7 @@ class Predictor:
         # So would the record's own, so a large batch is in the record before the next one begins; small ones
         # share a commit.
         async with self._batches:
-            if EXPLAIN in body:
+            if EXPLAIN in body or (champion.entities.waits and ENTITY_ID in body):
                 answer, by_version = await asyncio.to_thread(
                     predict_many, champion, body, self.largest_batch, log
                 )

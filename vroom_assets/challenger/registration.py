@@ -133,6 +133,8 @@ def manifest_of(experiment: Experiment, version: int, mlflow_run_id: str, dagste
         freshness=freshness_policy(spec),
         fallback=experiment.fallback,
         tags=spec.entity.tags,
+        entity_key=spec.entity_id or "",
+        entity_source=source.path if (source := spec.sources.get(spec.entity.source)) else spec.entity.source,
         due_s=due_seconds(spec),
         due_input=spec.target.due_input,
         monitoring=reference_of(

@@ -137,20 +137,26 @@ def online_asset(spec: ForecastSpec) -> dg.AssetsDefinition:
 
 def store(spec: ForecastSpec, warehouse: resources.Warehouse) -> dg.MaterializeResult:
     """Store the latest inputs of every entity for the service: the body of the asset `online_features`."""
-    from vroom_assets.features import online
+    from vroom_assets.features import saved_entities
     from vroom_assets.features import table as feature_table
 
     with warehouse.connect(spec.name) as connection:
         try:
-            count = online.store(connection, spec)
+            stored = saved_entities.materialize(connection, spec)
             made_from = feature_table.origin(connection, "features")
         except feature_table.DatasetError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
+    version = made_from["data_version"]
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(made_from["data_version"]),
+        data_version=dg.DataVersion(f"{version}+{stored.digest}" if stored.digest else version),
         metadata={
-            "dagster/row_count": count,
+            "dagster/row_count": stored.count,
             "data_as_of": made_from["data_as_of"],
             "file": dg.MetadataValue.path(str(forecast_folder(spec.name) / ENTITIES)),
+            "saved": stored.saved,
+            "newly_materialized": stored.new,
+            "closed": stored.closed,
+            "refused": len(stored.refused),
+            **({"note": stored.note} if stored.note else {}),
         },
     )

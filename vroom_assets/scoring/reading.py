@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vroom_api.champion.stored_inputs import Entities, NotReadable
+from vroom_api.champion.stored_inputs import Entities, NotReadable, StoredInputs
 from vroom_api.contract import InputField, durable
 from vroom_api.texts import meant
 from vroom_assets.sql import glob_escaped, identifier, literal
@@ -70,9 +70,9 @@ class StoredRows:
 
     strict = False
 
-    def __init__(self, entities: Entities, forecast: str) -> None:
+    def __init__(self, entities: StoredInputs, forecast: str) -> None:
         self.name = f"the stored inputs of {forecast}"
-        self._entities = entities
+        self._entities = entities if isinstance(entities, Entities) else Entities(forecast)
         self._forecast = forecast
 
     def rows(self) -> int:

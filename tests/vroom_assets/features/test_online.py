@@ -50,7 +50,7 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[duckd
 
 
 def test_each_entity_is_stored_as_it_is_now(warehouse):
-    assert online.store(warehouse, declared()) == 60
+    assert online.store(warehouse, declared()).count == 60
     entities = Entities("upcoming_reservations")
     [(now,)] = warehouse.execute("select max(created_at) from reservations").fetchall()
     for vehicle in (1, 17, 60):
@@ -80,7 +80,7 @@ def test_examples_of_every_event_are_stored_by_their_latest(tmp_path, monkeypatc
         connection.execute(f"create table laps as from read_csv('{csv}')")
         note_origin(connection, "laps", {"snapshot": "laps"})
         build(connection, spec)
-        count = online.store(connection, spec)
+        count = online.store(connection, spec).count
         drivers = connection.execute("select distinct driver from laps order by 1").fetchall()
         assert count == len(drivers)
         for (driver,) in drivers:
@@ -110,7 +110,7 @@ def test_texts_and_gaps_are_stored_as_a_caller_would_send_them(tmp_path, monkeyp
             )
             note_origin(connection, name, {"snapshot": name})
         build(connection, spec)
-        assert online.store(connection, spec) == 100
+        assert online.store(connection, spec).count == 100
         [(market,)] = connection.execute(
             "select market_id from markets where resolved_at is null order by 1 limit 1"
         ).fetchall()

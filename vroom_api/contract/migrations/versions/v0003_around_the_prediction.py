@@ -23,15 +23,26 @@ def _entities_and_commands() -> None:
         ),
         sa.Column("source", sa.String(16), primary_key=True),
         sa.Column("inputs", sa.JSON, nullable=False),
+        sa.Column("tags", sa.JSON, nullable=False),
         sa.Column("as_of", sa.String(32), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("caller", sa.String(128), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("materialized_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("materialized_revision", sa.Integer, nullable=True),
+        sa.Column("observed", sa.Double, nullable=True),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("closed_by", sa.String(16), nullable=True),
         comment="what is stored of each entity in the database: those saved over HTTP, and all where replicas share no disk",
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "entities_by_source",
+        "entities",
+        ["forecast", "source", "id"],
+        sqlite_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL"),
     )
     op.create_table(
         "commands",

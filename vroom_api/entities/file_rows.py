@@ -1,0 +1,145 @@
+"""Entities of the sources, read page by page from the file that the training replaces.
+
+Every page is an index or key range and not the whole file: conditions that few entities meet are found by their index,
+others on the way along the ids, of which then few have to be passed over.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from vroom_api.contract.entities import SEARCHABLE
+from vroom_api.contract.saved_entities import CSV
+from vroom_api.entities.search import Condition, Search
+
+FEW: Final = 2_000  # entities that are sorted by id where an index finds them by value
+LAST: Final = "\U0010ffff"  # behind every character
+_MAPPED: Final = 1 << 30  # bytes of the file that are read without copies
+
+
+class FileRow(msgspec.Struct, frozen=True, gc=False):
+    """What the file has of an entity of the sources."""
+
+    id: str
+    as_of: str
+    values: dict[str, Any]
+    observed: float | None
+
+
+class FileRows:
+    """The rows of one state of the file.
+
+    Args:
+        connection: to it, of the caller's own.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"pragma mmap_size = {_MAPPED}")
+        self._connection = connection
+        self.names = [name for (name,) in connection.execute("select name from field order by place")]
+        self._columns = {row[1] for row in connection.execute("pragma table_info(entity)")}
+        # An older training wrote neither sources nor targets: all entities were from the sources.
+        self._is_older = "source" not in self._columns
+
+    def find(self, identifier: str) -> FileRow | None:
+        """An entity, None where the sources have none of that id."""
+        found = self._rows("where id = ?", [identifier])
+        return found[0] if found else None
+
+    def among(self, identifiers: Sequence[str]) -> list[str]:
+        """Those of some ids that the sources have."""
+        marks = ", ".join("?" * len(identifiers))
+        origin = "" if self._is_older else f"and source = '{CSV}'"
+        query = f"select id from entity where id in ({marks}) {origin}"
+        return [identifier for (identifier,) in self._connection.execute(query, identifiers)]
+
+    def count(self) -> int:
+        where = "" if self._is_older else f"where source = '{CSV}'"
+        [(count,)] = self._connection.execute(f"select count(*) from entity {where}").fetchall()
+        return int(count)
+
+    def page(self, search: Search, after: str | None, limit: int) -> list[FileRow]:
+        """The first entities behind an id, by id."""
+        if search.tag is not None and search.tag[0] not in self.names:
+            return []
+        if any(condition.name not in self.names for condition in search.conditions):
+            return []
+        conditions = [
+            *search.conditions,
+            *([Condition(search.tag[0], *[search.tag[1]] * 2)] if search.tag else []),
+        ]
+        index = self._quickest(conditions)
+        terms, values = self._terms(conditions)
+        if after is not None:
+            terms.append("id > ?")
+            values.append(after)
+        if search.prefix:
+            terms += ["id >= ?", "id < ?"]
+            values += [search.prefix, search.prefix + LAST]
+        if not self._is_older:
+            terms.append(f"source = '{CSV}'")
+        return self._rows(
+            f"{index} {'where ' if terms else ''}{' and '.join(terms)} order by id limit ?", [*values, limit]
+        )
+
+    def _rows(self, rest: str, values: Sequence[Any]) -> list[FileRow]:
+        observed = "null" if self._is_older else "observed"
+        source = f"'{CSV}'" if self._is_older else "source"
+        found = self._connection.execute(
+            f'select id, as_of, "values", {observed}, {source} from entity {rest}', values
+        ).fetchall()
+        listed = msgspec.json.decode(b"[" + b",".join(row[2] for row in found) + b"]")
+        return [
+            FileRow(identifier, as_of, dict(zip(self.names, content, strict=True)), target)
+            for (identifier, as_of, _, target, origin), content in zip(found, listed, strict=True)
+            if origin == CSV
+        ]
+
+    def _column(self, name: str) -> str:
+        """SQL of the value of a field."""
+        position = self.names.index(name)
+        if position < SEARCHABLE and f"v{position}" in self._columns:
+            return f"v{position}"
+        return f"json_extract(cast(\"values\" as text), '$[{position}]')"
+
+    def _terms(self, conditions: Sequence[Condition]) -> tuple[list[str], list[Any]]:
+        terms: list[str] = []
+        values: list[Any] = []
+        for condition in conditions:
+            column = self._column(condition.name)
+            if condition.is_equality:
+                terms.append(f"{column} = ?")
+                values.append(condition.low)
+                continue
+            for sign, bound in ((">=", condition.low), ("<=", condition.high)):
+                if bound is not None:
+                    terms.append(f"{column} {sign} ?")
+                    values.append(bound)
+        return terms, values
+
+    def _quickest(self, conditions: Sequence[Condition]) -> str:
+        """SQL of which index to read by: that of the condition that fewest entities meet, if these are few."""
+        if not conditions or self._is_older:
+            return ""
+        indexed = [condition for condition in conditions if self._column(condition.name).startswith("v")]
+        if len(conditions) == len(indexed) == 1 and conditions[0].is_equality:
+            return self._index(conditions[0])  # which holds the entities of a value by their ids
+        counts = [(self._count_few(condition), number) for number, condition in enumerate(indexed)]
+        if counts and min(counts)[0] < FEW:
+            return self._index(indexed[min(counts)[1]])
+        return "not indexed"
+
+    def _index(self, condition: Condition) -> str:
+        return f"indexed by entity_by_{self._column(condition.name)}"
+
+    def _count_few(self, condition: Condition) -> int:
+        """How many entities meet a condition, counted up to `FEW`."""
+        terms, values = self._terms([condition])
+        [(count,)] = self._connection.execute(
+            f"select count(*) from (select 1 from entity {self._index(condition)} where {' and '.join(terms)} "
+            f"limit {FEW})",
+            values,
+        ).fetchall()
+        return int(count)

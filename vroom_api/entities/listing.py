@@ -1,0 +1,119 @@
+"""All entities of a forecast in one order, from both stores."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vroom_api.champion.stored_inputs import Entities, LayeredInputs, NotReadable
+from vroom_api.champion.watch import ChampionWatch
+from vroom_api.contract import Manifest
+from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity
+from vroom_api.contract.tables import Database
+from vroom_api.entities import table_rows
+from vroom_api.entities.file_rows import FileRow, FileRows
+from vroom_api.entities.rows import EntityPage, EntityRow, observed_of, row_of
+from vroom_api.entities.search import Search
+from vroom_api.problems import Problem
+
+
+class Catalog:
+    """The entities of one forecast, as they are now. Safe in threads.
+
+    Of an id that the sources have and that was saved as well, that of the sources counts. The table is read before
+    the file: what the training moves from the one to the other meanwhile is found in at least one of them.
+    """
+
+    def __init__(self, watch: ChampionWatch, database: Database) -> None:
+        self.forecast = watch.forecast
+        self.manifest: Manifest | None = watch.champion.manifest if watch.champion else None
+        inputs = watch.entities
+        self._file = inputs.file if isinstance(inputs, LayeredInputs) else Entities(self.forecast, watch.root)
+        self._database = database
+
+    def find(self, identifier: str) -> EntityRow | None:
+        """An entity, None where there is none of that id."""
+        with self._database().connect() as connection:
+            saved = table_rows.find(connection, self.forecast, identifier, sourced=self._file is None)
+        return self.sourced(identifier) or (None if saved is None else row_of(saved, self.manifest))
+
+    def sourced(self, identifier: str) -> EntityRow | None:
+        """An entity of the sources, None where they have none of that id."""
+        if self._file is None:
+            with self._database().connect() as connection:
+                found = table_rows.find(connection, self.forecast, identifier, sourced=True)
+            return row_of(found, self.manifest) if found is not None and found.source == CSV else None
+        with self._rows(self._file) as rows:
+            row = None if rows is None else rows.find(identifier)
+        return None if row is None else self._row_of(row)
+
+    def page(self, search: Search, after: str | None, limit: int) -> EntityPage:
+        """A page of 1 to `limit` entities behind an id.
+
+        An entity that is there all the time is on one page of all, and on one only, whatever changes meanwhile.
+        """
+        saved: list[SavedEntity] = []
+        sourced: list[FileRow] = []
+        total = 0
+        if self._file is None or search.source != CSV:
+            with self._database().connect() as connection:
+                saved = table_rows.page(
+                    connection, self.forecast, search, after, limit + 1, sourced=self._file is None
+                )
+                if search.is_for_all:
+                    total += table_rows.count(connection, self.forecast, sourced=self._file is None)
+        found = {row.id: row_of(row, self.manifest) for row in saved}
+        if self._file is not None:
+            with self._rows(self._file, search.source == SERVICE) as file:
+                if file is not None:
+                    for identifier in file.among(list(found)):
+                        del found[identifier]
+                    sourced = [] if search.source == SERVICE else file.page(search, after, limit + 1)
+                    total += file.count() if search.is_for_all else 0
+        found |= {row.id: self._row_of(row) for row in sourced}
+        # Behind the last row that was read of a store there may be more of it, in front of what the other one has.
+        ends = [rows[-1].id for rows in (saved, sourced) if len(rows) > limit]
+        ordered = sorted(row.id for row in found.values() if row.id <= min(ends, default=row.id))
+        last = ordered[limit - 1] if len(ordered) > limit else min(ends, default=None)
+        return EntityPage(
+            [found[identifier] for identifier in ordered[:limit]], last, total if search.is_for_all else None
+        )
+
+    @contextmanager
+    def _rows(self, file: Entities, may_fail: bool = False) -> Iterator[FileRows | None]:
+        """The rows of the file, None where there is none.
+
+        Args:
+            may_fail: whether a damaged one counts as none.
+
+        Raises:
+            Problem: it is damaged, 503.
+        """
+        opened = False
+        try:
+            with file.opened() as connection:
+                rows = None if connection is None else FileRows(connection)
+                opened = True
+                yield rows
+        except NotReadable as error:
+            if not may_fail or opened:
+                raise Problem(503, "no-entities", str(error), headers={"retry-after": "10"}) from error
+            yield None
+
+    def _row_of(self, row: FileRow) -> EntityRow:
+        manifest = self.manifest
+        inputs = row.values if manifest is None else {field.name for field in manifest.inputs}
+        return EntityRow(
+            id=row.id,
+            source=CSV,
+            inputs={name: value for name, value in row.values.items() if name in inputs},
+            tags={
+                name: str(value)
+                for name, value in row.values.items()
+                if value is not None and (name not in inputs or (manifest and name in manifest.tags))
+            },
+            as_of=row.as_of,
+            materialized=True,
+            observed=observed_of(row.observed, manifest),
+            revision=None,
+            changed_at=None,
+            materialized_at=None,
+        )

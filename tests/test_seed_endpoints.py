@@ -65,6 +65,55 @@ def test_post_predict_batch(client: Client) -> None:
     assert answer(client, "POST", "/predict/batch", 422, json=[EXAMPLE] * 1_001)["allowed"] == "1..1000 rows"
 
 
+def test_post_predict_id(client: Client) -> None:
+    found = answer(client, "POST", "/predict/id", json={"vehicle_id": 3})
+    assert found["stored"]["inputs"] == list(EXAMPLE)
+    answer(client, "POST", "/predict/id", 404, json={"vehicle_id": 77})
+
+
+def test_post_vehicles(client: Client) -> None:
+    saved = answer(client, "POST", "/vehicles", 201, json=EXAMPLE | {"vehicle_id": 77})
+    assert (saved["id"], saved["source"], saved["status"], saved["materialized"]) == (
+        "77",
+        "service",
+        "created",
+        False,
+    )
+    again = answer(client, "POST", "/vehicles", json=EXAMPLE | {"vehicle_id": 77})
+    assert again["status"] == "unchanged"
+    assert answer(client, "POST", "/predict/id", json={"vehicle_id": 77})[TARGET] >= 0
+
+
+def test_delete_vehicles_id(client: Client) -> None:
+    answer(client, "POST", "/vehicles", 201, json=EXAMPLE | {"vehicle_id": 77})
+    assert answer(client, "DELETE", "/vehicles/77")["status"] == "deleted"
+    answer(client, "POST", "/predict/id", 404, json={"vehicle_id": 77})
+    answer(client, "DELETE", "/vehicles/77", 404)
+    answer(client, "DELETE", "/vehicles/3", 409)  # of the CSV, and changed there
+
+
+def test_get_vehicles(client: Client) -> None:
+    answer(client, "POST", "/vehicles", 201, json=EXAMPLE | {"vehicle_id": 77})
+    page = answer(client, "GET", "/vehicles")
+    assert [(one["id"], one["source"]) for one in page["entities"]] == [
+        *((str(number), "csv") for number in range(1, 6)),
+        ("77", "service"),
+    ]
+    assert page["entities"][-1]["observed"] == {"reservations": None}
+
+
+def test_get_vehicles_features(client: Client) -> None:
+    page = answer(client, "GET", "/vehicles/features")
+    assert [one["id"] for one in page["entities"]] == ["1", "2", "3", "4", "5"]
+    assert all(one["features"] for one in page["entities"])
+
+
+def test_get_vehicles_id_features(client: Client) -> None:
+    found = answer(client, "GET", "/vehicles/3/features")
+    assert (found["id"], found["source"], found["materialized"]) == ("3", "csv", True)
+    answer(client, "GET", "/vehicles/77/features", 404)
+
+
 def test_get_docs_redoc_and_openapi_json(client: Client) -> None:
     for path in ("/docs", "/redoc"):
         assert "text/html" in client.get(path).headers["content-type"]

@@ -48,8 +48,9 @@ class Fleet:
                 self._give_up(error)
             return self._run
 
-    def find(self, ids: Sequence[str]) -> dict[str, FleetPrediction]:
+    def find(self, ids: Sequence[str], *, with_reasons: bool = True) -> dict[str, FleetPrediction]:
         """The answers of some entities, by their ids; without those that have none."""
+        reasons_too = "reasons" if with_reasons else "null"
         found: dict[str, FleetPrediction] = {}
         with self._lock:
             try:
@@ -57,7 +58,7 @@ class Fleet:
                 for start in range(0, len(ids) if connection else 0, MAX_IDS):
                     part = ids[start : start + MAX_IDS]
                     rows = connection.execute(  # type: ignore[union-attr]
-                        "select id, value, low, high, reasons from answer where value is not null and id in "
+                        f"select id, value, low, high, {reasons_too} from answer where value is not null and id in "
                         f"({', '.join('?' * len(part))})",
                         part,
                     )

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from vroom_api.champion.attendance import Attendance
+from vroom_api.champion.fleet import Fleet
 from vroom_api.champion.loading import Champion, Retired, load
 from vroom_api.champion.stored_inputs import Entities, StoredInputs
 from vroom_api.contract import POINTER, BundleError, Pointer, bundle_folder, durable, forecast_folder
@@ -55,6 +56,7 @@ class ChampionWatch:
         self.forecast = forecast
         self.root = root
         self.entities = entities or Entities(forecast, root)  # found with and without a champion
+        self.fleet = Fleet(forecast, root)
         self.champion: Champion | None = None
         self.failure: str | None = None  # why the latest attempt left the champion as it was
         self.failed_at: str | None = None

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msgspec.structs import replace
+
 from vroom_api.champion.stored_inputs import Entities, LayeredInputs, NotReadable
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import Manifest
@@ -10,7 +12,7 @@ from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity
 from vroom_api.contract.tables import Database
 from vroom_api.entities import table_rows
 from vroom_api.entities.file_rows import FileRow, FileRows
-from vroom_api.entities.rows import EntityPage, EntityRow, observed_of, row_of
+from vroom_api.entities.rows import EntityPage, EntityRow, answer_of, observed_of, row_of
 from vroom_api.entities.search import Search
 from vroom_api.problems import Problem
 
@@ -28,12 +30,14 @@ class Catalog:
         inputs = watch.entities
         self._file = inputs.file if isinstance(inputs, LayeredInputs) else Entities(self.forecast, watch.root)
         self._database = database
+        self._fleet = watch.fleet
 
     def find(self, identifier: str) -> EntityRow | None:
         """An entity, None where there is none of that id."""
         with self._database().connect() as connection:
             saved = table_rows.find(connection, self.forecast, identifier, sourced=self._file is None)
-        return self.sourced(identifier) or (None if saved is None else row_of(saved, self.manifest))
+        found = self.sourced(identifier) or (None if saved is None else row_of(saved, self.manifest))
+        return None if found is None else self._with_predictions([found], with_reasons=True)[0]
 
     def sourced(self, identifier: str) -> EntityRow | None:
         """An entity of the sources, None where they have none of that id."""
@@ -73,9 +77,21 @@ class Catalog:
         ends = [rows[-1].id for rows in (saved, sourced) if len(rows) > limit]
         ordered = sorted(row.id for row in found.values() if row.id <= min(ends, default=row.id))
         last = ordered[limit - 1] if len(ordered) > limit else min(ends, default=None)
-        return EntityPage(
-            [found[identifier] for identifier in ordered[:limit]], last, total if search.is_for_all else None
-        )
+        rows = self._with_predictions([found[identifier] for identifier in ordered[:limit]])
+        return EntityPage(rows, last, total if search.is_for_all else None)
+
+    def _with_predictions(self, rows: list[EntityRow], *, with_reasons: bool = False) -> list[EntityRow]:
+        """Rows with what the champion answered to each, where that is of what is stored now."""
+        run = self._fleet.run()
+        if run is None:
+            return rows
+        found = self._fleet.find([row.id for row in rows if row.materialized], with_reasons=with_reasons)
+        return [
+            replace(row, predicted=answer_of(run, answer, with_reasons=with_reasons))
+            if (answer := found.get(row.id))
+            else row
+            for row in rows
+        ]
 
     @contextmanager
     def _rows(self, file: Entities, may_fail: bool = False) -> Iterator[FileRows | None]:
@@ -116,4 +132,5 @@ class Catalog:
             revision=None,
             changed_at=None,
             materialized_at=None,
+            predicted=None,
         )

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from vroom_api.champion.fleet import FleetPrediction
 from vroom_api.contract import Manifest
+from vroom_api.contract.fleet import FleetRun
 from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity
 
 Source = Literal["csv", "service"]
@@ -15,7 +17,28 @@ _MATERIALIZED = msgspec.Meta(description="whether the training has it as it is n
 _OBSERVED = msgspec.Meta(
     description="the target that was observed of it, by name; null of a new arrival; empty where nothing serves"
 )
+_PREDICTED = msgspec.Meta(
+    description="the champion's answer when all entities were predicted last; null of one that is newer. POST /predict/id is "
+    "of now"
+)
 _REVISION = msgspec.Meta(description="1, then one more with every change; null of one from the sources")
+
+
+class FleetAnswer(msgspec.Struct, frozen=True):
+    """What a champion answered to what is stored of an entity, when all entities were predicted last."""
+
+    value: float
+    low: float
+    high: float
+    level: float  # of the interval from low to high
+    model_version: int
+    predicted_at: str
+    reasons: Annotated[
+        dict[str, float] | msgspec.UnsetType | None,
+        msgspec.Meta(
+            description="what each input adds; null where there are too many entities for reasons, absent in lists"
+        ),
+    ] = msgspec.UNSET
 
 
 class EntityRow(msgspec.Struct, frozen=True):
@@ -31,6 +54,7 @@ class EntityRow(msgspec.Struct, frozen=True):
     revision: Annotated[int | None, _REVISION]
     changed_at: datetime | None
     materialized_at: datetime | None
+    predicted: Annotated[FleetAnswer | None, _PREDICTED]
 
 
 class EntityPage(msgspec.Struct, frozen=True):
@@ -94,6 +118,21 @@ def row_of(saved: SavedEntity, manifest: Manifest | None) -> EntityRow:
         revision=saved.revision if is_saved else None,
         changed_at=saved.updated_at if is_saved else None,
         materialized_at=saved.materialized_at,
+        predicted=None,
+    )
+
+
+def answer_of(run: FleetRun, found: FleetPrediction, *, with_reasons: bool) -> FleetAnswer:
+    """A fleet prediction as callers see it."""
+    amounts = None if found.reasons is None else {one.input: one.amount for one in found.reasons}
+    return FleetAnswer(
+        found.value,
+        found.low,
+        found.high,
+        run.level,
+        run.version,
+        run.predicted_at,
+        amounts if with_reasons else msgspec.UNSET,
     )
 
 

@@ -180,3 +180,20 @@ def test_a_run_that_came_to_nothing_is_asked_for_again_with_pauses(fleet):
         False,
     )
     assert decide(again, "", never, 1_062.0)[0] == Cursor()
+
+
+def test_the_catalog_lists_them(fleet, spec, instance):
+    with TestClient(create_app(settings_of(fleet))) as client:
+        assert client.get("/vehicles/1").json()["predicted"] is None  # not made yet
+        predict(spec, instance)
+        rows = client.get("/vehicles").json()["entities"]
+        assert {row["id"] for row in rows if row["predicted"] is None} == {"31"}
+        one = client.get("/vehicles/1").json()["predicted"]
+        answer = client.post("/predict/id", json={"vehicle_id": 1, "explain": True}).json()
+    assert one["value"] == pytest.approx(answer[TARGET], rel=1e-12)
+    assert (one["low"], one["high"]) == (answer["interval"]["low"], answer["interval"]["high"])
+    assert one["model_version"] == 1
+    assert one["reasons"] == pytest.approx(
+        {why["input"]: why["amount"] for why in answer["reasons"]["reasons"] if why["amount"]}
+    )
+    assert "reasons" not in rows[0]["predicted"]

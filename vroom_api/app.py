@@ -1,7 +1,8 @@
 """The service: wiring only. Settings in, an ASGI application out."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from litestar import Litestar
@@ -16,6 +17,8 @@ from vroom_api.alerting.delivery import Delivery
 from vroom_api.alerting.guard import Guard
 from vroom_api.alerting.receivers import receivers_of
 from vroom_api.champion.forecasts import Forecasts
+from vroom_api.feed.announcing import Announcer
+from vroom_api.feed.following import EventFeed
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
@@ -28,6 +31,7 @@ from vroom_api.routes import (
     alerts,
     commands,
     dashboard,
+    events,
     keys,
     ledger,
     monitoring,
@@ -37,6 +41,7 @@ from vroom_api.routes import (
     record,
 )
 from vroom_api.routes import forecasts as forecast_routes
+from vroom_api.routes.events import current_states
 from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
@@ -54,6 +59,7 @@ ROUTERS = [
     alerts.router,
     monitoring.router,
     commands.router,
+    events.router,
     dashboard.router,
     probes.router,
 ]
@@ -68,9 +74,8 @@ def create_app(settings: Settings) -> Litestar:
         BadSetting: telemetry is asked for and not installed, or alerts go to what is not an address.
     """
     database = FollowedDatabase(settings.database_url)
-    forecasts = Forecasts(
-        settings.forecast, settings.home, settings.watch_seconds, automated=settings.automated
-    )
+    announcer = Announcer(database)
+    forecasts = _forecasts(settings, announcer)
     capacity = max(settings.record_waiting, settings.largest_batch)
     recorder = Recorder(database, capacity=capacity) if settings.record else None
     guard = _guard(settings, database, forecasts)
@@ -82,13 +87,17 @@ def create_app(settings: Settings) -> Litestar:
         recorder=recorder,
     )
     keyring = Keyring(database, settings.home / "admin.key") if settings.auth else None
+    feed = _feed(settings, database, forecasts, keyring)
+    beside = [announcer.running, forecasts.watched, guard.on_duty, feed.open]
     plugins, traced = tracing() if settings.telemetry else ([], [])
     app = Litestar(
         route_handlers=[*ROUTERS, keys.router] if keyring else ROUTERS,
-        state=State({"predictor": predictor}),  # nothing is injected into plain ASGI handlers
+        # Nothing is injected into plain ASGI handlers, and the server ends the streams before the application.
+        state=State({"predictor": predictor, "feed": feed}),
         dependencies={
             "consumer": _constant(Consumer(settings.home, settings.command_seconds)),
             "database": _constant(database),
+            "feed": _constant(feed),
             "forecasts": _constant(forecasts),
             "home": _constant(settings.home),
             "metrics": _constant(metrics),
@@ -98,7 +107,7 @@ def create_app(settings: Settings) -> Litestar:
         },
         plugins=plugins,
         before_request=refuse_unknown_names,
-        lifespan=[lambda _: _running(settings, keyring, recorder, forecasts, guard), *traced],
+        lifespan=[lambda _: _running(settings, keyring, recorder, beside), *traced],
         cors_config=_cors(settings),
         exception_handlers={
             Problem: respond,
@@ -128,9 +137,32 @@ def _shielded(
     )
 
 
+def _forecasts(settings: Settings, announcer: Announcer) -> Forecasts:
+    return Forecasts(
+        settings.forecast,
+        settings.home,
+        settings.watch_seconds,
+        automated=settings.automated,
+        loaded=announcer.loaded,
+    )
+
+
 def _guard(settings: Settings, database: FollowedDatabase, forecasts: Forecasts) -> Guard:
     delivery = Delivery(database, receivers_of(settings.alert_urls), settings.pages.champion)
     return Guard(database, forecasts, delivery, settings.home, settings.watch_seconds)
+
+
+def _feed(
+    settings: Settings, database: FollowedDatabase, forecasts: Forecasts, keyring: Keyring | None
+) -> EventFeed:
+    return EventFeed(
+        database,
+        lambda: current_states(forecasts),
+        seconds=settings.watch_seconds,
+        capacity=max(settings.connections // 4, 1),  # an open stream is a connection
+        keep_days=settings.event_days,
+        admits=keyring.holds if keyring else lambda _: True,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -138,18 +170,17 @@ async def _running(
     settings: Settings,
     keyring: Keyring | None,
     recorder: Recorder | None,
-    forecasts: Forecasts,
-    guard: Guard,
+    beside: Sequence[Callable[[], AbstractAsyncContextManager[None]]],
 ) -> AsyncIterator[None]:
-    """Keys, record, champions and alerts, followed and written as long as this is open."""
+    """Keys, record, and what works beside the requests, followed and written as long as this is open."""
     async with contextlib.AsyncExitStack() as stack:
         if keyring is not None:
             await stack.enter_async_context(keyring.kept())
         if recorder is not None:
             await stack.enter_async_context(recorder)
             await stack.enter_async_context(recorder.keeping(settings.record_days))
-        await stack.enter_async_context(forecasts.watched())
-        await stack.enter_async_context(guard.on_duty())
+        for work in beside:
+            await stack.enter_async_context(work())
         yield
 
 
@@ -159,7 +190,7 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+        allow_headers=["authorization", "content-type", "last-event-id", "x-api-key", "x-request-id"],
     )
 
 

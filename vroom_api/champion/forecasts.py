@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vroom_api.champion.watch import ChampionWatch
+from vroom_api.champion.watch import ChampionWatch, Loaded
 from vroom_api.contract import FORECAST_NAME, POINTER
 from vroom_api.problems import Problem
 
@@ -35,11 +36,20 @@ class Forecasts:
         root: the home.
         seconds: between two scans, for changed pointers and for new forecasts.
         automated: whether sensors are meant to look after them.
+        loaded: hears of each champion that was loaded.
     """
 
-    def __init__(self, flagship: str, root: Path, seconds: float, *, automated: bool = True) -> None:
-        self._automated = automated
-        self.flagship = ChampionWatch(flagship, root, seconds, automated=automated)
+    def __init__(
+        self,
+        flagship: str,
+        root: Path,
+        seconds: float,
+        *,
+        automated: bool = True,
+        loaded: Loaded | None = None,
+    ) -> None:
+        self._watch = partial(ChampionWatch, root=root, seconds=seconds, automated=automated, loaded=loaded)
+        self.flagship = self._watch(flagship)
         self._root = root
         self._seconds = seconds
         self._watches = {flagship: self.flagship}
@@ -73,11 +83,7 @@ class Forecasts:
     async def scan(self) -> None:
         """Take up what was published since the last scan, and load it."""
         found = await asyncio.to_thread(published, self._root)
-        new = [
-            ChampionWatch(name, self._root, self._seconds, automated=self._automated)
-            for name in found
-            if name not in self._watches
-        ]
+        new = [self._watch(name) for name in found if name not in self._watches]
         # Replaced and not changed: pages are made in threads, which may be going through it.
         self._watches = self._watches | {watch.forecast: watch for watch in new}
         await self._follow(new)

@@ -68,7 +68,7 @@ def serve() -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=bounded(Connections(settings.connections, settings.head_seconds)),
+        http=bounded(Connections(settings.connections, settings.head_seconds, app.state["feed"].close)),
         ws="none",
         proxy_headers=False,
         access_log=False,

@@ -1,7 +1,8 @@
 """The service: wiring only. Settings in, an ASGI application out."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,8 @@ from vroom_api.alerting.guard import Guard
 from vroom_api.alerting.receivers import receivers_of
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.stored_inputs import stored_inputs
+from vroom_api.feed.announcing import Announcer
+from vroom_api.feed.following import EventFeed
 from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.observability.tracing import tracing
 from vroom_api.openapi import DocumentPlugin, PagePlugin
@@ -32,6 +35,7 @@ from vroom_api.routes import (
     commands,
     dashboard,
     entities,
+    events,
     keys,
     ledger,
     monitoring,
@@ -45,6 +49,7 @@ from vroom_api.routes import (
 )
 from vroom_api.routes import forecasts as forecast_routes
 from vroom_api.routes.direct import Direct
+from vroom_api.routes.events import current_states
 from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
@@ -68,6 +73,7 @@ ROUTERS = [
     monitoring.router,
     commands.router,
     open_inference.router,
+    events.router,
     dashboard.router,
     probes.router,
     problem_pages.router,
@@ -83,7 +89,8 @@ def create_app(settings: Settings) -> Litestar:
         BadSetting: telemetry is asked for and not installed, or alerts go to what is not an address.
     """
     database = FollowedDatabase(settings.database_url)
-    forecasts = _forecasts(settings, database)
+    announcer = Announcer(database)
+    forecasts = _forecasts(settings, database, announcer)
     recorder, shadow = _record(settings, database)
     guard = _guard(settings, database, forecasts)
     metrics = ServiceMetrics(forecasts, recorder, guard, shadow)
@@ -95,13 +102,19 @@ def create_app(settings: Settings) -> Litestar:
         shadow=shadow,
     )
     keyring = Keyring(database, settings.home / "admin.key") if settings.auth else None
+    feed = _feed(settings, database, forecasts, keyring)
+    beside = [announcer.running, forecasts.watched, guard.on_duty, feed.open]
+    if shadow is not None:
+        beside.insert(0, shadow.running)
     plugins, traced = tracing() if settings.telemetry else ([], [])
     app = Litestar(
         route_handlers=[*ROUTERS, keys.router] if keyring else ROUTERS,
-        state=State({"predictor": predictor}),  # nothing is injected into plain ASGI handlers
+        # Nothing is injected into plain ASGI handlers, and the server ends the streams before the application.
+        state=State({"predictor": predictor, "feed": feed}),
         dependencies={
             "consumer": _constant(Consumer(settings.home, settings.command_seconds)),
             "database": _constant(database),
+            "feed": _constant(feed),
             "forecasts": _constant(forecasts),
             "home": _constant(settings.home),
             "metrics": _constant(metrics),
@@ -111,7 +124,7 @@ def create_app(settings: Settings) -> Litestar:
         },
         plugins=plugins,
         before_request=refuse_unknown_names,
-        lifespan=[lambda _: _running(settings, keyring, recorder, shadow, forecasts, guard), *traced],
+        lifespan=[lambda _: _running(settings, keyring, recorder, beside), *traced],
         cors_config=_cors(settings),
         exception_handlers={
             Problem: respond,
@@ -150,7 +163,7 @@ def _record(settings: Settings, database: FollowedDatabase) -> tuple[Recorder, S
     return Recorder(database, capacity=capacity), Shadow(database)
 
 
-def _forecasts(settings: Settings, database: FollowedDatabase) -> Forecasts:
+def _forecasts(settings: Settings, database: FollowedDatabase, announcer: Announcer) -> Forecasts:
     return Forecasts(
         settings.forecast,
         settings.home,
@@ -163,6 +176,7 @@ def _forecasts(settings: Settings, database: FollowedDatabase) -> Forecasts:
             in_database=settings.stored_in_database,
             waits=not settings.database_url.startswith("sqlite"),
         ),
+        loaded=announcer.loaded,
     )
 
 
@@ -171,26 +185,35 @@ def _guard(settings: Settings, database: FollowedDatabase, forecasts: Forecasts)
     return Guard(database, forecasts, delivery, settings.home, settings.watch_seconds)
 
 
+def _feed(
+    settings: Settings, database: FollowedDatabase, forecasts: Forecasts, keyring: Keyring | None
+) -> EventFeed:
+    return EventFeed(
+        database,
+        lambda: current_states(forecasts),
+        seconds=settings.watch_seconds,
+        capacity=max(settings.connections // 4, 1),  # an open stream is a connection
+        keep_days=settings.event_days,
+        admits=keyring.holds if keyring else lambda _: True,
+    )
+
+
 @contextlib.asynccontextmanager
 async def _running(
     settings: Settings,
     keyring: Keyring | None,
     recorder: Recorder | None,
-    shadow: Shadow | None,
-    forecasts: Forecasts,
-    guard: Guard,
+    beside: Sequence[Callable[[], AbstractAsyncContextManager[None]]],
 ) -> AsyncIterator[None]:
-    """Keys, record, champions and alerts, followed and written as long as this is open."""
+    """Keys, record, and what works beside the requests, followed and written as long as this is open."""
     async with contextlib.AsyncExitStack() as stack:
         if keyring is not None:
             await stack.enter_async_context(keyring.kept())
         if recorder is not None:
             await stack.enter_async_context(recorder)
             await stack.enter_async_context(recorder.keeping(settings.record_days))
-        if shadow is not None:
-            await stack.enter_async_context(shadow.running())
-        await stack.enter_async_context(forecasts.watched())
-        await stack.enter_async_context(guard.on_duty())
+        for work in beside:
+            await stack.enter_async_context(work())
         yield
 
 
@@ -200,7 +223,7 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+        allow_headers=["authorization", "content-type", "last-event-id", "x-api-key", "x-request-id"],
     )
 
 

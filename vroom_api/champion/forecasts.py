@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vroom_api.champion.stored_inputs import StoredInputs
-from vroom_api.champion.watch import ChampionWatch
+from vroom_api.champion.watch import ChampionWatch, Loaded
 from vroom_api.contract import FORECAST_NAME, POINTER
 from vroom_api.problems import Problem
 
@@ -37,6 +37,7 @@ class Forecasts:
         seconds: between two scans, for changed pointers and for new forecasts.
         automated: whether sensors are meant to look after them.
         stored: the stored inputs of a forecast; by default what the training stored in its file.
+        loaded: hears of each champion that was loaded.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class Forecasts:
         *,
         automated: bool = True,
         stored: Callable[[str], StoredInputs] | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
         self._automated = automated
+        self._loaded = loaded
         self._root = root
         self._seconds = seconds
         self._stored = stored
@@ -83,7 +86,14 @@ class Forecasts:
 
     def _watch_of(self, name: str) -> ChampionWatch:
         entities = self._stored(name) if self._stored else None
-        return ChampionWatch(name, self._root, self._seconds, automated=self._automated, entities=entities)
+        return ChampionWatch(
+            name,
+            self._root,
+            self._seconds,
+            automated=self._automated,
+            entities=entities,
+            loaded=self._loaded,
+        )
 
     async def scan(self) -> None:
         """Take up what was published since the last scan, and load it."""

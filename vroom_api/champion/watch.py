@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,10 @@ MIN_STALL = 10.0  # seconds without a check of the pointer
 MISSED_CHECKS = 10  # of a watch that checks seldom
 
 
+# Who hears of a champion that was loaded: the forecast, the champion and the one before.
+Loaded = Callable[[str, Champion, Champion | None], None]
+
+
 class Reload(msgspec.Struct, frozen=True):
     """The result of one reload."""
 
@@ -42,6 +47,9 @@ class ChampionWatch:
     """Keeps the champion current.
 
     `champion` is replaced as a whole; who answers a request takes it once.
+
+    Args:
+        loaded: hears of each champion that was loaded, on the event loop.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class ChampionWatch:
         *,
         automated: bool = True,
         entities: StoredInputs | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
         self.forecast = forecast
         self.root = root
@@ -67,6 +76,7 @@ class ChampionWatch:
         self.reloads = 0
         self.failures = 0
         self._seconds = seconds
+        self._loaded = loaded
         self._checked: float | None = None  # when the latest check of the pointer came to an end
         self._seen: object = None  # what the latest attempt was made on
         self._one_at_a_time = asyncio.Lock()
@@ -160,6 +170,8 @@ class ChampionWatch:
     def _swap(self, previous: Champion | None, found: Champion) -> Reload:
         self.champion = found
         self.reloads += 1
+        if self._loaded is not None:
+            self._loaded(self.forecast, found, previous)
         corrected = f", corrected by calibration revision {found.revision.number}" if found.revision else ""
         beside = f", version {found.tried.second.version} is tried beside it" if found.tried else ""
         detail = f"version {found.version}, generation {found.generation}, serves{corrected}{beside}"

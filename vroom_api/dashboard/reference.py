@@ -13,6 +13,7 @@ from vroom_api.dashboard.pages import page
 Schema = dict[str, Any]
 
 _DEEPEST = 2  # types inside types
+STREAM = "text/event-stream"
 FIRST = ("predict", "advise", "forecasts")  # of the page
 
 
@@ -82,7 +83,10 @@ def _operation(
     unknown = [name for name, value in given.items() if value is None]
     if not unknown and not _has_example(operation, schemas):
         unknown = ["body"]
-    example = "" if unknown else _curl(address + _filled(path, operation, given), method, operation, schemas)
+    asked = "" if unknown else address + _filled(path, operation, given)
+    if STREAM in _answer_of(operation):
+        asked += "?wait=0"  # else it would never end
+    example = "" if unknown else _curl(asked, method, operation, schemas)
     if example and operation.get("security", whole.get("security")):
         example += ' -H "authorization: Bearer $KEY"'
     return OperationView(
@@ -117,13 +121,19 @@ def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
         yield Part("Parameters", [_parameter(given, schemas) for given in parameters])
     if body := operation.get("requestBody"):
         yield _body("Request", body["content"]["application/json"]["schema"], schemas)
-    answered = next(one for status, one in operation["responses"].items() if status.startswith("2"))
-    for media_type, content in answered["content"].items():
+    for media_type, content in _answer_of(operation).items():
         if media_type == "application/json":
             part = _body("Answer", content["schema"], schemas)
             yield msgspec.structs.replace(part, sample=_sample(content["schema"], schemas))
         else:
             yield Part(f"Answer: {media_type}", [])
+
+
+def _answer_of(operation: Schema) -> Schema:
+    """What an operation answers when it does what it is asked, by media type."""
+    answers = operation["responses"]
+    content: Schema = (answers.get("200") or answers["202"])["content"]
+    return content
 
 
 def _parameter(given: Schema, schemas: Schema) -> Property:
@@ -179,7 +189,7 @@ def _example_value(given: Schema, prediction: str | None) -> str | None:
     """A value that there is; None where none is known."""
     schema = given["schema"]
     if schema.get("format") == "uuid":
-        return prediction
+        return prediction if given["name"] == "identifier" else None
     values = schema.get("examples") or schema.get("enum")
     return str(values[0]) if values else None
 

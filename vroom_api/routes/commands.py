@@ -1,5 +1,6 @@
 """Commands over HTTP: what the training is to do, asked for here and done where Dagster runs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -87,6 +88,7 @@ class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
+@dataclass
 class _RollbackOperation(Operation):
     """The body is decoded by us; this says what it is."""
 
@@ -303,7 +305,7 @@ def show_commands(
 
 
 @get(
-    "/commands/{identifier:uuid}",
+    "/commands/{command:uuid}",
     operation_id="command",
     summary="What became of a command",
     responses={
@@ -312,10 +314,10 @@ def show_commands(
     },
     sync_to_thread=True,
 )
-def show_command(identifier: FromPath[UUID], desk: NamedDependency[Desk]) -> FollowedCommand:
+def show_command(command: FromPath[UUID], desk: NamedDependency[Desk]) -> FollowedCommand:
     try:
         with desk.database().connect() as connection:
-            return desk.followed(find_command(connection, str(identifier)))
+            return desk.followed(find_command(connection, str(command)))
     except UnknownCommand as error:
         raise Problem(404, "unknown-command", str(error)) from None
 

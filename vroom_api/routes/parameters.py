@@ -125,12 +125,12 @@ async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
         Problem: 400.
     """
     if request.scope["query_string"]:
-        taken = _taken_by(request.route_handler, tuple(request.scope["path_params"]))
-        check_names(request.scope["query_string"], taken)
+        taken, lists = _taken_by(request.route_handler, tuple(request.scope["path_params"]))
+        check_names(request.scope["query_string"], taken, lists)
 
 
-def check_names(query: bytes, taken: Collection[str]) -> None:
-    """Refuse parameters that are not taken, and those that are given twice: each has one value.
+def check_names(query: bytes, taken: Collection[str], lists: Collection[str] = ()) -> None:
+    """Refuse parameters that are not taken, and those that are given twice: each has one value, but for lists.
 
     Raises:
         Problem: 400.
@@ -139,7 +139,7 @@ def check_names(query: bytes, taken: Collection[str]) -> None:
     unknown = [name for name in given if name not in taken]
     if unknown:
         raise _unknown(unknown, taken)
-    if repeated := [name for name, times in given.items() if times > 1]:
+    if repeated := [name for name, times in given.items() if times > 1 and name not in lists]:
         allowed = "one value"
         faults = [
             Fault(name, f"{name}: given {given[name]} times; give it once", allowed) for name in repeated
@@ -158,11 +158,13 @@ def _unknown(unknown: Sequence[str], taken: Collection[str]) -> Problem:
 
 
 @lru_cache(maxsize=256)
-def _taken_by(handler: BaseRouteHandler, path: tuple[str, ...]) -> tuple[str, ...]:
-    """The query parameters of a route, also those that its dependencies read.
+def _taken_by(handler: BaseRouteHandler, path: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The query parameters of a route, also those that its dependencies read, and those of them that are lists.
 
     Args:
         path: names of the parameters in its path.
     """
     model = handler.create_kwargs_model(path_parameters=dict.fromkeys(path))  # type: ignore[arg-type]
-    return tuple(sorted(parameter.field_alias for parameter in model.expected_query_params))
+    taken = sorted(parameter.field_alias for parameter in model.expected_query_params)
+    lists = (parameter.field_alias for parameter in model.expected_query_params if parameter.is_sequence)
+    return tuple(taken), frozenset(lists)

@@ -12,6 +12,7 @@ import termios
 import time
 from asyncio import get_running_loop
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -45,12 +46,14 @@ class Connections:
         limit: of open connections; fewer where the process may not open as many files. One client may have half
             of them, since behind a proxy all clients are one.
         head_seconds: that a request's head may take, from its first byte to its last.
+        draining: called once when the server begins to stop, to end answers that have no end of their own.
     """
 
-    def __init__(self, limit: int, head_seconds: float) -> None:
+    def __init__(self, limit: int, head_seconds: float, draining: Callable[[], None] = lambda: None) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.limit = limit if files == resource.RLIM_INFINITY else max(min(limit, files - OTHER_FILES), 10)
         self.head_seconds = head_seconds
+        self._when_draining = draining
         self.draining = self._drained = False
         self.idle: dict[BoundedProtocol, float] = {}  # since when; the longest first
         self.waited_for: dict[tuple[BoundedProtocol, str], float] = {}  # until when, and for what
@@ -93,6 +96,7 @@ class Connections:
         """
         if not self.draining:
             self.draining = True
+            self._when_draining()
             get_running_loop().call_later(DRAIN, self._end_drain)
 
     def _end_drain(self) -> None:

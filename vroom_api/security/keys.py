@@ -259,6 +259,14 @@ class Keyring:
         grant.used = now
         return grant
 
+    def holds(self, identifier: str) -> bool:
+        """Whether a key, by its id, is still known, neither revoked nor expired."""
+        now = time.time()
+        return any(
+            grant.id == identifier and (grant.expires is None or grant.expires > now)
+            for grant in self._grants.values()
+        )
+
     async def find_new(self, key: str) -> Grant | None:
         """As `find`, for a key made since the last refresh; few refreshes a second, however many unknown keys come."""
         if self._unknown_lookups.take(_UNKNOWN_LOOKUPS_PER_SECOND) == 0.0:

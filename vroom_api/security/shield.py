@@ -30,6 +30,7 @@ from vroom_api.security.guards import no_key
 from vroom_api.security.keys import Grant, Keyring, Role
 
 PROBES = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
+_STREAM = b"text/event-stream"
 _READING = ("GET", "HEAD", "OPTIONS")
 # What decides something is sent once: of two, a proxy may believe the one and this service the other.
 _SENT_ONCE = (
@@ -96,6 +97,7 @@ class Shield:
         request_id.set(identifier)
         task = cast("asyncio.Task[None]", asyncio.current_task())
         status, complete, ended = 0, False, False
+        began: float | None = None  # of a stream, whose end says nothing about the service
         # What GET answers, without the body (RFC 9110 section 9.3.2); of the routes none knows HEAD.
         head = scope["method"] == "HEAD"
         asked = cast(HTTPScope, {**scope, "method": "GET"}) if head else scope
@@ -107,13 +109,15 @@ class Shield:
             return message
 
         async def tell(message: Message) -> None:
-            nonlocal status, ended
+            nonlocal status, ended, began
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._deadlines.end(task)
                 headers = [*message.get("headers", ()), (b"x-request-id", identifier.encode()), *_HEADERS]
                 if (b"content-type", b"application/json") not in headers and status != 304:
                     headers += _HEADERS_OF_PAGES
+                    if any(value.startswith(_STREAM) for name, value in headers if name == b"content-type"):
+                        began = time.perf_counter()
                 if asked["method"] != "GET" or not any(name == b"cache-control" for name, _ in headers):
                     headers.append(_NO_STORE)  # unless a route that is read again and again says otherwise
                 message["headers"] = headers
@@ -140,7 +144,7 @@ class Shield:
         finally:
             self._deadlines.end(task)
             asked["method"] = scope["method"]
-            self._metrics.request(asked, status, time.perf_counter() - started)
+            self._metrics.request(asked, status, (began or time.perf_counter()) - started)
 
     async def _admit(self, scope: HTTPScope) -> None:
         """Who asks, put into the scope.

@@ -17,7 +17,11 @@ from vroom_api.contract.tables import open_database
 from vroom_api.security.keys import Role, create_key
 from vroom_api.security.shield import PROBES
 
-OPERATOR = {"/outcomes", "/reload", "/forecasts/{name:str}/reload"}
+OPERATOR = {"/outcomes", "/reload", "/forecasts/{name:str}/reload"} | {
+    f"{before}/{command}"
+    for before in ("", "/forecasts/{name:str}")
+    for command in ("materialize", "train", "rollback")
+}
 ADMIN = {"/keys", "/keys/{name_or_id:str}/revoke"}
 FOREIGN = [
     {"origin": "http://evil.example", "sec-fetch-site": "cross-site"},
@@ -43,10 +47,11 @@ def routes(app: Any) -> list[tuple[str, str]]:
 def filled(path: str) -> str:
     """A path with its parameters."""
     values = {"name": "reservations", "name_or_id": "nobody", "question": "price", "version": "1", "cause": "invalid-input", "identifier": "0" * 8 + "-0000-7000-8000-" + "0" * 12}  # fmt: skip
+    values["command"] = values["identifier"]
     for name, value in values.items():
         for kind in ("", ":str", ":uuid"):
             path = path.replace("{" + name + kind + "}", value)
-    return path
+    return f"{path}?wait=0" if path.endswith("/events") else path  # a stream has no end of its own
 
 
 # Under /v2 clients expect the reason in another member as well, whether there is such a route or not.

@@ -202,6 +202,7 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
         outcomes,
         predictions,
         serving_database,
+        shadow_predictions,
     )
 
     evidence = Renamed(before=under_way.former, after=under_way.present, began=under_way.began)
@@ -214,7 +215,7 @@ def _rename_in_record(home: Path, under_way: Renaming) -> None:
         # One may be open under the new name too. What still is so is found again at the next start.
         still_open = alerts.c.forecast == under_way.former, alerts.c.resolved_at.is_(None)
         connection.execute(alerts.update().where(*still_open).values(resolved_at=datetime.now(UTC)))
-        for table in (predictions, outcomes, ledger, checks, alerts):
+        for table in (predictions, outcomes, ledger, checks, alerts, shadow_predictions):
             connection.execute(
                 table.update().where(table.c.forecast == under_way.former).values(forecast=under_way.present)
             )

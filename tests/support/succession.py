@@ -1,13 +1,17 @@
 """Two versions of small bundles, one promoted after the other, and what became of the requests since."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import onnx
 import pandas as pd
+from onnx import numpy_helper
 
 from tests.support.bundles import FORECAST, NAMES, golden_of, graph, manifest, predicted
-from vroom_api.contract import Pointer, Scores, Trial, TrialRole, forecast_folder, read_pointer
+from vroom_api.contract import Bundle, Pointer, Scores, Trial, TrialRole, forecast_folder, read_pointer
 from vroom_api.contract.store import LocalStore
 from vroom_assets.champion import publication
 
@@ -76,6 +80,39 @@ def try_beside(
     since = pd.Timestamp.now("UTC").isoformat(timespec="milliseconds")
     trial = Trial(version=version, manifest_sha256=digest, role=role, share=share, since=since, by="ann")
     return store.set_trial(FORECAST, trial, current.generation)
+
+
+def scaled(bundle: Bundle, version: int, factor: float) -> Bundle:
+    """A trained version as another one, whose model predicts `factor` times what it does."""
+    model = onnx.load_model_from_string(bundle.model)
+    for node in model.graph.node:
+        for number, name in enumerate(node.output):
+            if name == "prediction":
+                node.output[number] = "as trained"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([factor]), "factor"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["as trained", "factor"], ["prediction"]))
+    golden = msgspec.structs.replace(
+        bundle.golden, predictions=[factor * one for one in bundle.golden.predictions]
+    )
+    described = msgspec.structs.replace(
+        bundle.manifest, version=version, mlflow_run_id=f"training {version}", files={}
+    )
+    return Bundle(described, model.SerializeToString(), golden)
+
+
+def try_bundle(bundle: Bundle, since: str, share: float) -> Pointer:
+    """Keep a version and let the pointer of its forecast say that it is tried since a time."""
+    name, version, store = bundle.manifest.forecast, bundle.manifest.version, LocalStore()
+    source = forecast_folder(name) / f"made-{version}"
+    digest = publication.write(source, bundle.manifest, bundle.model, bundle.golden)
+    store.put(name, version, {path.name: path.read_bytes() for path in source.iterdir()})
+    shutil.rmtree(source)
+    current = read_pointer(name)
+    assert current is not None
+    trial = Trial(
+        version=version, manifest_sha256=digest, role=TrialRole.SPLIT, share=share, since=since, by="ann"
+    )
+    return store.set_trial(name, trial, current.generation)
 
 
 def with_error(error: float) -> dict[str, Any]:

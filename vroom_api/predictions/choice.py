@@ -11,10 +11,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from struct import pack
 
 import msgspec
 
+from vroom_api.champion.freshness import Expired, admit
 from vroom_api.champion.loading import Champion, Tried
 from vroom_api.contract import Trial
 from vroom_api.predictions.asked import Asked, Steps, asked_of, decode, decode_in_steps
@@ -36,11 +38,17 @@ def subject_of(entity_id: str | None, row: Sequence[float]) -> bytes:
 
 
 def goes_to_second(tried: Tried, asked: Asked) -> bool:
-    """Whether the second version answers a request that the champion has read."""
+    """Whether the second version answers a request that the champion has read; one that has expired answers none."""
     if not tried.is_split:
         return False
-    forecast = tried.second.manifest.forecast
-    return belongs(forecast, tried.trial, subject_of(asked.entity_id, asked.row))
+    manifest = tried.second.manifest
+    if not belongs(manifest.forecast, tried.trial, subject_of(asked.entity_id, asked.row)):
+        return False
+    try:
+        admit(manifest, datetime.now(UTC))
+    except Expired:
+        return False
+    return True
 
 
 def answering(

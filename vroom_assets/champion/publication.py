@@ -88,14 +88,27 @@ def publish(
         NotPublished: it does not reproduce its golden rows, or another publication came first.
     """
     store = store or LocalStore()
+    manifest = keep(source, manifest_sha256, forecast=forecast, store=store).manifest
+    return _point(store, manifest.forecast, manifest.version, manifest_sha256, generation, provisional)
+
+
+def keep(
+    source: Path, manifest_sha256: str, *, forecast: str | None = None, store: BundleStore | None = None
+) -> Bundle:
+    """Put the bundle in `source` beside those that served, so that it may serve or be tried; arguments as for `publish`.
+
+    Raises:
+        BundleError: the source is damaged.
+        NotPublished: it does not reproduce its golden rows.
+    """
+    store = store or LocalStore()
     bundle = read_bundle(source, manifest_sha256, forecast)
     prove(bundle)
     forecast, version = bundle.manifest.forecast, bundle.manifest.version
     store.put(
         forecast, version, {name: (source / name).read_bytes() for name in (*bundle.manifest.files, MANIFEST)}
     )
-    store.read(forecast, version, manifest_sha256)
-    return _point(store, forecast, version, manifest_sha256, generation, provisional)
+    return store.read(forecast, version, manifest_sha256)
 
 
 def promote(

@@ -185,8 +185,31 @@ def publish(
     )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(pointer.manifest_sha256),
-        metadata=champion_metadata(spec, pointer, manifest, decision, reason),
+        metadata=champion_metadata(spec, pointer, manifest, decision, reason)
+        | keep_to_try(context, spec, registry, result),
     )
+
+
+def keep_to_try(
+    context: dg.AssetExecutionContext, spec: ForecastSpec, registry: tracking.Registry, result: ContestResult
+) -> dict[str, Any]:
+    """Keep a challenger that was held and passes all gates, so that it can be tried beside the champion: metadata."""
+    from vroom_assets.champion import publication
+
+    version = result.challenger
+    compared = bool(
+        result.comparison
+    )  # what was held without a comparison is nothing new, or was rolled back
+    if result.verdict is not Decision.HOLD or result.failed_gates or not compared:
+        return {}
+    try:
+        digest = registry.manifest_sha256(spec.name, version)
+        with registry.bundle(spec.name, version) as folder:
+            publication.keep(folder, digest, forecast=spec.name)
+    except (publication.NotPublished, BundleError, LookupError) as error:
+        context.log.warning(f"version {version} was held and cannot be tried: {error}")
+        return {}
+    return {"may_be_tried": f"version {version}: POST /forecasts/{spec.name}/trial"}
 
 
 def champion_metadata(

@@ -12,7 +12,7 @@ import pytest
 from tests.support.bundles import EXAMPLE, FORECAST, inputs, publish
 from tests.support.trials import SINCE, listing, put_beside, tried_champion, try_out
 from vroom_api.champion.loading import Champion, load
-from vroom_api.contract import Trial, TrialRole
+from vroom_api.contract import AgeLimits, FreshnessPolicy, Trial, TrialRole
 from vroom_api.predictions.answered import predict_many, predict_one
 from vroom_api.predictions.asked import finish
 from vroom_api.predictions.choice import answering, answering_in_steps, belongs, subject_of
@@ -102,6 +102,14 @@ def test_what_goes_to_one_version_is_one_part(champion: Champion):
     assert sorted(position for part in parts for position in part.positions) == list(range(50))
     alone = finish(answering_in_steps(alone_in(champion), body, 50))
     assert [len(part.asked) for part in alone] == [50]
+
+
+def test_a_second_version_that_has_expired_answers_nothing(tmp_path: Path):
+    policy = FreshnessPolicy(model=AgeLimits(stale_after_s=1.0, expired_after_s=2.0), expired="refuse")
+    old = {"freshness": policy, "trained_at": "2020-01-01T00:00:00+00:00"}
+    champion = tried_champion(tmp_path, TrialRole.SPLIT, 0.99, **old)
+    bodies = [json.dumps(listing(entity)).encode() for entity in range(20)]
+    assert {json.loads(predict_one(champion, body))["model_version"] for body in bodies} == {1}
 
 
 def test_a_version_in_shadow_answers_nothing(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from tests.support.bundles import FORECAST, golden_of, graph, manifest
 from vroom_api.contract import MODEL, BundleError, bundle_folder, forecast_folder, read_bundle, read_pointer
 from vroom_api.contract.events import Decision, Published
-from vroom_api.contract.store import FORMER
+from vroom_api.contract.store import FORMER, LocalStore
 from vroom_api.contract.tables import enter_ledger, serving_database
 from vroom_assets.champion import publication
 from vroom_assets.champion.publication import NotPublished
@@ -63,6 +63,15 @@ def test_a_bundle_whose_manifest_is_not_the_registered_one_is_not_published(made
         publication.publish(source, DIGESTS[1], generation=1)
     assert served() == 1
     assert not bundle_folder(FORECAST, 2).exists()
+
+
+def test_what_is_kept_does_not_serve_and_may_be_tried(made):
+    publish(made, 1, 0)
+    kept = publication.keep(written(made, 2), DIGESTS[2])
+    assert (kept.manifest.version, served()) == (2, 1)
+    assert LocalStore().digest(FORECAST, 2) == DIGESTS[2]
+    with pytest.raises(NotPublished, match="never published"):
+        publication.restore(FORECAST, 2, DIGESTS.__getitem__)
 
 
 def test_a_model_of_other_numbers_is_not_published(made):

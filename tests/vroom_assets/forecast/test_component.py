@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
+import msgspec
 import pytest
 from litestar.testing import TestClient
 from mlflow import MlflowClient
@@ -17,10 +18,13 @@ from tests.support.project import ROOT, copy
 from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
+from vroom_api.contract.events import ContestResult, Decision
+from vroom_api.contract.store import LocalStore
 from vroom_assets import settings, tracking
 from vroom_assets.champion import contest
 from vroom_assets.champion.publication import prove
 from vroom_assets.forecast import Forecast
+from vroom_assets.forecast.champion_assets import keep_to_try
 from vroom_assets.forecast.names import REASON_TAG, REQUESTED_TAG, TRAINED_TAG
 from vroom_assets.report import rendering
 from vroom_assets.report.facts import facts_of
@@ -173,6 +177,30 @@ def test_running_again_on_the_same_data_holds(run, fast, trained, instance):
     assert "nothing new" in entries("contest")[-1].reason
     assert entries("champion")[-1].decision == "kept"
     assert len(mlflow_runs()) == 2
+
+
+def test_a_challenger_that_was_held_after_a_comparison_is_kept_to_be_tried(home, fast, trained):
+    shutil.rmtree(bundle_folder(NAME, 1))
+    held = ContestResult(
+        forecast=NAME,
+        challenger=1,
+        champion=None,
+        generation=1,
+        verdict=Decision.HOLD,
+        reason="not proved better",
+        failed_gates=[],
+        comparison={"rows": 1000.0},
+        unseen={},
+        data_version="",
+    )
+    context, registry = dg.build_op_context(), tracking.Registry()
+    for other in ({"failed_gates": ["coverage"]}, {"comparison": {}}, {"verdict": Decision.PROMOTE}):
+        assert keep_to_try(context, fast, registry, msgspec.structs.replace(held, **other)) == {}
+    assert LocalStore().versions(NAME) == []
+    assert "version 1: POST" in keep_to_try(context, fast, registry, held)["may_be_tried"]
+    assert LocalStore().versions(NAME) == [1]
+    gone = msgspec.structs.replace(held, challenger=99)
+    assert keep_to_try(context, fast, registry, gone) == {}
 
 
 def test_newer_data_refresh_the_champion(refreshed):

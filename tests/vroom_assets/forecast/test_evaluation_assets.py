@@ -2,7 +2,7 @@
 
 import runpy
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import duckdb
@@ -14,6 +14,7 @@ from tests.support.flagship import Run
 from tests.support.forecasts import entries
 from tests.support.predictions import answered, outcomes_at, predict, report
 from tests.support.project import ROOT
+from tests.support.succession import scaled, try_bundle
 from vroom_api.contract import Bundle, bundle_folder, read_bundle, read_pointer
 from vroom_api.contract.events import Evaluated, evidence_of
 from vroom_api.contract.recorded import Prediction
@@ -191,6 +192,30 @@ def test_a_changed_threshold_judges_anew_and_trains_nothing(monitor, champion, f
     assert verdicts()[-1] == ("not enough data", False)
     assert [row.resolved_at is None for row in of(alerts)] == [False]
     assert len(entries("training")) == 1
+
+
+def test_a_second_version_that_is_worse_is_stopped_and_leaves_the_champion_healthy(monitor, champion):
+    """Every third request was answered by one that predicts half as much again: its errors are its own."""
+    second = scaled(champion, champion.manifest.version + 1, 1.5)
+    try_bundle(second, DAY0.replace(tzinfo=UTC).isoformat(), 0.33)
+    serve(champion, days=5, rows=80)
+    serve(second, days=5, rows=40)
+    result = monitor()
+    assert verdicts() == [("healthy", False)]
+    assert [row.kind for row in of(alerts)] == ["trial_stopped"]
+    found = page(result, "health")
+    assert (found["trial_version"], found["trial_rows"]) == (second.manifest.version, 600)
+    assert found["trial_stopped"] is True
+    assert all(passed for passed, _ in asset_checks(result).values())
+    by_version = {
+        (row.name, row.version, row.status)
+        for row in of(checks)
+        if row.name in ("error", "trial") and row.status != "unknown"
+    }
+    assert by_version == {("error", 1, "ok"), ("trial", 2, "alarm")}
+    assert read_pointer(NAME).trial is None
+    monitor()
+    assert [row.times_seen for row in of(alerts)] == [1]
 
 
 def test_before_the_first_champion_it_copies_and_judges_nothing(monitor, home):

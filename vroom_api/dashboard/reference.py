@@ -80,6 +80,10 @@ def _operation(
     schemas = whole["components"]["schemas"]
     given = {one["name"]: _example_value(one, prediction) for one in _required(operation)}
     unknown = [name for name, value in given.items() if value is None]
+    if "requestBody" in operation:
+        body = operation["requestBody"]["content"]["application/json"]["schema"]
+        if _resolved(body.get("items", body), schemas).get("examples") == []:
+            unknown.append("entity")
     example = "" if unknown else _curl(address + _filled(path, operation, given), method, operation, schemas)
     if example and operation.get("security", whole.get("security")):
         example += ' -H "authorization: Bearer $KEY"'
@@ -107,7 +111,8 @@ def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
         yield Part("Parameters", [_parameter(given, schemas) for given in parameters])
     if body := operation.get("requestBody"):
         yield _body("Request", body["content"]["application/json"]["schema"], schemas)
-    for media_type, content in operation["responses"]["200"]["content"].items():
+    done = operation["responses"].get("201") or operation["responses"]["200"]
+    for media_type, content in done["content"].items():
         if media_type == "application/json":
             part = _body("Answer", content["schema"], schemas)
             yield msgspec.structs.replace(part, sample=_sample(content["schema"], schemas))
@@ -181,7 +186,8 @@ def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     example = _resolved(schema.get("items", schema), schemas).get("examples", [{}])[0]
     content = json.dumps([example] if "items" in schema else example)
-    return f"curl -s {address} -H 'content-type: application/json' -d {shlex.quote(content)}"
+    verb = "" if method == "post" else f"-X {method.upper()} "
+    return f"curl -s {verb}{address} -H 'content-type: application/json' -d {shlex.quote(content)}"
 
 
 def _kind(schema: Schema, schemas: Schema, depth: int = 0) -> str:

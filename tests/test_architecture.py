@@ -129,7 +129,10 @@ TESTED_BY = {
     ),
     "vroom_api/entities/test_listing": ("vroom_api.entities.file_rows", "vroom_api.entities.table_rows"),
     "vroom_api/routes/test_entities": (
-        *(f"vroom_api.entities.{part}" for part in ("features", "predicting", "rows", "saving", "search")),
+        *(
+            f"vroom_api.entities.{part}"
+            for part in ("document", "features", "predicting", "rows", "saving", "search")
+        ),
     ),
     "vroom_assets/features/test_saved_entities": (
         "vroom_api.contract.saved_entities",

@@ -22,6 +22,9 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
 from vroom_api.dashboard.samples import PARAMETERS, SAMPLES, TEXTS, samples_of
+from vroom_api.entities.document import add_operations, known_id
+from vroom_api.entities.document import schemas_of as entities_of
+from vroom_api.entities.document import unknown as unknown_entities
 from vroom_api.predictions import open_inference
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.predictions.answered import predict_many, predict_one
@@ -31,6 +34,7 @@ from vroom_api.record.recorder import Recorder
 from vroom_api.security.shield import PROBES
 
 Served = dict[str, Champion | None]  # by forecast, the flagship first
+KnownIds = dict[str, str | None]  # by forecast: an entity that is stored, for examples
 
 REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
@@ -60,17 +64,23 @@ class _Merged:
         self._forecasts = forecasts
         self._largest_batch = largest_batch
         self._guarded = guarded
-        self._built: tuple[Served, Schema] | None = None
+        self._built: tuple[Served, KnownIds, Schema] | None = None
 
     def of(self, generated: Schema) -> Schema:
         served = {watch.forecast: watch.champion for watch in self._forecasts}
-        if self._built is None or self._built[0] != served:
+        known = {name: known_id(champion) for name, champion in served.items()}
+        if self._built is None or self._built[:2] != (served, known):
             samples = SAMPLES | samples_of(self._forecasts)
-            self._built = (
+            built = document(
+                generated,
                 served,
-                document(generated, served, self._largest_batch, samples=samples, guarded=self._guarded),
+                self._largest_batch,
+                samples=samples,
+                guarded=self._guarded,
+                known=known,
             )
-        return self._built[1]
+            self._built = served, known, built
+        return self._built[2]
 
 
 class DocumentPlugin(JsonRenderPlugin):
@@ -111,6 +121,7 @@ def document(
     *,
     samples: Mapping[str, Any] = SAMPLES,
     guarded: bool = False,
+    known: KnownIds | None = None,
 ) -> Schema:
     """The whole document.
 
@@ -118,10 +129,12 @@ def document(
         served: the champion of each forecast, the flagship's first; None where none serves.
         samples: answers, by the name of their schema.
         guarded: whether API keys are asked for.
+        known: an entity of each, for examples.
     """
+    known = known or {}
     merged = copy.deepcopy(msgspec.to_builtins(generated))
     merged.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
-    flagship = next(iter(served.values()))
+    short, flagship = next(iter(served.items()))
     for path in merged["paths"].values():
         for operation in path.values():
             _describe_responses(operation)
@@ -129,9 +142,9 @@ def document(
             _add_samples(operation)
             if flagship is not None:
                 _name_version(operation, flagship.version)
-    _add_forecast(merged, flagship, largest_batch)
+    _add_forecast(merged, flagship, largest_batch, known=known.get(short))
     for name, champion in served.items():
-        _add_forecast(merged, champion, largest_batch, name)
+        _add_forecast(merged, champion, largest_batch, name, known=known.get(name))
     _add_inference(merged, flagship)
     for name, sample in samples.items():
         if name in merged["components"]["schemas"]:  # there are keys only where they are asked for
@@ -173,10 +186,18 @@ def _name_version(operation: Schema, version: int) -> None:
             parameter["schema"]["examples"] = [str(version)]
 
 
-def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int, name: str = "") -> None:
+def _add_forecast(
+    merged: Schema,
+    champion: Champion | None,
+    largest_batch: int,
+    name: str = "",
+    *,
+    known: str | None = None,
+) -> None:
     """The operations of one forecast and what they take and answer; without a name those of the short routes."""
     path, tag, prefix = (f"/forecasts/{name}", name, camel(name)) if name else ("", "predictions", "")
-    merged["components"]["schemas"] |= schemas_of(champion, prefix) if champion else unknown(prefix)
+    merged["components"]["schemas"] |= schemas_of(champion, prefix, known) if champion else unknown(prefix)
+    add_operations(merged, path, tag, prefix, known)
 
     def add(route: str, verb: str, summary: str, request: Schema, answer: Schema) -> None:
         # The underscore stands before a small letter here and never in a name's camel case.
@@ -193,6 +214,8 @@ def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int,
         several,
         {"type": "array", "items": answer},
     )
+    by_id = _reference(f"{prefix}EntityId")
+    add("predict/id", "predictId", "Predict one by its id alone, from what is stored of it", by_id, answer)
     for question, lever in (champion.manifest.advice if champion else {}).items():
         summary = f"Which {lever.input} is worth most: {lever.worth}, {lever.description}"
         asked = _reference(f"{prefix}Question")
@@ -252,11 +275,12 @@ def _add_shield(merged: Schema, guarded: bool) -> None:
         merged["security"] = [{"key": []}]
 
 
-def schemas_of(champion: Champion, prefix: str = "") -> Schema:
+def schemas_of(champion: Champion, prefix: str = "", known: str | None = None) -> Schema:
     """The schemas of request, answer and question: made from the types that decode and encode them.
 
     Args:
         prefix: of these three; what they refer to is the same for all forecasts.
+        known: the id of an entity that is stored, for examples.
     """
     _, schemas = msgspec.json.schema_components(
         [champion.request, champion.answer, Options, Advice], ref_template=REFERENCE
@@ -293,7 +317,8 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
     own = {"Request": request, "Answer": answer}
     if champion.manifest.advice:
         own["Question"] = request | {"properties": request["properties"] | options["properties"]}
-    return schemas | {f"{prefix}{name}": schema | {"title": prefix + name} for name, schema in own.items()}
+    named = {f"{prefix}{name}": schema | {"title": prefix + name} for name, schema in own.items()}
+    return schemas | named | entities_of(champion, request, prefix, known)
 
 
 def _answers_of(champion: Champion) -> list[Schema]:
@@ -315,6 +340,7 @@ def unknown(prefix: str = "") -> Schema:
             "type": "object",
             "description": "predicted_<target>, its interval, version and ages.",
         },
+        **unknown_entities(prefix),
     }
 
 

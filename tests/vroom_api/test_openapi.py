@@ -22,6 +22,7 @@ from litestar.testing import TestClient
 from tests.support import http_file
 from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
 from tests.support.documented import documented, lively
+from tests.support.entities import keep
 from tests.support.project import ROOT
 from tests.support.service import bearer, wait_for
 from vroom_api.contract import Lever
@@ -227,8 +228,8 @@ def test_answers_have_samples_as_the_champion_gives_them(client: TestClient[Any]
     samples = re.findall(r'<pre class="sample">(.*?)</pre>', client.get("/schema").text, re.DOTALL)
     assert json.loads(html.unescape(samples[0]))["interval"] == sample["interval"]
     assert isinstance(json.loads(html.unescape(samples[-1])), list | dict)
-    # predict and batch, by the short path and by the forecast's own
-    assert sum('"outside"' in html.unescape(one) for one in samples) == 4
+    # predict, batch and by id, by the short path and by the forecast's own
+    assert sum("predicted_reservations" in one for one in samples) == 6
 
 
 def examples_of(client: TestClient[Any], key: str = "") -> list[str]:
@@ -245,9 +246,8 @@ def execute(client: TestClient[Any], example: str, key: str = "") -> httpx.Respo
     headers = [
         word.replace("$KEY", key).split(": ") for before, word in itertools.pairwise(words) if before == "-H"
     ]
-    return client.request(
-        "POST" if body or "POST" in words else "GET", url, content=body, headers=dict(headers)
-    )
+    method = words[words.index("-X") + 1] if "-X" in words else "POST" if body else "GET"
+    return client.request(method, url, content=body, headers=dict(headers))
 
 
 @pytest.mark.parametrize("auth", [False, True])
@@ -257,17 +257,22 @@ def test_every_example_of_the_page_can_be_asked(
     publish(state, 1)
     publish(state, 2)
     beat_of_consumer(Heartbeat(checked_at=time.time(), every_s=5.0), state)
+    keep(state, {"7": list(EXAMPLE.values())})
     client = serve(record=True, auth=auth)
     key = (state / "admin.key").read_text().strip() if auth else ""
     asked = client.post("/predict", json=EXAMPLE, headers=bearer(key)).json()
     assert client.get(f"/predictions/{asked['prediction_id']}", headers=bearer(key)).status_code == 200
     examples = examples_of(client, key)
     assert any(asked["prediction_id"] in example for example in examples)
+    assert any(
+        example.endswith("/vehicles/7/features") or "/vehicles/7/features " in example for example in examples
+    )
+    assert any("-X DELETE" in example for example in examples)
     assert len(examples) > 15
     for example in examples:
         answer = execute(client, example, key)
         # Two paths ask for the same roll-back: the second one finds the first one's command open.
-        expected = {202, 409} if "/rollback" in example else {200, 202}
+        expected = {202, 409} if "/rollback" in example else {200, 201, 202}
         assert answer.status_code in expected, (example, answer.text[:300])
 
 

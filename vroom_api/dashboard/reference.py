@@ -131,8 +131,8 @@ def _parts_of(operation: Schema, schemas: Schema) -> Iterator[Part]:
 
 def _answer_of(operation: Schema) -> Schema:
     """What an operation answers when it does what it is asked, by media type."""
-    answers = operation["responses"]
-    content: Schema = (answers.get("200") or answers["202"])["content"]
+    answers = operation["responses"].items()
+    content: Schema = next(one for status, one in answers if status.startswith("2"))["content"]
     return content
 
 
@@ -202,7 +202,8 @@ def _curl(address: str, method: str, operation: Schema, schemas: Schema) -> str:
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     example = _resolved(schema.get("items", schema), schemas).get("examples", [{}])[0]
     content = json.dumps([example] if "items" in schema else example)
-    return f"curl -s {address} -H 'content-type: application/json' -d {shlex.quote(content)}"
+    verb = "" if method == "post" else f"-X {method.upper()} "
+    return f"curl -s {verb}{address} -H 'content-type: application/json' -d {shlex.quote(content)}"
 
 
 def _kind(schema: Schema, schemas: Schema, depth: int = 0) -> str:

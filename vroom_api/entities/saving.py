@@ -95,9 +95,10 @@ def _text_of(value: Any) -> str | None:
     """An id as it is stored, None for what is not one. As JSON Schema has it, 7.0 is a whole number too."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT_INTEGER:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | str) or not fits(str(value)):
-        return None
-    return str(value)
+    if isinstance(value, str):
+        return value if fits(value) else None
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= EXACT_INTEGER
+    return str(value) if is_number else None
 
 
 def given_entity(champion: Champion, content: dict[str, Any]) -> GivenEntity:

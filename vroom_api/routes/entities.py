@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any, Final
 
-from litestar import MediaType, Request, Response, Router, delete, get, post, put
+from litestar import HttpMethod, MediaType, Request, Response, Router, delete, get, post, put, route
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, PathParameter, QueryParameter, RawBody
@@ -300,6 +300,21 @@ def show_features(identifier: Id, asked: NamedDependency[Asked]) -> EntityFeatur
     return asked.features(identifier)
 
 
+# Of a path with several handlers Litestar's own answer to OPTIONS names the method of the first one alone.
+@route("/", http_method=HttpMethod.OPTIONS, include_in_schema=False, sync_to_thread=False)
+def allow_on_all() -> Response[None]:
+    return _allow("GET, OPTIONS, POST")
+
+
+@route("/{identifier:str}", http_method=HttpMethod.OPTIONS, include_in_schema=False, sync_to_thread=False)
+def allow_on_one(identifier: Id) -> Response[None]:
+    return _allow("DELETE, GET, OPTIONS, PUT")
+
+
+def _allow(methods: str) -> Response[None]:
+    return Response(None, status_code=204, headers={"allow": methods})
+
+
 # What a body of these may hold the champion knows, and so does the OpenAPI document that is made from it.
 @post("/predict/id", status_code=200, include_in_schema=False)
 async def predict_by_id(
@@ -337,6 +352,8 @@ async def _predict(
 
 
 HANDLERS: Any = [
+    allow_on_all,
+    allow_on_one,
     list_entities,
     save_entity,
     list_features,

@@ -39,6 +39,7 @@ from vroom_api.routes import (
     predictions,
     probes,
     record,
+    stores,
 )
 from vroom_api.routes import forecasts as forecast_routes
 from vroom_api.routes.events import current_states
@@ -60,6 +61,7 @@ ROUTERS = [
     monitoring.router,
     commands.router,
     events.router,
+    stores.router,
     dashboard.router,
     probes.router,
 ]

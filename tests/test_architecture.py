@@ -167,6 +167,7 @@ TESTED_BY = {
     "vroom_api/routes/test_outcomes": ("vroom_api.record.outcomes",),
     "vroom_api/routes/test_record": ("vroom_api.record.ledger", "vroom_api.routes.ledger"),
     "vroom_api/routes/test_alerts": ("vroom_api.record.alerts",),
+    "vroom_api/routes/test_stores": ("vroom_api.record.inventory",),
     "vroom_api/routes/test_commands": ("vroom_api.contract.commands", "vroom_api.record.commands"),
     "vroom_api/routes/test_monitoring": ("vroom_api.record.monitoring",),
     "vroom_api/alerting/test_guard": ("vroom_api.alerting.conditions",),

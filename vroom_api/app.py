@@ -45,6 +45,7 @@ from vroom_api.routes import (
     probes,
     problem_pages,
     record,
+    stores,
     traffic,
 )
 from vroom_api.routes import forecasts as forecast_routes
@@ -74,6 +75,7 @@ ROUTERS = [
     commands.router,
     open_inference.router,
     events.router,
+    stores.router,
     dashboard.router,
     probes.router,
     problem_pages.router,

@@ -192,6 +192,55 @@ def test_other_csvs_are_one_retraining_and_no_failed_request(system):
     assert len(system.mlflow_runs()) == trained + 1
 
 
+def test_what_is_asked_for_over_http_is_done_once_and_heard_of(system):
+    api = system.url("api")
+    heard: list[dict] = []
+    trainings = len(system.mlflow_runs())
+
+    def listen() -> None:
+        address = f"{api}/events?topic=pipelines&topic=model&wait=150"
+        with contextlib.suppress(httpx.HTTPError), httpx.stream("GET", address, timeout=60) as answer:
+            name = ""
+            for line in answer.iter_lines():
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: "):
+                    heard.append({"name": name} | json.loads(line.removeprefix("data: ")))
+
+    def done(path: str, **body: object) -> dict:
+        asked = httpx.post(f"{api}{path}", json=body or None, timeout=30)
+        assert asked.status_code == 202, asked.text
+        again = httpx.post(f"{api}{path}", json=body or None, timeout=30)
+        assert again.status_code == (409 if body else 200), again.text
+        follow = lambda: httpx.get(api + asked.headers["location"], timeout=30).json()  # noqa: E731
+        wait(f"{path} comes to its end", lambda: follow()["finished_at"], 150)
+        command = follow()
+        assert command["state"] == "succeeded", command
+        assert command["run_url"] == f"{system.url('dagster')}/runs/{command['run_id']}"
+        return command
+
+    threading.Thread(target=listen, daemon=True).start()
+    wait("somebody listens", lambda: heard, 30)
+    trained = done("/train")
+    assert len(system.mlflow_runs()) == trainings + 1
+    (ended,) = [one for one in heard if one.get("run_id") == trained["run_id"]]
+    assert (ended["name"], ended["state"], ended["job"]) == (
+        "pipeline-completed",
+        "succeeded",
+        f"{NAME}_retrain",
+    )
+    assert ended["link"] == trained["run_url"]
+    before = system.served()
+    back = done("/rollback", reason="only to see how it is done")
+    wait("the version before serves", lambda: system.served() < before, 30)
+    assert "serves again instead of" in back["message"]
+    done("/rollback", version=before, reason="and back again")
+    wait("the latest version serves again", lambda: system.served() == before, 30)
+    moves = [one["version"] for one in heard if one["name"] == "model-promoted"]
+    assert moves[-1] == before
+    assert [one["actor"] for one in system.ledger("rollback")] == ["anonymous", "anonymous"]
+
+
 def test_a_bad_file_fails_the_run_says_why_and_the_champion_serves_on(system):
     path = system.folder / "data" / NAME / "vehicles.csv"
     good = path.read_bytes()

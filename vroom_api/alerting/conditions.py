@@ -52,6 +52,12 @@ def conditions(watch: ChampionWatch, now: datetime) -> Iterator[Condition]:
         yield _not_loaded(
             watch, f"The champion that the pointer names cannot be loaded: {watch.failure}", remedy
         )
+    elif watch.untried is not None:
+        yield _not_loaded(
+            watch,
+            f"The version that is tried beside the champion cannot be loaded: {watch.untried}",
+            f"Put its files back, or stop the trial: POST /forecasts/{watch.forecast}/trial/stop",
+        )
     elif (reason := watch.stalled) is not None:
         yield _not_loaded(
             watch, f"A newer champion would not be noticed: {reason}", "Bring back the disk of the home"

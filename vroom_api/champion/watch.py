@@ -69,6 +69,7 @@ class ChampionWatch:
         self.champion: Champion | None = None
         self.failure: str | None = None  # why the latest attempt left the champion as it was
         self.failed_at: str | None = None
+        self.untried: str | None = None  # why the version that should be tried is not, or not as it is now
         self.retired: str | None = None  # since when and why no version is to serve
         self.attendance = Attendance(forecast, root, expected=automated)
         self.loading = False
@@ -91,6 +92,8 @@ class ChampionWatch:
         """What keeps the champion from being followed by the next one; None where all is well."""
         if self.failure is not None:
             return self.failure
+        if self.untried is not None:
+            return self.untried
         if (stalled := self.stalled) is not None:
             return stalled
         if (since := self.attendance.unattended_since) is not None:
@@ -152,7 +155,7 @@ class ChampionWatch:
                 self.failure = self.failed_at = None
                 nothing = self._without_home(f"{pointer}: there is no such file, nothing was published yet")
                 return Reload("failed", None, None, nothing)
-            self.retired = None
+            self.retired = self.untried = None
             if found.uncorrected is not None:
                 return self._uncorrected(previous, found, found.uncorrected)
             if found.untried is not None:
@@ -206,17 +209,15 @@ class ChampionWatch:
             "the one that was loaded before stays" if self.champion.tried else "the champion answers alone"
         )
         log.warning("%s: %s; %s", self.forecast, reason, stays)
-        self.failure, self.failed_at = (
-            f"{reason}; {stays}",
-            datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        self.failure = None
+        self.untried, self.failed_at = f"{reason}; {stays}", datetime.now(UTC).isoformat(timespec="seconds")
         self.failures += 1
         version = previous.version if previous else None
-        return Reload("failed", version, self.champion.version, self.failure)
+        return Reload("failed", version, self.champion.version, self.untried)
 
     def _retire(self, previous: Champion | None, reason: str) -> Reload:
         log.info("%s; its champion serves no more", reason)
-        self.champion = self.failure = self.failed_at = None
+        self.champion = self.failure = self.failed_at = self.untried = None
         self.retired = reason
         version = previous.version if previous else None
         return Reload("reloaded" if previous else "unchanged", version, None, reason)

@@ -4,6 +4,7 @@ Nobody waits for it and it can be computed again, so a piece is not synced to di
 recorded syncs it too. That way the lock of the database is held for a millisecond.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -58,7 +59,8 @@ class ShadowRecord:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with contextlib.suppress(Exception):  # it may be broken already
+                connection.close()
 
     def _insert(self, made: Sequence[ShadowPrediction]) -> None:
         engine = self._database()

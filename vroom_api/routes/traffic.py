@@ -89,7 +89,7 @@ class Traffic(msgspec.Struct, frozen=True):
     generation: int  # of the pointer
     trial: TriedVersion | None  # null where none is tried
     loaded: bool  # whether this process has the version that is tried
-    trouble: str | None  # why it has not
+    trouble: str | None  # why it has not, or not as it is kept now
     judgement: Judgement | None  # null before the monitoring has judged the trial
 
 
@@ -150,7 +150,7 @@ def show_trial(
 
 @post(
     "/forecasts/{name:str}/trial",
-    operation_id="try",
+    operation_id="tryVersion",
     summary="Try a second version beside the champion, or change how it is tried",
     description=(
         'E.g. `{"version": 8, "role": "shadow"}` or `{"version": 8, "role": "split", "share": 0.1}`. It has to take and '
@@ -302,8 +302,10 @@ def _traffic(watch: ChampionWatch, database: Database, home: Path) -> Traffic:
     pointer = _pointer(watch.forecast, home)
     trial, champion = pointer.trial, watch.champion
     tried = champion.tried if champion else None
-    with database().connect() as connection:
-        found = judgement(connection, watch.forecast, trial) if trial else None
+    found = None
+    if trial is not None:
+        with database().connect() as connection:
+            found = judgement(connection, watch.forecast, trial)
     loaded = tried is not None and trial is not None and tried.trial == trial
     return Traffic(
         forecast=watch.forecast,
@@ -311,7 +313,7 @@ def _traffic(watch: ChampionWatch, database: Database, home: Path) -> Traffic:
         generation=pointer.generation,
         trial=_described(trial) if trial else None,
         loaded=loaded,
-        trouble=watch.failure if trial and not loaded else None,
+        trouble=(watch.untried or watch.failure) if trial else None,
         judgement=found,
     )
 

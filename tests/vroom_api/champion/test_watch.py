@@ -173,6 +173,7 @@ def test_a_refused_version_leaves_the_last_good_one_and_is_told(
         "checked_s": 0.0,
         "attended_at": None,
         "unattended_since": None,
+        "trial": None,
     }
 
 

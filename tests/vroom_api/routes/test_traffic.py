@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.support import databases
 from tests.support.bundles import EXAMPLE, FORECAST, inputs, publish
 from tests.support.service import bearer, metric_set, one, running, settings_of, wait_for
 from tests.support.trials import TRIAL, listing, put_beside, tried_champion
+from vroom_api.alerting.conditions import NOT_LOADED, conditions
 from vroom_api.app import create_app
 from vroom_api.contract import MODEL, TrialRole, bundle_folder, read_pointer
 from vroom_api.contract.checks import Check, Status, enter_checks
@@ -211,6 +212,12 @@ def test_a_damaged_version_is_refused_and_one_damaged_later_leaves_the_champion(
     health = client.get("/health").json()
     assert "version 2 is not tried" in health["last_error"]
     assert "the one that was loaded before stays" in health["last_error"]
+    watch = client.app.state["predictor"].forecasts.flagship
+    (found,) = [one for one in conditions(watch, datetime.now(UTC)) if one.kind == NOT_LOADED]
+    assert found.message.startswith(
+        "The version that is tried beside the champion cannot be loaded: version 2"
+    )
+    assert (found.severity, found.evidence) == ("warning", {"serving": 1})
     assert set(versions(client, range(20)).values()) == {1, 2}
     fresh = serve(record=True)
     assert set(versions(fresh, range(20)).values()) == {1}

@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.stored_inputs import NotReadable
+from vroom_api.champion.stored_inputs import Entities, NotReadable
 from vroom_api.contract import POINTER, FreshnessPolicy, Manifest, forecast_folder
 from vroom_api.contract.entities import ENTITIES
 from vroom_api.contract.ids import time_of
@@ -69,7 +69,7 @@ def inventory(
     stores = [
         _offline(forecast, home),
         _file("warehouse", "checked sources and features", "duckdb", forecast_folder(forecast, home) / "warehouse.duckdb", home),
-        _online(forecast, champion, database, home),
+        _online(forecast, database, home),
         _bundles(forecast, home),
         _record(database, waiting),
         _serving(database, home),
@@ -111,11 +111,11 @@ def _rows_of(parquet: Path) -> int | None:
         return None
 
 
-def _online(forecast: str, champion: Champion | None, database: Database, home: Path) -> StoreState:
+def _online(forecast: str, database: Database, home: Path) -> StoreState:
     path = forecast_folder(forecast, home) / ENTITIES
     found = _file("online", "latest inputs of every entity, for requests by id", "sqlite", path, home)
     try:
-        rows = champion.entities.count() if champion and found.available else None
+        rows = Entities(forecast, home).count() if found.available else None
     except NotReadable:
         return msgspec.structs.replace(found, available=False)
     saved = sa.select(sa.func.count()).where(

@@ -1,16 +1,14 @@
-"""What is recorded of a trial: the verdict on it so far, and the command that promotes its version."""
+"""What is recorded of a trial: the verdict on it so far."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import Trial
 from vroom_api.contract.checks import Status
-from vroom_api.contract.tables import commands
 from vroom_api.contract.trials import TRIAL_CHECK, TrialVerdict
 from vroom_api.record.monitoring import MadeCheck, WantedChecks, list_checks
-from vroom_api.record.prediction import new_id
 
 VERDICTS = {Status.OK: TrialVerdict.BETTER, Status.ALARM: TrialVerdict.WORSE}
 
@@ -27,20 +25,6 @@ class Judgement(msgspec.Struct, frozen=True):
     ]  # mean losses; logarithms of the evidence for either verdict, and what is needed
 
 
-class Ordered(msgspec.Struct, frozen=True):
-    """A command that waits for the training to take it."""
-
-    id: str
-    forecast: str
-    kind: str
-    state: str
-    arguments: dict[str, str | int]
-
-
-class CommandOpen(Exception):
-    """Another command that moves the pointer is under way."""
-
-
 def judgement(connection: sa.Connection, forecast: str, trial: Trial) -> Judgement | None:
     """The newest verdict on a trial; None before the first."""
     wanted = WantedChecks(forecast, name=TRIAL_CHECK, version=trial.version)
@@ -53,44 +37,3 @@ def judgement(connection: sa.Connection, forecast: str, trial: Trial) -> Judgeme
 def _judgement(check: MadeCheck) -> Judgement:
     verdict = VERDICTS.get(check.status, TrialVerdict.OPEN)
     return Judgement(verdict, check.message, check.rows, check.window_end, check.values)
-
-
-def order_promotion(
-    engine: sa.Engine, forecast: str, version: int, reason: str, generation: int, caller: str
-) -> Ordered:
-    """Enter the command that lets the version of a trial serve, decided against a generation of the pointer.
-
-    Raises:
-        CommandOpen: another one of the same lane is open.
-    """
-    ordered = Ordered(
-        new_id(),
-        forecast,
-        "promote",
-        "waiting",
-        {"version": version, "reason": reason, "generation": generation},
-    )
-    row = {
-        "id": ordered.id,
-        "forecast": forecast,
-        "kind": ordered.kind,
-        "lane": "pointer",
-        "arguments": ordered.arguments,
-        "caller": caller,
-        "requested_at": datetime.now(UTC),
-        "state": ordered.state,
-        "message": "nobody has taken it yet",
-    }
-    try:
-        with engine.begin() as connection:
-            connection.execute(commands.insert().values(**row))
-    except sa.exc.IntegrityError as error:
-        with engine.connect() as connection:
-            lane = commands.c.forecast == forecast, commands.c.lane == "pointer"
-            query = sa.select(commands.c.id).where(*lane, commands.c.finished_at.is_(None))
-            other = connection.scalar(query)
-        raise CommandOpen(
-            f"another command that moves the pointer of {forecast} is under way{f' ({other})' if other else ''}; "
-            "ask again when it has come to its end"
-        ) from error
-    return ordered

@@ -58,5 +58,9 @@ def _invalid(field: str, rule: str) -> Problem:
 def described(kind: type[msgspec.Struct], example: dict[str, Any]) -> RequestBody:
     """Such a body in the OpenAPI document."""
     _, components = msgspec.json.schema_components([kind], ref_template="{name}")
-    schema: Any = components[kind.__name__] | {"examples": [example]}
+    schema: Any = components.pop(kind.__name__) | {"examples": [example]}
+    for field in schema["properties"].values():
+        for option in field.get("anyOf", [field]):
+            if reference := option.pop("$ref", None):  # to what the document has no other use for
+                option |= components[reference]
     return RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)

@@ -205,10 +205,28 @@ class Desk:
             "reason": asked.reason,
             "generation": pointer.generation,
         }
-        command, new = ask(self.database(), name, Kind.ROLLBACK, self.caller, arguments)
+        return self._move_pointer(name, Kind.ROLLBACK, arguments)
+
+    def promote(self, forecast: str, version: int, reason: str, generation: int) -> Response[FollowedCommand]:
+        """Ask for the version that is tried.
+
+        Args:
+            generation: of the pointer that it was decided by.
+
+        Raises:
+            Problem: 409 where something else is open that moves the pointer, 503 as above.
+        """
+        self._check_consumer()
+        arguments = {"version": version, "reason": reason, "generation": generation}
+        return self._move_pointer(forecast, Kind.PROMOTE, arguments)
+
+    def _move_pointer(
+        self, forecast: str, kind: Kind, arguments: dict[str, Any]
+    ) -> Response[FollowedCommand]:
+        command, new = ask(self.database(), forecast, kind, self.caller, arguments)
         if not new:
-            detail = f"{name}: a {command.kind.value} is open, command {command.id}; wait for its end and decide anew"
-            raise self._conflict(name, "pointer-is-moving", detail, command)
+            detail = f"{forecast}: a {command.kind.value} is open, command {command.id}; wait for its end and decide anew"
+            raise self._conflict(forecast, "pointer-is-moving", detail, command)
         return self._answer(command, 202)
 
     def followed(self, command: Command) -> FollowedCommand:

@@ -1,16 +1,15 @@
 """/forecasts/{name}/trial: a second version beside the champion, set up, judged, stopped and promoted."""
 
 import asyncio
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from litestar import Request, Router, get, post
-from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.openapi.spec import Operation
 from litestar.params import PathParameter, RawBody
 
 from vroom_api.champion.descriptions import TriedVersion
@@ -18,22 +17,22 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion, Unlike, load_second
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import BundleError, Pointer, Trial, TrialRole
-from vroom_api.contract.decoding import decode
 from vroom_api.contract.events import Decision
 from vroom_api.contract.store import LocalStore, NothingServes, PointerMoved
 from vroom_api.contract.tables import Database
 from vroom_api.contract.trials import change_traffic
-from vroom_api.json_bodies import malformed, without_mark
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import caller_of
 from vroom_api.record.recorder import Recorder
-from vroom_api.record.trials import CommandOpen, Judgement, Ordered, judgement, order_promotion
+from vroom_api.record.trials import Judgement, judgement
+from vroom_api.routes.bodies import decoded, described
+from vroom_api.routes.commands import Desk, FollowedCommand
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import serving
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
-from vroom_api.texts import NO_CONTROL_CHARACTERS, as_asked, meant
+from vroom_api.texts import NO_CONTROL_CHARACTERS
 
 Name = Annotated[str, PathParameter(description="of the forecast")]
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -93,29 +92,18 @@ class Traffic(msgspec.Struct, frozen=True):
     judgement: Judgement | None  # null before the monitoring has judged the trial
 
 
-class _Takes(Operation):
-    """The body is decoded strictly, by us; a subclass says what it is."""
-
-    body: type[msgspec.Struct]
+@dataclass
+class _TakesAttempt(Operation):
+    """The body is decoded by us; this says what it is."""
 
     def __post_init__(self) -> None:
-        _, components = msgspec.json.schema_components([self.body], ref_template="{name}")
-        schema: Any = components.pop(self.body.__name__)
-        for field in schema["properties"].values():
-            for option in field.get("anyOf", [field]):
-                if reference := option.pop("$ref", None):
-                    option |= components[reference]
-        self.request_body = RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+        self.request_body = described(Attempt, {"version": 1, "role": "shadow"})
 
 
 @dataclass
-class _TakesAttempt(_Takes):
-    body = Attempt
-
-
-@dataclass
-class _TakesEnding(_Takes):
-    body = Ending
+class _TakesEnding(Operation):
+    def __post_init__(self) -> None:
+        self.request_body = described(Ending, {"reason": "it was tried for a week"})
 
 
 _CHANGES: Any = {
@@ -169,7 +157,7 @@ async def begin_trial(
     recorder: NamedDependency[Recorder | None],
     home: NamedDependency[Path],
 ) -> Traffic:
-    asked = _decoded(body, Attempt)
+    asked = decoded(body, Attempt)
     share = _share(asked, recorder)
     watch, caller = forecasts.named(name), caller_of(request.scope)
     pointer = await asyncio.to_thread(_pointer, name, home, asked.generation)
@@ -197,7 +185,7 @@ async def stop_trial(
     database: NamedDependency[Database],
     home: NamedDependency[Path],
 ) -> Traffic:
-    asked = _decoded(body, Ending)
+    asked = decoded(body, Ending)
     watch, caller = forecasts.named(name), caller_of(request.scope)
 
     def stop() -> None:
@@ -223,22 +211,16 @@ async def stop_trial(
 )
 async def promote_trial(
     name: Name,
-    request: Request[Any, Any, Any],
     body: RawBody,
-    forecasts: NamedDependency[Forecasts],
-    database: NamedDependency[Database],
+    desk: NamedDependency[Desk],
     home: NamedDependency[Path],
-) -> Ordered:
-    asked = _decoded(body, Ending)
-    forecasts.named(name)
+) -> Response[FollowedCommand]:
+    asked = decoded(body, Ending)
+    desk.forecasts.named(name)
 
-    def order() -> Ordered:
+    def order() -> Response[FollowedCommand]:
         pointer, trial = _tried(name, home, asked.generation)
-        caller = caller_of(request.scope)
-        try:
-            return order_promotion(database(), name, trial.version, asked.reason, pointer.generation, caller)
-        except CommandOpen as error:
-            raise Problem(409, "command-open", f"{error}; {_state(pointer)}") from None
+        return desk.promote(name, trial.version, asked.reason, pointer.generation)
 
     return await asyncio.to_thread(order)
 
@@ -409,45 +391,10 @@ def _share(asked: Attempt, recorder: Recorder | None) -> float:
     return asked.share
 
 
-_UNKNOWN = re.compile(r"Object contains unknown field `(.+?)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_FIELD = re.compile(r" - at `\$\.(\w+)`\Z")
-
-
-def _decoded(body: bytes, kind: type[Body]) -> Body:
-    """A body, strictly.
-
-    Raises:
-        Problem: 400 for one that is not JSON, 422 for another one than is taken.
-    """
-    body = without_mark(body)
-    try:
-        return decode(body, kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        try:
-            msgspec.json.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as unreadable:
-            raise malformed(body, unreadable) from None
-        raise _invalid(str(error), kind) from None
-
-
-def _invalid(message: str, kind: type[msgspec.Struct]) -> Problem:
-    fields = kind.__struct_fields__
-    if unknown := _UNKNOWN.match(message):
-        name = unknown[1][:64]
-        rule = f"unknown field{meant(unknown[1], fields)}; the fields are {', '.join(fields)}"
-    elif missing := _MISSING.match(message):
-        name, rule = missing[1], "missing"
-    else:
-        found = _FIELD.search(message)
-        name, rule = (found[1] if found else ""), as_asked(message)
-    detail = f"{name}: {rule}" if name else rule
-    return Problem(422, "invalid-input", detail, faults=[Fault(name, detail)])
-
-
 router = Router(
     "/",
     route_handlers=[show_trial, begin_trial, stop_trial, promote_trial],
+    dependencies={"desk": Provide(Desk, sync_to_thread=False)},
     exception_handlers=RECORD_HANDLERS,
     tags=["forecasts"],
 )

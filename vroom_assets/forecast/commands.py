@@ -23,7 +23,14 @@ from vroom_assets.forecast.sensors import DAEMON_LATE_SECONDS
 
 EVERY_SECONDS: Final = 5.0
 # The job of a kind, as its name ends. A training begins at the sources, so that it never learns from older ones.
-STAGES: Final = {Kind.MATERIALIZE: "materialize", Kind.TRAIN: "retrain", Kind.ROLLBACK: "rollback"}
+STAGES: Final = {
+    Kind.MATERIALIZE: "materialize",
+    Kind.TRAIN: "retrain",
+    Kind.ROLLBACK: "rollback",
+    Kind.PROMOTE: "promote_version",
+}
+# The operation that takes the arguments of a command, as its name begins; that of the forecast follows.
+OPERATIONS: Final = {Kind.ROLLBACK: "roll_back_", Kind.PROMOTE: "promote_version_of_"}
 _QUEUED = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
 
 
@@ -41,7 +48,7 @@ def command_sensor(jobs: Sequence[Any]) -> dg.SensorDefinition:
         minimum_interval_seconds=int(EVERY_SECONDS - DAEMON_LATE_SECONDS),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Starts what callers of the service asked for (POST /materialize, /train, /rollback), each once, and writes down "
+            "Starts what callers of the service asked for (POST /materialize, /train, /rollback, …/trial/promote), each once, and writes down "
             "what becomes of it, for GET /commands."
         ),
     )
@@ -109,7 +116,8 @@ def request_of(command: Command) -> dg.RunRequest:
 
 def _config_of(command: Command) -> Mapping[str, Any]:
     """The configuration of a run: what of a command's arguments its job takes."""
-    if command.kind is not Kind.ROLLBACK:
+    operation = OPERATIONS.get(command.kind)
+    if operation is None:
         return {}
     given = command.arguments
     config = {
@@ -117,7 +125,7 @@ def _config_of(command: Command) -> Mapping[str, Any]:
         "reason": given["reason"],
         "generation": given["generation"],
     }
-    return {"ops": {f"roll_back_{command.forecast}": {"config": config}}}
+    return {"ops": {f"{operation}{command.forecast}": {"config": config}}}
 
 
 def _runs_of(instance: dg.DagsterInstance, commands: Sequence[Command]) -> dict[str, dg.DagsterRun]:

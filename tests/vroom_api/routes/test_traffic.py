@@ -1,6 +1,7 @@
 """A trial over HTTP: begun, changed, judged, stopped and promoted; what it cannot be is refused with the state."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from vroom_api.app import create_app
 from vroom_api.contract import MODEL, TrialRole, bundle_folder, read_pointer
 from vroom_api.contract.checks import Check, Status, enter_checks
 from vroom_api.contract.event_log import events_after
+from vroom_api.contract.heartbeat import Heartbeat, beat_of_consumer
 from vroom_api.contract.store import LocalStore
 from vroom_api.contract.tables import commands
 
@@ -121,8 +123,11 @@ def test_a_shadow_changes_no_answer_and_its_own_are_counted(client):
     )
 
 
-def test_a_promotion_is_a_command_of_which_one_is_open_at_a_time(client):
+def test_a_promotion_is_a_command_of_which_one_is_open_at_a_time(client, two):
     client.post(TRIAL, json=SPLIT)
+    nobody = client.post(f"{TRIAL}/promote", json={"reason": "better", "generation": 4})
+    assert (nobody.status_code, nobody.json()["type"]) == (503, "urn:vroom:no-consumer")
+    beat_of_consumer(Heartbeat(checked_at=time.time(), every_s=5.0), two)
     ordered = client.post(f"{TRIAL}/promote", json={"reason": "better", "generation": 4})
     assert ordered.status_code == 202
     with database(client).connect() as connection:
@@ -130,8 +135,8 @@ def test_a_promotion_is_a_command_of_which_one_is_open_at_a_time(client):
     assert (row.id, row.kind, row.lane, row.state) == (ordered.json()["id"], "promote", "pointer", "waiting")
     assert row.arguments == {"version": 2, "reason": "better", "generation": 4}
     again = client.post(f"{TRIAL}/promote", json={"reason": "better"})
-    assert (again.status_code, again.json()["type"]) == (409, "urn:vroom:command-open")
-    assert row.id in again.json()["detail"]
+    assert (again.status_code, again.json()["type"]) == (409, "urn:vroom:pointer-is-moving")
+    assert again.json()["current"]["command"]["id"] == row.id
 
 
 def test_the_verdict_so_far_is_that_of_this_trial(client):

@@ -6,6 +6,8 @@ turn in which nobody met another, is scored at once.
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -13,28 +15,39 @@ import numpy as np
 from vroom_api.champion.loading import Champion, score
 
 Scored = tuple[float, list[float]]  # prediction, features
+Then = Callable[[Scored | None, Exception | None], None]  # what becomes of a row that was scored, or was not
 
 
 class Scorer:
     """The rows of one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Champion, list[float], asyncio.Future[Scored]]] = []
+        self._waiting: list[tuple[Champion, list[float], Then]] = []
         self._rows = 0  # of this turn; 0: none has begun
         self._crowded = False  # whether more than one row came in the turn before
 
     async def score(self, champion: Champion, row: list[float]) -> Scored:
         """Prediction and features of one row, by this champion."""
-        loop = asyncio.get_running_loop()
+        found = self.at_once(champion, row)
+        if found is None:
+            future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
+            self.later(champion, row, partial(_resolve, future))
+            found = await future
+        return found
+
+    def at_once(self, champion: Champion, row: list[float]) -> Scored | None:
+        """Prediction and features of a row that is alone; None where others come too: they are scored `later`."""
         self._rows += 1
         if self._rows == 1:
-            loop.call_soon(self._end_turn)
+            asyncio.get_running_loop().call_soon(self._end_turn)
             if not self._crowded:
                 predictions, features = score(champion, np.array([row], dtype=np.float64))
                 return predictions.item(), features[0].tolist()
-        future: asyncio.Future[Scored] = loop.create_future()
-        self._waiting.append((champion, row, future))
-        return await future
+        return None
+
+    def later(self, champion: Champion, row: list[float], then: Then) -> None:
+        """Score a row with all others of this turn, at its end, and call `then`, which raises nothing."""
+        self._waiting.append((champion, row, then))
 
     def _end_turn(self) -> None:
         self._crowded = self._rows > 1
@@ -48,12 +61,19 @@ class Scorer:
                     together[0][0], np.array([row for _, row, _ in together], dtype=np.float64)
                 )
             except Exception as error:  # each caller gets it
-                for *_, future in together:
-                    if not future.done():
-                        future.set_exception(error)
+                for *_, then in together:
+                    then(None, error)
                 continue
-            for (*_, future), prediction, row_features in zip(
+            for (*_, then), prediction, row_features in zip(
                 together, predictions.tolist(), features.tolist(), strict=True
             ):
-                if not future.done():  # its caller may have gone
-                    future.set_result((prediction, row_features))
+                then((prediction, row_features), None)
+
+
+def _resolve(future: "asyncio.Future[Scored]", scored: Scored | None, error: Exception | None) -> None:
+    if future.done():  # its caller has gone
+        return
+    if error is not None:
+        future.set_exception(error)
+    elif scored is not None:
+        future.set_result(scored)

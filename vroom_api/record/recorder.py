@@ -5,6 +5,8 @@ in one transaction and wakes them (group commit): the disk's sync is paid once p
 a prediction that a crash could lose. A failed commit is reported to its callers and to nobody else; the
 next batch starts with a new connection.
 
+A quick disk is waited for by the event loop itself; else a thread of its own commits.
+
 A commit of many is one block (`contract.blocks`). The writer puts blocks into the table of predictions where little
 is asked for, and where so many rows wait in them that whoever asks has to wait for it.
 """
@@ -37,10 +39,12 @@ log = logging.getLogger(__name__)
 RETRY_AFTER = 1  # seconds, for the header of a 503
 MIN_SOLO_STREAK = 8  # callers in a row, each alone in its turn of the loop
 MAX_COMMIT_ON_LOOP = 0.002  # seconds that the latest commit took
-MAX_ROWS_ON_LOOP = 64
+MAX_ROWS_ON_LOOP = 256
 PROBE_SECONDS = 1.0  # that the latest commit or probe counts for
 MAX_PROBE_WAIT = 0.05  # seconds that whoever asks waits for a probe
 MAX_SILENCE = 10.0  # seconds under way without a result, after which what was known counts no more
+NEARLY_ALL = 0.9
+CROWD_FADES = 0.98  # with every turn
 EXPAND_EVERY = 0.05  # seconds between two attempts to expand blocks
 QUIET_ROWS = 50  # predictions between two such attempts that are few
 ROWS_BETWEEN = 256  # of blocks that are expanded at once while little is asked for: a commit waits for them
@@ -101,6 +105,10 @@ def _resolve(future: "asyncio.Future[Any]", result: Any, error: BaseException | 
         future.set_exception(error)
 
 
+def _settle(future: "asyncio.Future[None]", failure: Exception | None) -> None:
+    _resolve(future, None, failure)
+
+
 class NotRecorded(Exception):
     """The prediction is not in the record, so it must not be answered; 503 with Retry-After."""
 
@@ -115,7 +123,8 @@ class RecordUnavailable(NotRecorded):
     """The database did not take the commit, or the service is stopping."""
 
 
-Waiting = tuple[Sequence[Prediction], "asyncio.Future[None]"]
+Done = Callable[["RecordUnavailable | None"], None]  # which raises nothing
+Waiting = tuple[Sequence[Prediction], Done]
 
 
 class Recorder:
@@ -159,6 +168,8 @@ class Recorder:
         self._thread: WriterThread | None = None
         self._busy = False  # whether the writer commits or expands
         self._called = False  # whether the loop is to begin a commit in its next turn
+        self._arrived = False  # whether any came since a commit was thought of last
+        self._crowd = 0.0  # predictions that wait at once, the most of late
         self._drained = asyncio.Event()
         self._stopping = False
         self._probe: asyncio.Task[None] | None = None
@@ -197,7 +208,16 @@ class Recorder:
     def record(self, *made: Prediction) -> "asyncio.Future[None]":
         """Put predictions into the queue, all or none; the future is done when they are durable.
 
-        Raises (at once, or through the future):
+        Raises (at once, or through the future): as `add`.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.add(made, partial(_settle, future))
+        return future
+
+    def add(self, made: Sequence[Prediction], done: Done) -> None:
+        """Put predictions into the queue, all or none; `done` is called when they are durable, or with why they are not.
+
+        Raises (at once, or as what `done` is called with):
             RecordFull: the queue has no room for them.
             RecordUnavailable: they could not be committed, or the recorder is stopping.
             ValueError: a text or number that the table cannot hold.
@@ -209,17 +229,15 @@ class Recorder:
         if self.waiting + len(made) > self.capacity:
             self.refused += len(made)
             raise RecordFull(f"{self.waiting} predictions wait for the record, which holds {self.capacity}")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
         if self._uncontended() and len(made) <= MAX_ROWS_ON_LOOP and self._commit_on_loop(made):
-            done.set_result(None)
-            return done
+            done(None)
+            return
         self._queue.append((made, done))
         self.waiting += len(made)
+        self._arrived = True
         if not (self._busy or self._called):
             self._called = True
-            loop.call_soon(self._begin)  # with all that comes in this turn
-        return done
+            asyncio.get_running_loop().call_soon(self._begin)  # with all that comes in this turn
 
     def _uncontended(self) -> bool:
         """Whether callers came one after the other, each alone in its turn, and the disk is quick."""
@@ -227,13 +245,17 @@ class Recorder:
         if self._callers == 1:
             asyncio.get_running_loop().call_soon(self._end_turn)
         self._solo_streak = 0 if self._callers > 1 or self.waiting or self._busy else self._solo_streak + 1
-        return self._solo_streak > MIN_SOLO_STREAK and self.last_commit_seconds < MAX_COMMIT_ON_LOOP
+        return self._solo_streak > MIN_SOLO_STREAK and self._is_quick()
+
+    def _is_quick(self) -> bool:
+        """Whether the latest commit took so little that the event loop may wait for the next."""
+        return self.last_commit_seconds < MAX_COMMIT_ON_LOOP
 
     def _end_turn(self) -> None:
         self._callers = 0
 
     def _commit_on_loop(self, made: Sequence[Prediction]) -> bool:
-        """Commit on the event loop: a single caller need not wait for two changes of the thread.
+        """Commit on the event loop: nobody has to wait for two changes of the thread.
 
         It holds up the loop for one write to a disk that was quick the last time, never for a lock. What
         does not succeed at once goes to the writer. Not for a database behind a network.
@@ -347,9 +369,23 @@ class Recorder:
         if self.in_blocks > self._backlog:
             self._expand(2 * MAX_BLOCK)  # at least as much as a commit adds
         elif self._queue:
-            self._commit(self._take())
+            if self._is_worth_waiting():
+                self._called = True
+                asyncio.get_running_loop().call_soon(self._begin)
+            else:
+                self._commit_quickest(self._take())
         elif self._stopping:
             self._drained.set()
+
+    def _is_worth_waiting(self) -> bool:
+        """Whether more come in the next turn of the loop, which are to share this commit.
+
+        Who is ready to ask is waited for, and nobody else: a turn in which nobody came ends it, and so do as many as
+        have waited at once of late.
+        """
+        self._crowd = max(self._crowd * CROWD_FADES, self.waiting)
+        arrived, self._arrived = self._arrived, False
+        return arrived and self.waiting < NEARLY_ALL * self._crowd and not self._stopping
 
     def _take(self) -> list["Waiting"]:
         batch = [self._queue.popleft()]
@@ -358,6 +394,17 @@ class Recorder:
             batch.append(self._queue.popleft())
             rows += len(batch[-1][0])
         return batch
+
+    def _commit_quickest(self, batch: list["Waiting"]) -> None:
+        """Commit on the event loop where the disk is quick: to change threads for it, twice, would take longer."""
+        made = batch[0][0] if len(batch) == 1 else [one for group, _ in batch for one in group]
+        if self._is_quick() and len(made) <= MAX_ROWS_ON_LOOP and self._commit_on_loop(made):
+            self.waiting -= len(made)
+            for _, done in batch:
+                done(None)
+            self._begin()
+        else:
+            self._commit(batch)
 
     def _commit(self, batch: list["Waiting"], attempt: int = 1) -> None:
         assert self._thread is not None
@@ -397,12 +444,7 @@ class Recorder:
         self.waiting -= len(made)
         self._begin()  # before the callers are woken, so that the disk works while they do
         for _, done in batch:
-            if done.done():  # its caller has gone
-                continue
-            if failure is None:
-                done.set_result(None)
-            else:
-                done.set_exception(failure)
+            done(failure)
 
     # --- blocks
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Any, cast
 
 from litestar import MediaType, Response, Router, asgi, post
@@ -13,11 +14,11 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
-from vroom_api.champion.scoring import Scorer
+from vroom_api.champion.scoring import Scored, Scorer
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_asked, predict_in_steps, predict_many
-from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, request_of, waits_for_lookup
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Asked, Steps, request_of, waits_for_lookup
 from vroom_api.predictions.choice import answering
 from vroom_api.predictions.shadow import Shadow
 from vroom_api.problems import Problem
@@ -73,12 +74,45 @@ class Predictor:
         if asked.explain:
             answer = await asyncio.to_thread(predict_asked, champion, asked, log)
         else:
-            scored = await self._scorers[watch.forecast].score(champion, asked.row)
+            scorer = self._scorers[watch.forecast]
+            scored = scorer.at_once(champion, asked.row)
+            if scored is None:
+                future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+                scorer.later(champion, asked.row, partial(self._answer, champion, asked, log, future))
+                answer = await future
+                watch.answered[champion.version] += 1
+                self._copy(champion, log)
+                return answer
             answer = answer_one(champion, asked, *scored, log)
         await self._wait_until_durable(log)
         watch.answered[champion.version] += 1
         self._copy(champion, log)
         return answer
+
+    def _answer(
+        self,
+        champion: Champion,
+        asked: Asked,
+        log: PredictionLog | None,
+        future: "asyncio.Future[bytes]",
+        scored: Scored | None,
+        error: Exception | None,
+    ) -> None:
+        """Answer one row of a turn, once its prediction is in the record: its caller waits once and not twice."""
+        if future.done():  # the caller has gone
+            return
+        try:
+            if scored is None:
+                raise error or RuntimeError("a row was neither scored nor refused")
+            answer = answer_one(champion, asked, *scored, log)
+            if self._recorder is not None and log is not None:
+                self._recorder.add(log.predictions, partial(_finish, future, answer))
+            else:
+                future.set_result(answer)
+        except NotRecorded as failure:
+            future.set_exception(_not_recorded(failure))
+        except Exception as failure:  # the caller gets it
+            future.set_exception(failure)
 
     async def predict_batch(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
         """The answers to a list of objects."""
@@ -137,8 +171,20 @@ class Predictor:
         try:
             await self._recorder.record(*log.predictions)
         except NotRecorded as error:
-            retry = {"retry-after": str(error.retry_after)}
-            raise Problem(503, "not-recorded", str(error), headers=retry) from error
+            raise _not_recorded(error) from error
+
+
+def _finish(future: "asyncio.Future[bytes]", answer: bytes, failure: NotRecorded | None) -> None:
+    if future.done():  # the caller has gone
+        return
+    if failure is None:
+        future.set_result(answer)
+    else:
+        future.set_exception(_not_recorded(failure))
+
+
+def _not_recorded(error: NotRecorded) -> Problem:
+    return Problem(503, "not-recorded", str(error), headers={"retry-after": str(error.retry_after)})
 
 
 async def _run(steps: Steps[tuple[bytes, Counter[int]]]) -> tuple[bytes, Counter[int]]:

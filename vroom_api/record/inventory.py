@@ -6,7 +6,7 @@ Paths are relative to the home, and none is given of what lies elsewhere: addres
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -16,8 +16,9 @@ from vroom_api.champion.stored_inputs import Entities, NotReadable
 from vroom_api.contract import POINTER, FreshnessPolicy, Manifest, forecast_folder
 from vroom_api.contract.entities import ENTITIES
 from vroom_api.contract.ids import time_of
+from vroom_api.contract.saved_entities import not_materialized
 from vroom_api.contract.store import LocalStore
-from vroom_api.contract.tables import Database, UnusableDatabase, entities, predictions
+from vroom_api.contract.tables import Database, UnusableDatabase, predictions
 
 
 class StoreState(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +119,7 @@ def _online(forecast: str, database: Database, home: Path) -> StoreState:
         rows = Entities(forecast, home).count() if found.available else None
     except NotReadable:
         return msgspec.structs.replace(found, available=False)
-    saved = sa.select(sa.func.count()).where(
-        entities.c.forecast == forecast,
-        entities.c.source == "service",
-        entities.c.materialized_at.is_(None),
-        entities.c.deleted_at.is_(None),
-    )
-    return msgspec.structs.replace(found, rows=rows, pending=_asked(database, saved))
+    return msgspec.structs.replace(found, rows=rows, pending=_pending(forecast, database))
 
 
 def _bundles(forecast: str, home: Path) -> StoreState:
@@ -182,11 +177,11 @@ def _serving(database: Database, home: Path) -> StoreState:
     return msgspec.structs.replace(found, bytes=_bytes(files), last_modified=modified)
 
 
-def _asked(database: Database, query: sa.Select[Any]) -> int | None:
+def _pending(forecast: str, database: Database) -> int | None:
+    """Entities that were saved and are not materialized as they are now; None where the database does not answer."""
     try:
         with database().connect() as connection:
-            count: int | None = connection.scalar(query)
-            return count
+            return not_materialized(connection, forecast)
     except (sa.exc.SQLAlchemyError, UnusableDatabase, OSError):
         return None
 

@@ -55,8 +55,8 @@ class PredictionLog:
                 inputs,
                 features,
                 value,
-                interval.low,
-                interval.high,
+                float(interval.low),  # of a count they are integers, which may be more than a column holds
+                float(interval.high),
                 interval.level,
                 (time.perf_counter_ns() - self._started_ns) // 1000,
                 tags,

@@ -82,11 +82,11 @@ def test_the_features_are_named_with_what_they_are_of(client: TestClient[Any]) -
 
 def test_what_was_saved_and_not_materialized_is_pending(client: TestClient[Any], state: Path) -> None:
     now = datetime.now(UTC)
-    row = {"forecast": FORECAST, "inputs": {}, "as_of": "", "revision": 1, "caller": "", "created_at": now, "updated_at": now}  # fmt: skip
+    row = {"forecast": FORECAST, "inputs": {}, "tags": {}, "as_of": "", "revision": 1, "caller": "", "created_at": now, "updated_at": now}  # fmt: skip
     states = [
         ("waits", "service", None, None),
         ("deleted", "service", None, now),
-        ("materialized", "service", now, None),
+        ("materialized", "service", 1, None),
         ("from a file", "csv", None, None),
     ]
     engine = open_database(f"sqlite:///{state / 'serving.db'}")
@@ -94,7 +94,7 @@ def test_what_was_saved_and_not_materialized_is_pending(client: TestClient[Any],
         for identifier, source, materialized, deleted in states:
             connection.execute(
                 entities.insert().values(
-                    **row, id=identifier, source=source, materialized_at=materialized, deleted_at=deleted
+                    **row, id=identifier, source=source, materialized_revision=materialized, closed_at=deleted
                 )
             )
     engine.dispose()

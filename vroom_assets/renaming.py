@@ -134,7 +134,6 @@ def _tables_with(forecast: str) -> list[str]:
     from vroom_api.contract.tables import (
         checks,
         commands,
-        event_log,
         ledger,
         outcomes,
         predictions,
@@ -144,7 +143,7 @@ def _tables_with(forecast: str) -> list[str]:
     with serving_database() as engine, engine.connect() as connection:
         return [
             table.name
-            for table in (predictions, outcomes, ledger, checks, commands, event_log)
+            for table in (predictions, outcomes, ledger, checks, commands)
             if connection.execute(sa.select(table.c.id).where(table.c.forecast == forecast).limit(1)).first()
         ]
 

@@ -76,7 +76,7 @@ def test_what_is_computed_knows_nothing_of_dagster():
 
 
 def test_what_is_answered_knows_nothing_of_http():
-    rooms = ("predictions", "record", "champion", "entities", "explanation", "contract")
+    rooms = ("predictions", "record", "champion", "entities", "explanation", "feed", "contract")
     assert offences(tuple(f"vroom_api.{room}" for room in rooms), "litestar") == []
 
 

@@ -136,7 +136,6 @@ def _tables_with(forecast: str) -> list[str]:
         checks,
         commands,
         entities,
-        event_log,
         ledger,
         outcomes,
         predictions,
@@ -155,7 +154,6 @@ def _tables_with(forecast: str) -> list[str]:
                     ledger,
                     checks,
                     commands,
-                    event_log,
                     entities,
                     shadow_predictions,
                 )

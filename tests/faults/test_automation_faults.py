@@ -19,10 +19,12 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.support.automation import Sensor
+from tests.support.consuming import rows
 from tests.support.forecasts import definitions, entries
 from tests.support.project import ROOT, copy
 from tests.support.service import wait_until_answered
 from vroom_api.contract import bundle_folder, read_bundle, read_pointer
+from vroom_api.contract.tables import event_log
 from vroom_assets import settings
 from vroom_assets.forecast import failures
 from vroom_assets.forecast.names import FORECAST_TAG
@@ -230,6 +232,12 @@ def test_mlflow_that_does_not_answer_fails_the_training_before_a_fit_and_what_se
     assert last.decision == "failed"
     assert re.search(r"MLflow at http://127\.0\.0\.1:\d+ did not take .* Start MLflow", last.reason)
     assert "version 1 keeps serving" in last.reason
+    completed = [one for one in rows(event_log) if one.name == "pipeline-completed"][-1]
+    assert (completed.forecast, completed.data["run_id"], completed.data["state"]) == (
+        NAME,
+        failed.run_id,
+        "failed",
+    )
 
 
 def test_a_training_that_mlflow_left_open_is_ended_by_the_next_one(run, trained, data):

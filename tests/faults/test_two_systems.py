@@ -17,12 +17,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from tests.support.consuming import rows
 from tests.support.forecasts import definitions, entries
 from tests.support.project import copy
 from tests.support.service import running, wait_for
 from vroom_api.contract import MANIFEST, MODEL, POINTER, durable, read_pointer
 from vroom_api.contract.entities import ENTITIES
 from vroom_api.contract.heartbeat import HEARTBEAT, Heartbeat, beat
+from vroom_api.contract.tables import event_log
 from vroom_assets import declaration, settings
 from vroom_assets.forecast import failures
 
@@ -85,6 +87,8 @@ def test_a_run_that_is_terminated_ends_there_and_what_served_serves(
     entry = entries()[-1]
     assert (entry.event, entry.decision, entry.run_id) == ("run", "cancelled", run.run_id)
     assert "was terminated; version 1 keeps serving" in entry.reason
+    completed = [one for one in rows(event_log) if one.name == "pipeline-completed"][-1]
+    assert (completed.data["run_id"], completed.data["state"]) == (run.run_id, "terminated")
     # Nothing of it stands in the way of the next one.
     monkeypatch.undo()
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from tests.support.consuming import rows
 from tests.support.forecasts import opened
-from vroom_api.contract.tables import serving_database
+from vroom_api.contract.tables import event_log, serving_database
 from vroom_assets import declaration
 from vroom_assets.alerts import (
     BY_HAND,
@@ -85,6 +86,10 @@ def test_a_run_that_succeeds_resolves_the_alert_of_one_that_failed(
     failed("vans_retrain")
     assert execute(instance, made.resolve_job_def("vans_retrain"), QUIET) is not fails
     assert subjects() == (["vans_retrain"] if fails else [])
+    completed = [one for one in rows(event_log) if one.name == "pipeline-completed"]
+    assert [(one.forecast, one.data["job"], one.data["state"]) for one in completed] == (
+        [] if fails else [("vans", "vans_retrain", "succeeded")]  # of those that failed a sensor knows
+    )
 
 
 def test_a_database_that_does_not_answer_fails_no_run(home: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,9 @@ from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import former_names, read_pointer
 from vroom_api.contract.alerts import Severity, raise_alert
+from vroom_api.contract.commands import Kind
 from vroom_api.contract.tables import serving_database
+from vroom_api.record.commands import ask
 from vroom_assets import declaration, renaming, settings, tracking
 from vroom_assets.__main__ import main
 from vroom_assets.forecast import Forecast
@@ -84,6 +86,7 @@ def recorded(trained: Path, declared: Path) -> str:
     with serving_database() as engine:
         for name in (OLD, NEW):  # of the new name there may be one already, e.g. of its declaration
             raise_alert(engine, forecast=name, kind="decay", severity=Severity.WARNING, message="m")
+        ask(engine, OLD, Kind.TRAIN, "shop", {})
     return identifier
 
 
@@ -101,6 +104,11 @@ def assert_renamed(home: Path, identifier: str) -> None:
         assert client.get(f"/performance?forecast={OLD}").status_code == 404
         found = client.get("/alerts?which=all&kind=decay").json()["alerts"]
         assert [(one["forecast"], one["resolved_at"] is None) for one in found] == [(NEW, True), (NEW, False)]
+        (command,) = client.get("/commands").json()["commands"]
+        assert (command["forecast"], command["kind"]) == (NEW, "train")
+        assert client.get(f"/events?forecast={OLD}").status_code == 404
+        heard = client.get(f"/forecasts/{NEW}/events?after=0&wait=0&topic=alerts").text
+        assert heard.count("event: alert-opened") == 2
         told = client.get("/ledger?limit=100").json()["entries"]
     assert {entry["forecast"] for entry in told} == {NEW}
     assert [entry["decision"] for entry in told if entry["event"] == "renaming"] == ["renamed"]

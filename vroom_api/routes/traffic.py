@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from litestar import Request, Router, get, post
+from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from litestar.params import PathParameter, RawBody
@@ -31,6 +31,7 @@ from vroom_api.record.trials import CommandOpen, Judgement, Ordered, judgement, 
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import serving
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
+from vroom_api.routes.routers import PathRouter
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
 from vroom_api.texts import NO_CONTROL_CHARACTERS, as_asked, meant
@@ -445,7 +446,7 @@ def _invalid(message: str, kind: type[msgspec.Struct]) -> Problem:
     return Problem(422, "invalid-input", detail, faults=[Fault(name, detail)])
 
 
-router = Router(
+router = PathRouter(
     "/",
     route_handlers=[show_trial, begin_trial, stop_trial, promote_trial],
     exception_handlers=RECORD_HANDLERS,

@@ -198,7 +198,7 @@ TESTED_BY = {
         "vroom_assets.monitoring.consequences",
     ),
     "vroom_assets/monitoring/test_feedback": ("vroom_assets.monitoring.warehouse",),
-    "vroom_api/routes/test_traffic": ("vroom_api.record.trials",),
+    "vroom_api/routes/test_traffic": ("vroom_api.record.trials", "vroom_api.routes.routers"),
     "vroom_api/predictions/test_shadow": ("vroom_api.record.shadow_predictions",),
     "vroom_assets/forecast/test_sensors": (
         "vroom_assets.forecast.failures",

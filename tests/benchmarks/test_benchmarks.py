@@ -17,6 +17,7 @@ from tests.benchmarks import (
     scale,
     scoring,
     shortcut,
+    split,
     steps,
 )
 from tests.support import spark
@@ -48,6 +49,15 @@ def test_the_benchmark_of_monitoring_counts_alarms_and_says_which_promises_are_k
     assert ("NO   " in given) == bool(failed)
     assert "yes  any alarm on a healthy deployment: at most 5 %" in given
     assert "price +15 %" in given
+
+
+def test_the_benchmark_of_splits_tells_false_verdicts_from_true_ones(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["split.py", "--months", "1", "--days", "4", "--kinds", "same", "worse"])
+    failed = split.main()
+    given = capsys.readouterr().out
+    assert ("NO   same law" in given) == bool(failed)
+    assert "high, 10% worse +10" in given
+    assert "4 days of 200 outcomes, 1% tolerated" in given
 
 
 def test_the_benchmark_of_boostings_compares_both_on_the_same_folds(tmp_path: Path):

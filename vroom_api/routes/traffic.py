@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from litestar import Request, Response, Router, get, post
+from litestar import Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import Operation
 from litestar.params import PathParameter, RawBody
@@ -30,6 +30,7 @@ from vroom_api.routes.commands import Desk, FollowedCommand
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import serving
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
+from vroom_api.routes.routers import PathRouter
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
 from vroom_api.texts import NO_CONTROL_CHARACTERS
@@ -391,7 +392,7 @@ def _share(asked: Attempt, recorder: Recorder | None) -> float:
     return asked.share
 
 
-router = Router(
+router = PathRouter(
     "/",
     route_handlers=[show_trial, begin_trial, stop_trial, promote_trial],
     dependencies={"desk": Provide(Desk, sync_to_thread=False)},

@@ -6,6 +6,7 @@ generation loses and changes nothing.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -147,14 +148,8 @@ def promote(
         tried = f"version {trial.version}" if trial else "none"
         raise NotPublished(f"{forecast}: version {version} is not the one that is tried, which is {tried}")
     prove(store.read(forecast, version, trial.manifest_sha256))
-    try:
-        after = store.point(forecast, version, trial.manifest_sha256, generation)
-    except PointerMoved as error:
-        raise NotPublished(str(error)) from error
-    why = f"version {version} serves instead of version {current.version}: {reason}"
-    with serving_database() as engine:
-        enter_end(engine, forecast, current, after, Decision.PROMOTED, why, actor=actor, run_id=run_id)
-    return current, after
+    ending = _Ending(reason, actor, run_id)
+    return current, _point(store, forecast, version, trial.manifest_sha256, generation, ending=ending)
 
 
 def restore(
@@ -275,6 +270,15 @@ def _first_versions(forecast: str, published: list[int]) -> dict[int, int]:
     return versions
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """Why a trial ends, and who ends it, for the ledger."""
+
+    reason: str = "it was published or restored"
+    actor: str = "publication"
+    run_id: str | None = None
+
+
 def _point(
     store: BundleStore,
     forecast: str,
@@ -282,6 +286,7 @@ def _point(
     manifest_sha256: str,
     generation: int,
     provisional: Sequence[str] = (),
+    ending: _Ending = _Ending(),
 ) -> Pointer:
     """Move the pointer to a version that is kept; where that ends a trial, the ledger says so.
 
@@ -295,7 +300,12 @@ def _point(
         raise NotPublished(str(error)) from error
     announce_moved_pointer(forecast, after, before.version if before else None)
     if before is not None and before.trial is not None and after.trial is None:
-        why = f"version {before.trial.version} is not tried any more: version {version} was published or restored"
+        serves = f"version {version} serves instead of version {before.version}: {ending.reason}"
+        tried = before.trial.version
+        decision = Decision.PROMOTED if tried == version else Decision.STOPPED
+        why = serves if tried == version else f"version {tried} is not tried any more: {serves}"
         with serving_database() as engine:
-            enter_end(engine, forecast, before, after, Decision.STOPPED, why, actor="publication")
+            enter_end(
+                engine, forecast, before, after, decision, why, actor=ending.actor, run_id=ending.run_id
+            )
     return after

@@ -350,3 +350,10 @@ def test_while_traffic_changes_under_load_every_answer_is_that_of_its_version(tw
             caller.join()
     assert wrong == []
     assert seen == {1, 2, 3}
+
+
+def test_a_path_names_all_its_methods(two, serve):
+    client = serve(record=True)
+    assert client.options(TRIAL).headers["allow"] == "GET, OPTIONS, POST"
+    refused = client.put(TRIAL)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")

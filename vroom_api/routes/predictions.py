@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from vroom_api.champion.scoring import Scored, Scorer
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_asked, predict_in_steps, predict_many
-from vroom_api.predictions.asked import ROWS_AT_A_TIME, Asked, Steps, request_of, waits_for_lookup
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Asked, Result, Steps, request_of, waits_for_lookup
 from vroom_api.predictions.choice import answering
 from vroom_api.predictions.shadow import Shadow
 from vroom_api.problems import Problem
@@ -134,7 +134,7 @@ class Predictor:
                     predict_many, champion, body, self.largest_batch, log
                 )
             else:
-                answer, by_version = await _run(predict_in_steps(champion, body, self.largest_batch, log))
+                answer, by_version = await run(predict_in_steps(champion, body, self.largest_batch, log))
             rows = by_version.total()
             if large := rows > ROWS_AT_A_TIME:
                 await self._wait_until_durable(log)
@@ -187,14 +187,14 @@ def _not_recorded(error: NotRecorded) -> Problem:
     return Problem(503, "not-recorded", str(error), headers={"retry-after": str(error.retry_after)})
 
 
-async def _run(steps: Steps[tuple[bytes, Counter[int]]]) -> tuple[bytes, Counter[int]]:
+async def run(steps: Steps[Result]) -> Result:
     """Run to the end, with a turn for everybody else between two steps."""
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            answered: tuple[bytes, Counter[int]] = done.value
-            return answered
+            result: Result = done.value
+            return result
         await asyncio.sleep(0)
 
 

@@ -119,6 +119,7 @@ TESTED_BY = {
         "vroom_api.problems",
         "vroom_api.dashboard.reference",
         "vroom_api.dashboard.samples",
+        "vroom_api.dashboard.operation_samples",
     ),
     "vroom_api/champion/test_watch": ("vroom_api.champion.loading", "vroom_api.champion.scoring"),
     "vroom_api/champion/test_forecasts": ("vroom_api.champion.descriptions", "vroom_api.champion.schemas"),

@@ -20,6 +20,7 @@ from vroom_api.causes import CAUSES
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
+from vroom_api.dashboard.operation_samples import OPERATION_SAMPLES
 from vroom_api.dashboard.reference import Schema, page_of
 from vroom_api.dashboard.samples import PARAMETERS, SAMPLES, TEXTS, samples_of
 from vroom_api.entities.document import add_operations, known_id
@@ -71,7 +72,7 @@ class _Merged:
         served = {watch.forecast: watch.champion for watch in self._forecasts}
         known = {name: known_id(champion) for name, champion in served.items()}
         if self._built is None or self._built[:2] != (served, known):
-            samples = SAMPLES | samples_of(self._forecasts)
+            samples = SAMPLES | OPERATION_SAMPLES | samples_of(self._forecasts)
             built = document(
                 generated,
                 served,

@@ -1,8 +1,10 @@
 """What the OpenAPI document says can be asked, and a service of which all of that is true."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,25 +13,36 @@ import httpx
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, FORECAST, publish
+from tests.support.entities import keep
 from tests.support.service import Serve, bearer
 from vroom_api.contract.alerts import Severity, raise_alert
-from vroom_api.contract.tables import open_database
+from vroom_api.contract.heartbeat import Heartbeat, beat_of_consumer
+from vroom_api.contract.tables import commands, open_database
 from vroom_api.security.keys import Role, create_key
 
 
 @dataclass(frozen=True)
 class Lively:
-    """A service with keys and a record, in which something was predicted, is wrong, and a key may be revoked."""
+    """A service with keys, a record and a fleet, in which something was predicted, is wrong and was asked for, version 2 serves
+    after version 1, and a key may be revoked."""
 
     client: TestClient[Any]
     key: str
     prediction: str
     alert: int
+    command: str
     spare_key: str = "shop"
 
     @property
     def headers(self) -> dict[str, str]:
         return bearer(self.key)
+
+    def finish_commands(self) -> None:
+        """As if the training had done what was asked for."""
+        database = self.client.app.dependencies["database"].dependency()
+        with database().begin() as connection:
+            done = {"finished_at": datetime.now(UTC), "state": "succeeded"}
+            connection.execute(commands.update().where(commands.c.finished_at.is_(None)).values(done))
 
     @property
     def document(self) -> dict[str, Any]:
@@ -39,6 +52,9 @@ class Lively:
 
 def lively(state: Path, serve: Serve) -> Lively:
     publish(state, 1)
+    publish(state, 2)
+    keep(state, {"7": list(EXAMPLE.values())})
+    beat_of_consumer(Heartbeat(checked_at=time.time(), every_s=5.0), state)
     engine = open_database(f"sqlite:///{state / 'serving.db'}")
     try:
         raise_alert(engine, forecast=FORECAST, kind="drift", severity=Severity.WARNING, message="moved")
@@ -49,7 +65,8 @@ def lively(state: Path, serve: Serve) -> Lively:
     client = serve(record=True, auth=True)
     prediction = client.post("/predict", json=EXAMPLE, headers=bearer(key)).json()["prediction_id"]
     alert = client.get("/alerts", headers=bearer(key)).json()["alerts"][0]["id"]
-    return Lively(client, key, prediction, alert)
+    command = client.post("/train", headers=bearer(key)).json()["id"]
+    return Lively(client, key, prediction, alert, command)
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,8 @@ class Documented:
         values = self.parameters() | {
             name: value for name, value in instead.items() if name in self.parameters()
         }
+        if any("text/event-stream" in one.get("content", {}) for one in self.operation["responses"].values()):
+            values["wait"] = 0  # a stream has no end of its own
         path = re.sub(r"{(\w+)}", lambda found: quote(str(values.pop(found[1])), safe=""), self.path)
         return service.client.request(
             self.method, path, params=values, json=self.body(), headers=service.headers

@@ -152,6 +152,7 @@ PARAMETERS: Final = {
     "lineage": _RECORDED.id,
     "acknowledge": _ALERT.id,
     "KeysNameOrIdRevokeRevoke": _KEY.name,
+    "command": "01956f2c-3b5a-7c41-9a70-5d1c2f0b6e12",
 }
 
 

@@ -23,7 +23,14 @@ from vroom_assets.forecast.sensors import DAEMON_LATE_SECONDS
 
 EVERY_SECONDS: Final = 5.0
 # The job of a kind, as its name ends. A training begins at the sources, so that it never learns from older ones.
-STAGES: Final = {Kind.MATERIALIZE: "materialize", Kind.TRAIN: "retrain", Kind.ROLLBACK: "rollback"}
+STAGES: Final = {
+    Kind.MATERIALIZE: "materialize",
+    Kind.TRAIN: "retrain",
+    Kind.ROLLBACK: "rollback",
+    Kind.PROMOTE: "promote_version",
+}
+# The op that takes a command's arguments, as its name begins.
+OPS: Final = {Kind.ROLLBACK: "roll_back", Kind.PROMOTE: "promote_version_of"}
 _QUEUED = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
 
 
@@ -90,7 +97,7 @@ def _consume(
 
 def job_of(command: Command) -> str:
     """The name of the job that does what a command asks for."""
-    return f"{command.forecast}_{STAGES.get(command.kind, command.kind.value)}"
+    return f"{command.forecast}_{STAGES[command.kind]}"
 
 
 def request_of(command: Command) -> dg.RunRequest:
@@ -109,7 +116,8 @@ def request_of(command: Command) -> dg.RunRequest:
 
 def _config_of(command: Command) -> Mapping[str, Any]:
     """The configuration of a run: what of a command's arguments its job takes."""
-    if command.kind is not Kind.ROLLBACK:
+    op = OPS.get(command.kind)
+    if op is None:
         return {}
     given = command.arguments
     config = {
@@ -117,7 +125,7 @@ def _config_of(command: Command) -> Mapping[str, Any]:
         "reason": given["reason"],
         "generation": given["generation"],
     }
-    return {"ops": {f"roll_back_{command.forecast}": {"config": config}}}
+    return {"ops": {f"{op}_{command.forecast}": {"config": config}}}
 
 
 def _runs_of(instance: dg.DagsterInstance, commands: Sequence[Command]) -> dict[str, dg.DagsterRun]:

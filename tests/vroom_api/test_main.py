@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from tests.support.bundles import EXAMPLE, manifest, point, predicted, publish
 from tests.support.markets import publish_markets
 from tests.support.service import environment, running, whole_log
+from vroom_api.contract.heartbeat import Heartbeat, beat_of_consumer
 
 TRAINING_STACK = (
     "vroom_assets", "dagster", "dagster_mlflow", "mlflow", "sklearn", "scipy", "pandas", "duckdb",
@@ -141,8 +143,10 @@ def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> N
     """All operations of two forecasts, all checks but one, as an admin: examples, coverage of the schemas, fuzzing."""
     home = tmp_path / "var"
     publish(home, 1)
+    publish(home, 2)
     publish_markets(home)
-    with running(home, AUTH="on", LOG_LEVEL="error") as (address, process):
+    beat_of_consumer(Heartbeat(checked_at=time.time(), every_s=5.0), home)
+    with running(home, AUTH="on", LOG_LEVEL="error", COMMAND_SECONDS=3_600) as (address, process):
         key = (home / "admin.key").read_text().strip()
         fuzzed = subprocess.run(
             [
@@ -168,7 +172,7 @@ def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> N
         unread = httpx.get(f"{address}/schema/openapi.json")
         assert unread.status_code == 401
         logged = whole_log(home, process)
-    assert "Operations:       32 selected" in fuzzed.stdout
+    assert "Operations:       42 selected" in fuzzed.stdout
     assert "ERROR" not in logged
 
 

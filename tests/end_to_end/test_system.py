@@ -223,7 +223,9 @@ def test_what_is_asked_for_over_http_is_done_once_and_heard_of(system):
     wait("somebody listens", lambda: heard, 30)
     trained = done("/train")
     assert len(system.mlflow_runs()) == trainings + 1
-    (ended,) = [one for one in heard if one.get("run_id") == trained["run_id"]]
+    ends = lambda: [one for one in heard if one.get("run_id") == trained["run_id"]]  # noqa: E731
+    wait("the end of the run is heard of", ends, 10)
+    (ended,) = ends()
     assert (ended["name"], ended["state"], ended["job"]) == (
         "pipeline-completed",
         "succeeded",
@@ -236,8 +238,9 @@ def test_what_is_asked_for_over_http_is_done_once_and_heard_of(system):
     assert "serves again instead of" in back["message"]
     done("/rollback", version=before, reason="and back again")
     wait("the latest version serves again", lambda: system.served() == before, 30)
-    moves = [one["version"] for one in heard if one["name"] == "model-promoted"]
-    assert moves[-1] == before
+    moves = lambda: [one["version"] for one in heard if one["name"] == "model-promoted"]  # noqa: E731
+    wait("both moves of the pointer are heard of", lambda: len(moves()) >= 2, 10)
+    assert moves()[-1] == before
     assert [one["actor"] for one in system.ledger("rollback")] == ["anonymous", "anonymous"]
 
 

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from tests.support.bundles import EXAMPLE, manifest, point, predicted, publish
 from tests.support.markets import publish_markets
 from tests.support.service import environment, running, whole_log
+from vroom_api.contract.heartbeat import Heartbeat, beat_of_consumer
 from vroom_api.contract.tables import open_database
 from vroom_api.security.keys import Role, create_key
 
@@ -144,13 +146,15 @@ def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path, role
     """All operations of two forecasts, all checks but one, with a key: examples, coverage of the schemas, fuzzing."""
     home = tmp_path / "var"
     publish(home, 1)
+    publish(home, 2)
     publish_markets(home)
+    beat_of_consumer(Heartbeat(checked_at=time.time(), every_s=5.0), home)
     database = open_database(f"sqlite:///{home / 'serving.db'}")
     try:
         key = create_key(database, role.name, role)
     finally:
         database.dispose()
-    with running(home, AUTH="on", LOG_LEVEL="error") as (address, process):
+    with running(home, AUTH="on", LOG_LEVEL="error", COMMAND_SECONDS=3_600) as (address, process):
         fuzzed = subprocess.run(
             [
                 str(Path(sys.executable).with_name("schemathesis")),

@@ -296,6 +296,7 @@ class EventFeed:
             self._check_listeners()
             if await self._sleep(delay):
                 delay = SOON
+                await asyncio.sleep(SOON)
 
     def _read(self) -> tuple[int, list[LoggedEvent]]:
         """The newest id, and the events that are not in memory."""

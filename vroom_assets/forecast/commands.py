@@ -29,8 +29,8 @@ STAGES: Final = {
     Kind.ROLLBACK: "rollback",
     Kind.PROMOTE: "promote_version",
 }
-# The operation that takes the arguments of a command, as its name begins; that of the forecast follows.
-OPERATIONS: Final = {Kind.ROLLBACK: "roll_back_", Kind.PROMOTE: "promote_version_of_"}
+# The op that takes a command's arguments, as its name begins.
+OPS: Final = {Kind.ROLLBACK: "roll_back", Kind.PROMOTE: "promote_version_of"}
 _QUEUED = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
 
 
@@ -97,7 +97,7 @@ def _consume(
 
 def job_of(command: Command) -> str:
     """The name of the job that does what a command asks for."""
-    return f"{command.forecast}_{STAGES.get(command.kind, command.kind.value)}"
+    return f"{command.forecast}_{STAGES[command.kind]}"
 
 
 def request_of(command: Command) -> dg.RunRequest:
@@ -116,8 +116,8 @@ def request_of(command: Command) -> dg.RunRequest:
 
 def _config_of(command: Command) -> Mapping[str, Any]:
     """The configuration of a run: what of a command's arguments its job takes."""
-    operation = OPERATIONS.get(command.kind)
-    if operation is None:
+    op = OPS.get(command.kind)
+    if op is None:
         return {}
     given = command.arguments
     config = {
@@ -125,7 +125,7 @@ def _config_of(command: Command) -> Mapping[str, Any]:
         "reason": given["reason"],
         "generation": given["generation"],
     }
-    return {"ops": {f"{operation}{command.forecast}": {"config": config}}}
+    return {"ops": {f"{op}_{command.forecast}": {"config": config}}}
 
 
 def _runs_of(instance: dg.DagsterInstance, commands: Sequence[Command]) -> dict[str, dg.DagsterRun]:

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ from vroom_api.contract.tables import Database, UnusableDatabase
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+MAX_SPARE = 8  # connections that wait
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -72,6 +73,10 @@ class Entities:
         self._connection: sqlite3.Connection | None = None
         self._names: list[str] = []
         self._source = ""  # SQL of where an entity is from
+        self._spare: list[
+            sqlite3.Connection
+        ] = []  # for whoever needs one of its own, of the file of this state
+        self._spare_state: tuple[int, int] | None = None
 
     def any_stored(self) -> bool:
         """Whether anything is stored of any entity."""
@@ -115,11 +120,52 @@ class Entities:
             NotReadable: the file is damaged, whenever that is noticed.
         """
         with self._explained():
-            if not self._path.exists():
+            state = self._state_of_file()
+            connection = self._spare_of(state)
+            if connection is None:
                 yield None
                 return
-            with closing(sqlite3.connect(self._location(), uri=True, check_same_thread=False)) as connection:
+            try:
                 yield connection
+            except BaseException:
+                connection.close()
+                raise
+            with self._lock:
+                if self._spare_state == state and len(self._spare) < MAX_SPARE:
+                    self._spare.append(connection)
+                    return
+            connection.close()
+
+    @property
+    def state(self) -> tuple[int, int] | None:
+        """What tells one file of this name from the next; None where there is none, or none that can be read."""
+        try:
+            return self._state_of_file()
+        except OSError:
+            return None
+
+    def _state_of_file(self) -> tuple[int, int] | None:
+        """What tells one file of this name from the next; None where there is none."""
+        try:
+            state = self._path.stat()
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+            raise durable.NotRegular(self._path)
+        return state.st_ino, state.st_mtime_ns
+
+    def _spare_of(self, state: tuple[int, int] | None) -> sqlite3.Connection | None:
+        """A connection to a file that nobody uses, else a new one."""
+        with self._lock:
+            if self._spare_state != state:
+                for one in self._spare:
+                    one.close()
+                self._spare, self._spare_state = [], state
+            if self._spare:
+                return self._spare.pop()
+        if state is None:
+            return None
+        return sqlite3.connect(self._location(), uri=True, check_same_thread=False)
 
     def find(self, entity_id: str) -> Stored | None:
         """What is stored of an entity, None for one that is not.
@@ -159,21 +205,18 @@ class Entities:
 
     def _current(self) -> sqlite3.Connection | None:
         """A connection to the file that has the name now."""
-        try:
-            state = self._path.stat()
-            if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
-                raise durable.NotRegular(self._path)
-        except FileNotFoundError:
+        state = self._state_of_file()
+        if state is None:
             self._close()
             return None
-        if self._state != (state.st_ino, state.st_mtime_ns):
+        if self._state != state:
             self._close()
             self._connection = sqlite3.connect(self._location(), uri=True, check_same_thread=False)
             rows = self._connection.execute("select name from field order by place").fetchall()
             self._names = [name for (name,) in rows]
             columns = [row[1] for row in self._connection.execute("pragma table_info(entity)")]
             self._source = "source" if "source" in columns else f"'{CSV}'"  # an older training wrote none
-            self._state = state.st_ino, state.st_mtime_ns
+            self._state = state
         return self._connection
 
     def _location(self) -> str:

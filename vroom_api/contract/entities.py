@@ -1,8 +1,8 @@
 """The file of stored inputs: what is known of each entity now.
 
-``<home>/<forecast>/entities.db`` is a SQLite file of two tables: ``entity`` (id, as_of, values as a JSON array, and
+``<home>/<forecast>/entities.db`` is a SQLite file of three tables: ``entity`` (id, as_of, values as a JSON array, and
 since they are kept its source, the target that was observed of it, and the first values as columns ``v0``, ``v1`` …
-to search by) and ``field`` (place, name). Training writes it beside and renames it whenever the features are
+to search by), ``field`` (place, name) and ``counted`` (source, rows). Training writes it beside and renames it whenever the features are
 computed, so a lookup sees one state of all entities, the old one or the new one. An older service reads it as well.
 """
 
@@ -13,6 +13,7 @@ SEARCHABLE: Final = 16  # fields that have a column and an index
 
 SCHEMA: Final = """
 create table field (place integer primary key, name text not null);
+create table counted (source text primary key, rows integer not null);
 create table entity (
     id text primary key, as_of text not null, "values" blob not null, source text not null default 'csv', observed real
 ) without rowid;
@@ -31,8 +32,9 @@ def schema(fields: int) -> str:
 
 
 def indices(fields: int) -> str:
-    """An index of every column that is searched by; each holds the id too."""
-    return "".join(
+    """An index of every column that is searched by, each of which holds the id too, and the numbers of entities."""
+    counted = "insert into counted select source, count(*) from entity group by source;\n"
+    return counted + "".join(
         f"create index entity_by_v{index} on entity (v{index});\n" for index in range(searchable(fields))
     )
 

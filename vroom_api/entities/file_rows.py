@@ -56,9 +56,12 @@ class FileRows:
         return [identifier for (identifier,) in self._connection.execute(query, identifiers)]
 
     def count(self) -> int:
-        where = "" if self._is_older else f"where source = '{CSV}'"
-        [(count,)] = self._connection.execute(f"select count(*) from entity {where}").fetchall()
-        return int(count)
+        """How many entities of the sources there are."""
+        query = f"select sum(rows) from counted where source = '{CSV}'"
+        [(count,)] = self._connection.execute(
+            "select count(*) from entity" if self._is_older else query
+        ).fetchall()
+        return int(count or 0)
 
     def page(self, search: Search, after: str | None, limit: int) -> list[FileRow]:
         """The first entities behind an id, by id."""
@@ -71,7 +74,7 @@ class FileRows:
             *([Condition(search.tag[0], *[search.tag[1]] * 2)] if search.tag else []),
         ]
         index = self._quickest(conditions)
-        terms, values = self._terms(conditions)
+        terms, values = self._terms(conditions, along_ids=not index)
         if after is not None:
             terms.append("id > ?")
             values.append(after)
@@ -104,11 +107,18 @@ class FileRows:
             return f"v{position}"
         return f"json_extract(cast(\"values\" as text), '$[{position}]')"
 
-    def _terms(self, conditions: Sequence[Condition]) -> tuple[list[str], list[Any]]:
+    def _terms(
+        self, conditions: Sequence[Condition], *, along_ids: bool = False
+    ) -> tuple[list[str], list[Any]]:
+        """SQL of conditions and its values.
+
+        Args:
+            along_ids: whether rows are read in the order of their ids, and no index of a value is to be used.
+        """
         terms: list[str] = []
         values: list[Any] = []
         for condition in conditions:
-            column = self._column(condition.name)
+            column = f"{'+' if along_ids else ''}{self._column(condition.name)}"
             if condition.is_equality:
                 terms.append(f"{column} = ?")
                 values.append(condition.low)
@@ -120,7 +130,7 @@ class FileRows:
         return terms, values
 
     def _quickest(self, conditions: Sequence[Condition]) -> str:
-        """SQL of which index to read by: that of the condition that fewest entities meet, if these are few."""
+        """SQL of the index to read by: that of the condition that fewest entities meet, if these are few; else none."""
         if not conditions or self._is_older:
             return ""
         indexed = [condition for condition in conditions if self._column(condition.name).startswith("v")]
@@ -129,7 +139,7 @@ class FileRows:
         counts = [(self._count_few(condition), number) for number, condition in enumerate(indexed)]
         if counts and min(counts)[0] < FEW:
             return self._index(indexed[min(counts)[1]])
-        return "not indexed"
+        return ""
 
     def _index(self, condition: Condition) -> str:
         return f"indexed by entity_by_{self._column(condition.name)}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -16,28 +17,40 @@ from vroom_api.entities.rows import EntityPage, EntityRow, answer_of, observed_o
 from vroom_api.entities.search import Search
 from vroom_api.problems import Problem
 
+ATTEMPTS: Final = 3  # at a page while the file is replaced
+
 
 class Catalog:
     """The entities of one forecast, as they are now. Safe in threads.
 
-    Of an id that the sources have and that was saved as well, that of the sources counts. The table is read before
-    the file: what the training moves from the one to the other meanwhile is found in at least one of them.
+    Of an id that the sources have and that was saved as well, that of the sources counts.
     """
 
     def __init__(self, watch: ChampionWatch, database: Database) -> None:
         self.forecast = watch.forecast
         self.manifest: Manifest | None = watch.champion.manifest if watch.champion else None
         inputs = watch.entities
+        self.waits = inputs.waits  # whether a server is asked
         self._file = inputs.file if isinstance(inputs, LayeredInputs) else Entities(self.forecast, watch.root)
         self._database = database
         self._fleet = watch.fleet
 
     def find(self, identifier: str) -> EntityRow | None:
         """An entity, None where there is none of that id."""
+        found = self._stored(identifier)
+        return None if found is None else self._with_predictions([found], with_reasons=True)[0]
+
+    def _stored(self, identifier: str) -> EntityRow | None:
+        found = self.sourced(identifier)
+        if found is not None:
+            return found
         with self._database().connect() as connection:
             saved = table_rows.find(connection, self.forecast, identifier, sourced=self._file is None)
-        found = self.sourced(identifier) or (None if saved is None else row_of(saved, self.manifest))
-        return None if found is None else self._with_predictions([found], with_reasons=True)[0]
+        if saved is not None:
+            return row_of(saved, self.manifest)
+        return self.sourced(
+            identifier
+        )  # the file may have been replaced in between, and the saved row closed
 
     def sourced(self, identifier: str) -> EntityRow | None:
         """An entity of the sources, None where they have none of that id."""
@@ -54,31 +67,56 @@ class Catalog:
 
         An entity that is there all the time is on one page of all, and on one only, whatever changes meanwhile.
         """
-        saved: list[SavedEntity] = []
+        for _ in range(ATTEMPTS):
+            file = self._file
+            before = None if file is None else file.state
+            page = self._page(search, after, limit)
+            if file is None or file.state == before:
+                break  # else what went from the table to the file meanwhile may have been in neither
+        return replace(page, entities=self._with_predictions(page.entities))
+
+    def _page(self, search: Search, after: str | None, limit: int) -> EntityPage:
         sourced: list[FileRow] = []
+        saved: list[SavedEntity] = []
         total = 0
-        if self._file is None or search.source != CSV:
-            with self._database().connect() as connection:
-                saved = table_rows.page(
-                    connection, self.forecast, search, after, limit + 1, sourced=self._file is None
-                )
-                if search.is_for_all:
-                    total += table_rows.count(connection, self.forecast, sourced=self._file is None)
-        found = {row.id: row_of(row, self.manifest) for row in saved}
-        if self._file is not None:
-            with self._rows(self._file, search.source == SERVICE) as file:
+        counts = search.is_for_all and after is None
+        if self._file is not None and search.source != SERVICE:
+            with self._rows(self._file) as file:
                 if file is not None:
-                    for identifier in file.among(list(found)):
-                        del found[identifier]
-                    sourced = [] if search.source == SERVICE else file.page(search, after, limit + 1)
-                    total += file.count() if search.is_for_all else 0
-        found |= {row.id: self._row_of(row) for row in sourced}
+                    sourced = file.page(search, after, limit + 1)
+                    total += file.count() if counts else 0
         # Behind the last row that was read of a store there may be more of it, in front of what the other one has.
-        ends = [rows[-1].id for rows in (saved, sourced) if len(rows) > limit]
-        ordered = sorted(row.id for row in found.values() if row.id <= min(ends, default=row.id))
-        last = ordered[limit - 1] if len(ordered) > limit else min(ends, default=None)
-        rows = self._with_predictions([found[identifier] for identifier in ordered[:limit]])
-        return EntityPage(rows, last, total if search.is_for_all else None)
+        ends = [sourced[-1].id] if len(sourced) > limit else []
+        if self._file is None or search.source != CSV:
+            saved = self._saved(search, after, limit + 1, min(ends, default=None))
+            ends += [saved[-1].id] if len(saved) > limit else []
+            total += self._count_saved() if counts else 0
+        found = {row.id: row for row in saved}
+        for identifier in self._hidden(list(found)):
+            del found[identifier]
+        rows = [row_of(row, self.manifest) for row in found.values()]
+        rows += [self._row_of(row) for row in sourced]
+        end = min(ends, default=None)
+        ordered = sorted((row for row in rows if end is None or row.id <= end), key=lambda row: row.id)
+        last = ordered[limit - 1].id if len(ordered) > limit else end
+        return EntityPage(ordered[:limit], last, total if counts else None)
+
+    def _saved(self, search: Search, after: str | None, limit: int, end: str | None) -> list[SavedEntity]:
+        with self._database().connect() as connection:
+            return table_rows.page(
+                connection, self.forecast, search, after, limit, end=end, sourced=self._file is None
+            )
+
+    def _count_saved(self) -> int:
+        with self._database().connect() as connection:
+            return table_rows.count(connection, self.forecast, sourced=self._file is None)
+
+    def _hidden(self, identifiers: list[str]) -> list[str]:
+        """Those of some saved ids that the sources have too: until the next materialization closes them."""
+        if self._file is None or not identifiers:
+            return []
+        with self._rows(self._file, may_fail=True) as file:
+            return [] if file is None else file.among(identifiers)
 
     def _with_predictions(self, rows: list[EntityRow], *, with_reasons: bool = False) -> list[EntityRow]:
         """Rows with what the champion answered to each, where that is of what is stored now."""

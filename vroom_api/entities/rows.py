@@ -63,7 +63,7 @@ class EntityPage(msgspec.Struct, frozen=True):
     entities: list[EntityRow]
     next_after: str | None
     total: Annotated[
-        int | None, msgspec.Meta(description="of all entities; null where a search narrows them")
+        int | None, msgspec.Meta(description="of all entities, on the first page of all; else null")
     ]
 
 

@@ -11,16 +11,26 @@ from vroom_api.entities.search import Condition, Search
 
 
 def page(
-    connection: sa.Connection, forecast: str, search: Search, after: str | None, limit: int, *, sourced: bool
+    connection: sa.Connection,
+    forecast: str,
+    search: Search,
+    after: str | None,
+    limit: int,
+    *,
+    end: str | None = None,
+    sourced: bool,
 ) -> list[SavedEntity]:
     """The first entities behind an id, by id.
 
     Args:
+        end: the last id that counts; None for any.
         sourced: whether those of the sources are here: of an id that was saved as well theirs counts.
     """
     query = sa.select(entities).where(*_found(forecast, sourced)).order_by(entities.c.id).limit(limit)
     if after is not None:
         query = query.where(entities.c.id > after)
+    if end is not None:
+        query = query.where(entities.c.id <= end)
     if search.prefix:
         query = query.where(entities.c.id >= search.prefix, entities.c.id < search.prefix + LAST)
     if search.source is not None:

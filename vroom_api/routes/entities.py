@@ -1,7 +1,9 @@
 """Stored entities over HTTP, of the flagship and of every forecast by its name: saved, listed, deleted, predicted."""
 
 import asyncio
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Final, TypeVar
 
 from litestar import HttpMethod, MediaType, Request, Response, Router, delete, get, post, put, route
 from litestar.di import NamedDependency, Provide
@@ -36,7 +38,11 @@ from vroom_api.security.keys import Role
 from vroom_api.texts import NO_CONTROL_CHARACTERS
 
 MAX_ENTITIES: Final = 1_000  # of a page
+QUICK_PAGE: Final = 100  # entities that are read in about a millisecond
 SHORT: Final = "/vehicles"  # the entities of the flagship
+# Few, for more would only wait for each other, and keep predictions waiting.
+_readers = ThreadPoolExecutor(4, thread_name_prefix="catalog")
+T = TypeVar("T")
 NO_SUCH_ENTITY: Final = documented("nothing is stored of an entity of that id")
 IN_SOURCE: Final = documented("the entity is from the sources, and is changed there")
 
@@ -102,6 +108,16 @@ class Asked:
     def entity(self) -> str:
         manifest = self.catalog.manifest
         return manifest.entity if manifest else "entity"
+
+    async def read(self, work: Callable[[], T], *, quick: bool = False) -> T:
+        """The result of reading.
+
+        Args:
+            quick: whether it takes less than the change to another thread costs everybody, if no server is asked.
+        """
+        if quick and not self.catalog.waits:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(_readers, work)
 
     def save(self, body: bytes, idempotency_key: str | None) -> SavedRow:
         given = given_entity(serving(self.watch), content_of(body))
@@ -201,12 +217,12 @@ def searched(
     ),
     responses={503: RECORD_UNAVAILABLE},
     dependencies={"search": Provide(searched, sync_to_thread=False)},
-    sync_to_thread=True,
 )
-def list_entities(
+async def list_entities(
     asked: NamedDependency[Asked], search: NamedDependency[Search], after: After = None, limit: Limit = 100
 ) -> EntityPage:
-    return asked.catalog.page(search, after, limit)
+    quick = limit <= QUICK_PAGE and not search.conditions and search.tag is None
+    return await asked.read(lambda: asked.catalog.page(search, after, limit), quick=quick)
 
 
 @post(
@@ -240,12 +256,11 @@ async def save_entity(
     summary="The features of all, computed by the champion from what is stored, page by page",
     responses={503: documented("no champion serves, or the database does not answer")},
     dependencies={"search": Provide(searched, sync_to_thread=False)},
-    sync_to_thread=True,
 )
-def list_features(
+async def list_features(
     asked: NamedDependency[Asked], search: NamedDependency[Search], after: After = None, limit: Limit = 100
 ) -> FeaturePage:
-    return asked.feature_page(search, after, limit)
+    return await asked.read(lambda: asked.feature_page(search, after, limit))
 
 
 @get(
@@ -253,10 +268,9 @@ def list_features(
     operation_id="vehicle",
     summary="What is stored of one",
     responses={404: NO_SUCH_ENTITY, 503: RECORD_UNAVAILABLE},
-    sync_to_thread=True,
 )
-def show_entity(identifier: Id, asked: NamedDependency[Asked]) -> EntityRow:
-    return asked.find(identifier)
+async def show_entity(identifier: Id, asked: NamedDependency[Asked]) -> EntityRow:
+    return await asked.read(lambda: asked.find(identifier), quick=True)
 
 
 @put(
@@ -294,10 +308,9 @@ def delete_entity(identifier: Id, asked: NamedDependency[Asked]) -> DeletedRow:
     operation_id="featuresOfVehicle",
     summary="The features of one, computed by the champion from what is stored",
     responses={404: NO_SUCH_ENTITY, 503: documented("no champion serves, or the database does not answer")},
-    sync_to_thread=True,
 )
-def show_features(identifier: Id, asked: NamedDependency[Asked]) -> EntityFeatures:
-    return asked.features(identifier)
+async def show_features(identifier: Id, asked: NamedDependency[Asked]) -> EntityFeatures:
+    return await asked.read(lambda: asked.features(identifier), quick=True)
 
 
 # Of a path with several handlers Litestar's own answer to OPTIONS names the method of the first one alone.

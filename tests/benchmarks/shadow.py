@@ -5,8 +5,9 @@
 The champion of a home as it is deployed (`python -m vroom_api`, one worker, with its record): alone, with a second version in
 shadow that gets a copy of every request, and with one that answers half of them. The second version is the same model under
 another number, so that nothing but the trial differs. All three run throughout and are asked in turn, at 1 and at 32
-clients, so that noise of the machine hits all alike; a ratio is the median of the rounds' own. Each caller asks about one
-entity, so a split answers it by one version. Exits with 1 where shadow adds 10 % or more to the median, or a request fails.
+clients, so that noise of the machine hits all alike; a ratio is the median of the rounds' own. Beside the latencies stands the
+processor time that a service took for each answer, which other programs on the machine change least. All ask the same, so
+a split answers by one version. Exits with 1 where shadow adds 10 % or more to the median, or a request fails.
 """
 
 import argparse
@@ -14,7 +15,9 @@ import contextlib
 import re
 import sys
 import tempfile
+import time
 import urllib.request
+from collections import defaultdict
 from pathlib import Path
 
 import msgspec
@@ -68,6 +71,14 @@ def with_trial(home: Path, scratch: Path, name: str, role: TrialRole | None) -> 
     return Subject(name, [sys.executable, "-m", "vroom_api"], settings)
 
 
+def processor_seconds(subject: Subject) -> float:
+    """That the service has taken so far."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{subject.port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.search(r"^process_cpu_seconds_total ([\d.e+]+)$", text, re.MULTILINE)
+    return float(found[1]) if found else float("nan")
+
+
 def shadow_rows(subject: Subject) -> dict[str, int]:
     """What became of the copies, as the service counts them."""
     with urllib.request.urlopen(f"http://127.0.0.1:{subject.port}/metrics", timeout=10) as answer:
@@ -85,6 +96,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, default=ROOT / "var")
     options = parser.parse_args()
     found: dict[tuple[str, int], list[Measured]] = {}
+    taken: dict[tuple[str, int], float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         scratch = Path(folder)
         home = champion_home(options.home.absolute(), scratch)
@@ -115,7 +127,8 @@ def main() -> int:
             failed |= missed
             print(
                 f"{'NO ' if missed else 'yes'} {clients:3} clients  {name:20} p50 {1000 * whole.p50:6.2f} ms  "
-                f"p99 {1000 * whole.p99:6.2f} ms  {whole.rate:6.0f}/s  p50 ÷ alone {ratio:.3f}  errors {errors}"
+                f"p99 {1000 * whole.p99:6.2f} ms  {whole.rate:6.0f}/s  p50 ÷ alone {ratio:.3f}  "
+                f"processor {1e6 * taken[name, clients] / len(whole.latencies):4.0f} µs an answer  errors {errors}"
             )
     print(f"copies: {', '.join(f'{rows:,} {state}' for state, rows in copies.items())}")
     return int(failed)

@@ -22,6 +22,8 @@ OPERATOR = {"/outcomes", "/reload", "/forecasts/{name:str}/reload"} | {
     for before in ("", "/forecasts/{name:str}")
     for command in ("materialize", "train", "rollback")
 }
+OPERATOR |= {f"/forecasts/{{name:str}}/trial/{way}" for way in ("stop", "promote")}
+CHANGES = {"/forecasts/{name:str}/trial"}  # read by viewers, changed by operators
 ADMIN = {"/keys", "/keys/{name_or_id:str}/revoke"}
 FOREIGN = [
     {"origin": "http://evil.example", "sec-fetch-site": "cross-site"},
@@ -75,11 +77,12 @@ def keys(state: Path) -> dict[Role, dict[str, str]]:
         database.dispose()
 
 
-def needed(path: str) -> Role | None:
+def needed(path: str, method: str = "GET") -> Role | None:
     if path in PROBES:
         return None
     normal = path.replace("{name}", "{name:str}").replace("{name_or_id}", "{name_or_id:str}")
-    return Role.ADMIN if normal in ADMIN else Role.OPERATOR if normal in OPERATOR else Role.VIEWER
+    operated = normal in OPERATOR or (normal in CHANGES and method != "GET")
+    return Role.ADMIN if normal in ADMIN else Role.OPERATOR if operated else Role.VIEWER
 
 
 @pytest.mark.parametrize("auth", [False, True])
@@ -91,7 +94,7 @@ def test_every_route_is_for_its_role(serve: Serve, keys: dict[Role, dict[str, st
     assert bool({path for _, path in listed if needed(path) == Role.ADMIN}) == auth
     for (method, path), role in itertools.product(listed, [None, *Role]):
         answer = ask(client, method, path, keys[role] if role else {})
-        least = needed(path)
+        least = needed(path, method)
         if not auth or least is None or (role is not None and role >= least):
             assert answer.status_code not in (401, 403, 405, 500), (method, path, role)
         else:

@@ -174,6 +174,7 @@ class Recorder:
         self._stopping = False
         self._probe: asyncio.Task[None] | None = None
         self._heard: float | None = None  # when a commit or probe last came to an end, succeeded or not
+        self._succeeded = False  # the latest commit, wherever it was tried
         self._loop_store: Store | None = None  # the event loop's own, for uncontended callers
         self._callers = 0  # in this turn of the loop
         self._solo_streak = 0  # callers in a row that were alone in their turn
@@ -248,8 +249,8 @@ class Recorder:
         return self._solo_streak > MIN_SOLO_STREAK and self._is_quick()
 
     def _is_quick(self) -> bool:
-        """Whether the latest commit took so little that the event loop may wait for the next."""
-        return self.last_commit_seconds < MAX_COMMIT_ON_LOOP
+        """Whether the latest commit succeeded, and took so little that the event loop may wait for the next."""
+        return self._succeeded and self.last_commit_seconds < MAX_COMMIT_ON_LOOP
 
     def _end_turn(self) -> None:
         self._callers = 0
@@ -272,7 +273,7 @@ class Recorder:
         except (
             Exception
         ) as error:  # whatever the database driver raises; the writer reports it if it stays so
-            self._solo_streak = 0
+            self._solo_streak, self._succeeded = 0, False
             if not _is_lock(error):
                 self._disconnect_loop()
             return False
@@ -287,6 +288,7 @@ class Recorder:
             self.in_blocks += in_blocks
             self._expand_soon()
         self.last_failure = None
+        self._succeeded = True
         self._heard = time.monotonic()
         self.last_commit_seconds = seconds
 

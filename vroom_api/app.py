@@ -81,6 +81,12 @@ ROUTERS = [
     problem_pages.router,
 ]
 
+ANSWERS_TO_ERRORS: Any = {
+    Problem: respond,
+    HTTPException: respond_to_framework,
+    Exception: respond_to_defect,
+}
+
 
 def create_app(settings: Settings) -> Litestar:
     """The service for the forecasts of a home.
@@ -128,11 +134,7 @@ def create_app(settings: Settings) -> Litestar:
         before_request=refuse_unknown_names,
         lifespan=[lambda _: _running(settings, keyring, recorder, beside), *traced],
         cors_config=_cors(settings),
-        exception_handlers={
-            Problem: respond,
-            HTTPException: respond_to_framework,
-            Exception: respond_to_defect,
-        },
+        exception_handlers=ANSWERS_TO_ERRORS,
         openapi_config=_openapi(settings, forecasts, recorder),
         request_max_body_size=settings.largest_body,
         logging_config=None,

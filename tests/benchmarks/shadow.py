@@ -15,7 +15,6 @@ import contextlib
 import re
 import sys
 import tempfile
-import time
 import urllib.request
 from collections import defaultdict
 from pathlib import Path

@@ -14,7 +14,7 @@ from tests.support.bundles import EXAMPLE, FORECAST, NAMES, publish
 from tests.support.entities import AS_OF, keep
 from tests.support.markets import MARKET, MARKETS, publish_markets
 from tests.support.service import Serve, bearer
-from vroom_api.contract.event_log import LoggedEvent, events_after
+from vroom_api.contract.event_log import LoggedEvent, Topic, events_after
 from vroom_api.contract.saved_entities import settle
 from vroom_api.contract.tables import connect, entities, open_database
 from vroom_api.security.keys import Role, create_key
@@ -46,7 +46,7 @@ def other(client: TestClient[Any], serve: Serve, url: str) -> TestClient[Any]:
 def events(url: str) -> list[LoggedEvent]:
     engine = connect(url)
     with engine.connect() as connection:
-        found = events_after(connection, 0, 1_000)
+        found = events_after(connection, 0, 1_000, topics=[Topic.ENTITIES])
     engine.dispose()
     return found
 

@@ -23,7 +23,12 @@ OPERATOR = {"/outcomes", "/reload", "/forecasts/{name:str}/reload"} | {
     for command in ("materialize", "train", "rollback")
 }
 OPERATOR |= {f"/forecasts/{{name:str}}/trial/{way}" for way in ("stop", "promote")}
-CHANGES = {"/forecasts/{name:str}/trial"}  # read by viewers, changed by operators
+# Read by viewers, changed by operators.
+CHANGES = {"/forecasts/{name:str}/trial"} | {
+    f"{entities}{one}"
+    for entities in ("/vehicles", "/forecasts/{name:str}/entities")
+    for one in ("", "/{identifier:str}")
+}
 ADMIN = {"/keys", "/keys/{name_or_id:str}/revoke"}
 FOREIGN = [
     {"origin": "http://evil.example", "sec-fetch-site": "cross-site"},
@@ -80,7 +85,7 @@ def keys(state: Path) -> dict[Role, dict[str, str]]:
 def needed(path: str, method: str = "GET") -> Role | None:
     if path in PROBES:
         return None
-    normal = path.replace("{name}", "{name:str}").replace("{name_or_id}", "{name_or_id:str}")
+    normal = re.sub(r"{(name|name_or_id|identifier)}", r"{\1:str}", path)
     operated = normal in OPERATOR or (normal in CHANGES and method != "GET")
     return Role.ADMIN if normal in ADMIN else Role.OPERATOR if operated else Role.VIEWER
 

@@ -13,6 +13,15 @@ hypothesis.settings.register_profile("untimed", parent=hypothesis.settings.defau
 hypothesis.settings.load_profile("untimed")
 
 
+WHOLE_SYSTEM = ("end_to_end", "faults", "real")  # folders whose tests train, or drive what is started
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parts[len(project.ROOT.parts) + 1] in WHOLE_SYSTEM:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def environment_of_its_own() -> Iterator[None]:
     with environment.of_its_own():

@@ -30,5 +30,10 @@ def empty(kind: str, folder: Path) -> Iterator[str]:
     url = server.url.update_query_dict({"options": f"-csearch_path={schema}", "application_name": schema})
     yield url.render_as_string(hide_password=False)
     with server.begin() as connection:
+        # What a service still has open would be waited for, or wait for the end of this.
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"),
+            {"name": schema},
+        )
         connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
     server.dispose()

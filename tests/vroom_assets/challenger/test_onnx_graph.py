@@ -428,6 +428,7 @@ GAP_MODELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GAP_MODELS)
 def test_missing_values_and_categories_are_in_the_graph_what_they_are_in_the_model(name):
     model = gap_models()[name]
@@ -501,6 +502,7 @@ def test_every_family_is_proved_here():
     assert proved == set(Family)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_a_value_on_an_edge_or_beside_it_falls_where_the_model_puts_it(name):
     model = edge_models()[name]
@@ -531,6 +533,7 @@ def test_an_edge_separates_neighbours_in_some_model():
     assert (model.predict(frame) != model.predict(beside)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_a_feature_that_never_varied_in_training_exports(name):
     model = edge_models(constant_flag=True)[name]

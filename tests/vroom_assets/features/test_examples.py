@@ -108,6 +108,7 @@ def test_the_history_is_counted_up_to_the_time_and_the_target_after_it(warehouse
     assert target == sum(0 < day <= 90 for day in days)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.floats(0.001, 364.8)), min_size=1, max_size=20),
     st.floats(0, 200),
@@ -167,6 +168,7 @@ def test_the_cars_around_a_lap_are_found_by_when_they_cross_the_line():
     assert fifth[4] is None  # the leader has gone by
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["upcoming_reservations", "lap_times", "market_resolution"])
 @given(position=st.floats(0.1, 0.9), kept=st.floats(0, 1), delay=st.integers(0, 60))
 @settings(max_examples=6)
@@ -304,6 +306,7 @@ def test_the_table_is_read_in_the_order_of_its_keys_however_it_was_written(wareh
     assert sorted_again.inputs.equals(as_written.inputs)
 
 
+@pytest.mark.slow
 def test_it_is_trained_contested_and_published_without_any_python(home, instance):
     spec = declared()
     quick = {

@@ -360,6 +360,7 @@ EXACT = [
 ]
 
 
+@pytest.mark.slow
 @given(rows=ROWS)
 @settings(max_examples=60)
 def test_arithmetic_and_steps_are_the_same_number_on_both_sides(rows):

@@ -70,6 +70,7 @@ EDGES = [
 
 
 # Many rows at once: planning so much SQL takes DuckDB a third of a second.
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(st.lists(st.tuples(times, times), min_size=50, max_size=100))
 @example([(one, other) for one, other in zip(EDGES, reversed(EDGES), strict=True)])

@@ -217,6 +217,7 @@ def with_gates(spec: Forecast, **gates: object) -> Forecast:
     return spec.model_copy(update={"gates": Gates(**spec.gates.model_dump() | gates)})
 
 
+@pytest.mark.slow
 def test_a_first_champion_that_beats_the_baselines_serves_as_provisional_until_it_passes(
     run, fast, home, instance
 ):
@@ -254,6 +255,7 @@ def test_a_first_champion_that_beats_the_baselines_serves_as_provisional_until_i
         assert "without having passed" not in client.get("/").text
 
 
+@pytest.mark.slow
 def test_what_was_provisional_is_so_again_after_a_roll_back(run, fast, data):
     run(spec=with_gates(fast, coverage=(0.99, 1.0)))
     first = read_pointer(NAME)
@@ -267,6 +269,7 @@ def test_what_was_provisional_is_so_again_after_a_roll_back(run, fast, data):
     assert (again.version, again.provisional) == (1, first.provisional)
 
 
+@pytest.mark.slow
 def test_a_changed_gate_is_judged_by_again_without_a_fit(run, fast):
     run(spec=with_gates(fast, coverage=(0.99, 1.0), require="all"))
     assert served() is None
@@ -298,6 +301,7 @@ def test_changed_words_are_published_as_a_new_version_of_the_same_model(run, fas
     assert {name: int(version) for name, version in aliases.items()} == {"challenger": 2, "champion": 2}
 
 
+@pytest.mark.slow
 def test_the_same_words_are_not_published_again(run, fast, trained):
     before = read_pointer(NAME)
     owned = fast.model_copy(update={"owner": "team:other"})
@@ -332,6 +336,7 @@ def test_roll_back_passes_over_other_words_of_the_same_training(run, fast, refre
     assert "no version before 4" in entries("rollback")[-1].reason
 
 
+@pytest.mark.slow
 def test_stages_run_one_by_one_and_leave_the_same_traces(run):
     for stage in ("materialize", "train", "promote"):
         assert run(stage).success
@@ -340,6 +345,7 @@ def test_stages_run_one_by_one_and_leave_the_same_traces(run):
     assert len(entries("contest")) == 1
 
 
+@pytest.mark.slow
 def test_materialize_all_by_hand_leaves_the_same_traces(instance, fast):
     whole = definitions(fast).resolve_implicit_global_asset_job_def()
     assert whole.execute_in_process(instance=instance).success
@@ -364,6 +370,7 @@ def test_a_failed_training_ends_its_mlflow_run_as_failed_and_keeps_the_champion(
     assert served() == 1
 
 
+@pytest.mark.slow
 def test_values_that_were_chosen_for_parameters_are_recorded_with_what_was_tried(run, fast, home):
     glm = fast.candidates["glm"].model_copy(update={"parameters": {"alpha": [100.0, 0.001]}})
     assert run(spec=fast.model_copy(update={"candidates": {"glm": glm}})).success
@@ -395,6 +402,7 @@ def test_parameters_are_checked_before_anything_is_fitted_and_once(run, fast, tr
     assert len(mlflow_runs()) == 1
 
 
+@pytest.mark.slow
 def test_a_useless_file_stops_everything_behind_it_and_changes_nothing(run, data, trained):
     champion = read_pointer(NAME)
     sources = {name: (data / f"{name}.csv").read_bytes() for name in ("vehicles", "reservations")}
@@ -424,6 +432,7 @@ def stored_tables(home) -> dict[str, list]:
         }
 
 
+@pytest.mark.slow
 def test_roll_back_serves_the_version_before_and_suspends_what_it_replaced(
     run, instance, refreshed, monkeypatch
 ):
@@ -471,6 +480,7 @@ def append_a_year(data) -> None:
     pd.concat([later, frame]).to_csv(path, index=False, date_format="%Y-%m-%d %H:%M:%S")
 
 
+@pytest.mark.slow
 def test_a_second_year_of_history_leaves_the_forecast_one_of_a_year(run, data, trained):
     append_a_year(data)
     assert run().success
@@ -478,6 +488,7 @@ def test_a_second_year_of_history_leaves_the_forecast_one_of_a_year(run, data, t
     assert bundle(2).manifest.target_mean == pytest.approx(bundle(1).manifest.target_mean, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_target_that_doubles_is_held_unfitted_with_what_to_look_at(run, fast, data, trained, monkeypatch):
     counts_all = fast.target_sql.replace("reservations.created_at > target_window.opens", "true")
     assert counts_all != fast.target_sql
@@ -493,6 +504,7 @@ def test_a_target_that_doubles_is_held_unfitted_with_what_to_look_at(run, fast, 
     assert serving["mean_target"] == pytest.approx(2 * serving["mean_prediction"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_damaged_warehouse_is_set_aside_and_made_again(run, trained):
     warehouse = trained / NAME / "warehouse.duckdb"
     damaged = warehouse.read_bytes()[: warehouse.stat().st_size // 2]
@@ -510,6 +522,7 @@ def test_a_damaged_warehouse_is_set_aside_and_made_again(run, trained):
     assert served() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["model", "database"])
 def test_where_mlflow_lost_its_versions_no_number_is_given_twice(run, fast, data, trained, lost):
     before = read_bundle(bundle_folder(NAME, 1), read_pointer(NAME).manifest_sha256)
@@ -530,6 +543,7 @@ def test_where_mlflow_lost_its_versions_no_number_is_given_twice(run, fast, data
     assert tracking.Registry().version_of(NAME, "champion") == 2
 
 
+@pytest.mark.slow
 def test_a_home_that_was_moved_trains_and_goes_back_where_it_is_now(
     run, home, trained, monkeypatch, tmp_path
 ):
@@ -560,6 +574,7 @@ def test_the_operators_table_names_all_that_stands_in_a_home(trained):
     assert [path for path in found if not any(path.startswith(name) for name in whole)] == []
 
 
+@pytest.mark.slow
 def test_what_the_jobs_make_again_is_there_again(run, trained):
     lost = ["entities.db", "warehouse.duckdb", "contest.json", "champion.json"]
     for name in lost:

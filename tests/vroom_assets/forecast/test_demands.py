@@ -185,6 +185,7 @@ def test_the_schedule_starts_nothing_beside_a_run(sensor, data, careful, instanc
     assert "is still under way" in skipped.skip_message
 
 
+@pytest.mark.slow
 def test_a_request_that_came_to_other_data_than_were_there_then_is_not_repeated_for_ever(
     sensor, data, careful, run
 ):

@@ -120,6 +120,7 @@ def test_a_healthy_champion_is_called_healthy_and_asks_for_nothing(monitor, cham
     assert progress.read(NAME).closed_until > 0
 
 
+@pytest.mark.slow
 def test_intervals_that_outcomes_show_to_be_off_are_corrected_once(monitor, champion, home):
     serve(champion, days=6, rows=100, demand=1.3)
     found = page(monitor(), "health")
@@ -133,6 +134,7 @@ def test_intervals_that_outcomes_show_to_be_off_are_corrected_once(monitor, cham
     assert again["calibration"] == "outcomes agree with the calibration in force"
 
 
+@pytest.mark.slow
 def test_each_row_is_in_one_window_however_often_the_job_runs(monitor, champion, home):
     serve(champion, days=3, rows=30)
     monitor()
@@ -163,6 +165,7 @@ def test_outcomes_that_come_late_count_in_the_window_in_which_they_come(monitor,
     assert arrived == [(DAY0 + timedelta(days=1),), (datetime.fromisoformat(until),)]
 
 
+@pytest.mark.slow
 def test_a_champion_whose_demand_has_halved_is_in_alarm_everywhere_once(monitor, champion):
     serve(champion, days=3, rows=100)
     serve(champion, days=12, rows=100, demand=0.4, first=3)
@@ -183,6 +186,7 @@ def test_a_champion_whose_demand_has_halved_is_in_alarm_everywhere_once(monitor,
     assert [row.times_seen for row in of(alerts)] == [2]
 
 
+@pytest.mark.slow
 def test_a_changed_threshold_judges_anew_and_trains_nothing(monitor, champion, fast: Forecast):
     serve(champion, days=4, rows=100, price=1.3)
     monitor()

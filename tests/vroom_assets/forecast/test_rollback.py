@@ -207,6 +207,7 @@ def to(version: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_an_operator_who_rolls_forward_lifts_the_suspension_and_closes_the_alert(run, home, data, twice):
     shutil.copytree(twice, home, dirs_exist_ok=True)
     change(data)

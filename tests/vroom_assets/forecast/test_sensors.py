@@ -200,6 +200,7 @@ def test_a_change_while_everything_was_down_is_found_at_the_next_start(sensor, d
     assert later.settle().count("run") == 1
 
 
+@pytest.mark.slow
 def test_what_was_trained_by_hand_is_adopted_and_not_trained_again(sensor, data, run):
     run()
     reasons = sensor.settle()

@@ -36,6 +36,7 @@ def months(number: int) -> date:
     return date(2005 + year, month + 1, 1) - timedelta(days=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "said", "season", "words"),
     [
@@ -110,6 +111,7 @@ def test_steps_are_of_a_file_and_at_least_one(project, capsys, arguments):
     assert "--ahead is of a series in a file, 1 or more steps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_trains_on_what_was_known_then_and_answers_by_the_name_of_a_series(project, capsys):
     start, days = date(2023, 1, 1), 200
     values = {("a", n): level(n) for n in range(days)} | {("b", n): 3 * level(n) for n in range(days)}

@@ -126,6 +126,7 @@ def test_a_file_in_the_shape_of_a_public_one_is_declared_and_accepted(project, c
             assert (spec.entity.key, spec.sources["rows"].format.dates) == ("row", ["%d-%m-%Y"])
 
 
+@pytest.mark.slow
 def test_what_is_written_trains_and_answers_without_a_line_edited(project, capsys):
     file = project / "lodgings.csv"
     FOREIGN["lodgings"].write(file, 400)

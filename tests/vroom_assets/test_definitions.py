@@ -166,7 +166,7 @@ def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     stages = ("materialize", "train", "promote", "retrain", "rollback", "recalibrate", "monitor")
     assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
     sensors = {sensor.name for sensor in repository.sensor_defs}
-    assert sensors == {"report_failures", "report_terminated_runs"} | {
+    assert sensors == {"report_failures", "report_terminated_runs", "reservations_saved"} | {
         f"{forecast}_{what}" for forecast in FORECASTS for what in ("sources", "monitoring")
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_daily" for name in FORECASTS}

@@ -23,6 +23,7 @@ from vroom_assets.forecast import (
     monitoring_sensor,
     recalibration,
     rollback,
+    saved_sensor,
     sensors,
     source_assets,
 )
@@ -128,6 +129,11 @@ class Forecast(ForecastSpec, dg.Component):
         return [
             sensors.source_sensor(self, jobs["retrain"]),
             monitoring_sensor.monitoring_sensor(self, jobs["monitor"]),
+            *(
+                [saved_sensor.saved_sensor(self, jobs["materialize"])]
+                if self.entity.source in self.sources
+                else []
+            ),
         ]
 
     def schedules(self, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:

@@ -370,3 +370,33 @@ def test_a_closed_row_says_who_closed_it(client, url):
         [row] = connection.execute(sa.select(entities)).all()
     engine.dispose()
     assert (row.closed_by, row.revision, row.caller) == ("delete", 2, "anonymous")
+
+
+def test_without_a_database_the_fleet_is_predicted_and_what_may_be_saved_is_refused(state, serve):
+    publish(state, 1)
+    keep(state, FLEET)
+    nowhere = serve(database_url="postgresql+psycopg://nobody@127.0.0.1:9/none?connect_timeout=2")
+    assert nowhere.post("/predict/id", json={"vehicle_id": 7}).status_code == 200
+    assert nowhere.post("/predict", json=EXAMPLE | {"entity_id": "unknown"}).status_code == 200
+    for refused in (
+        nowhere.post("/predict/id", json={"vehicle_id": "saved?"}),
+        nowhere.post("/vehicles", json=VAN | {"vehicle_id": 1}),
+        nowhere.get("/vehicles"),
+        nowhere.delete("/vehicles/9"),
+    ):
+        assert refused.status_code == 503, refused.text
+        assert "retry-after" in refused.headers
+
+
+def test_a_database_that_is_replaced_meanwhile_is_the_one_that_is_asked(state, serve):
+    publish(state, 1)
+    keep(state, FLEET)
+    client = serve()
+    client.post("/vehicles", json=VAN | {"vehicle_id": "before"})
+    assert client.post("/predict/id", json={"vehicle_id": "before"}).status_code == 200
+    for suffix in ("", "-wal", "-shm"):
+        (state / f"serving.db{suffix}").rename(state / f"away.db{suffix}")
+    assert client.post("/predict/id", json={"vehicle_id": "before"}).status_code == 404
+    assert client.post("/vehicles", json=VAN | {"vehicle_id": "after"}).status_code == 201
+    assert client.post("/predict/id", json={"vehicle_id": "after"}).status_code == 200
+    assert [one["id"] for one in client.get("/vehicles").json()["entities"]] == ["7", "8", "after"]

@@ -164,10 +164,20 @@ def test_limits_of_any_length_make_a_policy(stale, expired, policy):
 def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     repository = loaded.get_repository_def()
     jobs = {name for name in repository.job_names if not name.startswith("__")}
-    stages = ("materialize", "train", "promote", "retrain", "rollback", "recalibrate", "monitor")
+    stages = (
+        "materialize",
+        "train",
+        "promote",
+        "retrain",
+        "rollback",
+        "promote_version",
+        "recalibrate",
+        "monitor",
+    )
     assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
     sensors = {sensor.name for sensor in repository.sensor_defs}
-    assert sensors == {"commands", "report_failures", "report_terminated_runs"} | {
+    of_all = {"commands", "report_failures", "report_terminated_runs", "reservations_saved"}
+    assert sensors == of_all | {
         f"{forecast}_{what}" for forecast in FORECASTS for what in ("sources", "monitoring", "fleet")
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_daily" for name in FORECASTS}

@@ -83,6 +83,7 @@ def recorded(trained: Path, declared: Path) -> str:
         example = client.get(f"/forecasts/{OLD}").json()["example"]
         identifier: str = client.post("/predict", json=example).json()["prediction_id"]
         assert client.post("/outcomes", json={"prediction_id": identifier, "value": 3}).status_code == 200
+        assert client.post("/vehicles", json=example | {"vehicle_id": "van"}).status_code == 201
     with serving_database() as engine:
         for name in (OLD, NEW):  # of the new name there may be one already, e.g. of its declaration
             raise_alert(engine, forecast=name, kind="decay", severity=Severity.WARNING, message="m")
@@ -102,6 +103,8 @@ def assert_renamed(home: Path, identifier: str) -> None:
             assert lineage.json()["prediction"]["forecast"] == NEW
         assert client.get(f"/performance?forecast={NEW}").json()["all"]["outcomes"] == 1
         assert client.get(f"/performance?forecast={OLD}").status_code == 404
+        assert client.get("/vehicles/van").json()["source"] == "service"
+        assert client.post("/predict/id", json={"vehicle_id": "van"}).status_code == 200
         found = client.get("/alerts?which=all&kind=decay").json()["alerts"]
         assert [(one["forecast"], one["resolved_at"] is None) for one in found] == [(NEW, True), (NEW, False)]
         (command,) = client.get("/commands").json()["commands"]

@@ -101,22 +101,24 @@ def open_entities(connection: sa.Connection, forecast: str) -> list[SavedEntity]
     return [entity_of(row) for row in connection.execute(query)]
 
 
-def not_materialized(connection: sa.Connection, forecast: str) -> int:
-    """How many saved entities the training does not have as they are now."""
-    behind = sa.or_(
-        entities.c.materialized_revision.is_(None), entities.c.materialized_revision != entities.c.revision
+class Behind(msgspec.Struct, frozen=True):
+    """Saved entities that the training does not have as they are now."""
+
+    count: int
+    digest: str  # another one whenever any of them changes
+
+
+def behind(connection: sa.Connection, forecast: str) -> Behind:
+    """What the next materialization has to take up."""
+    columns = entities.c
+    query = sa.select(sa.func.count(), sa.func.sum(columns.revision), sa.func.max(columns.updated_at)).where(
+        columns.forecast == forecast,
+        columns.source == SERVICE,
+        columns.closed_at.is_(None),
+        columns.materialized_revision.is_distinct_from(columns.revision),
     )
-    query = (
-        sa.select(sa.func.count())
-        .select_from(entities)
-        .where(
-            entities.c.forecast == forecast,
-            entities.c.source == SERVICE,
-            entities.c.closed_at.is_(None),
-            behind,
-        )
-    )
-    return connection.scalar(query) or 0
+    count, revisions, latest = connection.execute(query).one()
+    return Behind(count, f"{count}-{revisions or 0}-{latest:%Y%m%dT%H%M%S.%f}" if count else "")
 
 
 def settle(

@@ -24,6 +24,7 @@ from vroom_assets.forecast import (
     monitoring_sensor,
     recalibration,
     rollback,
+    saved_sensor,
     sensors,
     source_assets,
     trials,
@@ -139,6 +140,11 @@ class Forecast(ForecastSpec, dg.Component):
             sensors.source_sensor(self, jobs["retrain"]),
             monitoring_sensor.monitoring_sensor(self, jobs["monitor"]),
             *([fleet_assets.fleet_sensor(self)] if self.entity_id else []),
+            *(
+                [saved_sensor.saved_sensor(self, jobs["materialize"])]
+                if self.entity.source in self.sources
+                else []
+            ),
         ]
 
     def schedules(self, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:

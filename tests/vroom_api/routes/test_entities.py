@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
@@ -13,7 +14,7 @@ from tests.support import databases
 from tests.support.bundles import EXAMPLE, FORECAST, NAMES, publish
 from tests.support.entities import AS_OF, keep
 from tests.support.markets import MARKET, MARKETS, publish_markets
-from tests.support.service import Serve, bearer
+from tests.support.service import Serve, bearer, running
 from vroom_api.contract.event_log import LoggedEvent, Topic, events_after
 from vroom_api.contract.saved_entities import settle
 from vroom_api.contract.tables import connect, entities, open_database
@@ -370,3 +371,58 @@ def test_a_closed_row_says_who_closed_it(client, url):
         [row] = connection.execute(sa.select(entities)).all()
     engine.dispose()
     assert (row.closed_by, row.revision, row.caller) == ("delete", 2, "anonymous")
+
+
+def test_without_a_database_the_fleet_is_predicted_and_what_may_be_saved_is_refused(state, serve):
+    publish(state, 1)
+    keep(state, FLEET)
+    nowhere = serve(database_url="postgresql+psycopg://nobody@127.0.0.1:9/none?connect_timeout=2")
+    assert nowhere.post("/predict/id", json={"vehicle_id": 7}).status_code == 200
+    assert nowhere.post("/predict", json=EXAMPLE | {"entity_id": "unknown"}).status_code == 200
+    for refused in (
+        nowhere.post("/predict/id", json={"vehicle_id": "saved?"}),
+        nowhere.post("/vehicles", json=VAN | {"vehicle_id": 1}),
+        nowhere.get("/vehicles"),
+        nowhere.delete("/vehicles/9"),
+    ):
+        assert refused.status_code == 503, refused.text
+        assert "retry-after" in refused.headers
+
+
+def test_a_database_that_is_replaced_meanwhile_is_the_one_that_is_asked(state, serve):
+    publish(state, 1)
+    keep(state, FLEET)
+    client = serve()
+    client.post("/vehicles", json=VAN | {"vehicle_id": "before"})
+    assert client.post("/predict/id", json={"vehicle_id": "before"}).status_code == 200
+    for suffix in ("", "-wal", "-shm"):
+        (state / f"serving.db{suffix}").rename(state / f"away.db{suffix}")
+    assert client.post("/predict/id", json={"vehicle_id": "before"}).status_code == 404
+    assert client.post("/vehicles", json=VAN | {"vehicle_id": "after"}).status_code == 201
+    assert client.post("/predict/id", json={"vehicle_id": "after"}).status_code == 200
+    assert [one["id"] for one in client.get("/vehicles").json()["entities"]] == ["7", "8", "after"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", databases.KINDS)
+def test_two_processes_agree_about_each_entity_at_every_moment(state, tmp_path, kind):
+    publish(state, 1)
+    keep(state, FLEET)
+    with (
+        databases.empty(kind, tmp_path) as url,
+        running(state, DATABASE_URL=url) as (one, _),
+        running(state, DATABASE_URL=url) as (two, _),
+        httpx.Client(base_url=one) as first,
+        httpx.Client(base_url=two) as second,
+    ):
+        for turn in range(50):
+            here, there = (first, second) if turn % 2 else (second, first)
+            body = {"vehicle_id": turn % 7 or 7}
+            assert here.post("/vehicles", json=VAN | body).status_code == (409 if turn % 7 == 0 else 201)
+            if turn % 7 == 0:
+                continue
+            assert there.post("/predict/id", json=body).status_code == 200
+            assert there.put(f"/vehicles/{turn % 7}", json=VAN | {"num_images": turn}).status_code == 200
+            assert here.get(f"/vehicles/{turn % 7}").json()["inputs"]["num_images"] == turn
+            assert here.delete(f"/vehicles/{turn % 7}").status_code == 200
+            assert there.post("/predict/id", json=body).status_code == 404

@@ -135,6 +135,24 @@ def test_one_that_changes_meanwhile_stays_behind(warehouse, monkeypatch):
     assert table()["900", "service"].materialized_revision is None
 
 
+def test_what_a_crash_left_undone_is_entered_by_the_next(warehouse, monkeypatch):
+    save("900")
+    save("7")
+
+    def crash(*_: Any, **__: Any) -> int:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_entities, "settle", crash)
+        with pytest.raises(RuntimeError, match="killed"):
+            saved_entities.materialize(warehouse, shipped(FORECAST))
+    assert (file()["900"], file()["7"]) == ("service", "csv")  # the file was there already
+    assert table()["900", "service"].materialized_at is None
+    done = saved_entities.materialize(warehouse, shipped(FORECAST))
+    assert (done.new, done.closed) == (1, 1)
+    assert sorted(data["id"] for _, data in events()) == ["7", "900"]
+
+
 def test_what_the_sources_have_by_now_is_theirs_and_the_saved_row_is_closed(warehouse):
     save("7", revision=3)
     done = saved_entities.materialize(warehouse, shipped(FORECAST))

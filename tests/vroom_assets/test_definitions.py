@@ -164,6 +164,7 @@ def test_the_jobs_sensors_and_schedules_are_these_and_run_by_themselves(loaded):
     repository = loaded.get_repository_def()
     jobs = {name for name in repository.job_names if not name.startswith("__")}
     stages = ("materialize", "train", "promote", "retrain", "rollback", "recalibrate", "monitor")
+    stages += ("promote_version",)
     assert jobs == {f"{forecast}_{stage}" for forecast in FORECASTS for stage in stages}
     sensors = {sensor.name for sensor in repository.sensor_defs}
     assert sensors == {"report_failures", "report_terminated_runs"} | {

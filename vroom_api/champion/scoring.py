@@ -53,7 +53,8 @@ class Scorer:
         self._crowded = self._rows > 1
         self._rows = 0
         waiting, self._waiting = self._waiting, []
-        # All of a turn have one champion, but for the turn in which it is swapped.
+        # All of a turn have one champion, but for the turn in which it is swapped, and while a second one is tried.
+        waiting.sort(key=lambda one: id(one[0]))
         for _, group in groupby(waiting, key=lambda one: id(one[0])):
             together = list(group)
             try:

@@ -1,17 +1,20 @@
 """Each entity has one version in every process; shares are what they say, and grow without moving anybody back."""
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.support.bundles import EXAMPLE, FORECAST, inputs, publish
+from tests.support.bundles import EXAMPLE, FORECAST, inputs, predicted, publish
 from tests.support.trials import SINCE, listing, put_beside, tried_champion, try_out
 from vroom_api.champion.loading import Champion, load
+from vroom_api.champion.scoring import Scorer
 from vroom_api.contract import AgeLimits, FreshnessPolicy, Trial, TrialRole
 from vroom_api.predictions.answered import predict_many, predict_one
 from vroom_api.predictions.asked import finish
@@ -140,3 +143,35 @@ def test_a_text_that_may_be_any_is_read_by_the_version_that_answers(tmp_path: Pa
     assert (version.version, asked.row[5]) == (2, 0.0)
     parts = finish(answering_in_steps(champion, b"[" + body + b"]", 1))
     assert [part.asked[0].row[5] for part in parts] == [0.0]
+
+
+def test_rows_of_one_turn_are_scored_by_their_own_version_in_one_call_of_each(champion: Champion):
+    assert champion.tried is not None
+    calls: Counter[int] = Counter()
+
+    def counting(version: Champion) -> Champion:
+        session = version.session
+
+        class Session:
+            def run(self, *given: object) -> object:
+                calls[version.version] += 1
+                return session.run(*given)
+
+        return replace(version, session=Session())
+
+    both = [counting(champion), counting(champion.tried.second)]
+    rows = [[1.0, 45.0, 50.0, float(number), 0.0, 250.0] for number in range(12)]
+
+    async def score() -> list[tuple[float, list[float]]]:
+        scorer = Scorer()
+        for _ in range(2):  # in the first turn it is not known that there are others
+            calls.clear()
+            found = await asyncio.gather(
+                *(scorer.score(both[number % 2], row) for number, row in enumerate(rows))
+            )
+        return found
+
+    found = asyncio.run(score())
+    expected = [predicted(row, 1.0 + number % 2)[1] for number, row in enumerate(rows)]
+    assert [value for value, _ in found] == pytest.approx(expected, rel=1e-12)
+    assert calls == {1: 1, 2: 1}

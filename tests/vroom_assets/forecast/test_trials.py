@@ -1,5 +1,7 @@
 """What is tried is judged in the monitoring run, stopped where it is worse, and promoted by a job."""
 
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,10 +10,10 @@ import pytest
 
 from tests.support.bundles import FORECAST
 from tests.support.forecasts import entries
-from tests.support.succession import predictions, promote, try_beside
+from tests.support.succession import predictions, promote, try_beside, unpublished
 from vroom_api.contract import Pointer, TrialRole, read_pointer
 from vroom_api.contract.event_log import events_after
-from vroom_api.contract.store import LocalStore
+from vroom_api.contract.store import LocalStore, PointerMoved
 from vroom_api.contract.tables import alerts, checks, serving_database
 from vroom_assets import tracking
 from vroom_assets.champion import publication
@@ -133,6 +135,42 @@ def promoted(spec, instance: dg.DagsterInstance, **config: object) -> dg.Execute
         instance=instance,
         raise_on_error=False,
     )
+
+
+def test_of_a_promotion_a_publication_a_roll_back_and_a_stop_at_once_one_wins(home, spec, tmp_path):
+    promote(1)
+    promote(2)
+    generation = try_beside(3).generation
+    folder, digest = unpublished(tmp_path / "fourth", 4)
+    start = threading.Barrier(4)
+    won: list[str] = []
+    lost: list[str] = []
+
+    def attempt(name: str, change: Callable[[], object]) -> None:
+        start.wait()
+        try:
+            change()
+            won.append(name)
+        except (NotPublished, PointerMoved) as error:
+            lost.append(str(error))
+
+    store = LocalStore()
+    changes: dict[str, Callable[[], object]] = {
+        "promote": lambda: publication.promote(FORECAST, 3, generation, "better", actor="ann"),
+        "publish": lambda: publication.publish(folder, digest, generation=generation),
+        "roll back": lambda: publication.restore(FORECAST, 1, {}.__getitem__, generation=generation),
+        "stop": lambda: store.set_trial(FORECAST, None, generation),
+    }
+    threads = [threading.Thread(target=attempt, args=change) for change in changes.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 3)
+    serves = {"promote": 3, "publish": 4, "roll back": 1, "stop": 2}[won[0]]
+    after = read_pointer(FORECAST)
+    assert (after.version, after.generation, after.trial) == (serves, generation + 1, None)
+    assert all("meanwhile" in reason for reason in lost)
 
 
 def test_the_job_promotes_and_refuses_with_an_entry(home, spec):

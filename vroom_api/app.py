@@ -70,7 +70,9 @@ def create_app(settings: Settings) -> Litestar:
         settings.forecast, settings.home, settings.watch_seconds, automated=settings.automated
     )
     capacity = max(settings.record_waiting, settings.largest_batch)
-    recorder = Recorder(database, capacity=capacity) if settings.record else None
+    recorder = (
+        Recorder(database, capacity=capacity, backlog=settings.record_backlog) if settings.record else None
+    )
     guard = _guard(settings, database, forecasts)
     metrics = ServiceMetrics(forecasts, recorder, guard)
     predictor = Predictor(

@@ -1,10 +1,9 @@
-"""`python -m vroom_api`: the service on uvicorn, one worker. SIGTERM finishes what is under way.
+"""`python -m vroom_api`: the service on uvicorn. SIGTERM finishes what is under way.
 
 python -m vroom_api                  the service
 python -m vroom_api backup <file>    a whole copy of the serving database, also while the service writes
 """
 
-import gc
 import logging
 import signal
 import sys
@@ -13,15 +12,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
-from vroom_api.app import create_app
 from vroom_api.contract.damage import DamagedDatabase, check_serving_database, is_quick, serving_file
 from vroom_api.contract.environment import BadSetting
 from vroom_api.contract.permissions import keep_private
 from vroom_api.observability.logs import configure_logs
 from vroom_api.record.backup import CannotBackUp, back_up
-from vroom_api.security.connections import Connections, bounded
 from vroom_api.settings import Settings
+from vroom_api.workers import configuration, prepared, run_workers
 
 log = logging.getLogger(__name__)
 
@@ -60,26 +59,16 @@ def serve() -> int:
         configure_logs(settings.log_level, settings.log_format)
         keep_private(settings.home, settings.umask)
         read_through(settings.database_url)
-        app = create_app(settings)
-        app.on_startup.append(_keep_what_stays)
+        app = prepared(settings)
     except (BadSetting, DamagedDatabase) as error:
         print(f"Vroom's service cannot start: {error}", file=sys.stderr)
         return 2
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=bounded(Connections(settings.connections, settings.head_seconds, app.state["feed"].close)),
-        ws="none",
-        proxy_headers=False,
-        access_log=False,
-        server_header=False,
-        log_config=None,
-        log_level="warning",
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    return 0
+    if settings.workers > 1:
+        del app  # it was made to find out that it can be
+        return run_workers(settings)
+    server = uvicorn.Server(configuration(app, settings))
+    server.run()
+    return 0 if server.started else STARTUP_FAILURE
 
 
 def read_through(url: str) -> None:
@@ -104,12 +93,6 @@ def _report_damage(url: str) -> None:
         log.error("%s", damage)
     except OSError as error:
         log.warning("the serving database could not be read through: %s", error)
-
-
-def _keep_what_stays() -> None:
-    """Leave modules, models and schemas, which stay, to no collection of garbage: each would go through all of them."""
-    gc.collect()
-    gc.freeze()
 
 
 def _stop(*_: Any) -> NoReturn:

@@ -164,7 +164,7 @@ def _record(settings: Settings, database: FollowedDatabase) -> tuple[Recorder, S
     if not settings.record:
         return None, None
     capacity = max(settings.record_waiting, settings.largest_batch)
-    return Recorder(database, capacity=capacity), Shadow(database)
+    return Recorder(database, capacity=capacity, backlog=settings.record_backlog), Shadow(database)
 
 
 def _forecasts(settings: Settings, database: FollowedDatabase, announcer: Announcer) -> Forecasts:

@@ -19,6 +19,7 @@ class Settings:
     forecast: str = "reservations"
     host: str = "127.0.0.1"
     port: int = PORTS["VROOM_API_PORT"]
+    workers: int = 1  # processes that answer on the port
     largest_body: int = 1_000_000  # bytes of a request
     largest_batch: int = 1_000  # rows of a request
     watch_seconds: float = 0.5  # between two checks of the pointer
@@ -30,6 +31,7 @@ class Settings:
     record_waiting: int = 10_000  # predictions that may wait for the disk
     command_seconds: float = 60.0  # without whoever consumes commands, after which none is accepted
     event_days: float = 30.0  # that events are kept for those who listen
+    record_backlog: int = 1_000_000  # predictions in the record that may wait for their table
     shutdown_seconds: int = 10  # that requests under way are given to finish
     auth: bool = False  # whether API keys are asked for; without them only on loopback
     allowed_hosts: tuple[str, ...] = LOOPBACK  # names that requests may be addressed to; * is any
@@ -58,6 +60,7 @@ class Settings:
             forecast=environment.forecast(variables),
             host=environment.host(variables),
             port=found.port("VROOM_API_PORT"),
+            workers=found.integer("VROOM_WORKERS", cls.workers, 1, 64),
             largest_body=found.integer("VROOM_LARGEST_BODY", cls.largest_body, 1_000, 100_000_000),
             largest_batch=found.integer("VROOM_LARGEST_BATCH", cls.largest_batch, 1, 100_000),
             watch_seconds=found.number("VROOM_WATCH_SECONDS", cls.watch_seconds, 0.05, 3_600),
@@ -69,6 +72,7 @@ class Settings:
             record_waiting=found.integer("VROOM_RECORD_WAITING", cls.record_waiting, 1, 1_000_000),
             command_seconds=found.number("VROOM_COMMAND_SECONDS", cls.command_seconds, 1, 86_400),
             event_days=found.number("VROOM_EVENT_DAYS", cls.event_days, 1, 36_500),
+            record_backlog=found.integer("VROOM_RECORD_BACKLOG", cls.record_backlog, 1_000, 100_000_000),
             shutdown_seconds=found.integer("VROOM_SHUTDOWN_SECONDS", cls.shutdown_seconds, 1, 600),
             auth=environment.keys_required(variables),
             allowed_hosts=found.hosts("VROOM_ALLOWED_HOSTS", cls.allowed_hosts, any_by_star=True),

@@ -15,6 +15,7 @@ import contextlib
 import re
 import sys
 import tempfile
+import time
 import urllib.request
 from collections import defaultdict
 from pathlib import Path

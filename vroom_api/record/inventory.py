@@ -16,7 +16,7 @@ from vroom_api.champion.stored_inputs import Entities, NotReadable
 from vroom_api.contract import POINTER, FreshnessPolicy, Manifest, forecast_folder
 from vroom_api.contract.entities import ENTITIES
 from vroom_api.contract.ids import time_of
-from vroom_api.contract.saved_entities import not_materialized
+from vroom_api.contract.saved_entities import behind
 from vroom_api.contract.store import LocalStore
 from vroom_api.contract.tables import Database, UnusableDatabase, predictions
 
@@ -181,7 +181,7 @@ def _pending(forecast: str, database: Database) -> int | None:
     """Entities that were saved and are not materialized as they are now; None where the database does not answer."""
     try:
         with database().connect() as connection:
-            return not_materialized(connection, forecast)
+            return behind(connection, forecast).count
     except (sa.exc.SQLAlchemyError, UnusableDatabase, OSError):
         return None
 

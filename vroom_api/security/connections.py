@@ -37,6 +37,10 @@ OTHER_FILES = 100  # descriptors that are kept for databases, bundles and the li
 _HEAD, _TAKE, _CLOSE = "head", "take", "close"  # what is waited for
 
 
+def _nothing() -> None:
+    """Where no answer is without an end."""
+
+
 class Connections:
     """The connections of one server: how many of whom, which are idle, and how long each is waited for.
 
@@ -49,7 +53,7 @@ class Connections:
         draining: called once when the server begins to stop, to end answers that have no end of their own.
     """
 
-    def __init__(self, limit: int, head_seconds: float, draining: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, limit: int, head_seconds: float, draining: Callable[[], None] = _nothing) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.limit = limit if files == resource.RLIM_INFINITY else max(min(limit, files - OTHER_FILES), 10)
         self.head_seconds = head_seconds

@@ -227,7 +227,11 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["authorization", "content-type", "last-event-id", "x-api-key", "x-request-id"],
+        allow_headers=[
+            *("authorization", "content-type", "x-api-key", "x-request-id"),
+            *("if-none-match", "inference-header-content-length", "idempotency-key", "last-event-id"),
+        ],
+        expose_headers=["etag", "inference-header-content-length", "location", "x-request-id"],
     )
 
 

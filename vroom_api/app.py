@@ -28,6 +28,7 @@ from vroom_api.routes import (
     keys,
     ledger,
     monitoring,
+    open_inference,
     outcomes,
     predictions,
     probes,
@@ -50,6 +51,7 @@ ROUTERS = [
     ledger.router,
     alerts.router,
     monitoring.router,
+    open_inference.router,
     dashboard.router,
     probes.router,
 ]

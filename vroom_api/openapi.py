@@ -20,8 +20,10 @@ from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
 from vroom_api.dashboard.samples import SAMPLES
+from vroom_api.predictions import open_inference
 from vroom_api.predictions.advice import Advice, Options
-from vroom_api.predictions.answered import predict_one
+from vroom_api.predictions.answered import predict_many, predict_one
+from vroom_api.predictions.open_inference import InferenceRequest, InferenceResponse
 from vroom_api.problems import MEDIA_TYPE, Problem
 from vroom_api.record.recorder import Recorder
 from vroom_api.security.shield import PROBES
@@ -117,6 +119,7 @@ def document(generated: Schema, served: Served, largest_batch: int, *, guarded: 
     _add_forecast(merged, flagship, largest_batch)
     for name, champion in served.items():
         _add_forecast(merged, champion, largest_batch, name)
+    _add_inference(merged, flagship)
     if flagship is not None:
         merged["info"]["description"] = f"{flagship.manifest.title}: {describe(flagship.manifest)}."
     _add_shield(merged, guarded)
@@ -137,6 +140,8 @@ def _name_version(operation: Schema, version: int) -> None:
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path" and parameter["name"] in ("before", "after"):
             parameter["schema"]["examples"] = [version]
+        elif parameter["in"] == "path" and parameter["name"] == "version":
+            parameter["schema"]["examples"] = [str(version)]
 
 
 def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int, name: str = "") -> None:
@@ -163,6 +168,38 @@ def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int,
         summary = f"Which {lever.input} is worth most: {lever.worth}, {lever.description}"
         asked = _reference(f"{prefix}Question")
         add(f"advise/{question}", f"advise{camel(question)}", summary, asked, _reference("Advice"))
+
+
+def _add_inference(merged: Schema, champion: Champion | None) -> None:
+    """The bodies of the Open Inference Protocol, which its routes read by hand."""
+    _, schemas = msgspec.json.schema_components([InferenceRequest, InferenceResponse], ref_template=REFERENCE)
+    merged["components"]["schemas"] |= schemas
+    if champion is not None:
+        request = open_inference.example(champion.manifest)
+        schemas["InferenceRequest"]["examples"] = [msgspec.to_builtins(request)]
+        schemas["InferenceResponse"]["examples"] = _inferred(champion, msgspec.json.encode(request))
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        operation = merged["paths"][path]["post"]
+        bytes_behind: Schema = {
+            "application/octet-stream": {}
+        }  # the same JSON, and tensors as bytes behind it
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _reference("InferenceRequest")}, **bytes_behind},
+        }
+        operation["responses"]["200"]["content"] = {
+            "application/json": {"schema": _reference("InferenceResponse")},
+            **bytes_behind,
+        }
+
+
+def _inferred(champion: Champion, body: bytes) -> list[Schema]:
+    try:
+        asked = open_inference.read(champion, body, None, 1, recorded=False)
+        predicted, _ = predict_many(champion, asked.body, 1)
+    except Problem:  # as in `samples_of`
+        return []
+    return [msgspec.json.decode(open_inference.answer(champion, asked, predicted, recorded=False)[0])]
 
 
 def camel(name: str) -> str:
@@ -260,6 +297,7 @@ PROBLEM: Schema = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "what, where, rule and remedy"},
+        "error": {"type": "string", "description": "the same; under /v2, where clients expect it"},
         "field": {"type": "string", "description": "the first field that is wrong"},
         "allowed": {"type": "string", "description": "the allowed values of that field"},
         "errors": {

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 MEDIA_TYPE = "application/problem+json"
+OPEN_INFERENCE = "/v2"  # under it clients look for the reason in `error`
 
 # The words of RFC 9110 section 15 and RFC 6585, for every status that the service answers. Those of
 # `http.HTTPStatus` are the interpreter's: 422 and 413 are called otherwise from Python 3.13 on.
@@ -64,8 +65,10 @@ class Problem(Exception):
         self.faults = faults or []
         self.headers = headers or {}
 
-    def content(self) -> dict[str, Any]:
-        body: dict[str, Any] = {
+    def content(self, path: str = "") -> dict[str, Any]:
+        """The members of the answer to a request for a path."""
+        body: dict[str, Any] = {"error": self.detail} if path.startswith(OPEN_INFERENCE) else {}
+        body |= {
             "type": f"urn:vroom:{self.cause}",
             "title": TITLES.get(self.status) or TITLES[self.status // 100 * 100],
             "status": self.status,

@@ -222,8 +222,8 @@ def test_answers_have_samples_as_the_champion_gives_them(client: TestClient[Any]
     samples = re.findall(r'<pre class="sample">(.*?)</pre>', client.get("/schema").text, re.DOTALL)
     assert json.loads(html.unescape(samples[0]))["interval"] == sample["interval"]
     assert isinstance(json.loads(html.unescape(samples[-1])), list | dict)
-    # predict and batch, by the short path and by the forecast's own
-    assert sum("predicted_reservations" in one for one in samples) == 4
+    # predict and batch, by the short path and by the forecast's own, and as tensors, with a version and without
+    assert sum("predicted_reservations" in one for one in samples) == 6
 
 
 def examples_of(client: TestClient[Any], key: str = "") -> list[str]:

@@ -71,10 +71,7 @@ def decode_in_steps(champion: Champion, body: bytes, largest: int) -> Steps[list
         requests = champion.batch_decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error, batch=True) from None
-    if not 1 <= len(requests) <= largest:
-        allowed = f"1..{largest} rows"
-        detail = f"batch: {len(requests)} rows are not within {allowed}"
-        raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
+    check_count(len(requests), largest)
     yield
     asked: list[Asked] = []
     for part in slices(len(requests)):
@@ -84,6 +81,18 @@ def decode_in_steps(champion: Champion, body: bytes, largest: int) -> Steps[list
         detail = f"explain: reasons are given for up to {MAX_EXPLAINED} rows of a batch"
         raise Problem(422, "invalid-input", detail, faults=[Fault("explain", detail)])
     return asked
+
+
+def check_count(rows: int, largest: int) -> None:
+    """Refuse a batch of no rows, or of too many.
+
+    Raises:
+        Problem: 422.
+    """
+    if not 1 <= rows <= largest:
+        allowed = f"1..{largest} rows"
+        detail = f"batch: {rows} rows are not within {allowed}"
+        raise Problem(422, "invalid-input", detail, faults=[Fault("batch", detail, allowed)])
 
 
 def asked_of(champion: Champion, request: msgspec.Struct, number: int | None = None) -> Asked:

@@ -40,7 +40,7 @@ class Predictor:
     ) -> None:
         self.forecasts = forecasts
         self.largest_body = largest_body
-        self._largest_batch = largest_batch
+        self.largest_batch = largest_batch
         self._recorder = recorder
         # By forecast: rows of different forecasts cannot share a call of a model.
         self._scorers: defaultdict[str, Scorer] = defaultdict(Scorer)
@@ -64,7 +64,12 @@ class Predictor:
     async def predict_batch(self, watch: ChampionWatch, scope: HTTPScope, receive: Receive) -> bytes:
         """The answers to a list of objects."""
         body = await read_body(scope, receive, self.largest_body)
-        champion = serving(watch)
+        return await self.answer_batch(watch, serving(watch), scope, body)
+
+    async def answer_batch(
+        self, watch: ChampionWatch, champion: Champion, scope: HTTPScope, body: bytes
+    ) -> bytes:
+        """The answers of a champion to a JSON array of objects."""
         log = self._log(scope)
         # One batch after the other, each in steps: a probe or a single prediction waits for a step of one batch,
         # and not for all batches. Not in threads: they would hold the interpreter for longer than a step takes.
@@ -72,9 +77,9 @@ class Predictor:
         # share a commit.
         async with self._batches:
             if EXPLAIN in body:
-                answer, rows = await asyncio.to_thread(predict_many, champion, body, self._largest_batch, log)
+                answer, rows = await asyncio.to_thread(predict_many, champion, body, self.largest_batch, log)
             else:
-                answer, rows = await _run(predict_in_steps(champion, body, self._largest_batch, log))
+                answer, rows = await _run(predict_in_steps(champion, body, self.largest_batch, log))
             if large := rows > ROWS_AT_A_TIME:
                 await self._wait_until_durable(log)
         if not large:
@@ -84,6 +89,11 @@ class Predictor:
         if grant is not None:
             grant.charge(rows - 1)  # the shield counted the request as one
         return answer
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether predictions are recorded, and answered with an id."""
+        return self._recorder is not None
 
     def _log(self, scope: Scope) -> PredictionLog | None:
         return None if self._recorder is None else PredictionLog(caller_of(scope), time.perf_counter_ns())

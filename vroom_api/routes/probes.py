@@ -29,6 +29,12 @@ def alive() -> dict[str, bool]:
 async def ready(
     forecasts: NamedDependency[Forecasts], recorder: NamedDependency[Recorder | None]
 ) -> Response[Ready]:
+    found = await readiness(forecasts, recorder)
+    return Response(found, status_code=200 if found.ready else 503)
+
+
+async def readiness(forecasts: Forecasts, recorder: Recorder | None) -> Ready:
+    """Whether this process should be sent requests."""
     record = None if recorder is None else await recorder.writable()
     champion = any(watch.champion is not None for watch in forecasts)
     missing = [] if champion else ["no champion serves"]
@@ -36,8 +42,7 @@ async def ready(
     if record is False:
         missing.append("the record is not open yet" if age is None else "the record cannot be written")
     checked = None if age is None else round(age, 1)
-    found = Ready(not missing, champion, record, checked, "; ".join(missing) or "ready")
-    return Response(found, status_code=503 if missing else 200)
+    return Ready(not missing, champion, record, checked, "; ".join(missing) or "ready")
 
 
 @get(

@@ -25,9 +25,9 @@ def documented(description: str) -> ResponseSpec:
     return ResponseSpec(None, description=description)
 
 
-def respond(_: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+def respond(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     return Response(
-        msgspec.json.encode(problem.content()),
+        msgspec.json.encode(problem.content(request.scope["path"])),
         status_code=problem.status,
         media_type=MEDIA_TYPE,
         headers=problem.headers,

@@ -7,11 +7,17 @@ from vroom_api.problems import Problem
 _UTF8 = ("utf-8", "utf8", "us-ascii")  # the last is a part of the first
 
 
-def check_body(headers: Mapping[bytes, bytes]) -> None:
+BINARY = b"application/octet-stream"
+
+
+def check_body(headers: Mapping[bytes, bytes], *, may_be_binary: bool = False) -> None:
     """Refuse a body that is declared to be something else.
 
     A body without a type is taken for JSON, as it always was. It opens no door to other sites: a browser sends
     such a request without asking first, but never without Sec-Fetch-Site or Origin.
+
+    Args:
+        may_be_binary: whether the route takes bytes as well.
 
     Raises:
         Problem: 415.
@@ -28,7 +34,7 @@ def check_body(headers: Mapping[bytes, bytes]) -> None:
             f"Content-Encoding {name} is not accepted; send it plain",
             headers={"accept-encoding": "identity"},
         )
-    if kind is not None:
+    if kind is not None and not (may_be_binary and kind.strip().lower() == BINARY):
         _check_type(_text(kind))
 
 

@@ -29,7 +29,7 @@ from vroom_api.security.deadlines import Deadlines, _too_slow
 from vroom_api.security.guards import no_key
 from vroom_api.security.keys import Grant, Keyring, Role
 
-PROBES = ("/livez", "/readyz")
+PROBES = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
 _READING = ("GET", "HEAD", "OPTIONS")
 # What decides something is sent once: of two, a proxy may believe the one and this service the other.
 _SENT_ONCE = (
@@ -48,6 +48,7 @@ _HEADERS_OF_PAGES = (
     ),
 )
 
+_TENSORS = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")  # what may have more than JSON in its body
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PROCESS = secrets.token_hex(6)  # ids of requests differ between processes
 _requests = itertools.count(1)
@@ -126,13 +127,13 @@ class Shield:
             await self._admit(asked)
             await self._app(asked, take, answer)
         except Problem as problem:  # Litestar answers those of its routes
-            await _refuse(answer, problem)
+            await _refuse(answer, problem, scope["path"])
         except asyncio.CancelledError:
             if not self._deadlines.passed(task):
                 raise
             task.uncancel()
             with contextlib.suppress(OSError):
-                await _refuse(tell, _too_slow(self._deadlines.seconds, complete))
+                await _refuse(tell, _too_slow(self._deadlines.seconds, complete), scope["path"])
         finally:
             self._deadlines.end(task)
             asked["method"] = scope["method"]
@@ -173,7 +174,7 @@ class Shield:
         if scope["method"] not in _READING:
             if b"origin" in headers or b"sec-fetch-site" in headers:
                 self._check_site(headers)
-            check_body(headers)
+            check_body(headers, may_be_binary=_TENSORS.fullmatch(scope["path"]) is not None)
 
     def _is_preflight(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a browser asks if it may ask, before it shows a key; the answer is the same for every path."""
@@ -264,8 +265,8 @@ def _password(basic: bytes) -> bytes:
         return b""
 
 
-async def _refuse(send: Send, problem: Problem) -> None:
-    body = msgspec.json.encode(problem.content())
+async def _refuse(send: Send, problem: Problem, path: str) -> None:
+    body = msgspec.json.encode(problem.content(path))
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body))} | problem.headers
     start: Any = {
         "type": "http.response.start",

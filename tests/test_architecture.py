@@ -145,6 +145,7 @@ TESTED_BY = {
     "vroom_api/routes/test_advice": ("vroom_api.predictions.advice",),
     "vroom_api/routes/test_forecasts": ("vroom_api.routes.readable",),
     "vroom_api/routes/test_predictions": ("vroom_api.predictions.refusals", "vroom_api.routes.problems"),
+    "vroom_api/routes/test_problem_pages": ("vroom_api.causes",),
     "vroom_api/routes/test_open_inference": ("vroom_api.predictions.open_inference",),
     "vroom_api/record/test_recorder": ("vroom_api.record.prediction", "vroom_api.record.stores"),
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),

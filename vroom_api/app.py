@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -32,12 +32,14 @@ from vroom_api.routes import (
     outcomes,
     predictions,
     probes,
+    problem_pages,
     record,
 )
 from vroom_api.routes import forecasts as forecast_routes
 from vroom_api.routes.parameters import refuse_unknown_names
 from vroom_api.routes.predictions import Predictor
 from vroom_api.routes.problems import respond, respond_to_defect, respond_to_framework
+from vroom_api.routes.revalidation import revalidated
 from vroom_api.security.keys import Keyring
 from vroom_api.security.shield import Shield
 from vroom_api.settings import Settings
@@ -54,6 +56,7 @@ ROUTERS = [
     open_inference.router,
     dashboard.router,
     probes.router,
+    problem_pages.router,
 ]
 
 
@@ -158,7 +161,9 @@ def _openapi(settings: Settings, forecasts: Forecasts, recorder: Recorder | None
     return OpenAPIConfig(
         title="Vroom",
         version="1",
-        path="/schema",
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, middleware=[revalidated]
+        ),
         render_plugins=[
             PagePlugin(forecasts, settings.largest_batch, settings.auth, recorder),
             DocumentPlugin(forecasts, settings.largest_batch, settings.auth),

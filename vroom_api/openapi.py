@@ -8,6 +8,7 @@ Request, Answer and Question.
 
 import copy
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,11 +16,12 @@ import msgspec
 from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
+from vroom_api.causes import CAUSES
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
-from vroom_api.dashboard.samples import SAMPLES
+from vroom_api.dashboard.samples import PARAMETERS, SAMPLES, TEXTS, samples_of
 from vroom_api.predictions import open_inference
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.predictions.answered import predict_many, predict_one
@@ -63,7 +65,11 @@ class _Merged:
     def of(self, generated: Schema) -> Schema:
         served = {watch.forecast: watch.champion for watch in self._forecasts}
         if self._built is None or self._built[0] != served:
-            self._built = served, document(generated, served, self._largest_batch, guarded=self._guarded)
+            samples = SAMPLES | samples_of(self._forecasts)
+            self._built = (
+                served,
+                document(generated, served, self._largest_batch, samples=samples, guarded=self._guarded),
+            )
         return self._built[1]
 
 
@@ -98,28 +104,38 @@ class PagePlugin(OpenAPIRenderPlugin):
         return page_of(self._merged.of(openapi_schema), address, recorded).encode()
 
 
-def document(generated: Schema, served: Served, largest_batch: int, *, guarded: bool = False) -> Schema:
+def document(
+    generated: Schema,
+    served: Served,
+    largest_batch: int,
+    *,
+    samples: Mapping[str, Any] = SAMPLES,
+    guarded: bool = False,
+) -> Schema:
     """The whole document.
 
     Args:
         served: the champion of each forecast, the flagship's first; None where none serves.
+        samples: answers, by the name of their schema.
         guarded: whether API keys are asked for.
     """
     merged = copy.deepcopy(msgspec.to_builtins(generated))
     merged.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
-    for name, sample in SAMPLES.items():
-        merged["components"]["schemas"][name]["examples"] = [msgspec.to_builtins(sample)]
     flagship = next(iter(served.values()))
     for path in merged["paths"].values():
         for operation in path.values():
             _describe_responses(operation)
             _name_forecasts(operation, list(served))
+            _add_samples(operation)
             if flagship is not None:
                 _name_version(operation, flagship.version)
     _add_forecast(merged, flagship, largest_batch)
     for name, champion in served.items():
         _add_forecast(merged, champion, largest_batch, name)
     _add_inference(merged, flagship)
+    for name, sample in samples.items():
+        if name in merged["components"]["schemas"]:  # there are keys only where they are asked for
+            merged["components"]["schemas"][name]["examples"] = [msgspec.to_builtins(sample)]
     if flagship is not None:
         merged["info"]["description"] = f"{flagship.manifest.title}: {describe(flagship.manifest)}."
     _add_shield(merged, guarded)
@@ -131,8 +147,21 @@ def _name_forecasts(operation: Schema, names: list[str]) -> None:
     for parameter in operation.get("parameters", []):
         if (parameter["in"], parameter["name"]) == ("path", "name"):
             parameter["schema"] = {"type": "string", "enum": names}
+        if parameter["name"] == "cause":
+            parameter["schema"] = {"type": "string", "enum": sorted(CAUSES)}
         if parameter["name"] == "forecast" and parameter.get("required"):
             parameter["schema"]["examples"] = names[:1]
+
+
+def _add_samples(operation: Schema) -> None:
+    """Answers that are not JSON, and values of parameters that are not there yet."""
+    identifier = operation["operationId"]
+    if identifier in TEXTS:
+        for content in operation["responses"]["200"]["content"].values():
+            content["example"] = TEXTS[identifier]
+    if identifier in PARAMETERS:
+        for parameter in operation["parameters"]:
+            parameter["example"] = PARAMETERS[identifier]
 
 
 def _name_version(operation: Schema, version: int) -> None:
@@ -197,7 +226,7 @@ def _inferred(champion: Champion, body: bytes) -> list[Schema]:
     try:
         asked = open_inference.read(champion, body, None, 1, recorded=False)
         predicted, _ = predict_many(champion, asked.body, 1)
-    except Problem:  # as in `samples_of`
+    except Problem:  # as in `_answers_of`
         return []
     return [msgspec.json.decode(open_inference.answer(champion, asked, predicted, recorded=False)[0])]
 
@@ -259,7 +288,7 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
         for part in msgspec.structs.fields(champion.answer)
         if part.default is not msgspec.UNSET
     ]
-    answer["examples"] = samples_of(champion)
+    answer["examples"] = _answers_of(champion)
     answer["description"] = f"{champion.manifest.title}: {describe(champion.manifest)}."
     own = {"Request": request, "Answer": answer}
     if champion.manifest.advice:
@@ -267,7 +296,7 @@ def schemas_of(champion: Champion, prefix: str = "") -> Schema:
     return schemas | {f"{prefix}{name}": schema | {"title": prefix + name} for name, schema in own.items()}
 
 
-def samples_of(champion: Champion) -> list[Schema]:
+def _answers_of(champion: Champion) -> list[Schema]:
     """The answer to the example of a request, by the champion itself; none where it refuses even that."""
     try:
         return [msgspec.json.decode(predict_one(champion, msgspec.json.encode(champion.manifest.example)))]
@@ -297,6 +326,7 @@ PROBLEM: Schema = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "what, where, rule and remedy"},
+        "help": {"type": "string", "description": "path of the page about this cause"},
         "error": {"type": "string", "description": "the same; under /v2, where clients expect it"},
         "field": {"type": "string", "description": "the first field that is wrong"},
         "allowed": {"type": "string", "description": "the allowed values of that field"},

@@ -73,6 +73,7 @@ class Problem(Exception):
             "title": TITLES.get(self.status) or TITLES[self.status // 100 * 100],
             "status": self.status,
             "detail": self.detail,
+            "help": f"/problems/{self.cause}",
         }
         if self.faults:
             first = self.faults[0]

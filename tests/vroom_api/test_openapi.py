@@ -19,6 +19,7 @@ from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
+from tests.support.documented import documented, lively
 from tests.support.service import bearer, wait_for
 from vroom_api.contract import Lever
 from vroom_api.predictions.asked import decode
@@ -222,8 +223,8 @@ def test_answers_have_samples_as_the_champion_gives_them(client: TestClient[Any]
     samples = re.findall(r'<pre class="sample">(.*?)</pre>', client.get("/schema").text, re.DOTALL)
     assert json.loads(html.unescape(samples[0]))["interval"] == sample["interval"]
     assert isinstance(json.loads(html.unescape(samples[-1])), list | dict)
-    # predict and batch, by the short path and by the forecast's own, and as tensors, with a version and without
-    assert sum("predicted_reservations" in one for one in samples) == 6
+    # predict and batch, by the short path and by the forecast's own
+    assert sum('"outside"' in html.unescape(one) for one in samples) == 4
 
 
 def examples_of(client: TestClient[Any], key: str = "") -> list[str]:
@@ -260,6 +261,25 @@ def test_every_example_of_the_page_can_be_asked(
     for example in examples:
         answer = execute(client, example, key)
         assert answer.status_code == 200, (example, answer.text[:300])
+
+
+def test_every_operation_has_examples_that_hold(state: Path, serve: Callable[..., TestClient[Any]]) -> None:
+    """Of each parameter and body that it needs, and of its answer; they are asked, and the answers are as described."""
+    service = lively(state, serve)
+    document = service.document
+    # What the examples of an answer name need not exist; these do.
+    existing = {"lineage": {"identifier": service.prediction}, "acknowledge": {"identifier": service.alert}}
+    for one in documented(document):
+        assert None not in one.parameters().values(), f"{one.method} {one.path}: no example of a parameter"
+        assert "requestBody" not in one.operation or one.body() is not None, f"{one.path}: no example body"
+        asked = one.ask(service, **existing.get(one.identifier, {}))
+        assert asked.status_code < 300, (one.method, one.path, asked.text)
+        for kind, example, schema in one.answers():
+            assert example is not None, f"{one.method} {one.path}: no example of an answer"
+            if kind == "application/json":
+                described = Draft202012Validator(schema | {"components": document["components"]})
+                for answer in (example, asked.json()):
+                    assert list(described.iter_errors(answer)) == [], (one.method, one.path)
 
 
 def test_what_nothing_is_known_to_be_asked_for_has_no_example(

@@ -22,6 +22,7 @@ from vroom_api.record.alerts import (
 from vroom_api.record.prediction import caller_of
 from vroom_api.routes.parameters import MAX_ID, NO_SUCH_FORECAST, Before, Forecast, known_forecast
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
+from vroom_api.routes.revalidation import revalidated
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
 from vroom_api.texts import NO_CONTROL_CHARACTERS
@@ -42,6 +43,7 @@ Kind = Annotated[
     operation_id="alerts",
     summary="What somebody has to know, newest first",
     responses={404: NO_SUCH_FORECAST, 503: RECORD_UNAVAILABLE},
+    middleware=[revalidated],
     sync_to_thread=True,
 )
 def show_alerts(

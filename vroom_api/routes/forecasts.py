@@ -24,6 +24,7 @@ from vroom_api.contract.comparison import VersionComparison
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import serving
 from vroom_api.routes.problems import documented
+from vroom_api.routes.revalidation import revalidated
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
 
@@ -31,7 +32,7 @@ Name = Annotated[str, PathParameter(description="of the forecast")]
 Number = Annotated[int, PathParameter(description="of a version that was published", ge=1, le=2**31 - 1)]
 
 
-@get("/model", summary="The version that serves", sync_to_thread=False)
+@get("/model", summary="The version that serves", middleware=[revalidated], sync_to_thread=False)
 def show_model(forecasts: NamedDependency[Forecasts]) -> Model:
     return model_of(serving(forecasts.flagship))
 
@@ -51,7 +52,12 @@ async def reload(forecasts: NamedDependency[Forecasts]) -> Reload:
     return await forecasts.flagship.reload()
 
 
-@get("/forecasts", summary="Every forecast, the one of the short routes first", sync_to_thread=False)
+@get(
+    "/forecasts",
+    summary="Every forecast, the one of the short routes first",
+    middleware=[revalidated],
+    sync_to_thread=False,
+)
 def list_forecasts(forecasts: NamedDependency[Forecasts]) -> list[Listed]:
     return [Listed(**parts_of(forecasts, watch)) for watch in forecasts]
 
@@ -60,6 +66,7 @@ def list_forecasts(forecasts: NamedDependency[Forecasts]) -> list[Listed]:
     "/forecasts/{name:str}",
     summary="A forecast: its inputs, its champion, and where to ask it",
     responses={404: NO_SUCH_FORECAST},
+    middleware=[revalidated],
     sync_to_thread=False,
 )
 def show_forecast(name: Name, forecasts: NamedDependency[Forecasts]) -> Forecast:
@@ -100,6 +107,7 @@ async def reload_of(name: Name, forecasts: NamedDependency[Forecasts]) -> Reload
         404: documented("there is no forecast of that name, or a version was never published"),
         409: documented("a manifest is not the published one"),
     },
+    middleware=[revalidated],
     sync_to_thread=True,
 )
 def compare_versions(

@@ -10,6 +10,7 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.contract.tables import Database
 from vroom_api.record.ledger import MAX_ENTRIES, Entries, read_ledger
 from vroom_api.routes.parameters import NO_SUCH_FORECAST, Before, Forecast, known_forecast
+from vroom_api.routes.revalidation import revalidated
 from vroom_api.texts import NO_CONTROL_CHARACTERS
 
 
@@ -17,6 +18,7 @@ from vroom_api.texts import NO_CONTROL_CHARACTERS
     "/ledger",
     summary="What was decided and why, newest first",
     responses={404: NO_SUCH_FORECAST},
+    middleware=[revalidated],
     sync_to_thread=True,
 )
 def show_ledger(

@@ -21,6 +21,7 @@ from vroom_api.record.monitoring import (
 )
 from vroom_api.routes.parameters import NO_SUCH_FORECAST, Before, Since, Until, Version, time_of
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE
+from vroom_api.routes.revalidation import revalidated
 from vroom_api.texts import NO_CONTROL_CHARACTERS
 
 Name = Annotated[str, PathParameter(description="of the forecast")]
@@ -45,6 +46,7 @@ OfStatus = Annotated[Status | None, QueryParameter(description="what it came to"
     operation_id="monitoring",
     summary="What the monitoring says of a forecast now: its verdict, the latest checks, the open alerts",
     responses={404: NO_SUCH_FORECAST, 503: RECORD_UNAVAILABLE},
+    middleware=[revalidated],
     sync_to_thread=True,
 )
 def show_monitoring(
@@ -64,6 +66,7 @@ def show_monitoring(
     operation_id="checks",
     summary="What each check found in each window, newest first",
     responses={404: NO_SUCH_FORECAST, 503: RECORD_UNAVAILABLE},
+    middleware=[revalidated],
     sync_to_thread=True,
 )
 def show_checks(

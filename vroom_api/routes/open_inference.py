@@ -19,12 +19,11 @@ from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import Predictor, read_body, serving
 from vroom_api.routes.probes import readiness
 from vroom_api.routes.problems import documented
+from vroom_api.routes.revalidation import revalidated
 from vroom_api.texts import as_asked
 
 Name = Annotated[str, PathParameter(description="of the forecast")]
-Version = Annotated[
-    str, PathParameter(description="that serves, which others do not", pattern=r"^[0-9]{1,10}$(?!\n)")
-]
+Version = Annotated[str, PathParameter(description="that serves, which others do not")]
 HEADER_LENGTH = "inference-header-content-length"
 
 NOT_THERE = documented("there is no forecast of that name, or another version serves")
@@ -91,7 +90,13 @@ def champion_of(forecasts: Forecasts, name: str, version: str | None) -> Champio
     return champion
 
 
-@get("/", operation_id="v2Server", summary="What answers here, and its extensions", sync_to_thread=False)
+@get(
+    "/",
+    operation_id="v2Server",
+    summary="What answers here, and its extensions",
+    middleware=[revalidated],
+    sync_to_thread=False,
+)
 def show_server() -> Server:
     return Server("vroom", "1", list(protocol.EXTENSIONS))
 
@@ -125,6 +130,7 @@ def _describe(forecasts: Forecasts, predictor: Predictor, name: str, version: st
     "/models/{name:str}",
     operation_id="v2Model",
     summary="The tensors that a forecast takes and answers",
+    middleware=[revalidated],
     responses={404: NOT_THERE, 503: NOT_READY},
     sync_to_thread=False,
 )
@@ -138,6 +144,7 @@ def show_model(
     "/models/{name:str}/versions/{version:str}",
     operation_id="v2Version",
     summary="The tensors that the version which serves takes and answers",
+    middleware=[revalidated],
     responses={404: NOT_THERE, 503: NOT_READY},
     sync_to_thread=False,
 )

@@ -10,6 +10,10 @@ from vroom_api.observability.metrics import ServiceMetrics
 from vroom_api.record.recorder import Recorder
 
 
+class Alive(msgspec.Struct, frozen=True):
+    alive: bool
+
+
 class Ready(msgspec.Struct, frozen=True):
     """Whether this process should be sent requests; what is false says what is missing."""
 
@@ -21,8 +25,8 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 @get("/livez", summary="Whether the process answers", sync_to_thread=False)
-def alive() -> dict[str, bool]:
-    return {"alive": True}
+def alive() -> Alive:
+    return Alive(True)
 
 
 @get("/readyz", summary="Whether predictions are answered and recorded: 200, else 503")

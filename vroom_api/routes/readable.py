@@ -19,7 +19,7 @@ def readable(send: Send) -> Send:
 
     async def send_indented(message: Message) -> None:
         nonlocal held
-        if message["type"] == "http.response.start" and _is_json(message):
+        if message["type"] == "http.response.start" and is_json(message):
             held = message  # it says how long the body is
             return
         if held is not None:
@@ -33,7 +33,8 @@ def readable(send: Send) -> Send:
     return cast(Send, send_indented)
 
 
-def _is_json(start: HTTPResponseStartEvent) -> bool:
+def is_json(start: HTTPResponseStartEvent) -> bool:
+    """Whether an answer is JSON, of whatever kind."""
     kinds = [value.partition(b";")[0] for name, value in start["headers"] if name == b"content-type"]
     return any(kind == b"application/json" or kind.endswith(b"+json") for kind in kinds)
 

@@ -35,7 +35,8 @@ _READING = ("GET", "HEAD", "OPTIONS")
 _SENT_ONCE = (
     b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type", b"content-encoding",
 )  # fmt: skip
-_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_HEADERS = ((b"x-content-type-options", b"nosniff"),)
+_NO_STORE = (b"cache-control", b"no-store")
 
 _HEADERS_OF_PAGES = (
     (b"x-frame-options", b"DENY"),
@@ -111,8 +112,10 @@ class Shield:
                 status = message["status"]
                 self._deadlines.end(task)
                 headers = [*message.get("headers", ()), (b"x-request-id", identifier.encode()), *_HEADERS]
-                if (b"content-type", b"application/json") not in headers:
+                if (b"content-type", b"application/json") not in headers and status != 304:
                     headers += _HEADERS_OF_PAGES
+                if asked["method"] != "GET" or not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(_NO_STORE)  # unless a route that is read again and again says otherwise
                 message["headers"] = headers
             elif head:
                 if ended:  # of a stream the first piece ended the answer

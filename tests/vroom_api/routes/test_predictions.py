@@ -174,6 +174,7 @@ def test_a_wrong_field_is_named_with_its_range(
         "title": "Unprocessable Content",
         "status": 422,
         "detail": detail,
+        "help": "/problems/invalid-input",
         "field": field,
         "allowed": allowed,
         "errors": [{"field": field, "detail": detail, "allowed": allowed}],

@@ -42,7 +42,7 @@ def routes(app: Any) -> list[tuple[str, str]]:
 
 def filled(path: str) -> str:
     """A path with its parameters."""
-    values = {"name": "reservations", "name_or_id": "nobody", "question": "price", "identifier": "0" * 8 + "-0000-7000-8000-" + "0" * 12}  # fmt: skip
+    values = {"name": "reservations", "name_or_id": "nobody", "question": "price", "version": "1", "cause": "invalid-input", "identifier": "0" * 8 + "-0000-7000-8000-" + "0" * 12}  # fmt: skip
     for name, value in values.items():
         for kind in ("", ":str", ":uuid"):
             path = path.replace("{" + name + kind + "}", value)

@@ -1,0 +1,110 @@
+"""Reads that repeat are answered 304 as long as nothing has changed; of predictions nothing may be kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from tests.support.bundles import EXAMPLE, publish
+from tests.support.service import Serve, bearer
+
+KEPT = [
+    "/model",
+    "/forecasts",
+    "/forecasts/reservations",
+    "/forecasts/reservations/versions/1/compare/1",
+    "/forecasts/reservations/monitoring",
+    "/schema/openapi.json",
+    "/ledger",
+    "/ledger?limit=1",
+    "/alerts",
+    "/problems",
+    "/problems/invalid-input",
+    "/v2",
+    "/v2/models/reservations",
+    "/v2/models/reservations/versions/1",
+]
+NEVER_KEPT = [
+    "/health",
+    "/livez",
+    "/readyz",
+    "/predictions",
+    "/predictions/export",
+    "/performance?forecast=reservations",
+    "/metrics",
+    "/",
+    "/schema",
+    "/nothing",
+    "/v2/health/ready",
+]
+
+
+@pytest.mark.parametrize("path", KEPT)
+def test_an_answer_that_is_known_is_not_sent_again(client: TestClient[Any], path: str) -> None:
+    first = client.get(path)
+    assert first.status_code == 200
+    assert first.headers.get_list("cache-control") == ["no-cache"]
+    tag = first.headers["etag"]
+    for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        again = client.get(path, headers={"if-none-match": known})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+        assert again.headers.get_list("cache-control") == ["no-cache"]
+        assert "content-type" not in again.headers
+    other = client.get(path, headers={"if-none-match": '"other"'})
+    assert (other.status_code, other.content) == (200, first.content)
+
+
+@pytest.mark.parametrize("path", NEVER_KEPT)
+def test_what_changes_or_is_of_predictions_is_never_kept(client: TestClient[Any], path: str) -> None:
+    answer = client.get(path, headers={"if-none-match": "*"})
+    assert answer.status_code != 304
+    assert "etag" not in answer.headers
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+
+
+def test_predictions_are_never_kept(client: TestClient[Any]) -> None:
+    for path, body in (("/predict", EXAMPLE), ("/predict/batch", [EXAMPLE]), ("/reload", None)):
+        answer = client.post(path, json=body, headers={"if-none-match": "*"})
+        assert answer.status_code == 200
+        assert "etag" not in answer.headers
+        assert answer.headers.get_list("cache-control") == ["no-store"]
+
+
+def test_a_new_champion_is_another_answer(state: Path, client: TestClient[Any]) -> None:
+    tag = client.get("/model").headers["etag"]
+    publish(state, 2)
+    client.post("/reload")
+    answer = client.get("/model", headers={"if-none-match": tag})
+    assert (answer.status_code, answer.json()["version"]) == (200, 2)
+
+
+def test_what_only_a_key_opens_is_private(state: Path, serve: Serve) -> None:
+    publish(state, 1)
+    client = serve(auth=True)
+    key = bearer((state / "admin.key").read_text().strip())
+    first = client.get("/model", headers=key)
+    assert first.headers.get_list("cache-control") == ["private, no-cache"]
+    assert "authorization" in first.headers["vary"]
+    known = {"if-none-match": first.headers["etag"]}
+    assert client.get("/model", headers=key | known).status_code == 304
+    refused = client.get("/model", headers=known)
+    assert refused.status_code == 401
+    assert refused.headers.get_list("cache-control") == ["no-store"]
+
+
+def test_head_and_browsers_are_answered_as_before(client: TestClient[Any]) -> None:
+    plain = client.get("/model")
+    head = client.head("/model")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == plain.headers["content-length"]
+    assert head.headers["etag"] == plain.headers["etag"]
+    known = {"if-none-match": plain.headers["etag"]}
+    assert client.head("/model", headers=known).status_code == 304
+    browser = {"accept": "text/html"}
+    indented = client.get("/model", headers=browser)
+    assert "\n" in indented.text
+    assert indented.json() == plain.json()
+    assert indented.headers["content-length"] == str(len(indented.content))
+    assert client.get("/model", headers=browser | known).status_code == 304

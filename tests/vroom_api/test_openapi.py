@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
+from tests.support import http_file
 from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
 from tests.support.documented import documented, lively
+from tests.support.project import ROOT
 from tests.support.service import bearer, wait_for
 from vroom_api.contract import Lever
 from vroom_api.predictions.asked import decode
@@ -280,6 +282,56 @@ def test_every_operation_has_examples_that_hold(state: Path, serve: Callable[...
                 described = Draft202012Validator(schema | {"components": document["components"]})
                 for answer in (example, asked.json()):
                     assert list(described.iter_errors(answer)) == [], (one.method, one.path)
+
+
+COLLECTION = ROOT / "docs" / "vroom.http"
+
+
+def test_every_request_of_the_collection_is_answered(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    service = lively(state, serve)
+    variables, requests = http_file.read(COLLECTION)
+    own = {
+        "host": "http://testserver.local",
+        "key": service.key,
+        "prediction": service.prediction,
+        "alert": str(service.alert),
+        "spare_key": service.spare_key,
+    }
+    assert own.keys() <= variables.keys()
+    variables |= own
+    for request in requests:
+        answer = service.client.request(
+            request.method,
+            http_file.filled(request.url, variables),
+            headers={name: http_file.filled(value, variables) for name, value in request.headers.items()},
+            content=http_file.filled(request.body, variables) or None,
+        )
+        assert answer.status_code == 200, (request.title, answer.text)
+        assert answer.content, request.title
+
+
+def test_every_operation_has_a_request_in_the_collection(
+    state: Path, serve: Callable[..., TestClient[Any]]
+) -> None:
+    """Paths are compared without the names of their parameters, and those of each forecast with its name."""
+    _, requests = http_file.read(COLLECTION)
+    there = {
+        (one.method, re.sub(r"{{(\w+)}}", "{}", one.url.removeprefix("{{host}}").partition("?")[0]))
+        for one in requests
+    }
+    there |= {(method, path.replace("/problems/invalid-input", "/problems/{}")) for method, path in there}
+    without = [
+        f"{one.method} {one.path}"
+        for one in documented(lively(state, serve).document)
+        if (
+            one.method,
+            re.sub(r"{(\w+)}", "{}", one.path.replace("/forecasts/reservations/", "/forecasts/{}/")),
+        )
+        not in there
+    ]
+    assert without == []
 
 
 def test_what_nothing_is_known_to_be_asked_for_has_no_example(

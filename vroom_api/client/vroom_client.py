@@ -71,7 +71,8 @@ class Prediction:
     def of(cls, content: dict[str, Any]) -> "Prediction":
         value = next(value for name, value in content.items() if name.startswith("predicted_"))
         shared = content["in_support"], content["model_version"], content.get("prediction_id"), content
-        return cls(value, *(content["interval"][name] for name in ("low", "high", "level")), *shared)
+        low, high, level = (content["interval"][name] for name in ("low", "high", "level"))
+        return cls(value, low, high, level, *shared)
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ class Client:
     Args:
         key: an API key, where the service asks for one.
         forecast: that is asked; the service's flagship by default.
-        retries: of a call that is answered 503 or 429 with Retry-After.
-        longest_wait: seconds before a retry, at most.
+        retries: of a call that is answered 503 or 429 with Retry-After, each after at most `longest_wait` seconds.
     """
 
     def __init__(

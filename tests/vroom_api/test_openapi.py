@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 from litestar.testing import TestClient
 
-from tests.support import http_file
+from tests.support import docs
 from tests.support.bundles import EXAMPLE, NAMES, inputs, point, publish
 from tests.support.documented import documented, lively
 from tests.support.project import ROOT
@@ -291,7 +291,7 @@ def test_every_request_of_the_collection_is_answered(
     state: Path, serve: Callable[..., TestClient[Any]]
 ) -> None:
     service = lively(state, serve)
-    variables, requests = http_file.read(COLLECTION)
+    variables, requests = docs.read(COLLECTION)
     own = {
         "host": "http://testserver.local",
         "key": service.key,
@@ -304,9 +304,9 @@ def test_every_request_of_the_collection_is_answered(
     for request in requests:
         answer = service.client.request(
             request.method,
-            http_file.filled(request.url, variables),
-            headers={name: http_file.filled(value, variables) for name, value in request.headers.items()},
-            content=http_file.filled(request.body, variables) or None,
+            docs.filled(request.url, variables),
+            headers={name: docs.filled(value, variables) for name, value in request.headers.items()},
+            content=docs.filled(request.body, variables) or None,
         )
         assert answer.status_code == 200, (request.title, answer.text)
         assert answer.content, request.title
@@ -316,7 +316,7 @@ def test_every_operation_has_a_request_in_the_collection(
     state: Path, serve: Callable[..., TestClient[Any]]
 ) -> None:
     """Paths are compared without the names of their parameters, and those of each forecast with its name."""
-    _, requests = http_file.read(COLLECTION)
+    _, requests = docs.read(COLLECTION)
     there = {
         (one.method, re.sub(r"{{(\w+)}}", "{}", one.url.removeprefix("{{host}}").partition("?")[0]))
         for one in requests

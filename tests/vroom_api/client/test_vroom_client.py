@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.bundles import EXAMPLE, FORECAST, publish
+from tests.support.docs import python_of
 from tests.support.entities import keep
 from tests.support.markets import MARKET, MARKETS, publish_markets
 from tests.support.project import ROOT
@@ -118,6 +119,17 @@ def test_refusals_are_exceptions_with_their_fields(service: tuple[str, str], vro
         pytest.raises(vroom_client.NotAllowed, match="not known"),
     ):
         nobody.predict(EXAMPLE)
+
+
+def test_the_example_of_the_docs_runs(
+    service: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = python_of(ROOT / "docs" / "clients.md")[1].partition("    for event in")[0]
+    monkeypatch.setitem(sys.modules, "vroom_client", vroom_client)
+    exec(example.replace("http://127.0.0.1:8000", service[0]).replace("vroom_…", service[1]), {})
+    predicted, refused = capsys.readouterr().out.splitlines()
+    assert len(predicted.split()) == 4
+    assert refused == "num_images 0..100 photos"
 
 
 class Scripted(BaseHTTPRequestHandler):

@@ -12,8 +12,10 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, NAMES, publish
+from tests.support.docs import python_of
 from tests.support.entities import keep
 from tests.support.markets import MARKET, MARKETS, publish_markets
+from tests.support.project import ROOT
 from tests.support.service import Serve, bearer, metric_set, one, running, wait_for
 
 INFER = "/v2/models/reservations/infer"
@@ -225,10 +227,22 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     home = tmp_path_factory.mktemp("triton") / "var"
     publish(home, 1)
     publish_markets(home)
+    keep(home, {entity: list(EXAMPLE.values()) for entity in ("7", "8")})
     with running(home) as (address, _), library.InferenceServerClient(address.partition("//")[2]) as client:
         wait_for(client.is_server_ready)
         client.address = address
         yield client
+
+
+def test_the_example_of_the_docs_runs(triton: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    address = triton.address.partition("//")[2]
+    example = python_of(ROOT / "docs" / "clients.md")[0]
+    assert "127.0.0.1:8000" in example
+    exec(example.replace("127.0.0.1:8000", address), {})
+    prices = [EXAMPLE | {"actual_price": price, "level": 0.8} for price in (55, EXAMPLE["actual_price"])]
+    answers = httpx.post(f"{triton.address}/predict/batch", json=prices).json()
+    wanted = np.array([one["predicted_reservations"] for one in answers])
+    assert capsys.readouterr().out.startswith(str(wanted))
 
 
 def asked(library: Any, columns: dict[str, np.ndarray], *, binary: bool = True) -> list[Any]:

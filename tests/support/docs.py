@@ -1,4 +1,7 @@
-"""A collection of requests in the .http format of editors: variables, and requests behind lines of three #."""
+"""What docs have to be run: a collection of requests in the .http format of editors, and blocks of Python.
+
+A collection has variables, and requests behind lines of three #.
+"""
 
 import re
 from dataclasses import dataclass
@@ -21,6 +24,11 @@ def read(path: Path) -> tuple[dict[str, str], list[Request]]:
     head, *parts = re.split(r"^###", path.read_text(), flags=re.MULTILINE)
     variables = dict(re.findall(r"^@(\w+) = (.*)$", head, re.MULTILINE))
     return variables, [_request(part) for part in parts]
+
+
+def python_of(page: Path) -> list[str]:
+    """The blocks of Python in a page of the docs."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def _request(part: str) -> Request:

@@ -16,6 +16,8 @@ import pytest
 from tests.support.bundles import EXAMPLE, manifest, point, predicted, publish
 from tests.support.markets import publish_markets
 from tests.support.service import environment, running, whole_log
+from vroom_api.contract.tables import open_database
+from vroom_api.security.keys import Role, create_key
 
 TRAINING_STACK = (
     "vroom_assets", "dagster", "dagster_mlflow", "mlflow", "sklearn", "scipy", "pandas", "duckdb",
@@ -137,13 +139,18 @@ def test_sigterm_finishes_what_is_under_way_and_ends_the_process(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> None:
-    """All operations of two forecasts, all checks but one, as an admin: examples, coverage of the schemas, fuzzing."""
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.VIEWER])
+def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path, role: Role) -> None:
+    """All operations of two forecasts, all checks but one, with a key: examples, coverage of the schemas, fuzzing."""
     home = tmp_path / "var"
     publish(home, 1)
     publish_markets(home)
+    database = open_database(f"sqlite:///{home / 'serving.db'}")
+    try:
+        key = create_key(database, role.name, role)
+    finally:
+        database.dispose()
     with running(home, AUTH="on", LOG_LEVEL="error") as (address, process):
-        key = (home / "admin.key").read_text().strip()
         fuzzed = subprocess.run(
             [
                 str(Path(sys.executable).with_name("schemathesis")),
@@ -167,7 +174,7 @@ def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path) -> N
         unread = httpx.get(f"{address}/schema/openapi.json")
         assert unread.status_code == 401
         logged = whole_log(home, process)
-    assert "Operations:       32 selected" in fuzzed.stdout
+    assert "Operations:       44 selected" in fuzzed.stdout
     assert "ERROR" not in logged
 
 

@@ -106,8 +106,8 @@ class PredictionLog:
                 inputs,
                 features,
                 value,
-                interval.low,
-                interval.high,
+                float(interval.low),  # of a count they are integers, which may be more than a column holds
+                float(interval.high),
                 interval.level,
                 latency_us,
                 tags,

@@ -16,7 +16,7 @@ from tests.support.bundles import EXAMPLE
 from tests.support.bundles import publish as publish_bundle
 from tests.support.calibrations import correct, go_back
 from tests.support.record import CSVS, FORECAST, flip, predicted, publish, store
-from tests.support.service import settings_of
+from tests.support.service import Serve, settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import Kind, forecast_folder
 from vroom_api.contract.calibrations import revision_file
@@ -64,6 +64,20 @@ def test_one_changed_byte_is_a_status_that_a_script_notices(
     assert len(found["failed"]) == 1
     assert sum(step["verified"] is False for step in found["chain"]) == 1
     assert len(found["chain"]) == 5 + len(CSVS)
+
+
+def test_a_prediction_beyond_64_bits_is_recorded(state: Path, serve: Serve) -> None:
+    """Its interval is one of counts, integers that no column holds as such; also as tensors it is answered."""
+    publish_bundle(state, 1)
+    client = serve(record=True)
+    extreme = EXAMPLE | {"actual_price": 1e-136}
+    answer = client.post("/predict", json=extreme)
+    assert answer.status_code == 200
+    found = client.get(f"/predictions/{answer.json()['prediction_id']}")
+    assert found.json()["prediction"]["high"] == answer.json()["interval"]["high"] > 2**64
+    tensors = [{"name": name, "shape": [1], "datatype": "FP64", "data": [extreme[name]]} for name in extreme]
+    body = {"inputs": tensors, "parameters": {"binary_data_output": True}}
+    assert client.post("/v2/models/reservations/infer", json=body).status_code == 200
 
 
 def test_unknown_and_malformed_ids_are_404(client: TestClient[Any]) -> None:

@@ -25,6 +25,7 @@ from vroom_api.dashboard.samples import PARAMETERS, SAMPLES, TEXTS, samples_of
 from vroom_api.predictions import open_inference
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.predictions.answered import predict_many, predict_one
+from vroom_api.predictions.asked import finish
 from vroom_api.predictions.open_inference import InferenceRequest, InferenceResponse
 from vroom_api.problems import MEDIA_TYPE, Problem
 from vroom_api.record.recorder import Recorder
@@ -224,11 +225,12 @@ def _add_inference(merged: Schema, champion: Champion | None) -> None:
 
 def _inferred(champion: Champion, body: bytes) -> list[Schema]:
     try:
-        asked = open_inference.read(champion, body, None, 1, recorded=False)
+        asked = finish(open_inference.read_in_steps(champion, body, None, 1, recorded=False))
         predicted, _ = predict_many(champion, asked.body, 1)
+        content, _ = finish(open_inference.answer_in_steps(champion, asked, predicted, recorded=False))
     except Problem:  # as in `_answers_of`
         return []
-    return [msgspec.json.decode(open_inference.answer(champion, asked, predicted, recorded=False)[0])]
+    return [msgspec.json.decode(content)]
 
 
 def camel(name: str) -> str:

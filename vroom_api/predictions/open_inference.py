@@ -14,7 +14,7 @@ from vroom_api.contract import Manifest
 from vroom_api.contract.decoding import decode
 from vroom_api.contract.intervals import DEFAULT_LEVEL, MAX_LEVEL, MIN_LEVEL
 from vroom_api.json_bodies import malformed as malformed_body
-from vroom_api.predictions.asked import check_count
+from vroom_api.predictions.asked import Steps, check_count, slices
 from vroom_api.predictions.tensors import BYTES, Parameters, Tensor, elements_of, encoded, malformed
 from vroom_api.problems import Fault, Problem
 from vroom_api.texts import as_asked, meant
@@ -125,10 +125,10 @@ def datatypes_of_outputs(manifest: Manifest, *, recorded: bool) -> dict[str, str
     return found | {"prediction_id": BYTES} if recorded else found
 
 
-def read(
+def read_in_steps(
     champion: Champion, body: bytes, header_length: int | None, largest: int, *, recorded: bool
-) -> AskedRows:
-    """Read a request.
+) -> Steps[AskedRows]:
+    """Read a request, with rests.
 
     Args:
         header_length: of the JSON in bytes, where tensors are behind it; None where there are none.
@@ -146,35 +146,41 @@ def read(
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed_body(header, error) from None
     outputs = _wanted(champion.manifest, request, recorded=recorded)
-    columns = _columns(champion.manifest, request.inputs, binary, largest)
     options = _options(request.parameters or {})
+    yield
+    columns = yield from _columns(champion.manifest, request.inputs, binary, largest)
     names = list(columns)
-    rows = [
-        {name: value for name, value in zip(names, values, strict=True) if value is not None} | options
-        for values in zip(*columns.values(), strict=True)
-    ]
-    return AskedRows(msgspec.json.encode(rows), outputs, request.id)
+    rows = list(zip(*columns.values(), strict=True))
+    encoded_rows: list[bytes] = []
+    for part in slices(len(rows)):
+        group = [
+            {name: value for name, value in zip(names, row, strict=True) if value is not None} | options
+            for row in rows[part]
+        ]
+        encoded_rows.append(msgspec.json.encode(group)[1:-1])
+        yield
+    return AskedRows(b"[" + b",".join(encoded_rows) + b"]", outputs, request.id)
 
 
-def answer(
+def answer_in_steps(
     champion: Champion, asked: AskedRows, predicted: bytes, *, recorded: bool
-) -> tuple[bytes, int | None]:
-    """The body of an answer, and how long its JSON is where bytes are behind it.
+) -> Steps[tuple[bytes, int | None]]:
+    """The body of an answer, and how long its JSON is where bytes are behind it; with rests.
 
     Args:
         predicted: the body that /predict/batch answers for the rows.
     """
     rows: list[dict[str, Any]] = msgspec.json.decode(predicted)
+    yield
     datatypes = datatypes_of_outputs(champion.manifest, recorded=recorded)
-    parts = [
-        encoded(
-            name,
-            datatypes[name],
-            [row["interval"][name] if name in ("low", "high") else row.get(name, "") for row in rows],
-            binary=binary,
-        )
-        for name, binary in asked.outputs
-    ]
+    parts = []
+    for name, binary in asked.outputs:
+        if name in ("low", "high"):
+            elements = [row["interval"][name] for row in rows]
+        else:
+            elements = [row[name] for row in rows]
+        parts.append(encoded(name, datatypes[name], elements, binary=binary))
+        yield
     header = msgspec.json.encode(
         InferenceResponse(
             champion.manifest.forecast,
@@ -242,8 +248,8 @@ def _options(parameters: Parameters) -> dict[str, Any]:
 
 def _columns(
     manifest: Manifest, tensors: Sequence[Tensor], binary: memoryview, largest: int
-) -> dict[str, list[Any]]:
-    """The elements of each input by name, as many of each."""
+) -> Steps[dict[str, list[Any]]]:
+    """The elements of each input by name, as many of each; with a rest after each."""
     inputs = [field.name for field in manifest.inputs]
     known = [*inputs, ENTITY]
     columns: dict[str, list[Any]] = {}
@@ -261,6 +267,7 @@ def _columns(
         if across not in ([], [1]):
             raise malformed(tensor.name, f"its shape {tensor.shape} is neither [n] nor [n, 1]")
         columns[tensor.name] = elements_of(tensor, own)
+        yield
     counts = {name: len(elements) for name, elements in columns.items()}
     if len(set(counts.values())) > 1:
         raise _refused(f"tensors have different numbers of rows: {counts}")

@@ -19,6 +19,7 @@ NUMBERS = {
        for sign in ("U", "") for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
 }  # fmt: skip
+_FLOATS = {name for name, kind in NUMBERS.items() if kind.kind == "f"}
 DATATYPES = (*NUMBERS, BYTES)
 _LENGTH = struct.Struct("<I")
 Parameters = dict[str, Any]
@@ -59,7 +60,7 @@ def elements_of(tensor: Tensor, binary: memoryview | None) -> list[Any]:
     if binary is not None:
         found = _of_texts(tensor, binary) if tensor.datatype == BYTES else _of_numbers(tensor, binary)
     else:
-        found = [_checked(tensor, element) for element in _flat(tensor.data or ())]
+        found = _of_json(tensor, tensor.data or [])
     if len(found) != (count := math.prod(tensor.shape)):
         raise malformed(tensor.name, f"{len(found)} elements are not the {count} of the shape {tensor.shape}")
     return found
@@ -71,10 +72,11 @@ def _of_numbers(tensor: Tensor, binary: memoryview) -> list[Any]:
         raise malformed(
             tensor.name, f"{len(binary)} bytes are not whole elements of {kind.itemsize} ({tensor.datatype})"
         )
-    if kind.kind == "b":
-        return [int(byte != 0) for byte in binary]
-    found: list[Any] = np.frombuffer(binary, kind).tolist()
-    return [_number(tensor, element) for element in found] if kind.kind == "f" else found
+    array = np.frombuffer(binary, kind)
+    found: list[Any] = (array.astype(np.int8) if kind.kind == "b" else array).tolist()
+    if kind.kind != "f" or np.isfinite(array).all():
+        return found
+    return [_number(tensor, element) for element in found]
 
 
 def _of_texts(tensor: Tensor, binary: memoryview) -> list[str | None]:
@@ -92,6 +94,16 @@ def _of_texts(tensor: Tensor, binary: memoryview) -> list[str | None]:
             raise malformed(tensor.name, f"element {len(found)} is not UTF-8") from None
         start = end
     return found
+
+
+def _of_json(tensor: Tensor, data: list[Any]) -> list[Any]:
+    kinds = set(map(type, data))
+    # What is usual is checked as a whole; JSON has neither NaN nor infinity.
+    if kinds == {float} and tensor.datatype in _FLOATS:
+        return data
+    if kinds == {str} and tensor.datatype == BYTES and "" not in data:
+        return data
+    return [_checked(tensor, element) for element in _flat(data)]
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from vroom_api.predictions.open_inference import ModelMetadata
 from vroom_api.problems import Problem
 from vroom_api.record.recorder import Recorder
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
-from vroom_api.routes.predictions import Predictor, read_body, serving
+from vroom_api.routes.predictions import Predictor, read_body, run, serving
 from vroom_api.routes.probes import readiness
 from vroom_api.routes.problems import documented
 from vroom_api.routes.revalidation import revalidated
@@ -184,16 +184,14 @@ async def _infer(
 ) -> Response[bytes]:
     body = await read_body(request.scope, request.receive, predictor.largest_body)
     champion = champion_of(predictor.forecasts, name, version)
-    asked = protocol.read(
-        champion,
-        body,
-        _header_length(request.headers.get(HEADER_LENGTH)),
-        predictor.largest_batch,
-        recorded=predictor.is_recorded,
+    length = _header_length(request.headers.get(HEADER_LENGTH))
+    recorded = predictor.is_recorded
+    asked = await run(
+        protocol.read_in_steps(champion, body, length, predictor.largest_batch, recorded=recorded)
     )
     watch = predictor.forecasts.named(name)
     predicted = await predictor.answer_batch(watch, champion, request.scope, asked.body)
-    content, length = protocol.answer(champion, asked, predicted, recorded=predictor.is_recorded)
+    content, length = await run(protocol.answer_in_steps(champion, asked, predicted, recorded=recorded))
     if length is None:
         return Response(content, media_type=MediaType.JSON)
     headers = {HEADER_LENGTH: str(length)}

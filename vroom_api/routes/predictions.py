@@ -17,7 +17,7 @@ from vroom_api.champion.scoring import Scorer
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
-from vroom_api.predictions.asked import ROWS_AT_A_TIME, Steps, decode
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Result, Steps, decode
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
@@ -79,7 +79,7 @@ class Predictor:
             if EXPLAIN in body:
                 answer, rows = await asyncio.to_thread(predict_many, champion, body, self.largest_batch, log)
             else:
-                answer, rows = await _run(predict_in_steps(champion, body, self.largest_batch, log))
+                answer, rows = await run(predict_in_steps(champion, body, self.largest_batch, log))
             if large := rows > ROWS_AT_A_TIME:
                 await self._wait_until_durable(log)
         if not large:
@@ -113,14 +113,14 @@ class Predictor:
             raise Problem(503, "not-recorded", str(error), headers=retry) from error
 
 
-async def _run(steps: Steps[tuple[bytes, int]]) -> tuple[bytes, int]:
+async def run(steps: Steps[Result]) -> Result:
     """Run to the end, with a turn for everybody else between two steps."""
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            answered: tuple[bytes, int] = done.value
-            return answered
+            result: Result = done.value
+            return result
         await asyncio.sleep(0)
 
 

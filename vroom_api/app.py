@@ -153,7 +153,11 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+        allow_headers=[
+            *("authorization", "content-type", "x-api-key", "x-request-id"),
+            *("if-none-match", "inference-header-content-length"),
+        ],
+        expose_headers=["etag", "inference-header-content-length", "x-request-id"],
     )
 
 

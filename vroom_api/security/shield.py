@@ -34,6 +34,7 @@ _READING = ("GET", "HEAD", "OPTIONS")
 # What decides something is sent once: of two, a proxy may believe the one and this service the other.
 _SENT_ONCE = (
     b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"content-type", b"content-encoding",
+    b"inference-header-content-length",
 )  # fmt: skip
 _HEADERS = ((b"x-content-type-options", b"nosniff"),)
 _NO_STORE = (b"cache-control", b"no-store")

@@ -181,7 +181,7 @@ def test_a_probe_may_come_by_address(client: TestClient[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/model", 200), ("/nothing", 404), ("/predict", 405), ("/", 200), ("/schema", 200)]
+    ("path", "status"), [("/health", 200), ("/nothing", 404), ("/predict", 405), ("/", 200), ("/schema", 200)]
 )
 def test_every_answer_carries_the_headers(client: TestClient[Any], path: str, status: int) -> None:
     answer = client.get(path)

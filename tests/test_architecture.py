@@ -140,6 +140,11 @@ TESTED_BY = {
     "vroom_api/routes/test_advice": ("vroom_api.predictions.advice",),
     "vroom_api/routes/test_forecasts": ("vroom_api.routes.readable",),
     "vroom_api/routes/test_predictions": ("vroom_api.predictions.refusals", "vroom_api.routes.problems"),
+    "vroom_api/routes/test_benchmark": (
+        "vroom_api.benchmarking",
+        "vroom_api.load_generator",
+        "vroom_api.contract.benchmark",
+    ),
     "vroom_api/contract/test_blocks": ("vroom_api.contract.recorded",),
     "vroom_api/record/test_recorder": ("vroom_api.record.prediction", "vroom_api.record.stores"),
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),

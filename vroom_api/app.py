@@ -25,6 +25,7 @@ from vroom_api.record.recorder import Recorder
 from vroom_api.routes import (
     advice,
     alerts,
+    benchmark,
     dashboard,
     keys,
     ledger,
@@ -48,6 +49,7 @@ ROUTERS = [
     record.router,
     outcomes.router,
     advice.router,
+    benchmark.router,
     forecast_routes.router,
     ledger.router,
     alerts.router,

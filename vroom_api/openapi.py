@@ -8,6 +8,7 @@ Request, Answer and Question.
 
 import copy
 import re
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,11 +16,12 @@ import msgspec
 from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
+from vroom_api.benchmarking import DEFAULT_ITERATIONS, MAX_ITERATIONS, Benchmark
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.reference import Schema, page_of
-from vroom_api.dashboard.samples import SAMPLES
+from vroom_api.dashboard.samples import BENCHMARK, SAMPLES
 from vroom_api.predictions.advice import Advice, Options
 from vroom_api.predictions.answered import predict_one
 from vroom_api.problems import MEDIA_TYPE, Problem
@@ -36,6 +38,7 @@ REFUSALS = {
     "422": "a field is unknown, missing or outside its range, or there is no finite prediction",
     "503": "no champion serves yet, it has expired and its forecast refuses such answers, or the record is not written",
 }
+BENCHMARK_REFUSALS = REFUSALS | {"409": "a benchmark runs already; `Retry-After` says when it is over"}
 # What the shield answers before any route does.
 SHIELDED = {
     "400": "the request or its host is not accepted",
@@ -144,10 +147,19 @@ def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int,
     path, tag, prefix = (f"/forecasts/{name}", name, camel(name)) if name else ("", "predictions", "")
     merged["components"]["schemas"] |= schemas_of(champion, prefix) if champion else unknown(prefix)
 
-    def add(route: str, verb: str, summary: str, request: Schema, answer: Schema) -> None:
+    def add(
+        route: str,
+        verb: str,
+        summary: str,
+        request: Schema,
+        answer: Schema,
+        refusals: Mapping[str, str] = REFUSALS,
+    ) -> None:
         # The underscore stands before a small letter here and never in a name's camel case.
         identifier = f"{prefix[0].lower()}{prefix[1:]}_{verb}" if prefix else verb
-        merged["paths"][f"{path}/{route}"] = {"post": _operation(identifier, tag, summary, request, answer)}
+        merged["paths"][f"{path}/{route}"] = {
+            "post": _operation(identifier, tag, summary, request, answer, refusals)
+        }
 
     request, answer = _reference(f"{prefix}Request"), _reference(f"{prefix}Answer")
     several = {"type": "array", "items": request, "minItems": 1, "maxItems": largest_batch}
@@ -159,10 +171,49 @@ def _add_forecast(merged: Schema, champion: Champion | None, largest_batch: int,
         several,
         {"type": "array", "items": answer},
     )
+    _add_benchmarks(merged, prefix, add)
     for question, lever in (champion.manifest.advice if champion else {}).items():
         summary = f"Which {lever.input} is worth most: {lever.worth}, {lever.description}"
         asked = _reference(f"{prefix}Question")
         add(f"advise/{question}", f"advise{camel(question)}", summary, asked, _reference("Advice"))
+
+
+def _add_benchmarks(merged: Schema, prefix: str, add: Callable[..., None]) -> None:
+    """What is measured takes what is predicted, and how often."""
+    schemas = merged["components"]["schemas"]
+    _, types = msgspec.json.schema_components([Benchmark], ref_template=REFERENCE)
+    schemas |= types | {"Benchmark": types["Benchmark"] | {"examples": [msgspec.to_builtins(BENCHMARK)]}}
+    count = {
+        "type": "integer",
+        "description": "requests to make, one after the other",
+        "default": DEFAULT_ITERATIONS,
+        "minimum": 1,
+        "maximum": MAX_ITERATIONS,
+    }
+    predicted = schemas[f"{prefix}Request"]
+    asked = {name: value for name, value in predicted.items() if name not in ("anyOf", "examples")}
+    schemas[f"{prefix}BenchmarkRequest"] = asked | {
+        "title": f"{prefix}BenchmarkRequest",
+        "description": "A request for a prediction; that of the example where only `n_iterations` is given.",
+        "properties": predicted.get("properties", {}) | {"n_iterations": count},
+        "examples": [{"n_iterations": 100}],
+    }
+    stored = {
+        "type": "object",
+        "properties": {
+            "entity_id": {"type": "string", "description": "whose stored inputs are taken", "minLength": 1},
+            "n_iterations": count,
+        },
+        "required": ["entity_id"],
+        "additionalProperties": False,
+        "examples": [{"entity_id": "7", "n_iterations": 100}],
+    }
+    answer = _reference("Benchmark")
+    summary = "How fast this service answers: its own requests over HTTP, recorded and tagged as those of a benchmark"
+    request = _reference(f"{prefix}BenchmarkRequest")
+    add("benchmark", "benchmark", summary, request, answer, BENCHMARK_REFUSALS)
+    summary = "The same, of an entity whose inputs are stored"
+    add("benchmark/id", "benchmarkStored", summary, stored, answer, BENCHMARK_REFUSALS)
 
 
 def camel(name: str) -> str:
@@ -281,7 +332,9 @@ PROBLEM: Schema = {
 }
 
 
-def _operation(name: str, tag: str, summary: str, request: Schema, answer: Schema) -> Schema:
+def _operation(
+    name: str, tag: str, summary: str, request: Schema, answer: Schema, refusals: Mapping[str, str]
+) -> Schema:
     return {
         "operationId": name,
         "summary": summary,
@@ -289,7 +342,7 @@ def _operation(name: str, tag: str, summary: str, request: Schema, answer: Schem
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {
             "200": {"description": "the answer", "content": {"application/json": {"schema": answer}}},
-            **{status: _refusal(description) for status, description in REFUSALS.items()},
+            **{status: _refusal(description) for status, description in refusals.items()},
         },
     }
 

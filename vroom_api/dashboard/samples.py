@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from vroom_api.benchmarking import Benchmark, Split
 from vroom_api.contract.alerts import Severity
 from vroom_api.contract.checks import Status
 from vroom_api.record.alerts import Alert, Alerts
@@ -50,6 +51,28 @@ _VERDICT: Final = LiveVerdict(
     window_end=_END.isoformat(),
     decided_at=_END + timedelta(seconds=20),
     numbers={},
+)
+BENCHMARK: Final = Benchmark(
+    forecast=_FORECAST,
+    model_version=3,
+    source="raw",
+    benchmark_id="0199f2a4-7c1e-7d3a-9b51-3f2a6c8e1d40",
+    n_iterations=1_000,
+    n=1_000,
+    errors={},
+    avg_ms=0.47,
+    p50_ms=0.44,
+    p95_ms=0.61,
+    p99_ms=1.2,
+    requests_per_second=2_080.0,
+    split=Split(
+        http_and_framework_ms=0.12,
+        decode_ms=0.004,
+        stored_inputs_ms=0.003,
+        features_and_model_ms=0.04,
+        answer_ms=0.013,
+        record_ms=0.29,
+    ),
 )
 # By the name of the schema.
 SAMPLES: Final[dict[str, msgspec.Struct]] = {

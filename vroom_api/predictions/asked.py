@@ -34,11 +34,20 @@ def decode(champion: Champion, body: bytes) -> Asked:
     Raises:
         Problem: 400 for a body that is not JSON, 422 for one that is not a request or is outside its range.
     """
+    return asked_of(champion, decode_request(champion, body))
+
+
+def decode_request(champion: Champion, body: bytes) -> msgspec.Struct:
+    """Read one request, without what is stored.
+
+    Raises:
+        Problem: as `decode`.
+    """
     try:
-        request = champion.decoder.decode(body)
+        request: msgspec.Struct = champion.decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise refusal(champion.manifest, body, error) from None
-    return asked_of(champion, request)
+    return request
 
 
 Steps = Generator[

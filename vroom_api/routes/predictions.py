@@ -16,9 +16,10 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scored, Scorer
 from vroom_api.champion.watch import ChampionWatch
+from vroom_api.contract.benchmark import BENCHMARK_TAG
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_in_steps, predict_many, predict_one
-from vroom_api.predictions.asked import ROWS_AT_A_TIME, Asked, Steps, decode
+from vroom_api.predictions.asked import ROWS_AT_A_TIME, Asked, Steps, asked_of, decode, decode_request
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
 from vroom_api.record.recorder import NotRecorded, Recorder
@@ -26,6 +27,7 @@ from vroom_api.routes.parameters import check_names
 from vroom_api.security.keys import Grant
 
 PREDICT, PREDICT_BATCH = "/predict", "/predict/batch"
+BENCHMARK = BENCHMARK_TAG.encode()
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 
 
@@ -55,6 +57,8 @@ class Predictor:
         log = self._log(scope)
         if EXPLAIN in body:
             answer = await asyncio.to_thread(predict_one, champion, body, log)
+        elif BENCHMARK in body:
+            return await self._predict_timed(watch, champion, body, log)
         else:
             asked = decode(champion, body)
             scorer = self._scorers[watch.forecast]
@@ -68,6 +72,26 @@ class Predictor:
             answer = answer_one(champion, asked, *scored, log)
         await self._wait_until_durable(log)
         watch.answered[champion.version] += 1
+        return answer
+
+    async def _predict_timed(
+        self, watch: ChampionWatch, champion: Champion, body: bytes, log: PredictionLog | None
+    ) -> "Timed":
+        """As a caller that is alone is answered, and where the time went."""
+        moments = [time.perf_counter()]
+        request = decode_request(champion, body)
+        moments.append(time.perf_counter())
+        asked = asked_of(champion, request)
+        moments.append(time.perf_counter())
+        scored = await self._scorers[watch.forecast].score(champion, asked.row)
+        moments.append(time.perf_counter())
+        answer = Timed(answer_one(champion, asked, *scored, log))
+        moments.append(time.perf_counter())
+        await self._wait_until_durable(log)
+        moments.append(time.perf_counter())
+        watch.answered[champion.version] += 1
+        parts = zip(("decode", "stored", "score", "answer", "record"), moments, moments[1:], strict=False)
+        answer.timing = ", ".join(f"{part};dur={1000 * (end - begin):.4f}" for part, begin, end in parts)
         return answer
 
     def _answer(
@@ -149,6 +173,12 @@ def _not_recorded(error: NotRecorded) -> Problem:
     return Problem(503, "not-recorded", str(error), headers={"retry-after": str(error.retry_after)})
 
 
+class Timed(bytes):
+    """An answer to a benchmark, with the header Server-Timing; parts in milliseconds."""
+
+    timing = ""
+
+
 async def _run(steps: Steps[tuple[bytes, int]]) -> tuple[bytes, int]:
     """Run to the end, with a turn for everybody else between two steps."""
     while True:
@@ -183,7 +213,8 @@ async def predict_of(
     name: FromPath[str], request: HTTPRequest[Any, Any, Any], predictor: NamedDependency[Predictor]
 ) -> Response[bytes]:
     answer = await predictor.predict(predictor.forecasts.named(name), request.scope, request.receive)
-    return Response(answer, media_type=MediaType.JSON)
+    headers = {"server-timing": answer.timing} if isinstance(answer, Timed) else {}
+    return Response(answer, media_type=MediaType.JSON, headers=headers)
 
 
 @post("/forecasts/{name:str}/predict/batch", status_code=200, include_in_schema=False)
@@ -261,14 +292,8 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
 
 
 async def respond(send: Send, body: bytes) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-            ],
-        }
-    )
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if isinstance(body, Timed):
+        headers.append((b"server-timing", body.timing.encode()))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -162,6 +162,11 @@ TESTED_BY = {
     "vroom_api/routes/test_predictions": ("vroom_api.predictions.refusals", "vroom_api.routes.problems"),
     "vroom_api/routes/test_problem_pages": ("vroom_api.causes",),
     "vroom_api/routes/test_open_inference": ("vroom_api.predictions.open_inference",),
+    "vroom_api/routes/test_benchmark": (
+        "vroom_api.benchmarking",
+        "vroom_api.load_generator",
+        "vroom_api.contract.benchmark",
+    ),
     "vroom_api/contract/test_blocks": ("vroom_api.contract.recorded",),
     "vroom_api/record/test_recorder": ("vroom_api.record.prediction", "vroom_api.record.stores"),
     "vroom_api/record/test_lineage": ("vroom_api.record.history",),

@@ -32,6 +32,7 @@ from vroom_api.record.recorder import Recorder
 from vroom_api.routes import (
     advice,
     alerts,
+    benchmark,
     commands,
     dashboard,
     entities,
@@ -67,6 +68,7 @@ ROUTERS = [
     entities.router,
     entities.named_router,
     entities.predict_router,
+    benchmark.router,
     forecast_routes.router,
     traffic.router,
     ledger.router,

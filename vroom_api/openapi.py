@@ -8,7 +8,7 @@ Request, Answer and Question.
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -16,13 +16,14 @@ import msgspec
 from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
+from vroom_api.benchmarking import DEFAULT_ITERATIONS, MAX_ITERATIONS, Benchmark
 from vroom_api.causes import CAUSES
 from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.schemas import describe
 from vroom_api.dashboard.operation_samples import OPERATION_SAMPLES
 from vroom_api.dashboard.reference import Schema, page_of
-from vroom_api.dashboard.samples import PARAMETERS, SAMPLES, TEXTS, samples_of
+from vroom_api.dashboard.samples import BENCHMARK, PARAMETERS, SAMPLES, TEXTS, samples_of
 from vroom_api.entities.document import add_operations, known_id
 from vroom_api.entities.document import schemas_of as entities_of
 from vroom_api.entities.document import unknown as unknown_entities
@@ -46,6 +47,7 @@ REFUSALS = {
     "422": "a field is unknown, missing or outside its range, or there is no finite prediction",
     "503": "no champion serves yet, it has expired and its forecast refuses such answers, or the record is not written",
 }
+BENCHMARK_REFUSALS = REFUSALS | {"409": "a benchmark runs already; `Retry-After` says when it is over"}
 # What the shield answers before any route does.
 SHIELDED = {
     "400": "the request or its host is not accepted",
@@ -201,10 +203,19 @@ def _add_forecast(
     merged["components"]["schemas"] |= schemas_of(champion, prefix, known) if champion else unknown(prefix)
     add_operations(merged, path, tag, prefix, known)
 
-    def add(route: str, verb: str, summary: str, request: Schema, answer: Schema) -> None:
+    def add(
+        route: str,
+        verb: str,
+        summary: str,
+        request: Schema,
+        answer: Schema,
+        refusals: Mapping[str, str] = REFUSALS,
+    ) -> None:
         # The underscore stands before a small letter here and never in a name's camel case.
         identifier = f"{prefix[0].lower()}{prefix[1:]}_{verb}" if prefix else verb
-        merged["paths"][f"{path}/{route}"] = {"post": _operation(identifier, tag, summary, request, answer)}
+        merged["paths"][f"{path}/{route}"] = {
+            "post": _operation(identifier, tag, summary, request, answer, refusals)
+        }
 
     request, answer = _reference(f"{prefix}Request"), _reference(f"{prefix}Answer")
     several = {"type": "array", "items": request, "minItems": 1, "maxItems": largest_batch}
@@ -218,6 +229,7 @@ def _add_forecast(
     )
     by_id = _reference(f"{prefix}EntityId")
     add("predict/id", "predictId", "Predict one by its id alone, from what is stored of it", by_id, answer)
+    _add_benchmarks(merged, prefix, add)
     for question, lever in (champion.manifest.advice if champion else {}).items():
         summary = f"Which {lever.input} is worth most: {lever.worth}, {lever.description}"
         asked = _reference(f"{prefix}Question")
@@ -255,6 +267,44 @@ def _inferred(champion: Champion, body: bytes) -> list[Schema]:
     except Problem:  # as in `_answers_of`
         return []
     return [msgspec.json.decode(content)]
+
+
+def _add_benchmarks(merged: Schema, prefix: str, add: Callable[..., None]) -> None:
+    """What is measured takes what is predicted, and how often."""
+    schemas = merged["components"]["schemas"]
+    _, types = msgspec.json.schema_components([Benchmark], ref_template=REFERENCE)
+    schemas |= types | {"Benchmark": types["Benchmark"] | {"examples": [msgspec.to_builtins(BENCHMARK)]}}
+    count = {
+        "type": "integer",
+        "description": "requests to make, one after the other",
+        "default": DEFAULT_ITERATIONS,
+        "minimum": 1,
+        "maximum": MAX_ITERATIONS,
+    }
+    predicted = schemas[f"{prefix}Request"]
+    asked = {name: value for name, value in predicted.items() if name not in ("anyOf", "examples")}
+    schemas[f"{prefix}BenchmarkRequest"] = asked | {
+        "title": f"{prefix}BenchmarkRequest",
+        "description": "A request for a prediction; that of the example where only `n_iterations` is given.",
+        "properties": predicted.get("properties", {}) | {"n_iterations": count},
+        "examples": [{"n_iterations": 100}],
+    }
+    stored = {
+        "type": "object",
+        "properties": {
+            "entity_id": {"type": "string", "description": "whose stored inputs are taken", "minLength": 1},
+            "n_iterations": count,
+        },
+        "required": ["entity_id"],
+        "additionalProperties": False,
+        "examples": [{"entity_id": "7", "n_iterations": 100}],
+    }
+    answer = _reference("Benchmark")
+    summary = "How fast this service answers: its own requests over HTTP, recorded and tagged as those of a benchmark"
+    request = _reference(f"{prefix}BenchmarkRequest")
+    add("benchmark", "benchmark", summary, request, answer, BENCHMARK_REFUSALS)
+    summary = "The same, of an entity whose inputs are stored"
+    add("benchmark/id", "benchmarkStored", summary, stored, answer, BENCHMARK_REFUSALS)
 
 
 def camel(name: str) -> str:
@@ -382,7 +432,9 @@ PROBLEM: Schema = {
 }
 
 
-def _operation(name: str, tag: str, summary: str, request: Schema, answer: Schema) -> Schema:
+def _operation(
+    name: str, tag: str, summary: str, request: Schema, answer: Schema, refusals: Mapping[str, str]
+) -> Schema:
     return {
         "operationId": name,
         "summary": summary,
@@ -390,7 +442,7 @@ def _operation(name: str, tag: str, summary: str, request: Schema, answer: Schem
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {
             "200": {"description": "the answer", "content": {"application/json": {"schema": answer}}},
-            **{status: _refusal(description) for status, description in REFUSALS.items()},
+            **{status: _refusal(description) for status, description in refusals.items()},
         },
     }
 

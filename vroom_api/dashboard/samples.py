@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from vroom_api.benchmarking import Benchmark, Split
 from vroom_api.causes import CAUSES
 from vroom_api.champion.descriptions import Listed, forecast_of, health_of, model_of, parts_of
 from vroom_api.champion.forecasts import Forecasts
@@ -111,6 +112,28 @@ _ENTRY: Final = Entry(
     run_id="4be1…",
 )
 _KEY: Final = Key("4d1f09ab", "shop", "viewer", _END, _END + timedelta(days=365), None, _END)
+BENCHMARK: Final = Benchmark(
+    forecast=_FORECAST,
+    model_version=3,
+    source="raw",
+    benchmark_id="0199f2a4-7c1e-7d3a-9b51-3f2a6c8e1d40",
+    n_iterations=1_000,
+    n=1_000,
+    errors={},
+    avg_ms=0.47,
+    p50_ms=0.44,
+    p95_ms=0.61,
+    p99_ms=1.2,
+    requests_per_second=2_080.0,
+    split=Split(
+        http_and_framework_ms=0.12,
+        decode_ms=0.004,
+        stored_inputs_ms=0.003,
+        features_and_model_ms=0.04,
+        answer_ms=0.013,
+        record_ms=0.29,
+    ),
+)
 # By the name of the schema.
 SAMPLES: Final[dict[str, msgspec.Struct]] = {
     "Alert": _ALERT,

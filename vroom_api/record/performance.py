@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import Manifest
+from vroom_api.contract.benchmark import is_no_benchmark
 from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.ids import first_id
 from vroom_api.contract.tables import outcomes, predictions
@@ -65,7 +66,7 @@ def performance(
         champion: it says what kind the target is, and when a prediction falls due.
         now: the time by which predictions are due; that of the clock where it is not given.
     """
-    asked = [predictions.c.forecast == forecast]
+    asked = [predictions.c.forecast == forecast, is_no_benchmark()]
     if version is not None:
         asked.append(predictions.c.version == version)
     if start is not None:

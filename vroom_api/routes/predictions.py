@@ -16,6 +16,7 @@ from vroom_api.champion.forecasts import Forecasts
 from vroom_api.champion.loading import Champion
 from vroom_api.champion.scoring import Scored, Scorer
 from vroom_api.champion.watch import ChampionWatch
+from vroom_api.contract.benchmark import BENCHMARK_TAG
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_asked, predict_in_steps, predict_many
 from vroom_api.predictions.asked import ROWS_AT_A_TIME, Asked, Result, Steps, request_of, waits_for_lookup
@@ -28,6 +29,7 @@ from vroom_api.routes.parameters import check_names
 from vroom_api.security.keys import Grant
 
 PREDICT, PREDICT_BATCH = "/predict", "/predict/batch"
+BENCHMARK = BENCHMARK_TAG.encode()
 EXPLAIN = b'"explain"'  # reasons take a hundred times as long as a prediction: others do not wait for them
 ENTITY_ID = b'"entity_id"'
 
@@ -64,9 +66,10 @@ class Predictor:
 
     async def answer(self, watch: ChampionWatch, scope: Scope, body: bytes) -> bytes:
         """The answer to a body that was read already."""
-        serves = serving(watch)
+        serves, log = serving(watch), self._log(scope)
+        if BENCHMARK in body and EXPLAIN not in body:
+            return await self._predict_timed(watch, serves, body, log)
         request = request_of(serves, body)
-        log = self._log(scope)
         if waits_for_lookup(serves, request):
             champion, asked = await asyncio.to_thread(answering, serves, body, request)
         else:
@@ -87,6 +90,29 @@ class Predictor:
         await self._wait_until_durable(log)
         watch.answered[champion.version] += 1
         self._copy(champion, log)
+        return answer
+
+    async def _predict_timed(
+        self, watch: ChampionWatch, serves: Champion, body: bytes, log: PredictionLog | None
+    ) -> "Timed":
+        """As a caller that is alone is answered, and where the time went."""
+        moments = [time.perf_counter()]
+        request = request_of(serves, body)
+        moments.append(time.perf_counter())
+        if waits_for_lookup(serves, request):
+            champion, asked = await asyncio.to_thread(answering, serves, body, request)
+        else:
+            champion, asked = answering(serves, body, request)
+        moments.append(time.perf_counter())
+        scored = await self._scorers[watch.forecast].score(champion, asked.row)
+        moments.append(time.perf_counter())
+        answer = Timed(answer_one(champion, asked, *scored, log))
+        moments.append(time.perf_counter())
+        await self._wait_until_durable(log)
+        moments.append(time.perf_counter())
+        watch.answered[champion.version] += 1
+        parts = zip(("decode", "stored", "score", "answer", "record"), moments, moments[1:], strict=False)
+        answer.timing = ", ".join(f"{part};dur={1000 * (end - begin):.4f}" for part, begin, end in parts)
         return answer
 
     def _answer(
@@ -187,6 +213,12 @@ def _not_recorded(error: NotRecorded) -> Problem:
     return Problem(503, "not-recorded", str(error), headers={"retry-after": str(error.retry_after)})
 
 
+class Timed(bytes):
+    """An answer to a benchmark, with the header Server-Timing; parts in milliseconds."""
+
+    timing = ""
+
+
 async def run(steps: Steps[Result]) -> Result:
     """Run to the end, with a turn for everybody else between two steps."""
     while True:
@@ -221,7 +253,8 @@ async def predict_of(
     name: FromPath[str], request: HTTPRequest[Any, Any, Any], predictor: NamedDependency[Predictor]
 ) -> Response[bytes]:
     answer = await predictor.predict(predictor.forecasts.named(name), request.scope, request.receive)
-    return Response(answer, media_type=MediaType.JSON)
+    headers = {"server-timing": answer.timing} if isinstance(answer, Timed) else {}
+    return Response(answer, media_type=MediaType.JSON, headers=headers)
 
 
 @post("/forecasts/{name:str}/predict/batch", status_code=200, include_in_schema=False)
@@ -299,14 +332,8 @@ async def read_body(scope: HTTPScope, receive: Receive, largest: int) -> bytes:
 
 
 async def respond(send: Send, body: bytes) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-            ],
-        }
-    )
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if isinstance(body, Timed):
+        headers.append((b"server-timing", body.timing.encode()))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

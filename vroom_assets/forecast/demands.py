@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from vroom_api.contract import read_pointer
 from vroom_api.contract.alerts import Severity, raise_alert, resolve_alert
+from vroom_api.contract.benchmark import is_no_benchmark
 from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.events import Decision as Entry
 from vroom_api.contract.events import Evaluated, Event, SourcesSeen, evidence_of
@@ -149,6 +150,7 @@ def _open(spec: ForecastSpec, first: float, last: float) -> tuple[sa.ColumnEleme
     return (
         predictions.c.id.between(_first_id(first), _first_id(last + 1)),
         predictions.c.forecast == spec.name,
+        is_no_benchmark(),
         ~answered,
     )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from vroom_api.contract.benchmark import is_no_benchmark
 from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.ids import first_id, time_of
 from vroom_api.contract.tables import outcomes, predictions
@@ -53,6 +54,7 @@ class _Copy:
     columns: Sequence[sa.ColumnElement[Any]]
     schema: pa.Schema
     into: str
+    wanted: Sequence[sa.ColumnElement[bool]] = ()
 
 
 # JSON stays the text that it is.
@@ -67,6 +69,7 @@ _OF_PREDICTIONS = _Copy(
     _PREDICTIONS,
     "insert or ignore into monitoring.predictions by name "
     "select *, greatest(least(made_at, $now), $closed) as counted_at from piece",
+    [is_no_benchmark()],
 )  # fmt: skip
 _OF_OUTCOMES = _Copy(
     outcomes,
@@ -125,7 +128,7 @@ def _read(database: sa.Engine, forecast: str, after: str, what: _Copy) -> Sequen
     table = what.source
     query = (
         sa.select(*what.columns)
-        .where(table.c.id > after, table.c.forecast == forecast)
+        .where(table.c.id > after, table.c.forecast == forecast, *what.wanted)
         .order_by(table.c.id)
         .limit(PIECE)
     )

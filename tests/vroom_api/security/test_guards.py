@@ -20,7 +20,7 @@ from vroom_api.security.shield import PROBES
 OPERATOR = {"/outcomes", "/reload", "/forecasts/{name:str}/reload"} | {
     f"{before}/{command}"
     for before in ("", "/forecasts/{name:str}")
-    for command in ("materialize", "train", "rollback")
+    for command in ("materialize", "train", "rollback", "benchmark", "benchmark/id")
 }
 OPERATOR |= {f"/forecasts/{{name:str}}/trial/{way}" for way in ("stop", "promote")}
 # Read by viewers, changed by operators.

@@ -1,5 +1,6 @@
 """Reads that repeat are answered 304 as long as nothing has changed; of predictions nothing may be kept."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, publish
 from tests.support.service import Serve, bearer
+from vroom_api.routes.revalidation import MAX_BODY, revalidated
 
 KEPT = [
     "/model",
@@ -92,6 +94,37 @@ def test_what_only_a_key_opens_is_private(state: Path, serve: Serve) -> None:
     refused = client.get("/model", headers=known)
     assert refused.status_code == 401
     assert refused.headers.get_list("cache-control") == ["no-store"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "pieces"),
+    [
+        (b"application/json", 200, [b"x" * (MAX_BODY + 1)]),
+        (b"application/json", 200, [b"[1,", b"2]"]),
+        (b"application/problem+json", 404, [b"{}"]),
+        (b"text/html", 200, [b"<p>"]),
+    ],
+)
+def test_what_is_large_in_pieces_refused_or_no_json_is_sent_as_it_is(
+    kind: bytes, status: int, pieces: list[bytes]
+) -> None:
+    start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]}
+    bodies = [
+        {"type": "http.response.body", "body": piece, "more_body": number < len(pieces)}
+        for number, piece in enumerate(pieces, 1)
+    ]
+    sent: list[Any] = []
+
+    async def route(_: Any, __: Any, send: Any) -> None:
+        for message in (start, *bodies):
+            await send(dict(message))
+
+    async def keep(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "headers": [(b"if-none-match", b"*")]}
+    asyncio.run(revalidated(route)(scope, None, keep))  # type: ignore[arg-type]
+    assert sent == [start, *bodies]
 
 
 def test_head_and_browsers_are_answered_as_before(client: TestClient[Any]) -> None:

@@ -1,5 +1,6 @@
 """/model, /health, /ledger and the page."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from litestar.testing import TestClient
 from tests.support.bundles import EXAMPLE, manifest, publish
 from vroom_api.contract import AgeLimits, FreshnessPolicy, Scores
 from vroom_api.contract.events import ContestResult, Decision, SourcesSeen
+from vroom_api.contract.heartbeat import Heartbeat, beat_of_consumer
 from vroom_api.contract.tables import enter_ledger, open_database
 
 HELD = ContestResult(
@@ -185,9 +187,12 @@ def test_json_of_every_route_has_line_breaks_for_a_browser(
     publish(state, 1)
     client = serve(record=True)
     recorded = client.post("/predict", json=EXAMPLE).json()["prediction_id"]
+    beat_of_consumer(Heartbeat(checked_at=time.time(), every_s=5.0), state)
+    command = client.post("/train").json()["id"]
     paths = [
         path.replace("{name}", "reservations")
         .replace("{identifier}", recorded)
+        .replace("{command}", command)
         .replace("{before}", "1")
         .replace("{after}", "1")
         .replace("{version}", "1")

@@ -5,10 +5,14 @@ from typing import Final
 
 import msgspec
 
+from vroom_api.champion.descriptions import TriedVersion
+from vroom_api.contract import TrialRole
 from vroom_api.contract.alerts import Severity
 from vroom_api.contract.checks import Status
+from vroom_api.contract.trials import TrialVerdict
 from vroom_api.record.alerts import Alert, Alerts
 from vroom_api.record.monitoring import Checks, LiveVerdict, MadeCheck, MonitoringState
+from vroom_api.record.trials import Judgement, Traffic
 
 _FORECAST: Final = "reservations"
 _END: Final = datetime(2026, 3, 2, tzinfo=UTC)
@@ -51,10 +55,26 @@ _VERDICT: Final = LiveVerdict(
     decided_at=_END + timedelta(seconds=20),
     numbers={},
 )
+_TRAFFIC: Final = Traffic(
+    forecast=_FORECAST,
+    champion=3,
+    generation=12,
+    trial=TriedVersion(4, TrialRole.SPLIT, 0.1, "2026-02-20T08:30:00.000+00:00", "ann", "5f1c" * 16),
+    loaded=True,
+    trouble=None,
+    judgement=Judgement(
+        verdict=TrialVerdict.BETTER,
+        sentence="version 4 beside version 3: better; mean loss 3.41 against 3.58 (-4.7%) on the same 1,830 requests",
+        rows=1830,
+        window_end=_END,
+        numbers={"loss": 3.41, "champion_loss": 3.58, "better_evidence": 4.2, "evidence_needed": 3.69},
+    ),
+)
 # By the name of the schema.
 SAMPLES: Final[dict[str, msgspec.Struct]] = {
     "Alert": _ALERT,
     "Alerts": Alerts([_ALERT], None),
     "Checks": Checks([_CHECK], None),
+    "Traffic": _TRAFFIC,
     "MonitoringState": MonitoringState(_FORECAST, 3, _VERDICT, [_CHECK], [_ALERT]),
 }

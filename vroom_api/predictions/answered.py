@@ -97,8 +97,14 @@ def predict_in_steps(
     for part in slices(len(asked)):
         group = answers[part]
         if log is not None:
-            for parts in zip(asked[part], listed[part], group, strict=True):
-                _log(champion, log, *parts)
+            log.extend(
+                champion.origin,
+                [answer.prediction_id for answer in group],
+                [one.row for one in asked[part]],
+                listed[part],
+                [(answer.value, answer.interval) for answer in group],
+                [(one.entity_id, one.tags) for one in asked[part]],
+            )
         encoded.append(_encode(group)[1:-1])
         yield
     return b"[" + b",".join(encoded) + b"]", len(answers)

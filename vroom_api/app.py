@@ -168,7 +168,7 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+        allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
     )
 
 

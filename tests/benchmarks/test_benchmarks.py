@@ -10,6 +10,7 @@ import pytest
 from tests.benchmarks import (
     accuracy,
     boostings,
+    catalog,
     contest,
     coverage,
     engines,
@@ -148,3 +149,14 @@ def test_the_benchmark_of_recalibration_compares_with_the_champion_left_alone(mo
     given = capsys.readouterr().out
     assert "demand x1.3: left alone 0." in given
     assert "healthy, binary: 0.0% of 1 streams of 4 days x 100 outcomes" in given
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_catalog_asks_every_question_and_says_what_was_missed(monkeypatch, capsys):
+    few = ["--vehicles", "300", "--saved", "20", "--clients", "2", "--seconds", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["catalog.py", *few])
+    missed = catalog.main()
+    lines = capsys.readouterr().out.splitlines()[3:]
+    assert len(lines) == len(catalog.questions(300, 20)) + 2
+    assert any(line.startswith("NO ") for line in lines) == bool(missed)
+    assert [line for line in lines if not line.endswith("  none")] == []

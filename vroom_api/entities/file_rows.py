@@ -14,7 +14,7 @@ from vroom_api.contract.entities import SEARCHABLE
 from vroom_api.contract.saved_entities import CSV
 from vroom_api.entities.search import Condition, Search
 
-FEW: Final = 2_000  # entities that are sorted by id where an index finds them by value
+FEW: Final = 1_000  # entities that are sorted by id where an index finds them by value
 LAST: Final = "\U0010ffff"  # behind every character
 _MAPPED: Final = 1 << 30  # bytes of the file that are read without copies
 

@@ -42,6 +42,11 @@ class Search(msgspec.Struct, frozen=True):
     def is_for_all(self) -> bool:
         return self == Search()
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether a page of it is found in a millisecond or two: several conditions may have all ids gone through."""
+        return len(self.conditions) <= 1 and self.tag is None
+
 
 def conditions_of(manifest: Manifest, text: str) -> tuple[Condition, ...]:
     """The conditions of a parameter.

@@ -40,8 +40,9 @@ from vroom_api.texts import NO_CONTROL_CHARACTERS
 MAX_ENTITIES: Final = 1_000  # of a page
 QUICK_PAGE: Final = 100  # entities that are read in about a millisecond
 SHORT: Final = "/vehicles"  # the entities of the flagship
-# Few, for more would only wait for each other, and keep predictions waiting.
-_readers = ThreadPoolExecutor(4, thread_name_prefix="catalog")
+# Few, for more would only wait for each other, and keep predictions waiting; of writers SQLite has one in any case.
+_readers = ThreadPoolExecutor(2, thread_name_prefix="catalog")
+_writer = ThreadPoolExecutor(1, thread_name_prefix="saving")
 T = TypeVar("T")
 NO_SUCH_ENTITY: Final = documented("nothing is stored of an entity of that id")
 IN_SOURCE: Final = documented("the entity is from the sources, and is changed there")
@@ -118,6 +119,10 @@ class Asked:
         if quick and not self.catalog.waits:
             return work()
         return await asyncio.get_running_loop().run_in_executor(_readers, work)
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """The result of changing something."""
+        return await asyncio.get_running_loop().run_in_executor(_writer, work)
 
     def save(self, body: bytes, idempotency_key: str | None) -> SavedRow:
         given = given_entity(serving(self.watch), content_of(body))
@@ -221,7 +226,7 @@ def searched(
 async def list_entities(
     asked: NamedDependency[Asked], search: NamedDependency[Search], after: After = None, limit: Limit = 100
 ) -> EntityPage:
-    quick = limit <= QUICK_PAGE and not search.conditions and search.tag is None
+    quick = limit <= QUICK_PAGE and search.is_quick
     return await asked.read(lambda: asked.catalog.page(search, after, limit), quick=quick)
 
 
@@ -246,7 +251,7 @@ async def list_entities(
 async def save_entity(
     asked: NamedDependency[Asked], body: RawBody, idempotency_key: IdempotencyKey = None
 ) -> Response[SavedRow]:
-    saved = await asyncio.to_thread(asked.save, body, idempotency_key)
+    saved = await asked.write(lambda: asked.save(body, idempotency_key))
     return Response(saved, status_code=201 if saved.status == "created" else 200)
 
 
@@ -260,7 +265,8 @@ async def save_entity(
 async def list_features(
     asked: NamedDependency[Asked], search: NamedDependency[Search], after: After = None, limit: Limit = 100
 ) -> FeaturePage:
-    return await asked.read(lambda: asked.feature_page(search, after, limit))
+    quick = limit <= QUICK_PAGE and search.is_quick
+    return await asked.read(lambda: asked.feature_page(search, after, limit), quick=quick)
 
 
 @get(
@@ -287,7 +293,7 @@ async def show_entity(identifier: Id, asked: NamedDependency[Asked]) -> EntityRo
     guards=[needs(Role.OPERATOR)],
 )
 async def replace_entity(identifier: Id, asked: NamedDependency[Asked], body: RawBody) -> SavedRow:
-    return await asyncio.to_thread(asked.replace, identifier, body)
+    return await asked.write(lambda: asked.replace(identifier, body))
 
 
 @delete(
@@ -297,10 +303,9 @@ async def replace_entity(identifier: Id, asked: NamedDependency[Asked], body: Ra
     status_code=200,
     responses={404: NO_SUCH_ENTITY, 409: IN_SOURCE, 503: RECORD_UNAVAILABLE},
     guards=[needs(Role.OPERATOR)],
-    sync_to_thread=True,
 )
-def delete_entity(identifier: Id, asked: NamedDependency[Asked]) -> DeletedRow:
-    return asked.delete(identifier)
+async def delete_entity(identifier: Id, asked: NamedDependency[Asked]) -> DeletedRow:
+    return await asked.write(lambda: asked.delete(identifier))
 
 
 @get(

@@ -185,6 +185,39 @@ def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path, role
     assert "ERROR" not in logged
 
 
+@pytest.mark.slow
+def test_fuzzing_finds_no_lie_about_events(tmp_path: Path) -> None:
+    """As above, of streams that end at once: every one has `wait=0`."""
+    home = tmp_path / "var"
+    publish(home, 1)
+    with running(home, LOG_LEVEL="error") as (address, process):
+        document = httpx.get(f"{address}/schema/openapi.json").json()
+        streams = {path: there for path, there in document["paths"].items() if path.endswith("events")}
+        for operations in streams.values():
+            for parameter in operations["get"]["parameters"]:
+                if parameter["name"] == "wait":
+                    parameter |= {"required": True, "schema": {"type": "integer", "minimum": 0, "maximum": 0}}
+        (tmp_path / "document.json").write_text(json.dumps(document | {"paths": streams}))
+        fuzzed = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("schemathesis")),
+                *("run", "document.json", "--url", address),
+                *("--mode", "positive"),  # longer waits are possible too
+                *("--phases", "examples,coverage,fuzzing"),
+                *("--max-examples", "20", "--seed", "1", "--no-color"),
+                *("--generation-database", "none"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert fuzzed.returncode == 0, fuzzed.stdout
+        logged = whole_log(home, process)
+    assert "Operations:       4 selected" in fuzzed.stdout
+    assert "ERROR" not in logged
+
+
 def test_a_server_tells_little_about_itself(tmp_path: Path) -> None:
     home = tmp_path / "var"
     publish(home, 1)

@@ -24,6 +24,8 @@ RETRY_AFTER = 5  # seconds
 RECONNECT_AFTER = 1_000  # milliseconds, for browsers
 _LONGEST_ID = 18  # digits
 
+_FROM_ZERO = {"minimum": 0}  # which Litestar leaves out of the document
+
 Name = Annotated[str, PathParameter(description="of the forecast")]
 Topics = Annotated[
     list[Topic] | None,
@@ -36,6 +38,7 @@ After = Annotated[
     QueryParameter(
         ge=0,
         le=MAX_ID,
+        schema_extra=_FROM_ZERO,
         description="resume after the event of this id, for clients that cannot set `Last-Event-ID`, which goes before; 0 for "
         "all that is kept",
     ),
@@ -45,12 +48,27 @@ Wait = Annotated[
     QueryParameter(
         ge=0,
         le=86_400,
+        schema_extra=_FROM_ZERO,
         description="seconds after which the stream ends; 0 for what there is now. For ever where it is not given",
     ),
 ]
 LastId = Annotated[
-    str | None, HeaderParameter(name="Last-Event-ID", description="resume after the event of this id")
+    str,
+    HeaderParameter(
+        name="Last-Event-ID",
+        description="resume after the event of this id",
+        schema_extra={"pattern": rf"^[0-9]{{0,{_LONGEST_ID}}}$"},  # checked by us, who say what is allowed
+    ),
 ]
+
+
+class StreamedEvent(msgspec.Struct, frozen=True):
+    """One event of a stream, as the OpenAPI document describes it: `data` is JSON."""
+
+    event: str  # what happened, e.g. model-promoted
+    data: str
+    id: str | msgspec.UnsetType = msgspec.UNSET  # of those in the log, and of where the stream begins
+    retry: int | msgspec.UnsetType = msgspec.UNSET  # milliseconds until a browser connects again
 
 
 def current_states(forecasts: Forecasts) -> dict[str, Message]:
@@ -80,7 +98,7 @@ class Ear:
         forecasts: NamedDependency[Forecasts],
         after: After = None,
         wait: Wait = None,
-        last_id: LastId = None,
+        last_id: LastId = "",
     ) -> None:
         self.forecasts = forecasts
         self._feed = feed
@@ -132,7 +150,9 @@ _DESCRIPTION = (
     "docs/events.md lists the events."
 )
 _EVENTS: dict[int, ResponseSpec] = {
-    200: ResponseSpec(str, media_type="text/event-stream", description="events, one after the other"),
+    200: ResponseSpec(
+        StreamedEvent, media_type="text/event-stream", description="events, one after the other"
+    ),
     400: documented("a parameter, or `Last-Event-ID`, is not possible"),
     503: documented("too many listen, or the database does not answer"),
 }

@@ -20,7 +20,7 @@ from vroom_api.contract.tables import UnusableDatabase, open_database
 log = logging.getLogger(__name__)
 
 CHECKPOINT_MILLISECONDS = 1_000  # that the last checkpoint of a replaced file waits for its readers
-OPENINGS, BETWEEN_SECONDS = 10, 0.02  # until threads that read have given a deleted index back
+OPENINGS, BETWEEN_SECONDS = 30, 0.02  # until threads that read have given a deleted index back
 
 
 class Replaced(Exception):

@@ -14,7 +14,6 @@ is asked for, and where so many rows wait in them that whoever asks has to wait 
 import asyncio
 import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -32,7 +31,7 @@ from vroom_api.contract.recorded import Prediction
 from vroom_api.contract.tables import outcomes, predictions, shadow_predictions
 from vroom_api.record.database import Replaced
 from vroom_api.record.prediction import check
-from vroom_api.record.stores import SqliteStore, Store, store_of
+from vroom_api.record.stores import SqliteStore, Store, is_lock, store_of
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +273,7 @@ class Recorder:
             Exception
         ) as error:  # whatever the database driver raises; the writer reports it if it stays so
             self._solo_streak, self._succeeded = 0, False
-            if not _is_lock(error):
+            if not is_lock(error):
                 self._disconnect_loop()
             return False
         self._count(made, in_blocks, time.perf_counter() - started)
@@ -542,10 +541,3 @@ class Recorder:
 def _reason(error: BaseException) -> str:
     text = str(getattr(error, "orig", None) or error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def _is_lock(error: Exception) -> bool:
-    """Whether another process writes; the connection is as good as before."""
-    return (
-        isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-    )

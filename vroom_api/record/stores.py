@@ -1,6 +1,7 @@
 """Where predictions are kept: SQLite or Postgres."""
 
 import contextlib
+import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from vroom_api.contract.ids import first_id
 from vroom_api.contract.recorded import Origin, Prediction, insert
 from vroom_api.record.database import Files, Replaced, check, connect
 
+LOCK_STEP = 0.0005  # seconds
 MAX_TRUST = 0.001  # seconds after a check of the files in which the next commit needs none before it
 
 
@@ -25,6 +27,7 @@ class Store(ABC):
 
     dialect: str
     mark: str  # how the driver marks a parameter
+    begin: str  # a transaction that writes
 
     def __init__(self, engine: sa.Engine, patience: float) -> None:
         self.engine = engine
@@ -59,7 +62,7 @@ class Store(ABC):
         elif len(made) <= MAX_BLOCK:
             insert_blocks(cursor, self.dialect, made)
         else:
-            cursor.execute("BEGIN")
+            cursor.execute(self.begin)
             insert_blocks(cursor, self.dialect, made)
             cursor.execute("COMMIT")
         self._check()  # what was committed is in the file that has the name
@@ -80,7 +83,7 @@ class Store(ABC):
             identifier, Origin("", 0, 0, "", "", (), ()), "", None, (), (), 0.0, 0.0, 0.0, 0.0, 0
         )
         cursor = self._cursor()
-        cursor.execute("BEGIN")
+        cursor.execute(self.begin)
         insert(cursor, self.dialect, [nothing])
         cursor.execute(f"DELETE FROM predictions WHERE id = {self.mark}", (identifier,))
         cursor.execute("COMMIT")
@@ -130,14 +133,61 @@ class Store(ABC):
 class SqliteStore(Store):
     dialect = "sqlite"
     mark = "?"
+    begin = "BEGIN IMMEDIATE"
+    _waits = False  # whether SQLite waits for locks by itself
+
+    def insert_once(self, made: Sequence[Prediction]) -> int:
+        """As the other; another writer's lock is waited for in short steps, since its commit takes a millisecond or few.
+
+        SQLite's own waiting soon sleeps for tens of milliseconds, and several workers would wait for nothing.
+        """
+        if self._waits:
+            self._wait_for_locks(0)
+        until = time.monotonic() + self._milliseconds / 1000
+        while True:
+            try:
+                return super().insert_once(made)
+            except sqlite3.OperationalError as error:
+                if not is_lock(error) or time.monotonic() >= until:
+                    raise
+            time.sleep(LOCK_STEP)
+
+    def expand(self, rows: int) -> int:
+        self._wait_for_locks()
+        return super().expand(rows)
+
+    def probe(self) -> None:
+        self._wait_for_locks()
+        super().probe()
+
+    def delete(self, table: sa.Table, before: str, limit: int) -> int:
+        self._wait_for_locks()
+        return super().delete(table, before, limit)
+
+    def _wait_for_locks(self, milliseconds: int | None = None) -> None:
+        """Let SQLite wait by itself, where it need not be quick; the next insertion does not."""
+        cursor = self._cursor()
+        cursor.execute(
+            f"PRAGMA busy_timeout = {self._milliseconds if milliseconds is None else milliseconds}"
+        )
+        self._waits = milliseconds is None
 
     def _prepare(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {self._milliseconds}")
+        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        self._waits = False
+
+
+def is_lock(error: Exception) -> bool:
+    """Whether another process writes; the connection is as good as before."""
+    return (
+        isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    )
 
 
 class PostgresStore(Store):
     dialect = "postgresql"
     mark = "%s"
+    begin = "BEGIN"
 
     def _prepare(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SET statement_timeout = {self._milliseconds}")

@@ -241,6 +241,7 @@ def test_an_expansion_that_is_cut_off_leaves_the_block(
 # Where the table is named, and why blocks need not be expanded there. All others that name it call `expand_blocks`.
 WITHOUT = {
     "vroom_api/contract/tables.py": "declares it",
+    "vroom_api/contract/benchmark.py": "a condition, for those who read",
     "vroom_api/record/recorder.py": "deletes from it, after it has expanded blocks",
     "vroom_api/record/backup.py": "counts the rows of a copy, in which it has expanded blocks",
 }

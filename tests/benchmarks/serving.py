@@ -52,6 +52,7 @@ LISTING = {
 }
 FEATURES = {"technology": 1, "num_images": 5, "street_parked": 0, "description": 7, "price_diff": 8.85}
 MANY = 32
+WORKERS = "Vroom, 2 workers"
 PATIENCE = 20  # seconds after which the load generator gives up on an answer
 PEER_NAMES = ("FastAPI + ONNX", "FastAPI + sklearn", "mlflow models serve", "Ray Serve design")
 UVICORN = (
@@ -154,13 +155,13 @@ def subjects(home: Path, keyed: Path, peers: str, scratch: Path) -> list[Subject
     here = {"PYTHONPATH": str(PEERS), "BUNDLE": bundle, "DATA": str(ROOT / "data" / FORECAST)}
     vroom = [sys.executable, "-m", "vroom_api"]
 
-    def settings(record: str, state: Path, auth: str = "off") -> dict[str, str]:
+    def settings(record: str, state: Path, auth: str = "off", database: str = "one") -> dict[str, str]:
         return {
             "VROOM_HOME": str(state),
             "VROOM_API_PORT": "{port}",
             "VROOM_RECORD": record,
             "VROOM_AUTH": auth,
-            "VROOM_DATABASE_URL": f"sqlite:///{state / f'{record}-{auth}.db'}",
+            "VROOM_DATABASE_URL": f"sqlite:///{state / f'{record}-{auth}-{database}.db'}",
         }
 
     key = subprocess.run(
@@ -176,6 +177,14 @@ def subjects(home: Path, keyed: Path, peers: str, scratch: Path) -> list[Subject
         Subject("bare Litestar", [sys.executable, *UVICORN, "bare:app"], here),
         Subject("Vroom, no record", vroom, settings("off", keyed)),
         Subject("Vroom", vroom, settings("on", keyed)),
+        Subject(
+            "Vroom, by name",
+            vroom,
+            settings("on", keyed, database="name"),
+            path=f"/forecasts/{FORECAST}/predict",
+        ),
+        Subject(WORKERS, vroom, settings("on", keyed, database="workers") | {"VROOM_WORKERS": "2"}),
+        Subject(f"{WORKERS}, no record", vroom, settings("off", keyed) | {"VROOM_WORKERS": "2"}),
         Subject(
             "Vroom, with keys", vroom, settings("on", keyed, "on"), headers={"authorization": f"Bearer {key}"}
         ),
@@ -278,16 +287,25 @@ def show(measured: list[Subject]) -> None:
         print(f"{subject.name:22}{cells}{errors or 'none'}")
 
 
-def targets(by_name: dict[str, Subject], fsync: float, rows: float) -> list[tuple[str, float, float, bool]]:
+def targets(
+    by_name: dict[str, Subject], fsync: float, rows: float, kept_rows: float
+) -> list[tuple[str, float, float, bool]]:
     """What was promised: what, the figure, the limit, and whether a smaller figure is the better one."""
     bare, free, kept = (by_name[name].measured for name in ("bare Litestar", "Vroom, no record", "Vroom"))
     found = [
         ("no record, p50 at 1 client ÷ bare", free[1].p50 / bare[1].p50, 1.3, True),
         ("no record, 1/s at 32 clients ÷ bare", free[MANY].rate / bare[MANY].rate, 0.9, False),
         ("no record, p99 at 32 clients ÷ bare", free[MANY].p99 / bare[MANY].p99, 1.5, True),
-        ("record, 1/s at 32 clients ÷ bare", kept[MANY].rate / bare[MANY].rate, 0.5, False),
+        ("record, 1/s at 32 clients ÷ bare", kept[MANY].rate / bare[MANY].rate, 0.85, False),
+        (
+            "by name, 1/s at 32 clients ÷ short route",
+            by_name["Vroom, by name"].measured[MANY].rate / kept[MANY].rate,
+            0.95,
+            False,
+        ),
         ("record, p50 at 1 client (ms)", 1000 * kept[1].p50, 1000 * (bare[1].p50 + 2 * fsync), True),
         ("rows/s of 1,000-row batches, no record", rows, 100_000, False),
+        ("rows/s of 1,000-row batches, record", kept_rows, 100_000, False),
     ]
     for name in ("mlflow models serve", "Ray Serve design"):
         if name in by_name:
@@ -375,9 +393,12 @@ def main() -> int:
         rows = batch_rate(by_name["Vroom, no record"], options.seconds)
         with_record = batch_rate(by_name["Vroom"], options.seconds)
         print(f"\nfsync of 4 kB, median: {1000 * fsync:.2f} ms")
+        for name, one in ((WORKERS, "Vroom"), (f"{WORKERS}, no record", "Vroom, no record")):
+            factor = by_name[name].measured[MANY].rate / by_name[one].measured[MANY].rate
+            print(f"{name}: {factor:.2f} times the requests/s of one at 32 clients")
         print(f"1,000-row batches: {rows:,.0f} rows/s without record, {with_record:,.0f} with\n")
         missed = 0
-        for what, figure, limit, smaller in targets(by_name, fsync, rows):
+        for what, figure, limit, smaller in targets(by_name, fsync, rows, with_record):
             held = figure <= limit if smaller else figure >= limit
             missed += not held
             print(

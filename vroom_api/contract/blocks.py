@@ -29,8 +29,9 @@ ROWS_AT_A_TIME: Final = 1_024  # that one transaction of a reader expands; who r
 _BLOCKS_AT_A_TIME: Final = 256
 _PAUSE: Final = 0.002  # seconds between two of them, in which others may write
 _LOCK: Final = 86_767  # in Postgres, of the transaction that expands
-_COMPRESSED_FROM: Final = 4_096  # bytes; below, it costs more than it saves
-_PLAIN, _COMPRESSED = b"\x00", b"\x01"
+_FORMAT: Final = (
+    b"\x01"  # MessagePack behind its check sum; to compress it takes four times as long as to write it
+)
 
 Number = int | float  # an integer stays one, as JSON has it
 Row = tuple[
@@ -62,10 +63,7 @@ def encode(made: Sequence[Prediction]) -> bytes:
         for group in _alike(made)
     ]  # fmt: skip
     content = _encoder.encode(segments)
-    mark = _PLAIN
-    if len(content) >= _COMPRESSED_FROM:
-        content, mark = zlib.compress(content, 1), _COMPRESSED
-    return mark + zlib.crc32(content).to_bytes(4) + content
+    return _FORMAT + zlib.crc32(content).to_bytes(4) + content
 
 
 def _alike(made: Sequence[Prediction]) -> list[list[Prediction]]:
@@ -82,12 +80,12 @@ def decode(content: bytes) -> list[Prediction]:
     Raises:
         DamagedBlock: the content is not what was written.
     """
-    mark, digest, packed = content[:1], content[1:5], content[5:]
-    if mark not in (_PLAIN, _COMPRESSED) or zlib.crc32(packed).to_bytes(4) != digest:
+    packed = content[5:]
+    if content[:5] != _FORMAT + zlib.crc32(packed).to_bytes(4):
         raise DamagedBlock("its check sum does not fit")
     try:
-        segments = _decoder.decode(zlib.decompress(packed) if mark == _COMPRESSED else packed)
-    except (zlib.error, msgspec.MsgspecError) as error:
+        segments = _decoder.decode(packed)
+    except msgspec.MsgspecError as error:
         raise DamagedBlock(str(error)) from error
     return [
         Prediction(

@@ -19,9 +19,8 @@ from vroom_api.entities.rows import (
     SavedRow,
 )
 from vroom_api.record.inventory import FeatureView, Stores, StoreState
-from vroom_api.record.trials import Judgement
+from vroom_api.record.trials import Judgement, Traffic
 from vroom_api.routes.commands import Commands, FollowedCommand
-from vroom_api.routes.traffic import Traffic
 
 _FORECAST: Final = "reservations"
 _NOW: Final = datetime(2026, 3, 2, 9, tzinfo=UTC)

@@ -127,8 +127,15 @@ def _answers_in_steps(champion: Champion, asked: list[Asked], log: PredictionLog
     if log is None:
         return answers
     for part in slices(len(asked)):
-        for parts in zip(asked[part], listed[part], answers[part], strict=True):
-            _log(champion, log, *parts)
+        group = answers[part]
+        log.extend(
+            champion.origin,
+            [answer.prediction_id for answer in group],
+            [one.row for one in asked[part]],
+            listed[part],
+            [(answer.value, answer.interval) for answer in group],
+            [(one.entity_id, one.tags) for one in asked[part]],
+        )
         yield
     return answers
 

@@ -63,6 +63,33 @@ class PredictionLog:
             )
         )
 
+    def extend(
+        self,
+        origin: Origin,
+        identifiers: Sequence[str],
+        inputs: Sequence[Sequence[float]],
+        features: Sequence[Sequence[float]],
+        answers: Sequence[tuple[float, Interval]],
+        others: Sequence[tuple[str | None, dict[str, str] | None]],
+    ) -> None:
+        """Add several predictions that were made at once.
+
+        Args:
+            answers: value and interval of each.
+            others: entity and tags of each.
+        """
+        latency_us = (time.perf_counter_ns() - self._started_ns) // 1000
+        caller = self._caller
+        self.predictions += [
+            Prediction(
+                identifier, origin, caller, entity, row, derived, value, interval.low, interval.high, interval.level,
+                latency_us, tags,
+            )
+            for identifier, row, derived, (value, interval), (entity, tags) in zip(
+                identifiers, inputs, features, answers, others, strict=True
+            )
+        ]  # fmt: skip
+
 
 class _Ids:
     """UUIDv7 (RFC 9562, section 6.2, method 3): milliseconds, 12 bits of their fraction, 62 random bits.

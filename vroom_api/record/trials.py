@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 import sqlalchemy as sa
 
+from vroom_api.champion.descriptions import TriedVersion
 from vroom_api.contract import Trial
 from vroom_api.contract.checks import Status
 from vroom_api.contract.trials import TRIAL_CHECK, TrialVerdict
@@ -23,6 +24,18 @@ class Judgement(msgspec.Struct, frozen=True):
     numbers: dict[
         str, float | None
     ]  # mean losses; logarithms of the evidence for either verdict, and what is needed
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Which versions answer, and what is known of the one that is tried."""
+
+    forecast: str
+    champion: int  # the version that serves
+    generation: int  # of the pointer
+    trial: TriedVersion | None  # null where none is tried
+    loaded: bool  # whether this process has the version that is tried
+    trouble: str | None  # why it has not, or not as it is kept now
+    judgement: Judgement | None  # null before the monitoring has judged the trial
 
 
 def judgement(connection: sa.Connection, forecast: str, trial: Trial) -> Judgement | None:

@@ -24,7 +24,7 @@ from vroom_api.contract.trials import change_traffic
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import caller_of
 from vroom_api.record.recorder import Recorder
-from vroom_api.record.trials import Judgement, judgement
+from vroom_api.record.trials import Traffic, judgement
 from vroom_api.routes.bodies import decoded, described
 from vroom_api.routes.commands import Desk, FollowedCommand
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
@@ -79,18 +79,6 @@ class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     reason: _Reason
     generation: _Generation = None
-
-
-class Traffic(msgspec.Struct, frozen=True):
-    """Which versions answer, and what is known of the one that is tried."""
-
-    forecast: str
-    champion: int  # the version that serves
-    generation: int  # of the pointer
-    trial: TriedVersion | None  # null where none is tried
-    loaded: bool  # whether this process has the version that is tried
-    trouble: str | None  # why it has not, or not as it is kept now
-    judgement: Judgement | None  # null before the monitoring has judged the trial
 
 
 @dataclass

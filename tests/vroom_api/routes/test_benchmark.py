@@ -2,13 +2,16 @@
 
 import asyncio
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
@@ -154,25 +157,35 @@ def test_no_other_answer_says_where_its_time_went(service: httpx.Client) -> None
 
 
 @pytest.mark.slow
-def test_an_outside_load_generator_measures_the_same(service: httpx.Client) -> None:
-    """Medians of turns that alternate, so that what else the machine does hits both alike."""
+def test_an_outside_load_generator_measures_the_same(state: Path) -> None:
+    """Medians of many short turns that alternate, so that what else the machine does hits both alike.
+
+    On a disk in memory: where the sync of a shared one takes now 0.2 and now 4 ms, two medians differ by chance.
+    """
     sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
-    import msgspec
     from load import ask, request
 
-    content = request(service.base_url.port or 0, "/predict", msgspec.json.encode(EXAMPLE))
-    inside, outside = [], []
-    for _ in range(7):
-        inside.append(service.post("/benchmark", json=EXAMPLE | {"n_iterations": 1_500}).json()["p50_ms"])
-        outside.append(1000 * ask(service.base_url.port or 0, content, clients=1, seconds=0.8).p50)
-    assert sorted(inside)[3] == pytest.approx(sorted(outside)[3], rel=0.2)
+    publish(state, 1)
+    memory = Path("/dev/shm")
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
+        running(state, DATABASE_URL=f"sqlite:///{folder}/serving.db") as (address, _),
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        port = client.base_url.port or 0
+        content = request(port, "/predict", msgspec.json.encode(EXAMPLE))
+        inside, outside = [], []
+        for _ in range(9):
+            inside.append(client.post("/benchmark", json=EXAMPLE | {"n_iterations": 1_000}).json()["p50_ms"])
+            outside.append(1000 * ask(port, content, clients=1, seconds=0.3).p50)
+    assert median(inside) == pytest.approx(median(outside), rel=0.2)
 
 
 def test_a_generator_stops_when_its_time_is_over(service: httpx.Client) -> None:
     began = time.monotonic()
     head = f"GET /livez HTTP/1.1\r\nhost: 127.0.0.1:{service.base_url.port}\r\n\r\n"
-    report = run(
-        {"host": "127.0.0.1", "port": service.base_url.port, "request": head, "n": 10**9, "seconds": 0.3}
+    report = asyncio.run(
+        run({"host": "127.0.0.1", "port": service.base_url.port, "request": head, "n": 10**9, "seconds": 0.3})
     )
     assert time.monotonic() - began < 10
     assert set(report["statuses"]) == {"200"}

@@ -17,19 +17,41 @@ FRAMEWORK = {("bad-request", 400), ("not-found", 404), ("method-not-allowed", 40
 
 
 def raised() -> Iterator[tuple[str, int]]:
-    """Cause and status of every problem in the source."""
+    """Cause and status of every problem in the source, also where a function is given the cause."""
     for path in sorted((ROOT / "vroom_api").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "Problem"):
+        tree = ast.parse(path.read_text())
+        given = dict(functions_with_a_cause(tree))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
                 continue
-            match node.args:
-                case [ast.Constant(value=int(status)), ast.Constant(value=str(cause)), *_]:
+            name = ast.unparse(node.func).removeprefix("self.")
+            match name, node.args:
+                case "Problem", [ast.Constant(value=int(status)), ast.Constant(value=str(cause)), *_]:
                     yield cause, status
-                case _:
+                case "Problem", [ast.Constant(), ast.Name(id="cause"), *_]:
+                    assert given, f"{path}:{node.lineno}: a computed cause"
+                case "Problem", _:
                     assert path.name in ("causes.py", "problems.py"), (
                         f"{path}:{node.lineno}: a computed cause"
                     )
+                case _ if name in given:
+                    position, status = given[name]
+                    yield ast.literal_eval(node.args[position]), status
     yield from FRAMEWORK
+
+
+def functions_with_a_cause(tree: ast.Module) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Functions that make a problem of a cause they are given: its position among their arguments, and the status."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            names = [one.arg for one in node.args.args if one.arg != "self"]
+            for inner in ast.walk(node):
+                match inner:
+                    case ast.Call(
+                        func=ast.Name(id="Problem"),
+                        args=[ast.Constant(value=int(status)), ast.Name(id="cause"), *_],
+                    ):
+                        yield node.name, (names.index("cause"), status)
 
 
 def test_every_cause_in_the_source_has_a_page_with_its_statuses() -> None:

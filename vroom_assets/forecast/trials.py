@@ -15,7 +15,7 @@ from vroom_api.contract.store import LocalStore, NothingServes, PointerMoved
 from vroom_api.contract.tables import alerts, append_entry, serving_database
 from vroom_api.contract.trials import TrialVerdict, change_traffic
 from vroom_assets.champion import publication
-from vroom_assets.forecast.names import CHAMPION, FORECAST_TAG, ROLLED_BACK, TRIAL_STOPPED
+from vroom_assets.forecast.names import CALLER_TAG, CHAMPION, FORECAST_TAG, ROLLED_BACK, TRIAL_STOPPED
 from vroom_assets.forecast.rollback import Actor, restored
 from vroom_assets.ledger import latest_evidence
 from vroom_assets.spec import ForecastSpec
@@ -179,7 +179,7 @@ def promotion_job(spec: ForecastSpec) -> dg.JobDefinition:
         required_resource_keys={"registry"},
     )
     def promote(context: dg.OpExecutionContext, config: Promotion) -> None:
-        actor = Actor("job promote_version", context.run.run_id)
+        actor = Actor(context.run.tags.get(CALLER_TAG) or "job promote_version", context.run.run_id)
         try:
             before, after = publication.promote(
                 spec.name,

@@ -16,12 +16,12 @@ import contextlib
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -174,13 +174,13 @@ def measured(port: int, question: Question, clients: int, seconds: float) -> Mea
 
 
 @contextlib.contextmanager
-def started(command: list[str], port: int, path: str, **options: object) -> Iterator[int]:
+def started(command: list[str], port: int, **options: object) -> Iterator[int]:
     """A process that answers; its id."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
     try:
         for _ in range(600):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).close()
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
                 break
             if process.poll() is not None:
                 raise SystemExit(f"{command} ended")
@@ -241,8 +241,8 @@ def main() -> int:
         empty = ["-m", "uvicorn", "bare:app", "--host", "127.0.0.1", "--port", str(bare), "--loop", "uvloop"]
         quiet = ["--http", "httptools", "--no-access-log", "--log-level", "warning"]
         with (
-            started([sys.executable, "-m", "vroom_api"], port, "/livez", env=settings) as service,
-            started([sys.executable, *empty, *quiet], bare, "/none", cwd=PEERS) as peer,
+            started([sys.executable, "-m", "vroom_api"], port, env=settings) as service,
+            started([sys.executable, *empty, *quiet], bare, cwd=PEERS) as peer,
         ):
             floor = Question(
                 "an empty Litestar endpoint", "POST", lambda rng: "/predict", lambda rng: dict(EXAMPLE)

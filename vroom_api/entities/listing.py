@@ -79,7 +79,8 @@ class Catalog:
         sourced: list[FileRow] = []
         saved: list[SavedEntity] = []
         total = 0
-        counts = search.is_for_all and after is None
+        # A server would go through all rows to count them.
+        counts = search.is_for_all and after is None and self._file is not None
         if self._file is not None and search.source != SERVICE:
             with self._rows(self._file) as file:
                 if file is not None:
@@ -91,10 +92,8 @@ class Catalog:
             saved = self._saved(search, after, limit + 1, min(ends, default=None))
             ends += [saved[-1].id] if len(saved) > limit else []
             total += self._count_saved() if counts else 0
-        found = {row.id: row for row in saved}
-        for identifier in self._hidden(list(found)):
-            del found[identifier]
-        rows = [row_of(row, self.manifest) for row in found.values()]
+        hidden = set(self._hidden([row.id for row in saved if row.source == SERVICE]))
+        rows = [row_of(row, self.manifest) for row in saved if row.source == CSV or row.id not in hidden]
         rows += [self._row_of(row) for row in sourced]
         end = min(ends, default=None)
         ordered = sorted((row for row in rows if end is None or row.id <= end), key=lambda row: row.id)
@@ -109,12 +108,15 @@ class Catalog:
 
     def _count_saved(self) -> int:
         with self._database().connect() as connection:
-            return table_rows.count(connection, self.forecast, sourced=self._file is None)
+            return table_rows.count(connection, self.forecast)
 
     def _hidden(self, identifiers: list[str]) -> list[str]:
         """Those of some saved ids that the sources have too: until the next materialization closes them."""
-        if self._file is None or not identifiers:
+        if not identifiers:
             return []
+        if self._file is None:
+            with self._database().connect() as connection:
+                return table_rows.among(connection, self.forecast, identifiers)
         with self._rows(self._file, may_fail=True) as file:
             return [] if file is None else file.among(identifiers)
 

@@ -63,7 +63,10 @@ class EntityPage(msgspec.Struct, frozen=True):
     entities: list[EntityRow]
     next_after: str | None
     total: Annotated[
-        int | None, msgspec.Meta(description="of all entities, on the first page of all; else null")
+        int | None,
+        msgspec.Meta(
+            description="of all entities, on the first page of all; else, and where they are all in the database, null"
+        ),
     ]
 
 

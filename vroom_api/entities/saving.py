@@ -133,6 +133,11 @@ def _invalid(found: list[Fault]) -> Problem:
     return Problem(422, "invalid-input", "; ".join(fault.detail for fault in found), faults=found)
 
 
+def _is_same(before: SavedEntity, given: GivenEntity) -> bool:
+    """Whether it is saved as it is given."""
+    return before.closed_at is None and (before.inputs, before.tags) == (given.inputs, given.tags)
+
+
 def unknown_entity(entity: str, identifier: str, path: str, closed: SavedEntity | None = None) -> Problem:
     """There is no such entity: what to do."""
     why = "nothing is stored of it"
@@ -180,6 +185,10 @@ class Saving:
             Problem: another one is saved under that id, 409.
         """
         identifier = given.id or (self._id_of(idempotency_key) if idempotency_key else new_id())
+        with self._engine.connect() as connection:
+            before = saved_entity(connection, self._forecast, identifier)
+        if before is not None and _is_same(before, given):
+            return before, "unchanged"  # and nobody waits for a lock
         with writing(self._engine) as connection:
             before = saved_entity(connection, self._forecast, identifier, lock=True)
             if before is None:
@@ -189,9 +198,9 @@ class Saving:
                     return fresh, "created"
                 before = saved_entity(connection, self._forecast, identifier, lock=True)
                 assert before is not None  # another transaction was first
+            if _is_same(before, given):
+                return before, "unchanged"
             if before.closed_at is None:
-                if (before.inputs, before.tags) == (given.inputs, given.tags):
-                    return before, "unchanged"
                 raise self._exists(identifier)
             if given.id is None:
                 raise Problem(
@@ -209,7 +218,7 @@ class Saving:
         """
         with writing(self._engine) as connection:
             before = self._open(connection, identifier)
-            if (before.inputs, before.tags) == (given.inputs, given.tags):
+            if _is_same(before, given):
                 return before, "unchanged"
             return self._write(connection, before, given), "replaced"
 

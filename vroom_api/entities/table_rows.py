@@ -1,5 +1,6 @@
 """Entities in the serving database, page by page: those that were saved, and where it has them those of the sources."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,9 +25,14 @@ def page(
 
     Args:
         end: the last id that counts; None for any.
-        sourced: whether those of the sources are here: of an id that was saved as well theirs counts.
+        sourced: whether those of the sources are here too; of an id that was saved as well there are two rows.
     """
-    query = sa.select(entities).where(*_found(forecast, sourced)).order_by(entities.c.id).limit(limit)
+    query = (
+        sa.select(entities)
+        .where(*_found(forecast, sourced))
+        .order_by(entities.c.id, entities.c.source)
+        .limit(limit)
+    )
     if after is not None:
         query = query.where(entities.c.id > after)
     if end is not None:
@@ -43,28 +49,30 @@ def page(
     return [entity_of(row) for row in connection.execute(query)]
 
 
-def count(connection: sa.Connection, forecast: str, *, sourced: bool) -> int:
-    """How many entities are found."""
-    query = sa.select(sa.func.count()).select_from(entities).where(*_found(forecast, sourced))
+def among(connection: sa.Connection, forecast: str, identifiers: Sequence[str]) -> list[str]:
+    """Those of some ids that the sources have."""
+    query = sa.select(entities.c.id).where(
+        entities.c.forecast == forecast, entities.c.id.in_(identifiers), entities.c.source == CSV
+    )
+    return list(connection.scalars(query))
+
+
+def count(connection: sa.Connection, forecast: str) -> int:
+    """How many saved entities are found."""
+    query = sa.select(sa.func.count()).select_from(entities).where(*_found(forecast, sourced=False))
     return connection.scalar(query) or 0
 
 
 def find(connection: sa.Connection, forecast: str, identifier: str, *, sourced: bool) -> SavedEntity | None:
     """An entity, None where there is none of that id."""
     query = sa.select(entities).where(*_found(forecast, sourced), entities.c.id == identifier)
-    row = connection.execute(query).first()
+    row = connection.execute(query.order_by(entities.c.source).limit(1)).first()  # csv, then service
     return None if row is None else entity_of(row)
 
 
 def _found(forecast: str, sourced: bool) -> list[sa.ColumnElement[bool]]:
     terms: list[sa.ColumnElement[bool]] = [entities.c.forecast == forecast, entities.c.closed_at.is_(None)]
-    if not sourced:
-        return [*terms, entities.c.source == SERVICE]
-    other = entities.alias("other")
-    hidden = sa.exists().where(
-        other.c.forecast == forecast, other.c.id == entities.c.id, other.c.source == CSV
-    )
-    return [*terms, sa.or_(entities.c.source == CSV, ~hidden)]
+    return terms if sourced else [*terms, entities.c.source == SERVICE]
 
 
 def _terms(condition: Condition, postgres: bool) -> list[sa.ColumnElement[bool]]:

@@ -151,8 +151,9 @@ def check_version(forecast: str, version: int | None, pointer: Pointer, root: Pa
         BundleError: a pointer cannot be read.
     """
     store = LocalStore(root)
-    published = {former.version for former in store.history(forecast)}
-    if len(published) < pointer.generation:  # pointers of before they were kept are known by the ledger alone
+    pointers = store.history(forecast)
+    published = {former.version for former in pointers}
+    if len(pointers) < pointer.generation:  # pointers of before they were kept are known by the ledger alone
         published |= set(store.versions(forecast))
     choices = ", ".join(map(str, sorted(published)))
     if version is not None and version not in published:

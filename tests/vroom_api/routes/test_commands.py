@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
 from tests.support import databases
-from tests.support.bundles import FORECAST, point, publish
+from tests.support.bundles import FORECAST, manifest, point, publish
 from tests.support.service import Serve, bearer
+from vroom_api.contract import MANIFEST, sha256_of
 from vroom_api.contract.commands import Kind, State, note, open_commands
 from vroom_api.contract.heartbeat import Heartbeat, beat, beat_of_consumer
 from vroom_api.contract.pages import Pages
+from vroom_api.contract.store import LocalStore
 from vroom_api.contract.tables import ledger, open_database
 from vroom_api.record.commands import ask
 from vroom_api.security.keys import Role, create_key
@@ -221,3 +224,17 @@ def test_a_damaged_pointer_is_no_reason_to_guess(client: TestClient[Any], state:
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:vroom:unreadable-pointer")
     assert str(state) not in refused.text
     point(state, 2)
+
+
+def test_a_version_that_lost_its_publication_is_nothing_to_go_back_to(state: Path, serve: Serve) -> None:
+    store = LocalStore(state)
+    attend(state)
+    for version in (1, 2, 3):
+        content = msgspec.json.encode(manifest(version))
+        store.put(FORECAST, version, {MANIFEST: content})
+        if version < 3:
+            store.point(FORECAST, version, sha256_of(content), generation=version - 1)
+    store.point(FORECAST, 1, sha256_of(msgspec.json.encode(manifest(1))), generation=2)
+    refused = serve().post("/rollback", json=BACK | {"version": 3})
+    assert (refused.status_code, refused.json()["type"]) == (404, "urn:vroom:never-published")
+    assert "choose one of 1, 2," in refused.json()["detail"]

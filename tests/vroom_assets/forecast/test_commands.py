@@ -16,6 +16,7 @@ from vroom_api.contract import read_pointer
 from vroom_api.contract.commands import Kind, State
 from vroom_api.contract.heartbeat import latest_beat_of_consumer
 from vroom_api.contract.tables import event_log
+from vroom_assets.forecast.commands import request_of
 from vroom_assets.forecast.names import CALLER_TAG, COMMAND_TAG, FORECAST_TAG
 
 
@@ -210,3 +211,12 @@ def test_a_roll_back_to_what_was_never_published_is_refused(rolling):
     rolling.tick()
     assert state_of(command).state is State.REFUSED
     assert "version 7 was never published" in state_of(command).message
+
+
+def test_a_promotion_goes_to_the_job_of_a_version_that_is_tried(home):
+    command = asked(Kind.PROMOTE, "vans", version=4, reason="it was better", generation=6)
+    request = request_of(command)
+    assert (request.job_name, request.run_key) == ("vans_promote_version", command.id)
+    assert request.run_config["ops"] == {
+        "promote_version_of_vans": {"config": {"version": 4, "reason": "it was better", "generation": 6}}
+    }

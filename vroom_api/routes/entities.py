@@ -33,6 +33,7 @@ from vroom_api.record.prediction import MAX_TEXT_LENGTH, caller_of
 from vroom_api.routes.parameters import Tag
 from vroom_api.routes.predictions import Predictor, read_body, serving
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
+from vroom_api.routes.routers import PathRouter
 from vroom_api.security.guards import needs
 from vroom_api.security.keys import Role
 from vroom_api.texts import NO_CONTROL_CHARACTERS
@@ -380,7 +381,7 @@ HANDLERS: Any = [
     delete_entity,
     show_features,
 ]
-router = Router(
+router = PathRouter(
     SHORT,
     route_handlers=HANDLERS,
     dependencies={"asked": Provide(of_flagship, sync_to_thread=False)},
@@ -388,7 +389,7 @@ router = Router(
     tags=["catalog"],
 )
 # The document describes those of each forecast by itself.
-named_router = Router(
+named_router = PathRouter(
     "/forecasts/{name:str}/entities",
     route_handlers=HANDLERS,
     dependencies={"asked": Provide(of_named, sync_to_thread=False)},

@@ -141,6 +141,7 @@ def test_sigterm_finishes_what_is_under_way_and_ends_the_process(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # each operation is asked some hundred times
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.VIEWER])
 def test_fuzzing_finds_no_defect_and_no_lie_in_the_document(tmp_path: Path, role: Role) -> None:
     """All operations of two forecasts, all checks but one, with a key: examples, coverage of the schemas, fuzzing."""

@@ -239,9 +239,7 @@ def _trial(champion: Champion) -> list[Fact]:
     if tried is None:
         return []
     does = "answers" if tried.role is TrialRole.SPLIT else "gets a copy of"
-    text = (
-        f"version {tried.version} {does} {tried.share:.3g} of the requests since {tried.since}, by {tried.by}"
-    )
+    text = f"version {tried.version} {does} {100 * tried.share:.3g} % of the requests since {tried.since}, by {tried.by}"
     return [Fact("tried beside it", text)]
 
 

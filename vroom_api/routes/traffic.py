@@ -254,7 +254,9 @@ def _begin(
         detail = f"{_without(home, error)}; nothing has changed"
         raise Problem(409, "damaged-version", detail) from None
     does = "answers" if trial.role is TrialRole.SPLIT else "gets a copy of"
-    reason = f"version {trial.version} {does} {share:.3g} of the requests beside version {pointer.version}"
+    reason = (
+        f"version {trial.version} {does} {100 * share:.3g} % of the requests beside version {pointer.version}"
+    )
     decision = Decision.CHANGED if before else Decision.STARTED
     _change(name, home, database, trial, pointer, decision=decision, reason=reason, actor=caller)
 
@@ -336,7 +338,9 @@ def _state(pointer: Pointer) -> str:
     """What a pointer says now, as part of a refusal."""
     trial = pointer.trial
     beside = (
-        f"version {trial.version} is tried beside it ({trial.role.value}, {trial.share:.3g})" if trial else ""
+        f"version {trial.version} is tried beside it ({trial.role.value}, {100 * trial.share:.3g} %)"
+        if trial
+        else ""
     )
     now = f"now version {pointer.version} serves, generation {pointer.generation}"
     return f"{now}, and {beside or 'none is tried beside it'}"

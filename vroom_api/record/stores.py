@@ -70,6 +70,7 @@ class Store(ABC):
 
     def expand(self, rows: int) -> int:
         """Put about so many predictions of blocks into their table; how many it were, 0 where none waits."""
+        self._wait_for_locks()
         return expand_some(self._cursor(), self.dialect, rows)
 
     def waiting(self) -> int:
@@ -82,6 +83,7 @@ class Store(ABC):
         nothing = Prediction(
             identifier, Origin("", 0, 0, "", "", (), ()), "", None, (), (), 0.0, 0.0, 0.0, 0.0, 0
         )
+        self._wait_for_locks()
         cursor = self._cursor()
         cursor.execute(self.begin)
         insert(cursor, self.dialect, [nothing])
@@ -96,6 +98,7 @@ class Store(ABC):
 
     def delete(self, table: sa.Table, before: str, limit: int) -> int:
         """Delete at most so many of the oldest rows with ids below `before`; how many it were."""
+        self._wait_for_locks()
         cursor = self._cursor()
         cursor.execute(
             f"DELETE FROM {table.name} WHERE id IN "
@@ -120,6 +123,9 @@ class Store(ABC):
         elif time.monotonic() - self._checked > MAX_TRUST:
             self._check()
         return self._driver_cursor
+
+    def _wait_for_locks(self, milliseconds: int | None = None) -> None:  # noqa: B027 -- a server waits by itself
+        """Let the database wait for locks, so long or as long as this store is patient."""
 
     def _check(self) -> None:
         check(self.engine, self._files)
@@ -151,18 +157,6 @@ class SqliteStore(Store):
                 if not is_lock(error) or time.monotonic() >= until:
                     raise
             time.sleep(LOCK_STEP)
-
-    def expand(self, rows: int) -> int:
-        self._wait_for_locks()
-        return super().expand(rows)
-
-    def probe(self) -> None:
-        self._wait_for_locks()
-        super().probe()
-
-    def delete(self, table: sa.Table, before: str, limit: int) -> int:
-        self._wait_for_locks()
-        return super().delete(table, before, limit)
 
     def _wait_for_locks(self, milliseconds: int | None = None) -> None:
         """Let SQLite wait by itself, where it need not be quick; the next insertion does not."""

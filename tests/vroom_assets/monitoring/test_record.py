@@ -15,6 +15,7 @@ from tests.support import databases
 from tests.support.predictions import made
 from tests.support.record import store
 from tests.support.tiny import changed, van
+from vroom_api.contract.benchmark import BENCHMARK_TAG
 from vroom_api.contract.tables import open_database, predictions
 from vroom_api.record.outcomes import Outcome, receive
 from vroom_assets.monitoring import record
@@ -70,6 +71,14 @@ def test_each_prediction_is_copied_once_as_it_was_recorded(engine, warehouse):
 def test_other_forecasts_are_left_out(engine, warehouse):
     store(engine, made(NOON, changed(MANIFEST, forecast="other")), made(NOON, MANIFEST))
     assert copy(warehouse, engine) == 1
+
+
+def test_predictions_of_a_benchmark_are_left_out(engine, warehouse):
+    measured = [made(NOON, MANIFEST, tags={BENCHMARK_TAG: "1"}) for _ in range(3)]
+    asked = made(NOON, MANIFEST, tags={"city": "Graz"})
+    store(engine, *measured, asked, made(NOON, MANIFEST))
+    assert copy(warehouse, engine) == 2
+    assert not set(ids(warehouse)) & {one.id for one in measured}
 
 
 def test_what_is_committed_late_or_by_a_clock_that_is_behind_is_found(engine, warehouse):

@@ -73,7 +73,7 @@ def test_a_split_answers_its_share_from_the_next_request_on_and_is_visible_every
     for path in ("/model", "/health", f"/forecasts/{FORECAST}/health"):
         assert client.get(path).json()["trial"] == found["trial"]
     assert client.get(f"/forecasts/{FORECAST}").json()["champion"]["trial"] == found["trial"]
-    assert "version 2 answers 0.3 of the requests since" in client.get("/").text
+    assert "version 2 answers 30 % of the requests since" in client.get("/").text
     metrics = metric_set(client)
     assert one(metrics, "vroom_trial_share", forecast=FORECAST, version="2", role="split") == 0.3
     second = sum(version == 2 for version in answered.values())
@@ -262,7 +262,7 @@ def test_a_second_trial_waits_for_the_end_of_the_first(two, serve):
     client.post(TRIAL, json=SPLIT)
     refused = client.post(TRIAL, json=SPLIT | {"version": 3})
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:vroom:trial-runs")
-    assert "version 2 is tried beside it (split, 0.3)" in refused.json()["detail"]
+    assert "version 2 is tried beside it (split, 30 %)" in refused.json()["detail"]
 
 
 def test_only_an_operator_changes_traffic(two, serve):

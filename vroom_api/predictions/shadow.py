@@ -76,6 +76,7 @@ class Shadow:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Score what is offered as long as this is open, and what waits then."""
+        self._work = asyncio.Event()  # of the loop that runs now: an application may be started again
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         task = asyncio.create_task(self._follow(), name="shadow")
         try:

@@ -18,7 +18,7 @@ from vroom_api.contract.entities import ENTITIES
 from vroom_api.contract.ids import time_of
 from vroom_api.contract.saved_entities import behind
 from vroom_api.contract.store import LocalStore
-from vroom_api.contract.tables import Database, UnusableDatabase, predictions
+from vroom_api.contract.tables import Database, UnusableDatabase, prediction_blocks, predictions
 
 
 class StoreState(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +142,8 @@ def _record(database: Database, waiting: int | None) -> StoreState:
     try:
         engine = database()
         with engine.connect() as connection:
-            newest = connection.scalar(sa.select(sa.func.max(predictions.c.id)))
+            latest = sa.func.max(predictions.c.id), sa.func.max(prediction_blocks.c.last_id)
+            newest = max(filter(None, (connection.scalar(sa.select(one)) for one in latest)), default=None)
     except (sa.exc.SQLAlchemyError, UnusableDatabase, OSError):
         newest, kind, available = None, "unknown", False
     else:

@@ -82,8 +82,8 @@ class PredictionLog:
         caller = self._caller
         self.predictions += [
             Prediction(
-                identifier, origin, caller, entity, row, derived, value, interval.low, interval.high, interval.level,
-                latency_us, tags,
+                identifier, origin, caller, entity, row, derived, value, float(interval.low), float(interval.high),
+                interval.level, latency_us, tags,
             )
             for identifier, row, derived, (value, interval), (entity, tags) in zip(
                 identifiers, inputs, features, answers, others, strict=True

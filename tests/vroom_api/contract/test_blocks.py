@@ -243,6 +243,7 @@ WITHOUT = {
     "vroom_api/contract/tables.py": "declares it",
     "vroom_api/contract/benchmark.py": "a condition, for those who read",
     "vroom_api/record/recorder.py": "deletes from it, after it has expanded blocks",
+    "vroom_api/record/inventory.py": "looks for the newest id, there and in the blocks",
     "vroom_api/record/backup.py": "counts the rows of a copy, in which it has expanded blocks",
 }
 

@@ -20,7 +20,7 @@ from tests.support.service import settings_of
 from vroom_api.app import create_app
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.entities import ENTITIES
-from vroom_api.contract.event_log import events_after
+from vroom_api.contract.event_log import Topic, events_after
 from vroom_api.contract.saved_entities import MANY, SavedEntity, open_entities
 from vroom_api.contract.tables import entities, open_database, serving_database
 from vroom_assets.features import saved_entities
@@ -80,7 +80,9 @@ def table() -> dict[tuple[str, str], Any]:
 
 def events() -> list[tuple[str, dict[str, Any]]]:
     with serving_database() as engine, engine.connect() as connection:
-        return [(event.name, event.data) for event in events_after(connection, 0, 1_000)]
+        return [
+            (event.name, event.data) for event in events_after(connection, 0, 1_000, topics=[Topic.ENTITIES])
+        ]
 
 
 def file(column: str = "source") -> dict[str, Any]:

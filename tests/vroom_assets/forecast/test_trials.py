@@ -60,7 +60,8 @@ def test_a_version_that_is_worse_is_stopped_and_all_that_tell_of_it_do(home, spe
     (check,) = kept_checks()
     assert (check.name, check.version, check.status, check.rows) == ("trial", 2, "alarm", 800)
     with serving_database() as engine, engine.connect() as connection:
-        assert [one.name for one in events_after(connection, 0, 10)] == ["traffic-changed"]
+        names = [one.name for one in events_after(connection, 0, 10)]
+    assert names.count("traffic-changed") == 1
 
 
 def test_the_alert_is_over_when_something_else_serves_or_is_tried(home, spec):

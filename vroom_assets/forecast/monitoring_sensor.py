@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract import forecast_folder, read_pointer
+from vroom_api.contract.benchmark import is_no_benchmark
 from vroom_api.contract.blocks import expand_blocks
 from vroom_api.contract.decoding import decode
 from vroom_api.contract.ids import first_id
@@ -124,10 +125,8 @@ def is_new(forecast: str, since: float) -> bool:
     """Whether anything was predicted or reported since a time."""
     after = first_id(datetime.fromtimestamp(max(since - LATE_SECONDS, 0.0), UTC))
     asked = sa.or_(
-        *(
-            sa.exists().where(table.c.id >= after, table.c.forecast == forecast)
-            for table in (predictions, outcomes)
-        )
+        sa.exists().where(predictions.c.id >= after, predictions.c.forecast == forecast, is_no_benchmark()),
+        sa.exists().where(outcomes.c.id >= after, outcomes.c.forecast == forecast),
     )
     with serving_database() as engine:
         expand_blocks(engine)

@@ -10,6 +10,7 @@ import pytest
 from tests.support.forecasts import definitions
 from tests.support.predictions import made, predict
 from tests.support.tiny import manifest_of
+from vroom_api.contract.benchmark import BENCHMARK_TAG
 from vroom_assets.forecast import Forecast
 from vroom_assets.forecast.monitoring_sensor import (
     Cursor,
@@ -123,6 +124,8 @@ def test_what_is_new_is_asked_of_the_serving_database(home):
     manifest = manifest_of([], forecast=NAME)
     now = datetime.now(UTC)
     assert not is_new(NAME, 0.0)
+    predict(made(now - timedelta(minutes=30), manifest, tags={BENCHMARK_TAG: "7"}))
+    assert not is_new(NAME, 0.0)  # nobody wanted to know it
     predict(made(now - timedelta(minutes=30), manifest))
     assert is_new(NAME, 0.0)
     assert not is_new("other", 0.0)

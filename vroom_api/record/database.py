@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from vroom_api.contract.tables import UnusableDatabase, open_database
+from vroom_api.contract.tables import connect as open_engine
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +43,15 @@ def connect(engine: sa.Engine) -> tuple[sa.Connection, Files | None]:
         Replaced: the file was replaced meanwhile.
     """
     path = _path(engine)
-    if path is not None:
-        before = _identity(path)
-        engine.dispose()  # what waits in the pool may have been opened on a file before
-    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    connection.detach()  # a broken one must not go back to the pool
     if path is None:
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()  # a broken one must not go back to the pool
         return connection, None
+    before = _identity(path)
+    # Not of the engine's pool, which may hold what was opened on a file before. And that is not to be emptied here: what
+    # another thread has of it would come back to a pool that nobody has, and keep a deleted index in use.
+    connection = open_engine(engine.url.render_as_string(hide_password=False)).connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection.detach()
     try:
         logged = connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         connection.exec_driver_sql("PRAGMA schema_version")  # the log is opened by the first read
@@ -186,6 +189,7 @@ class FollowedDatabase:
     def _open(self) -> _Opened:
         for attempt in range(1, OPENINGS + 1):
             engine = open_database(self._url)
+            engine.dispose()  # of what read the version of the tables
             try:
                 server = engine.dialect.name != "sqlite"
                 return _Opened(engine, None, None) if server else _Opened(engine, *connect(engine))

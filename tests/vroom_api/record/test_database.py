@@ -16,7 +16,7 @@ from tests.support.bundles import EXAMPLE, publish
 from tests.support.record import stored
 from tests.support.service import running, wait_for
 from vroom_api.contract.tables import UnusableDatabase, open_database
-from vroom_api.record.database import FollowedDatabase
+from vroom_api.record.database import FollowedDatabase, connect
 
 Serve = Callable[..., TestClient[Any]]
 FILES = ("serving.db", "serving.db-wal", "serving.db-shm")
@@ -99,6 +99,21 @@ def test_what_is_acknowledged_is_in_the_file_that_has_the_name(
     assert caplog.text.count("was deleted, moved or replaced") == 1
     assert client.get(f"/predictions/{after.pop()}").status_code in (200, 409)
     assert client.get("/ledger").status_code == 200
+
+
+def test_what_a_thread_gives_back_late_keeps_no_deleted_index_in_use(state: Path) -> None:
+    """Whatever connections of their own others make meanwhile."""
+    database = FollowedDatabase(f"sqlite:///{state / 'serving.db'}")
+    pool = database().pool  # another thread may hold it longer than the engine does
+    late = database().connect()
+    late.exec_driver_sql("select count(*) from ledger").fetchall()
+    own, _ = connect(database())
+    own.close()
+    late.close()
+    delete_the_log_and_its_index(state)
+    with database().connect() as connection:
+        assert connection.exec_driver_sql("select count(*) from ledger").scalar() == 0
+    assert pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -50,7 +50,11 @@ def connect(engine: sa.Engine) -> tuple[sa.Connection, Files | None]:
     before = _identity(path)
     # Not of the engine's pool, which may hold what was opened on a file before. And that is not to be emptied here: what
     # another thread has of it would come back to a pool that nobody has, and keep a deleted index in use.
-    connection = open_engine(engine.url.render_as_string(hide_password=False)).connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection = (
+        open_engine(engine.url.render_as_string(hide_password=False))
+        .connect()
+        .execution_options(isolation_level="AUTOCOMMIT")
+    )
     connection.detach()
     try:
         logged = connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"

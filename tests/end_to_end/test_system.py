@@ -77,9 +77,10 @@ def test_sensors_that_somebody_stopped_are_known_to_be_stopped(system):
             ... on Sensors { results { name sensorState { id status } } }
         }
     }"""
-    sensors = [
-        one for one in system.graphql(query)["sensorsOrError"]["results"] if one["name"].endswith("_sources")
-    ]
+    # The page is there a moment before it has heard of the definitions.
+    wait("definitions", lambda: "results" in system.graphql(query)["sensorsOrError"], 60)
+    found = system.graphql(query)["sensorsOrError"]["results"]
+    sensors = [one for one in found if one["name"].endswith("_sources")]
     assert sensors
     assert not sensors_are_stopped(system.url("dagster"))
     for one in sensors:

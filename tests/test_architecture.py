@@ -126,6 +126,7 @@ TESTED_BY = {
     "vroom_api/contract/test_bundle": ("vroom_api.contract.manifest", "vroom_api.contract.model"),
     "vroom_api/champion/test_stored_inputs": (
         "vroom_api.contract.entities",
+        "vroom_api.contract.replaced",
         "vroom_api.champion.saved_inputs",
     ),
     "vroom_api/entities/test_listing": ("vroom_api.entities.file_rows", "vroom_api.entities.table_rows"),

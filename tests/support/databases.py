@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from tests.support.needs import skip_or_fail
+from vroom_api.contract.tables import open_database
 
 KINDS = ("sqlite", "postgres")
 POSTGRES = os.environ.get("VROOM_TEST_POSTGRES_URL") or "postgresql+psycopg://root@127.0.0.1:5432/test"
@@ -37,3 +39,18 @@ def empty(kind: str, folder: Path) -> Iterator[str]:
         )
         connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
     server.dispose()
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database, once of each kind; a module takes it as `url = databases.url`."""
+    with empty(request.param, tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[sa.Engine]:
+    """That database with its tables; for modules that take `url` too."""
+    opened = open_database(url)
+    yield opened
+    opened.dispose()

@@ -2,16 +2,16 @@
 
 import logging
 import sqlite3
-import stat
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from vroom_api.contract import durable, forecast_folder
+from vroom_api.contract import forecast_folder
 from vroom_api.contract.decoding import decode
-from vroom_api.contract.fleet import FLEET, FleetReason, FleetRun, opened, run_of
+from vroom_api.contract.fleet import FLEET, FleetReason, FleetRun, run_of
+from vroom_api.contract.replaced import ReplacedFile
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +35,17 @@ class Fleet:
     def __init__(self, forecast: str, root: Path | None = None) -> None:
         self._path = forecast_folder(forecast, root) / FLEET
         self._lock = threading.Lock()
-        self._state: tuple[int, int] | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._file = ReplacedFile(self._path, self._read_run)
         self._run: FleetRun | None = None
 
     def run(self) -> FleetRun | None:
         """What the answers come from; None before they are first made, and where the file is damaged."""
         with self._lock:
             try:
-                self._current()
+                return self._run if self._file.current() is not None else None
             except (sqlite3.Error, msgspec.MsgspecError, OSError) as error:
                 self._give_up(error)
-            return self._run
+                return None
 
     def find(self, ids: Sequence[str], *, with_reasons: bool = True) -> dict[str, FleetPrediction]:
         """The answers of some entities, by their ids; without those that have none."""
@@ -54,7 +53,7 @@ class Fleet:
         found: dict[str, FleetPrediction] = {}
         with self._lock:
             try:
-                connection = self._current()
+                connection = self._file.current()
                 for start in range(0, len(ids) if connection else 0, MAX_IDS):
                     part = ids[start : start + MAX_IDS]
                     rows = connection.execute(  # type: ignore[union-attr]
@@ -73,25 +72,7 @@ class Fleet:
     def _give_up(self, error: Exception) -> None:
         """What is damaged is as what is not there: it is made anew with the next champion or the next features."""
         log.warning("%s cannot be read: %s", self._path, error)
-        self._close()
+        self._file.close()
 
-    def _current(self) -> sqlite3.Connection | None:
-        """A connection to the file that has the name now."""
-        try:
-            state = self._path.stat()
-            if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
-                raise durable.NotRegular(self._path)
-        except FileNotFoundError:
-            self._close()
-            return None
-        if self._state != (state.st_ino, state.st_mtime_ns):
-            self._close()
-            self._connection = opened(self._path)
-            self._run = run_of(self._connection)
-            self._state = state.st_ino, state.st_mtime_ns
-        return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._state = self._run = None
+    def _read_run(self, connection: sqlite3.Connection) -> None:
+        self._run = run_of(connection)

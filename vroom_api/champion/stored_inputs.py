@@ -7,7 +7,6 @@ or deleted is so in every process at once.
 
 import logging
 import sqlite3
-import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ import msgspec
 import sqlalchemy as sa
 
 from vroom_api.champion.saved_inputs import SavedInputs
-from vroom_api.contract import durable, forecast_folder
+from vroom_api.contract import forecast_folder
 from vroom_api.contract.entities import ENTITIES
+from vroom_api.contract.replaced import ReplacedFile, State, opened, state_of
 from vroom_api.contract.saved_entities import BY_SOURCE, CSV, SERVICE
 from vroom_api.contract.tables import Database, UnusableDatabase
 
@@ -69,14 +69,13 @@ class Entities:
     def __init__(self, forecast: str, root: Path | None = None) -> None:
         self._path = forecast_folder(forecast, root) / ENTITIES
         self._lock = threading.Lock()
-        self._state: tuple[int, int] | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._file = ReplacedFile(self._path, self._read_names)
         self._names: list[str] = []
         self._source = ""  # SQL of where an entity is from
         self._spare: list[
             sqlite3.Connection
         ] = []  # for whoever needs one of its own, of the file of this state
-        self._spare_state: tuple[int, int] | None = None
+        self._spare_state: State | None = None
 
     def any_stored(self) -> bool:
         """Whether anything is stored of any entity."""
@@ -89,7 +88,7 @@ class Entities:
             NotReadable: the file is damaged.
         """
         with self._lock, self._readable():
-            connection = self._current()
+            connection = self._file.current()
             [(count,)] = (
                 connection.execute("select count(*) from entity").fetchall() if connection else [(0,)]
             )
@@ -120,7 +119,7 @@ class Entities:
             NotReadable: the file is damaged, whenever that is noticed.
         """
         with self._explained():
-            state = self._state_of_file()
+            state = state_of(self._path)
             connection = self._spare_of(state)
             if connection is None:
                 yield None
@@ -137,24 +136,14 @@ class Entities:
             connection.close()
 
     @property
-    def state(self) -> tuple[int, int] | None:
+    def state(self) -> State | None:
         """What tells one file of this name from the next; None where there is none, or none that can be read."""
         try:
-            return self._state_of_file()
+            return state_of(self._path)
         except OSError:
             return None
 
-    def _state_of_file(self) -> tuple[int, int] | None:
-        """What tells one file of this name from the next; None where there is none."""
-        try:
-            state = self._path.stat()
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
-            raise durable.NotRegular(self._path)
-        return state.st_ino, state.st_mtime_ns
-
-    def _spare_of(self, state: tuple[int, int] | None) -> sqlite3.Connection | None:
+    def _spare_of(self, state: State | None) -> sqlite3.Connection | None:
         """A connection to a file that nobody uses, else a new one."""
         with self._lock:
             if self._spare_state != state:
@@ -165,7 +154,7 @@ class Entities:
                 return self._spare.pop()
         if state is None:
             return None
-        return sqlite3.connect(self._location(), uri=True, check_same_thread=False)
+        return opened(self._path)
 
     def find(self, entity_id: str) -> Stored | None:
         """What is stored of an entity, None for one that is not.
@@ -174,7 +163,7 @@ class Entities:
             NotReadable: the file is damaged.
         """
         with self._lock, self._readable():
-            connection = self._current()
+            connection = self._file.current()
             if connection is None:
                 return None
             found = connection.execute(
@@ -191,7 +180,7 @@ class Entities:
             with self._explained():
                 yield
         except NotReadable:
-            self._close()
+            self._file.close()
             raise
 
     @contextmanager
@@ -203,30 +192,11 @@ class Entities:
             log.warning("%s cannot be read: %s", self._path, error)
             raise NotReadable(f"{ENTITIES} cannot be read: {error}; materialize online_features") from error
 
-    def _current(self) -> sqlite3.Connection | None:
-        """A connection to the file that has the name now."""
-        state = self._state_of_file()
-        if state is None:
-            self._close()
-            return None
-        if self._state != state:
-            self._close()
-            self._connection = sqlite3.connect(self._location(), uri=True, check_same_thread=False)
-            rows = self._connection.execute("select name from field order by place").fetchall()
-            self._names = [name for (name,) in rows]
-            columns = [row[1] for row in self._connection.execute("pragma table_info(entity)")]
-            self._source = "source" if "source" in columns else f"'{CSV}'"  # an older training wrote none
-            self._state = state
-        return self._connection
-
-    def _location(self) -> str:
-        """What SQLite opens: a renamed file never changes again."""
-        return f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._state = None
+    def _read_names(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute("select name from field order by place").fetchall()
+        self._names = [name for (name,) in rows]
+        columns = [row[1] for row in connection.execute("pragma table_info(entity)")]
+        self._source = "source" if "source" in columns else f"'{CSV}'"  # an older training wrote none
 
 
 class LayeredInputs:

@@ -14,6 +14,7 @@ import msgspec
 from vroom_api.contract.bundle import forecast_folder
 from vroom_api.contract.decoding import decode
 from vroom_api.contract.entities import ENTITIES
+from vroom_api.contract.replaced import opened
 from vroom_api.contract.struct import ContractStruct
 
 FLEET = "fleet.db"
@@ -49,13 +50,6 @@ class FleetReason(msgspec.Struct, frozen=True, array_like=True):
 
 class FleetError(Exception):
     """The file is there and damaged."""
-
-
-def opened(path: Path) -> sqlite3.Connection:
-    """A connection to a file of fleet predictions, which never changes once it has its name."""
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-    )
 
 
 def run_of(connection: sqlite3.Connection) -> FleetRun:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 
+import msgspec
 import sqlalchemy as sa
 
 from vroom_api.contract.bundle import Pointer, Trial
@@ -87,25 +88,9 @@ def change_traffic(
     about = trial or before.trial
     if about is None:
         raise ValueError(f"{forecast}: no version is tried, so there is nothing to end")
-    evidence = TrialChanged(
-        version=about.version,
-        champion=before.version,
-        generation=before.generation + 1,
-        role=about.role.value,
-        share=about.share,
-        since=about.since,
-    )
+    evidence = _evidence(about, before.version, before.generation + 1)
     with engine.begin() as connection:
-        append_entry(
-            connection,
-            forecast=forecast,
-            actor=actor,
-            decision=decision,
-            reason=reason,
-            evidence=evidence,
-            run_id=run_id,
-        )
-        announce_traffic(connection, forecast, decision, evidence)
+        _enter(connection, forecast, decision, reason, evidence, actor, run_id)
         return store.set_trial(forecast, trial, before.generation)
 
 
@@ -124,43 +109,45 @@ def enter_end(
     trial = before.trial
     if trial is None or after.trial is not None:
         return
-    evidence = TrialChanged(
+    with engine.begin() as connection:
+        evidence = _evidence(trial, after.version, after.generation)
+        _enter(connection, forecast, decision, reason, evidence, actor, run_id)
+
+
+def _evidence(trial: Trial, champion: int, generation: int) -> TrialChanged:
+    return TrialChanged(
         version=trial.version,
-        champion=after.version,
-        generation=after.generation,
+        champion=champion,
+        generation=generation,
         role=trial.role.value,
         share=trial.share,
         since=trial.since,
     )
-    with engine.begin() as connection:
-        append_entry(
-            connection,
-            forecast=forecast,
-            actor=actor,
-            decision=decision,
-            reason=reason,
-            evidence=evidence,
-            run_id=run_id,
-        )
-        announce_traffic(connection, forecast, decision, evidence)
 
 
-def announce_traffic(
-    connection: sa.Connection, forecast: str, decision: Decision, evidence: TrialChanged
+def _enter(
+    connection: sa.Connection,
+    forecast: str,
+    decision: Decision,
+    reason: str,
+    evidence: TrialChanged,
+    actor: str,
+    run_id: str | None,
 ) -> None:
-    """Append the event of a changed traffic; at the end of a transaction."""
+    """Append a changed traffic to the ledger and to the log of events; at the end of a transaction."""
+    append_entry(
+        connection,
+        forecast=forecast,
+        actor=actor,
+        decision=decision,
+        reason=reason,
+        evidence=evidence,
+        run_id=run_id,
+    )
     append_event(
         connection,
         forecast=forecast,
         topic=Topic.MODEL,
         name=TRAFFIC_CHANGED,
-        data={
-            "decision": decision.value,
-            "version": evidence.version,
-            "champion": evidence.champion,
-            "generation": evidence.generation,
-            "role": evidence.role,
-            "share": evidence.share,
-            "since": evidence.since,
-        },
+        data={"decision": decision.value} | msgspec.to_builtins(evidence),
     )

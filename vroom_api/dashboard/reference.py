@@ -14,6 +14,7 @@ Schema = dict[str, Any]
 
 _DEEPEST = 2  # types inside types
 STREAM = "text/event-stream"
+OTHERS = "others"  # the section of what has no tag
 FIRST = ("predict", "advise", "forecasts")  # of the page
 
 
@@ -46,12 +47,19 @@ class OperationView(msgspec.Struct, frozen=True):
     without: str = ""  # displayed where there is none
 
 
+class Section(msgspec.Struct, frozen=True):
+    """Operations that belong together."""
+
+    heading: str
+    operations: list[OperationView]
+
+
 class Reference(msgspec.Struct, frozen=True):
     """What reference.html lays out."""
 
     title: str
     description: str
-    operations: list[OperationView]
+    sections: list[Section]
     problem: list[Property]
 
 
@@ -62,14 +70,15 @@ def page_of(whole: Schema, address: str, prediction: str | None = None) -> str:
         prediction: the id of one that is in the record, for the example that needs one.
     """
     schemas = whole["components"]["schemas"]
+    sections: dict[str, list[OperationView]] = {}
+    for path, operations in sorted(whole["paths"].items(), key=lambda item: (_rank(item[0]), item[0])):
+        for method, operation in operations.items():
+            view = _operation(path, method, operation, whole, address, prediction)
+            sections.setdefault(operation.get("tags", [OTHERS])[0], []).append(view)
     reference = Reference(
         title=whole["info"]["title"],
         description=whole["info"].get("description", "No champion serves yet."),
-        operations=[
-            _operation(path, method, operation, whole, address, prediction)
-            for path, operations in sorted(whole["paths"].items(), key=lambda item: (_rank(item[0]), item[0]))
-            for method, operation in operations.items()
-        ],
+        sections=[Section(heading, views) for heading, views in sections.items()],
         problem=_properties(schemas["Problem"], schemas),
     )
     return page("reference.html", reference)

@@ -137,7 +137,7 @@ _OF_ROLLBACK = (
 )
 
 
-class Desk:
+class CommandRequest:
     """What entering a command needs: the parts of the service, and the request."""
 
     def __init__(
@@ -266,33 +266,39 @@ class Desk:
 
 
 @post("/materialize", operation_id="materialize", summary="Compute the features anew", description=_OF_MATERIALIZE, **_PIPELINE)  # fmt: skip
-def materialize(desk: NamedDependency[Desk], body: RawBody) -> Response[FollowedCommand]:
-    return desk.pipeline(desk.forecasts.flagship.forecast, Kind.MATERIALIZE, body)
+def materialize(commands: NamedDependency[CommandRequest], body: RawBody) -> Response[FollowedCommand]:
+    return commands.pipeline(commands.forecasts.flagship.forecast, Kind.MATERIALIZE, body)
 
 
 @post("/train", operation_id="train", summary="Train, and serve what wins", description=_OF_TRAIN, **_PIPELINE)  # fmt: skip
-def train(desk: NamedDependency[Desk], body: RawBody) -> Response[FollowedCommand]:
-    return desk.pipeline(desk.forecasts.flagship.forecast, Kind.TRAIN, body)
+def train(commands: NamedDependency[CommandRequest], body: RawBody) -> Response[FollowedCommand]:
+    return commands.pipeline(commands.forecasts.flagship.forecast, Kind.TRAIN, body)
 
 
 @post("/rollback", operation_id="rollback", summary="Let an earlier version serve again", description=_OF_ROLLBACK, **_ROLLBACK)  # fmt: skip
-def rollback(desk: NamedDependency[Desk], body: RawBody) -> Response[FollowedCommand]:
-    return desk.roll_back(desk.forecasts.flagship.forecast, body)
+def rollback(commands: NamedDependency[CommandRequest], body: RawBody) -> Response[FollowedCommand]:
+    return commands.roll_back(commands.forecasts.flagship.forecast, body)
 
 
 @post("/forecasts/{name:str}/materialize", operation_id="materializeForecast", summary="Compute a forecast's features anew", description=_OF_MATERIALIZE, **_PIPELINE)  # fmt: skip
-def materialize_one(name: Name, desk: NamedDependency[Desk], body: RawBody) -> Response[FollowedCommand]:
-    return desk.pipeline(name, Kind.MATERIALIZE, body)
+def materialize_one(
+    name: Name, commands: NamedDependency[CommandRequest], body: RawBody
+) -> Response[FollowedCommand]:
+    return commands.pipeline(name, Kind.MATERIALIZE, body)
 
 
 @post("/forecasts/{name:str}/train", operation_id="trainForecast", summary="Train a forecast, and serve what wins", description=_OF_TRAIN, **_PIPELINE)  # fmt: skip
-def train_one(name: Name, desk: NamedDependency[Desk], body: RawBody) -> Response[FollowedCommand]:
-    return desk.pipeline(name, Kind.TRAIN, body)
+def train_one(
+    name: Name, commands: NamedDependency[CommandRequest], body: RawBody
+) -> Response[FollowedCommand]:
+    return commands.pipeline(name, Kind.TRAIN, body)
 
 
 @post("/forecasts/{name:str}/rollback", operation_id="rollbackForecast", summary="Let an earlier version of a forecast serve again", description=_OF_ROLLBACK, **_ROLLBACK)  # fmt: skip
-def rollback_one(name: Name, desk: NamedDependency[Desk], body: RawBody) -> Response[FollowedCommand]:
-    return desk.roll_back(name, body)
+def rollback_one(
+    name: Name, commands: NamedDependency[CommandRequest], body: RawBody
+) -> Response[FollowedCommand]:
+    return commands.roll_back(name, body)
 
 
 @get(
@@ -303,13 +309,13 @@ def rollback_one(name: Name, desk: NamedDependency[Desk], body: RawBody) -> Resp
     sync_to_thread=True,
 )
 def show_commands(
-    desk: NamedDependency[Desk],
+    commands: NamedDependency[CommandRequest],
     forecast: Forecast = None,
     in_state: InState = None,
     limit: Limit = 50,
     before: Before = None,
 ) -> Commands:
-    with desk.database().connect() as connection:
+    with commands.database().connect() as connection:
         page = list_commands(
             connection,
             limit,
@@ -318,8 +324,8 @@ def show_commands(
             before=str(before) if before else None,
         )
     if not page.commands:
-        known_forecast(forecast, desk.forecasts, desk.database)
-    return Commands([desk.followed(one) for one in page.commands], page.next_before)
+        known_forecast(forecast, commands.forecasts, commands.database)
+    return Commands([commands.followed(one) for one in page.commands], page.next_before)
 
 
 @get(
@@ -332,10 +338,10 @@ def show_commands(
     },
     sync_to_thread=True,
 )
-def show_command(command: FromPath[UUID], desk: NamedDependency[Desk]) -> FollowedCommand:
+def show_command(command: FromPath[UUID], commands: NamedDependency[CommandRequest]) -> FollowedCommand:
     try:
-        with desk.database().connect() as connection:
-            return desk.followed(find_command(connection, str(command)))
+        with commands.database().connect() as connection:
+            return commands.followed(find_command(connection, str(command)))
     except UnknownCommand as error:
         raise Problem(404, "unknown-command", str(error)) from None
 
@@ -352,7 +358,7 @@ router = Router(
         show_commands,
         show_command,
     ],
-    dependencies={"desk": Provide(Desk, sync_to_thread=False)},
+    dependencies={"commands": Provide(CommandRequest, sync_to_thread=False)},
     exception_handlers=RECORD_HANDLERS,
     tags=["operation"],
 )

@@ -94,7 +94,7 @@ Where = Annotated[
 ]
 
 
-class Asked:
+class EntityRequest:
     """The entities that a request is about: of which forecast, and under which path."""
 
     def __init__(
@@ -176,8 +176,8 @@ def of_flagship(
     request: Request[Any, Any, Any],
     forecasts: NamedDependency[Forecasts],
     database: NamedDependency[Database],
-) -> Asked:
-    return Asked(forecasts.flagship, database, request, SHORT)
+) -> EntityRequest:
+    return EntityRequest(forecasts.flagship, database, request, SHORT)
 
 
 def of_named(
@@ -185,18 +185,18 @@ def of_named(
     request: Request[Any, Any, Any],
     forecasts: NamedDependency[Forecasts],
     database: NamedDependency[Database],
-) -> Asked:
+) -> EntityRequest:
     """The entities of a forecast.
 
     Raises:
         Problem: there is none of that name, 404.
     """
     watch = forecasts.named(name)
-    return Asked(watch, database, request, f"/forecasts/{watch.forecast}/entities")
+    return EntityRequest(watch, database, request, f"/forecasts/{watch.forecast}/entities")
 
 
 def searched(
-    asked: NamedDependency[Asked],
+    asked: NamedDependency[EntityRequest],
     source: OfSource = None,
     prefix: Prefix = None,
     where: Where = None,
@@ -225,7 +225,10 @@ def searched(
     dependencies={"search": Provide(searched, sync_to_thread=False)},
 )
 async def list_entities(
-    asked: NamedDependency[Asked], search: NamedDependency[Search], after: After = None, limit: Limit = 100
+    asked: NamedDependency[EntityRequest],
+    search: NamedDependency[Search],
+    after: After = None,
+    limit: Limit = 100,
 ) -> EntityPage:
     quick = limit <= QUICK_PAGE and search.is_quick
     return await asked.read(lambda: asked.catalog.page(search, after, limit), quick=quick)
@@ -250,7 +253,7 @@ async def list_entities(
     guards=[needs(Role.OPERATOR)],
 )
 async def save_entity(
-    asked: NamedDependency[Asked], body: RawBody, idempotency_key: IdempotencyKey = None
+    asked: NamedDependency[EntityRequest], body: RawBody, idempotency_key: IdempotencyKey = None
 ) -> Response[SavedRow]:
     saved = await asked.write(lambda: asked.save(body, idempotency_key))
     return Response(saved, status_code=201 if saved.status == "created" else 200)
@@ -264,7 +267,10 @@ async def save_entity(
     dependencies={"search": Provide(searched, sync_to_thread=False)},
 )
 async def list_features(
-    asked: NamedDependency[Asked], search: NamedDependency[Search], after: After = None, limit: Limit = 100
+    asked: NamedDependency[EntityRequest],
+    search: NamedDependency[Search],
+    after: After = None,
+    limit: Limit = 100,
 ) -> FeaturePage:
     quick = limit <= QUICK_PAGE and search.is_quick
     return await asked.read(lambda: asked.feature_page(search, after, limit), quick=quick)
@@ -276,7 +282,7 @@ async def list_features(
     summary="What is stored of one",
     responses={404: NO_SUCH_ENTITY, 503: RECORD_UNAVAILABLE},
 )
-async def show_entity(identifier: Id, asked: NamedDependency[Asked]) -> EntityRow:
+async def show_entity(identifier: Id, asked: NamedDependency[EntityRequest]) -> EntityRow:
     return await asked.read(lambda: asked.find(identifier), quick=True)
 
 
@@ -293,7 +299,7 @@ async def show_entity(identifier: Id, asked: NamedDependency[Asked]) -> EntityRo
     },
     guards=[needs(Role.OPERATOR)],
 )
-async def replace_entity(identifier: Id, asked: NamedDependency[Asked], body: RawBody) -> SavedRow:
+async def replace_entity(identifier: Id, asked: NamedDependency[EntityRequest], body: RawBody) -> SavedRow:
     return await asked.write(lambda: asked.replace(identifier, body))
 
 
@@ -305,7 +311,7 @@ async def replace_entity(identifier: Id, asked: NamedDependency[Asked], body: Ra
     responses={404: NO_SUCH_ENTITY, 409: IN_SOURCE, 503: RECORD_UNAVAILABLE},
     guards=[needs(Role.OPERATOR)],
 )
-async def delete_entity(identifier: Id, asked: NamedDependency[Asked]) -> DeletedRow:
+async def delete_entity(identifier: Id, asked: NamedDependency[EntityRequest]) -> DeletedRow:
     return await asked.write(lambda: asked.delete(identifier))
 
 
@@ -315,7 +321,7 @@ async def delete_entity(identifier: Id, asked: NamedDependency[Asked]) -> Delete
     summary="The features of one, computed by the champion from what is stored",
     responses={404: NO_SUCH_ENTITY, 503: documented("no champion serves, or the database does not answer")},
 )
-async def show_features(identifier: Id, asked: NamedDependency[Asked]) -> EntityFeatures:
+async def show_features(identifier: Id, asked: NamedDependency[EntityRequest]) -> EntityFeatures:
     return await asked.read(lambda: asked.features(identifier), quick=True)
 
 

@@ -88,7 +88,7 @@ def current_states(forecasts: Forecasts) -> dict[str, Message]:
     return found
 
 
-class Ear:
+class Listener:
     """What listening needs: the feed, who asks, and from where on."""
 
     def __init__(
@@ -161,34 +161,36 @@ _STREAM: Any = {"description": _DESCRIPTION, "media_type": "text/event-stream"}
 
 @get("/events", operation_id="events", summary="What happens, as it happens", responses={**_EVENTS, 404: NO_SUCH_FORECAST}, **_STREAM)  # fmt: skip
 async def listen(
-    ear: NamedDependency[Ear],
+    listener: NamedDependency[Listener],
     database: NamedDependency[Database],
     topic: Topics = None,
     forecast: Forecast = None,
 ) -> ServerSentEvent:
-    known = await asyncio.to_thread(known_forecast, forecast, ear.forecasts, database)
-    return await ear.listen(topic, known)
+    known = await asyncio.to_thread(known_forecast, forecast, listener.forecasts, database)
+    return await listener.listen(topic, known)
 
 
 @get("/vehicles/events", operation_id="vehicleEvents", summary="What happens to the entities of the short routes", responses=_EVENTS, **_STREAM)  # fmt: skip
-async def listen_to_vehicles(ear: NamedDependency[Ear]) -> ServerSentEvent:
-    return await ear.listen([Topic.ENTITIES], ear.forecasts.flagship.forecast)
+async def listen_to_vehicles(listener: NamedDependency[Listener]) -> ServerSentEvent:
+    return await listener.listen([Topic.ENTITIES], listener.forecasts.flagship.forecast)
 
 
 @get("/pipelines/events", operation_id="pipelineEvents", summary="Runs that come to their end, of all forecasts", responses=_EVENTS, **_STREAM)  # fmt: skip
-async def listen_to_pipelines(ear: NamedDependency[Ear]) -> ServerSentEvent:
-    return await ear.listen([Topic.PIPELINES])
+async def listen_to_pipelines(listener: NamedDependency[Listener]) -> ServerSentEvent:
+    return await listener.listen([Topic.PIPELINES])
 
 
 @get("/forecasts/{name:str}/events", operation_id="forecastEvents", summary="What happens to a forecast", responses={**_EVENTS, 404: NO_SUCH_FORECAST}, **_STREAM)  # fmt: skip
-async def listen_to_forecast(name: Name, ear: NamedDependency[Ear], topic: Topics = None) -> ServerSentEvent:
-    return await ear.listen(topic, ear.forecasts.named(name).forecast)
+async def listen_to_forecast(
+    name: Name, listener: NamedDependency[Listener], topic: Topics = None
+) -> ServerSentEvent:
+    return await listener.listen(topic, listener.forecasts.named(name).forecast)
 
 
 router = Router(
     "/",
     route_handlers=[listen, listen_to_vehicles, listen_to_pipelines, listen_to_forecast],
-    dependencies={"ear": Provide(Ear, sync_to_thread=False)},
+    dependencies={"listener": Provide(Listener, sync_to_thread=False)},
     exception_handlers=RECORD_HANDLERS,
     tags=["operation"],
 )

@@ -132,4 +132,5 @@ router = Router(
         reload_of,
         compare_versions,
     ],
+    tags=["forecasts"],
 )

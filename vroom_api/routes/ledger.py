@@ -35,4 +35,4 @@ def show_ledger(
     return read_ledger(database, limit, before=before, event=event, forecast=forecast)
 
 
-router = Router("/", route_handlers=[show_ledger])
+router = Router("/", route_handlers=[show_ledger], tags=["record"])

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -26,7 +26,7 @@ from vroom_api.record.prediction import caller_of
 from vroom_api.record.recorder import Recorder
 from vroom_api.record.trials import Traffic, judgement
 from vroom_api.routes.bodies import decoded, described
-from vroom_api.routes.commands import Desk, FollowedCommand
+from vroom_api.routes.commands import CommandRequest, FollowedCommand
 from vroom_api.routes.parameters import NO_SUCH_FORECAST
 from vroom_api.routes.predictions import serving
 from vroom_api.routes.problems import RECORD_HANDLERS, RECORD_UNAVAILABLE, documented
@@ -36,7 +36,6 @@ from vroom_api.security.keys import Role
 from vroom_api.texts import NO_CONTROL_CHARACTERS
 
 Name = Annotated[str, PathParameter(description="of the forecast")]
-Body = TypeVar("Body", bound=msgspec.Struct)
 _ID = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Generation = Annotated[
     int | None,
@@ -201,15 +200,15 @@ async def stop_trial(
 async def promote_trial(
     name: Name,
     body: RawBody,
-    desk: NamedDependency[Desk],
+    commands: NamedDependency[CommandRequest],
     home: NamedDependency[Path],
 ) -> Response[FollowedCommand]:
     asked = decoded(body, Ending)
-    desk.forecasts.named(name)
+    commands.forecasts.named(name)
 
     def order() -> Response[FollowedCommand]:
         pointer, trial = _tried(name, home, asked.generation)
-        return desk.promote(name, trial.version, asked.reason, pointer.generation)
+        return commands.promote(name, trial.version, asked.reason, pointer.generation)
 
     return await asyncio.to_thread(order)
 
@@ -387,7 +386,7 @@ def _share(asked: Attempt, recorder: Recorder | None) -> float:
 router = PathRouter(
     "/",
     route_handlers=[show_trial, begin_trial, stop_trial, promote_trial],
-    dependencies={"desk": Provide(Desk, sync_to_thread=False)},
+    dependencies={"commands": Provide(CommandRequest, sync_to_thread=False)},
     exception_handlers=RECORD_HANDLERS,
     tags=["forecasts"],
 )

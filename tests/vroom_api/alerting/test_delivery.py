@@ -17,7 +17,7 @@ from tests.support.service import wait_for
 from vroom_api.alerting.delivery import CLAIM, LONGEST_PAUSE, MAX_ATTEMPTS, NEWS, Delivery, pause_after
 from vroom_api.alerting.receivers import Receiver, receivers_of
 from vroom_api.contract.alerts import Severity, raise_alert, resolve_alert
-from vroom_api.contract.tables import notifications, open_database
+from vroom_api.contract.tables import notifications
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DECAY: dict[str, Any] = {"forecast": "vans", "kind": "decay"}
@@ -34,12 +34,7 @@ class Clock:
         self.now += time
 
 
-@pytest.fixture(params=databases.KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    with databases.empty(request.param, tmp_path) as url:
-        engine = open_database(url)
-        yield engine
-        engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 @pytest.fixture

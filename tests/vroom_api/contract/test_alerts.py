@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,18 +10,13 @@ import sqlalchemy as sa
 
 from tests.support import databases
 from vroom_api.contract.alerts import QUEUED, Severity, raise_alert, resolve_alert
-from vroom_api.contract.tables import alerts, notifications, open_database
+from vroom_api.contract.tables import alerts, notifications
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STALE: dict[str, Any] = {"forecast": "vans", "kind": "stale", "subject": "model"}
 
 
-@pytest.fixture(params=databases.KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    with databases.empty(request.param, tmp_path) as url:
-        engine = open_database(url)
-        yield engine
-        engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 def seen(engine: sa.Engine, severity: Severity = Severity.WARNING, **given: Any) -> bool:

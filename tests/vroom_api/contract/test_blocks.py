@@ -4,7 +4,6 @@ import ast
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +87,7 @@ def one(identifier: str | None = None, **changes: Any) -> Prediction:
     return Prediction(**plain | changes)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    with databases.empty(request.param, tmp_path) as url:
-        engine = open_database(url)
-        yield engine
-        engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 def add(engine: sa.Engine, made: list[Prediction]) -> None:

@@ -1,23 +1,13 @@
 """The durable log of what happened: read in order, by whoever listens, with nothing missing below what was read."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from tests.support import databases
 from vroom_api.contract.event_log import Topic, append_event, events_after, newest_event
-from vroom_api.contract.tables import open_database
 
-
-@pytest.fixture(params=databases.KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    with databases.empty(request.param, tmp_path) as url:
-        engine = open_database(url)
-        yield engine
-        engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 def append(engine: sa.Engine, number: int = 0, *, topic: Topic = Topic.MODEL, **given: str) -> bool:

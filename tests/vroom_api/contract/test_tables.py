@@ -58,11 +58,7 @@ LEDGER_ALONE = [*WITHOUT_KEYS, "DROP TABLE predictions", "DROP TABLE outcomes"]
 Rows = dict[str, list[dict[str, Any]]]
 
 
-@pytest.fixture(params=databases.KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database."""
-    with databases.empty(request.param, tmp_path) as address:
-        yield address
+url = databases.url
 
 
 @pytest.fixture

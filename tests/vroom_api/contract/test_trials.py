@@ -15,7 +15,7 @@ from vroom_api.contract.decoding import decode
 from vroom_api.contract.event_log import events_after
 from vroom_api.contract.events import Decision, TrialChanged, evidence_of
 from vroom_api.contract.store import LocalStore, PointerMoved
-from vroom_api.contract.tables import ledger, open_database
+from vroom_api.contract.tables import ledger
 from vroom_api.contract.trials import change_traffic, enter_end, unlike
 
 START = {"decision": Decision.STARTED, "reason": "a better recipe", "actor": "ann"}
@@ -50,12 +50,7 @@ def test_what_takes_or_answers_something_else_may_not(given: dict[str, Any], dif
     )
 
 
-@pytest.fixture(params=databases.KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path):
-    with databases.empty(request.param, tmp_path) as url:
-        engine = open_database(url)
-        yield engine
-        engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 @pytest.fixture

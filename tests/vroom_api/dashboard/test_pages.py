@@ -11,7 +11,7 @@ from jinja2 import UndefinedError
 
 from tests.support import project
 from vroom_api.dashboard.pages import page
-from vroom_api.dashboard.reference import OperationView, Part, Property, Reference
+from vroom_api.dashboard.reference import OperationView, Part, Property, Reference, Section
 
 HOSTILE = "<b onclick='x' title=\"y\">{{ 7 * 7 }}</b>&amp;"
 ESCAPED = "&lt;b onclick=&#39;x&#39; title=&#34;y&#34;&gt;{{ 7 * 7 }}&lt;/b&gt;&amp;amp;"
@@ -23,12 +23,14 @@ def test_every_text_of_a_view_is_shown_as_it_is() -> None:
     view = Reference(
         title=HOSTILE,
         description=HOSTILE,
-        operations=[OperationView(HOSTILE, HOSTILE, HOSTILE, HOSTILE, parts, HOSTILE)],
+        sections=[Section(HOSTILE, [OperationView(HOSTILE, HOSTILE, HOSTILE, HOSTILE, parts, HOSTILE)])],
         problem=[one],
     )
     displayed = page("reference.html", view)
     assert "<b " not in displayed
-    assert displayed.count(ESCAPED) == 22
+    assert (
+        displayed.count(ESCAPED) == 24
+    )  # 22, the heading of the section, and the summary among the contents
 
 
 def test_a_view_that_lacks_what_its_template_shows_is_an_error() -> None:

@@ -24,12 +24,7 @@ EVERYTHING = Wanted()
 OK = {"vans": Message("health-changed", {"forecast": "vans", "version": 1})}
 
 
-@pytest.fixture(params=databases.KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    with databases.empty(request.param, tmp_path) as url:
-        engine = open_database(url)
-        yield engine
-        engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import io
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from tests.support.tiny import manifest_of
 from vroom_api.contract import Kind
 from vroom_api.contract.ids import first_id, time_of
 from vroom_api.contract.recorded import Origin, Prediction
-from vroom_api.contract.tables import open_database
 from vroom_api.record import history, outcomes
 from vroom_api.record.history import Filter, UnknownPrediction
 from vroom_api.record.outcomes import BadOutcome, OtherValue, Outcome, UnknownSubject
@@ -49,12 +47,7 @@ def made(identifier: str | None = None, **changes: Any) -> Prediction:
     return Prediction(**(fields | changes))
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    with databases.empty(request.param, tmp_path) as url:
-        engine = open_database(url)
-        yield engine
-        engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 def recording(engine: sa.Engine, use: Callable[[Recorder], Awaitable[Any]], **settings: Any) -> Any:
@@ -219,7 +212,7 @@ def test_a_number_that_is_none_is_refused(engine: sa.Engine, field: str) -> None
     assert len(ids(engine)) == 1
 
 
-@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
 def test_a_connection_that_the_server_ends_is_replaced_unnoticed(engine: sa.Engine) -> None:
     async def use(recorder: Recorder) -> int:
         await recorder.record(made())

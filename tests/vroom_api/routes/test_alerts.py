@@ -15,21 +15,9 @@ from tests.support import databases
 from tests.support.bundles import FORECAST, publish
 from tests.support.service import Serve, bearer, metric_set, one, wait_for
 from vroom_api.contract.alerts import Severity, raise_alert, resolve_alert
-from vroom_api.contract.tables import open_database
 from vroom_api.security.keys import Role, create_key
 
-
-@pytest.fixture(params=databases.KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with databases.empty(request.param, tmp_path) as address:
-        yield address
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 @pytest.fixture

@@ -19,24 +19,14 @@ from vroom_api.contract.commands import Kind, State, note, open_commands
 from vroom_api.contract.heartbeat import Heartbeat, beat, beat_of_consumer
 from vroom_api.contract.pages import Pages
 from vroom_api.contract.store import LocalStore
-from vroom_api.contract.tables import ledger, open_database
+from vroom_api.contract.tables import ledger
 from vroom_api.record.commands import ask
 from vroom_api.security.keys import Role, create_key
 
 BACK = {"reason": "errors grew"}
 
 
-@pytest.fixture(params=databases.KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with databases.empty(request.param, tmp_path) as address:
-        yield address
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Stored entities over HTTP: saved, found at once everywhere, replaced, deleted, listed and predicted by their ids."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,7 @@ FLEET = {"7": list(EXAMPLE.values()), "8": [0, 90.0, 60.0, 3, 1, 20]}
 VAN = EXAMPLE | {"actual_price": 61.0}
 
 
-@pytest.fixture(params=databases.KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with databases.empty(request.param, tmp_path) as address:
-        yield address
+url = databases.url
 
 
 @pytest.fixture

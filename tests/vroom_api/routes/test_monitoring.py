@@ -16,24 +16,14 @@ from tests.support.service import Serve, metric_set, one, wait_for
 from vroom_api.contract.alerts import Severity, raise_alert
 from vroom_api.contract.checks import Check, Status, enter_checks
 from vroom_api.contract.events import Decision, Evaluated
-from vroom_api.contract.tables import enter_ledger, open_database
+from vroom_api.contract.tables import enter_ledger
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 PATH = f"/forecasts/{FORECAST}/monitoring"
 
 
-@pytest.fixture(params=databases.KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with databases.empty(request.param, tmp_path) as address:
-        yield address
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
+url, engine = databases.url, databases.engine
 
 
 @pytest.fixture

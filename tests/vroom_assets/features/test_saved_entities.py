@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from litestar.testing import TestClient
 
 from tests.support import databases
 from tests.support.bundles import EXAMPLE, FORECAST, publish
+from tests.support.entities import SAVED_AT, save
 from tests.support.flagship import Run
 from tests.support.forecasts import shipped
 from tests.support.service import settings_of
@@ -27,7 +27,6 @@ from vroom_assets.features import saved_entities
 from vroom_assets.features.table import build, note_origin, read
 
 VEHICLES = 60
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -48,24 +47,6 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[duckd
             note_origin(connection, name, {"snapshot": name})
         build(connection, shipped(FORECAST))
         yield connection
-
-
-def save(identifier: str, **given: Any) -> None:
-    """Put a row into the table as the service does."""
-    plain: dict[str, Any] = {
-        "forecast": FORECAST,
-        "id": identifier,
-        "source": "service",
-        "inputs": EXAMPLE,
-        "tags": {},
-        "as_of": "2026-03-01T00:00:00+00:00",
-        "revision": 1,
-        "caller": "shop",
-        "created_at": NOW,
-        "updated_at": NOW,
-    }
-    with serving_database() as engine, engine.begin() as connection:
-        connection.execute(entities.insert().values(plain | given))
 
 
 def change(identifier: str, **values: Any) -> None:
@@ -169,7 +150,7 @@ def test_what_the_sources_have_by_now_is_theirs_and_the_saved_row_is_closed(ware
 def test_a_deleted_one_is_not_stored_again(warehouse):
     save("900")
     saved_entities.materialize(warehouse, shipped(FORECAST))
-    change("900", revision=2, closed_at=NOW, closed_by="delete")
+    change("900", revision=2, closed_at=SAVED_AT, closed_by="delete")
     done = saved_entities.materialize(warehouse, shipped(FORECAST))
     assert (done.count, done.digest) == (VEHICLES, "")
     assert "900" not in file()

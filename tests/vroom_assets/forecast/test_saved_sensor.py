@@ -1,13 +1,11 @@
 """Entities that were saved are stored with the others soon, by a run that trains nothing, and once."""
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
 
-from tests.support.bundles import EXAMPLE
+from tests.support.entities import SAVED_AT, save
 from tests.support.forecasts import definitions, shipped
 from vroom_api.contract.saved_entities import Behind, behind
 from vroom_api.contract.tables import entities, serving_database
@@ -15,24 +13,6 @@ from vroom_assets.forecast import Forecast
 from vroom_assets.forecast.saved_sensor import why_not
 
 NAME = "reservations"
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-def save(identifier: str, **given: Any) -> None:
-    plain: dict[str, Any] = {
-        "forecast": NAME,
-        "id": identifier,
-        "source": "service",
-        "inputs": EXAMPLE,
-        "tags": {},
-        "as_of": "2026-03-01T00:00:00+00:00",
-        "revision": 1,
-        "caller": "shop",
-        "created_at": NOW,
-        "updated_at": NOW,
-    }
-    with serving_database() as engine, engine.begin() as connection:
-        connection.execute(entities.insert().values(plain | given))
 
 
 def found() -> Behind:
@@ -46,7 +26,7 @@ def test_what_is_behind_is_what_is_open_and_not_stored_as_it_is(home: Path) -> N
     first = found()
     assert first.count == 1
     save("stored", materialized_revision=1)
-    save("deleted", closed_at=NOW, closed_by="delete")
+    save("deleted", closed_at=SAVED_AT, closed_by="delete")
     save("other", forecast="lap_times")
     assert found() == first
     save("changed", revision=2, materialized_revision=1)

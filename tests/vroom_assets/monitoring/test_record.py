@@ -25,12 +25,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=1)
 
 
-@pytest.fixture(params=databases.KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    with databases.empty(request.param, tmp_path) as url:
-        opened = open_database(url)
-        yield opened
-        opened.dispose()
+url, engine = databases.url, databases.engine
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What most tests stand on: a home of their own and the shipped data in it."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,16 @@ hypothesis.settings.load_profile("untimed")
 
 
 WHOLE_SYSTEM = ("end_to_end", "faults", "real")  # folders whose tests train, or drive what is started
+
+
+OPEN_FILES = 1024  # what most systems let a process have at once
+
+
+def pytest_configure() -> None:
+    """No more than elsewhere, so that what is not given back is noticed here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft > OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -114,7 +114,7 @@ def test_the_environment_is_read_in_one_module_of_each_package():
 # Modules without a test file of their own, by the file whose tests go through them: there they are seen working,
 # behind the door that others use. A new module has a file, or a line here.
 TESTED_BY = {
-    "vroom_api/test_main": ("vroom_api.app", "vroom_api.security.deadlines"),
+    "vroom_api/test_main": ("vroom_api.security.deadlines",),
     "vroom_api/test_openapi": (
         "vroom_api.problems",
         "vroom_api.dashboard.reference",

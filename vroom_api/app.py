@@ -134,7 +134,7 @@ def create_app(settings: Settings) -> Litestar:
         },
         plugins=plugins,
         before_request=refuse_unknown_names,
-        lifespan=[lambda _: _running(settings, keyring, recorder, beside), *traced],
+        lifespan=[lambda _: _running(settings, database, keyring, recorder, beside), *traced],
         cors_config=_cors(settings),
         exception_handlers=ANSWERS_TO_ERRORS,
         openapi_config=_openapi(settings, forecasts, recorder),
@@ -207,12 +207,14 @@ def _feed(
 @contextlib.asynccontextmanager
 async def _running(
     settings: Settings,
+    database: FollowedDatabase,
     keyring: Keyring | None,
     recorder: Recorder | None,
     beside: Sequence[Callable[[], AbstractAsyncContextManager[None]]],
 ) -> AsyncIterator[None]:
     """Keys, record, and what works beside the requests, followed and written as long as this is open."""
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(database.kept())  # closed last: the others write until they end
         if keyring is not None:
             await stack.enter_async_context(keyring.kept())
         if recorder is not None:

@@ -35,14 +35,14 @@ class Fleet:
     def __init__(self, forecast: str, root: Path | None = None) -> None:
         self._path = forecast_folder(forecast, root) / FLEET
         self._lock = threading.Lock()
-        self._file = ReplacedFile(self._path, self._read_run)
+        self._file = ReplacedFile(self._path)
         self._run: FleetRun | None = None
 
     def run(self) -> FleetRun | None:
         """What the answers come from; None before they are first made, and where the file is damaged."""
         with self._lock:
             try:
-                return self._run if self._file.current() is not None else None
+                return self._run if self._file.current(self._read_run) is not None else None
             except (sqlite3.Error, msgspec.MsgspecError, OSError) as error:
                 self._give_up(error)
                 return None
@@ -53,7 +53,7 @@ class Fleet:
         found: dict[str, FleetPrediction] = {}
         with self._lock:
             try:
-                connection = self._file.current()
+                connection = self._file.current(self._read_run)
                 for start in range(0, len(ids) if connection else 0, MAX_IDS):
                     part = ids[start : start + MAX_IDS]
                     rows = connection.execute(  # type: ignore[union-attr]
@@ -68,6 +68,11 @@ class Fleet:
                 self._give_up(error)
                 return {}
         return found
+
+    def close(self) -> None:
+        """Close what was opened; whoever asks afterwards opens it again."""
+        with self._lock:
+            self._file.close()
 
     def _give_up(self, error: Exception) -> None:
         """What is damaged is as what is not there: it is made anew with the next champion or the next features."""

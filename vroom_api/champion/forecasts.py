@@ -115,6 +115,8 @@ class Forecasts:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for watch in self:
+                watch.close()
 
     async def _follow(self, watches: list[ChampionWatch]) -> None:
         await asyncio.gather(*(watch.reload() for watch in watches))

@@ -60,6 +60,9 @@ class StoredInputs(Protocol):
     def find(self, entity_id: str) -> Stored | None:
         """What is stored of an entity, None for one that is not. Raises NotReadable."""
 
+    def close(self) -> None:
+        """Close what was opened; whoever asks afterwards opens it again."""
+
 
 class Entities:
     """The entities of one forecast in the file; follows it when it is replaced. Safe in threads."""
@@ -69,7 +72,7 @@ class Entities:
     def __init__(self, forecast: str, root: Path | None = None) -> None:
         self._path = forecast_folder(forecast, root) / ENTITIES
         self._lock = threading.Lock()
-        self._file = ReplacedFile(self._path, self._read_names)
+        self._file = ReplacedFile(self._path)
         self._names: list[str] = []
         self._source = ""  # SQL of where an entity is from
         self._spare: list[
@@ -88,7 +91,7 @@ class Entities:
             NotReadable: the file is damaged.
         """
         with self._lock, self._readable():
-            connection = self._file.current()
+            connection = self._file.current(self._read_names)
             [(count,)] = (
                 connection.execute("select count(*) from entity").fetchall() if connection else [(0,)]
             )
@@ -147,14 +150,23 @@ class Entities:
         """A connection to a file that nobody uses, else a new one."""
         with self._lock:
             if self._spare_state != state:
-                for one in self._spare:
-                    one.close()
-                self._spare, self._spare_state = [], state
+                self._close_spare(state)
             if self._spare:
                 return self._spare.pop()
         if state is None:
             return None
         return opened(self._path)
+
+    def _close_spare(self, state: State | None) -> None:
+        """Close those that nobody uses; from now on they are of the file of another state."""
+        for one in self._spare:
+            one.close()
+        self._spare, self._spare_state = [], state
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+            self._close_spare(None)
 
     def find(self, entity_id: str) -> Stored | None:
         """What is stored of an entity, None for one that is not.
@@ -163,7 +175,7 @@ class Entities:
             NotReadable: the file is damaged.
         """
         with self._lock, self._readable():
-            connection = self._file.current()
+            connection = self._file.current(self._read_names)
             if connection is None:
                 return None
             found = connection.execute(
@@ -233,6 +245,11 @@ class LayeredInputs:
             return Stored(row.as_of, row.tags | row.inputs, row.source, row.tags)
         # Closed since the file was asked: what closed it has replaced the file before.
         return self._sourced(entity_id) if row.closed_by == BY_SOURCE else None
+
+    def close(self) -> None:
+        """The database is closed by who opened it."""
+        if self.file is not None:
+            self.file.close()
 
     def _sourced(self, entity_id: str) -> Stored | None:
         found = None if self.file is None else self.file.find(entity_id)

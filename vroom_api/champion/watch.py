@@ -87,6 +87,11 @@ class ChampionWatch:
         """How long ago the pointer was checked; None before the first time."""
         return None if self._checked is None else time.monotonic() - self._checked
 
+    def close(self) -> None:
+        """Close the files of the entities; the champion stays."""
+        self.entities.close()
+        self.fleet.close()
+
     @property
     def trouble(self) -> str | None:
         """What keeps the champion from being followed by the next one; None where all is well."""

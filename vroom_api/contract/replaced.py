@@ -34,20 +34,19 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 class ReplacedFile:
-    """A connection that follows a file; for whoever holds a lock of their own.
+    """A connection that follows a file; for whoever holds a lock of their own."""
 
-    Args:
-        prepare: is called with each new connection, before anybody has it.
-    """
-
-    def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._prepare = prepare
         self._state: State | None = None
         self._connection: sqlite3.Connection | None = None
 
-    def current(self) -> sqlite3.Connection | None:
+    def current(self, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection | None:
         """A connection to the file that has the name now; None where there is none.
+
+        Args:
+            prepare: is called with a new connection, before anybody has it. Not kept: what refers to itself would hold
+                its file until the garbage collector comes.
 
         Raises:
             sqlite3.Error, OSError: it cannot be opened; and what `prepare` raises. Close it then.
@@ -59,7 +58,7 @@ class ReplacedFile:
         if self._state != state:
             self.close()
             self._connection = opened(self._path)
-            self._prepare(self._connection)
+            prepare(self._connection)
             self._state = state
         return self._connection
 

@@ -5,11 +5,13 @@ there is found by nobody after a restart. So whoever commits compares the files 
 that have the names, before and after; that takes microseconds.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
 import threading
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -176,6 +178,17 @@ class FollowedDatabase:
         if opened is not fresh:  # another thread was first
             fresh.drop()
         return opened.engine
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Close at the end what was opened; whoever asks afterwards opens it again."""
+        try:
+            yield
+        finally:
+            with self._lock:
+                opened, self._opened = self._opened, None
+            if opened is not None:
+                await asyncio.to_thread(opened.drop)
 
     def _leave(self, opened: _Opened, reason: Replaced) -> None:
         """Close what is no longer the database, once."""

@@ -3,6 +3,7 @@
 Paths are relative to the home, and none is given of what lies elsewhere: addresses may hold users and passwords.
 """
 
+import contextlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,7 +117,8 @@ def _online(forecast: str, database: Database, home: Path) -> StoreState:
     path = forecast_folder(forecast, home) / ENTITIES
     found = _file("online", "latest inputs of every entity, for requests by id", "sqlite", path, home)
     try:
-        rows = Entities(forecast, home).count() if found.available else None
+        with contextlib.closing(Entities(forecast, home)) as entities:
+            rows = entities.count() if found.available else None
     except NotReadable:
         return msgspec.structs.replace(found, available=False)
     return msgspec.structs.replace(found, rows=rows, pending=_pending(forecast, database))

@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl
+from weakref import WeakKeyDictionary
 
 import msgspec
 from litestar import Request
@@ -118,6 +118,13 @@ def known_forecast(name: str | None, forecasts: Forecasts, database: Database) -
     return name
 
 
+class Taken(NamedTuple):
+    """The query parameters of a route, and those of them that are lists."""
+
+    names: tuple[str, ...]
+    lists: frozenset[str]
+
+
 async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
     """What is asked before every route: a parameter that it would pass over, or a value of one, is refused.
 
@@ -125,8 +132,8 @@ async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
         Problem: 400.
     """
     if request.scope["query_string"]:
-        taken, lists = _taken_by(request.route_handler, tuple(request.scope["path_params"]))
-        check_names(request.scope["query_string"], taken, lists)
+        taken = _taken_by(request.route_handler, tuple(request.scope["path_params"]))
+        check_names(request.scope["query_string"], taken.names, taken.lists)
 
 
 def check_names(query: bytes, taken: Collection[str], lists: Collection[str] = ()) -> None:
@@ -157,14 +164,21 @@ def _unknown(unknown: Sequence[str], taken: Collection[str]) -> Problem:
     return Problem(400, "unknown-parameter", "; ".join(fault.detail for fault in faults), faults=faults)
 
 
-@lru_cache(maxsize=256)
-def _taken_by(handler: BaseRouteHandler, path: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The query parameters of a route, also those that its dependencies read, and those of them that are lists.
+# By handler and the names of the parameters in its path. Weak, because a handler keeps its application alive.
+_TAKEN: WeakKeyDictionary[BaseRouteHandler, dict[tuple[str, ...], Taken]] = WeakKeyDictionary()
+
+
+def _taken_by(handler: BaseRouteHandler, path: tuple[str, ...]) -> Taken:
+    """What a route takes, also through its dependencies.
 
     Args:
         path: names of the parameters in its path.
     """
+    of_handler = _TAKEN.setdefault(handler, {})
+    if (known := of_handler.get(path)) is not None:
+        return known
     model = handler.create_kwargs_model(path_parameters=dict.fromkeys(path))  # type: ignore[arg-type]
     taken = sorted(parameter.field_alias for parameter in model.expected_query_params)
     lists = (parameter.field_alias for parameter in model.expected_query_params if parameter.is_sequence)
-    return tuple(taken), frozenset(lists)
+    of_handler[path] = Taken(tuple(taken), frozenset(lists))
+    return of_handler[path]

@@ -1,6 +1,6 @@
 """How fast is the catalog: 100,000 vehicles listed, searched, paged and predicted by their ids at 8 clients?
 
-    python tests/benchmarks/catalog.py [--vehicles 100000] [--saved 1000] [--clients 8] [--seconds 4] [--database URL]
+    python tests/benchmarks/catalog.py [--vehicles 100000] [--saved 1000] [--clients 8] [--seconds 4] [--only search] [--database URL]
 
 Over HTTP on loopback against `python -m vroom_api`, one worker with its record, beside an empty Litestar endpoint in the
 same run; CPU ms is what the service used for one answer. Every request of a row is another one: other ids, cursors and ranges. With --database the service keeps its
@@ -228,6 +228,7 @@ def main() -> int:
     parser.add_argument("--saved", type=int, default=1_000)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--only", default="", help="the questions with this in their names")
     parser.add_argument("--database", default="")
     options = parser.parse_args()
     missed = 0
@@ -249,7 +250,8 @@ def main() -> int:
             )
             print(f"{options.vehicles:,} vehicles, {options.saved:,} saved, {options.clients} clients\n")
             print(f"{'':32}{'p50 ms':>9}{'p99 ms':>9}{'1/s':>9}{'CPU ms':>9}  errors")
-            for question in [floor, *questions(options.vehicles, options.saved), floor]:
+            asked = [one for one in questions(options.vehicles, options.saved) if options.only in one.name]
+            for question in [floor, *asked, floor]:
                 address = bare if question is floor else port
                 measured(address, question, options.clients, min(options.seconds, 0.5))  # warm
                 process = peer if question is floor else service

@@ -9,12 +9,13 @@ from msgspec.structs import replace
 from vroom_api.champion.stored_inputs import Entities, LayeredInputs, NotReadable
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import Manifest
-from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity
+from vroom_api.contract.saved_entities import CSV, SERVICE
 from vroom_api.contract.tables import Database
 from vroom_api.entities import table_rows
-from vroom_api.entities.file_rows import FileRow, FileRows
+from vroom_api.entities.file_rows import FilePage, FileRow, FileRows
 from vroom_api.entities.rows import EntityPage, EntityRow, answer_of, observed_of, row_of
 from vroom_api.entities.search import Search
+from vroom_api.entities.table_rows import TablePage
 from vroom_api.problems import Problem
 
 ATTEMPTS: Final = 3  # at a page while the file is replaced
@@ -63,7 +64,7 @@ class Catalog:
         return None if row is None else self._row_of(row)
 
     def page(self, search: Search, after: str | None, limit: int) -> EntityPage:
-        """A page of 1 to `limit` entities behind an id.
+        """A page of up to `limit` entities behind an id; of none too, where those gone along meet no condition.
 
         An entity that is there all the time is on one page of all, and on one only, whatever changes meanwhile.
         """
@@ -76,8 +77,7 @@ class Catalog:
         return replace(page, entities=self._with_predictions(page.entities))
 
     def _page(self, search: Search, after: str | None, limit: int) -> EntityPage:
-        sourced: list[FileRow] = []
-        saved: list[SavedEntity] = []
+        sourced, saved = FilePage([], None), TablePage([], None)
         total = 0
         # A server would go through all rows to count them.
         counts = search.is_for_all and after is None and self._file is not None
@@ -86,21 +86,19 @@ class Catalog:
                 if file is not None:
                     sourced = file.page(search, after, limit + 1)
                     total += file.count() if counts else 0
-        # Behind the last row that was read of a store there may be more of it, in front of what the other one has.
-        ends = [sourced[-1].id] if len(sourced) > limit else []
         if self._file is None or search.source != CSV:
-            saved = self._saved(search, after, limit + 1, min(ends, default=None))
-            ends += [saved[-1].id] if len(saved) > limit else []
+            saved = self._saved(search, after, limit + 1, sourced.end)
             total += self._count_saved() if counts else 0
-        hidden = set(self._hidden([row.id for row in saved if row.source == SERVICE]))
-        rows = [row_of(row, self.manifest) for row in saved if row.source == CSV or row.id not in hidden]
-        rows += [self._row_of(row) for row in sourced]
-        end = min(ends, default=None)
+        hidden = set(self._hidden([row.id for row in saved.rows if row.source == SERVICE]))
+        rows = [row_of(row, self.manifest) for row in saved.rows if row.source == CSV or row.id not in hidden]
+        rows += [self._row_of(row) for row in sourced.rows]
+        # Behind the end of a store there may be more of it, in front of what the other one has.
+        end = min((end for end in (sourced.end, saved.end) if end is not None), default=None)
         ordered = sorted((row for row in rows if end is None or row.id <= end), key=lambda row: row.id)
         last = ordered[limit - 1].id if len(ordered) > limit else end
         return EntityPage(ordered[:limit], last, total if counts else None)
 
-    def _saved(self, search: Search, after: str | None, limit: int, end: str | None) -> list[SavedEntity]:
+    def _saved(self, search: Search, after: str | None, limit: int, end: str | None) -> TablePage:
         with self._database().connect() as connection:
             return table_rows.page(
                 connection, self.forecast, search, after, limit, end=end, sourced=self._file is None

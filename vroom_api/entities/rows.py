@@ -58,7 +58,10 @@ class EntityRow(msgspec.Struct, frozen=True):
 
 
 class EntityPage(msgspec.Struct, frozen=True):
-    """Some entities, in the byte order of their ids; `next_after` asks for the page after it, null at the end."""
+    """Some entities, in the byte order of their ids; `next_after` asks for the page after it, null at the end.
+
+    A page of a search may have fewer entities than its limit, and none: then it ended after so many ids.
+    """
 
     entities: list[EntityRow]
     next_after: str | None

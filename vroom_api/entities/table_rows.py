@@ -1,7 +1,8 @@
 """Entities in the serving database, page by page: those that were saved, and where it has them those of the sources."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -9,6 +10,15 @@ from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity, entity_
 from vroom_api.contract.tables import entities
 from vroom_api.entities.file_rows import LAST
 from vroom_api.entities.search import Condition, Search
+
+PASSED: Final = 2_000  # ids that a page with conditions goes along, reading the inputs as JSON
+
+
+class TablePage(NamedTuple):
+    """Some rows, by id, and the last id that was gone along to find them; None where that was all."""
+
+    rows: list[SavedEntity]
+    end: str | None
 
 
 def page(
@@ -20,33 +30,35 @@ def page(
     *,
     end: str | None = None,
     sourced: bool,
-) -> list[SavedEntity]:
-    """The first entities behind an id, by id.
+) -> TablePage:
+    """The first entities behind an id, by id; fewer than `limit` also where not all were gone along.
 
     Args:
         end: the last id that counts; None for any.
         sourced: whether those of the sources are here too; of an id that was saved as well there are two rows.
     """
-    query = (
-        sa.select(entities)
-        .where(*_found(forecast, sourced))
-        .order_by(entities.c.id, entities.c.source)
-        .limit(limit)
+    form = _Form(
+        connection.dialect.name == "postgresql",
+        sourced,
+        search.source is not None,
+        bool(search.prefix),
+        end is not None,
+        tuple(
+            (one.name, _is_text(one), one.low is not None, one.high is not None) for one in search.conditions
+        ),
+        search.tag[0] if search.tag else None,
     )
-    if after is not None:
-        query = query.where(entities.c.id > after)
-    if end is not None:
-        query = query.where(entities.c.id <= end)
-    if search.prefix:
-        query = query.where(entities.c.id >= search.prefix, entities.c.id < search.prefix + LAST)
-    if search.source is not None:
-        query = query.where(entities.c.source == search.source)
-    postgres = connection.dialect.name == "postgresql"
-    for condition in search.conditions:
-        query = query.where(*_terms(condition, postgres))
-    if search.tag is not None:
-        query = query.where(_text(entities.c.tags, search.tag[0], postgres) == search.tag[1])
-    return [entity_of(row) for row in connection.execute(query)]
+    values: dict[str, Any] = {"forecast": forecast, "after": after or "", "end": end, "source": search.source}
+    values |= {"prefix": search.prefix, "beyond": search.prefix + LAST, "tag": (search.tag or ("", ""))[1]}
+    for number, one in enumerate(search.conditions):
+        values |= {f"low{number}": one.low, f"high{number}": one.high}
+    if search.conditions or search.tag:
+        stop = connection.scalar(_passing(form), values | {"passed": PASSED - 1})
+        if stop is not None:
+            form, end = form._replace(ends=True), stop
+            values["end"] = stop
+    rows = [entity_of(row) for row in connection.execute(_page(form), values | {"limit": limit})]
+    return TablePage(rows, rows[-1].id if len(rows) == limit else end)
 
 
 def among(connection: sa.Connection, forecast: str, identifiers: Sequence[str]) -> list[str]:
@@ -70,18 +82,64 @@ def find(connection: sa.Connection, forecast: str, identifier: str, *, sourced: 
     return None if row is None else entity_of(row)
 
 
-def _found(forecast: str, sourced: bool) -> list[sa.ColumnElement[bool]]:
+def _found(forecast: str | sa.BindParameter[str], sourced: bool) -> list[sa.ColumnElement[bool]]:
     terms: list[sa.ColumnElement[bool]] = [entities.c.forecast == forecast, entities.c.closed_at.is_(None)]
     return terms if sourced else [*terms, entities.c.source == SERVICE]
 
 
-def _terms(condition: Condition, postgres: bool) -> list[sa.ColumnElement[bool]]:
-    is_text = isinstance(condition.low if condition.low is not None else condition.high, str)
-    value: Any = _text(entities.c.inputs, condition.name, postgres)
-    if not is_text:
-        value = _number(condition.name, postgres)
-    bounds = [] if condition.low is None else [value >= condition.low]
-    return [*bounds, *([] if condition.high is None else [value <= condition.high])]
+class _Form(NamedTuple):
+    """The statement of a page but for its values."""
+
+    postgres: bool
+    sourced: bool
+    of_source: bool
+    has_prefix: bool
+    ends: bool
+    conditions: tuple[
+        tuple[str, bool, bool, bool], ...
+    ]  # name, whether it is a text, and which bounds it has
+    tag: str | None
+
+
+@lru_cache(256)  # to build one takes longer than to run it
+def _page(form: _Form) -> sa.Select[Any]:
+    query = sa.select(entities).where(*_range(form), *_conditions(form))
+    return query.order_by(entities.c.id, entities.c.source).limit(sa.bindparam("limit", type_=sa.Integer))
+
+
+@lru_cache(256)
+def _passing(form: _Form) -> sa.Select[Any]:
+    """The last id that a page goes along, where there are more."""
+    query = sa.select(entities.c.id).where(*_range(form)).order_by(entities.c.id, entities.c.source)
+    return query.offset(sa.bindparam("passed", type_=sa.Integer)).limit(1)
+
+
+def _range(form: _Form) -> list[sa.ColumnElement[bool]]:
+    """Which rows are gone along."""
+    terms = [*_found(sa.bindparam("forecast"), form.sourced), entities.c.id > sa.bindparam("after")]
+    if form.ends:
+        terms.append(entities.c.id <= sa.bindparam("end"))
+    if form.has_prefix:
+        terms += [entities.c.id >= sa.bindparam("prefix"), entities.c.id < sa.bindparam("beyond")]
+    if form.of_source:
+        terms.append(entities.c.source == sa.bindparam("source"))
+    return terms
+
+
+def _conditions(form: _Form) -> list[sa.ColumnElement[bool]]:
+    """What the inputs and tags have to be."""
+    terms = []
+    for number, (name, is_text, has_low, has_high) in enumerate(form.conditions):
+        value = _text(entities.c.inputs, name, form.postgres) if is_text else _number(name, form.postgres)
+        terms += [value >= sa.bindparam(f"low{number}")] if has_low else []
+        terms += [value <= sa.bindparam(f"high{number}")] if has_high else []
+    if form.tag is not None:
+        terms.append(_text(entities.c.tags, form.tag, form.postgres) == sa.bindparam("tag"))
+    return terms
+
+
+def _is_text(condition: Condition) -> bool:
+    return isinstance(condition.low if condition.low is not None else condition.high, str)
 
 
 def _text(column: sa.Column[Any], name: str, postgres: bool) -> sa.ColumnElement[Any]:

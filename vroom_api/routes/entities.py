@@ -218,8 +218,8 @@ def searched(
     summary="All that is stored, by id: those of the sources and those that were saved",
     description=(
         "A page in the byte order of the ids. `where` has conditions on inputs, separated by commas: `technology:1`, "
-        "`actual_price:40..60` (either end may be left out), a text with a comma in quotes. Conditions that few meet "
-        "are quick, and so are those that many do."
+        "`actual_price:40..60` (either end may be left out), a text with a comma in quotes. A page ends after so many "
+        "ids, found or not: go on until `next_after` is null."
     ),
     responses={503: RECORD_UNAVAILABLE},
     dependencies={"search": Provide(searched, sync_to_thread=False)},

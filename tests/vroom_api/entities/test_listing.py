@@ -22,7 +22,7 @@ from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import forecast_folder
 from vroom_api.contract.entities import ENTITIES, SEARCHABLE
 from vroom_api.contract.tables import Database, entities, open_database
-from vroom_api.entities import file_rows
+from vroom_api.entities import file_rows, table_rows
 from vroom_api.entities.file_rows import FileRows
 from vroom_api.entities.listing import Catalog
 from vroom_api.entities.rows import EntityRow
@@ -158,11 +158,18 @@ def pages(catalog: Catalog, search: Search, limit: int) -> list[EntityRow]:
 
 
 @settings(max_examples=40, derandomize=True, database=None)
-@given(search=SEARCHES, limit=st.sampled_from([5, 17, 50, 1_000]), few=st.sampled_from([1, 30, 2_000]))
-def test_any_search_in_pages_of_any_size_is_that_of_a_list(catalog, search, limit, few):
+@given(
+    search=SEARCHES,
+    limit=st.sampled_from([5, 17, 50, 1_000]),
+    few=st.sampled_from([1, 30, 2_000]),
+    passed=st.sampled_from([3, 40, 2_000]),
+)
+def test_any_search_in_pages_of_any_size_is_that_of_a_list(catalog, search, limit, few, passed):
     found, content = catalog
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file_rows, "FEW", few)
+        patch.setattr(file_rows, "PASSED", passed)
+        patch.setattr(table_rows, "PASSED", passed)
         rows = pages(
             found,
             search,
@@ -174,6 +181,28 @@ def test_any_search_in_pages_of_any_size_is_that_of_a_list(catalog, search, limi
     for row in rows:
         source, given_values = content[row.id]
         assert (row.source, list(row.inputs.values())) == (source, given_values)
+
+
+NOTHING_MEETS_BOTH = Search(None, "", (Condition("num_images", 5, None), Condition("num_images", None, 4)))
+
+
+def test_a_search_that_finds_nothing_goes_along_so_many_ids_and_says_where_it_ended(catalog, monkeypatch):
+    found, content = catalog
+    in_file = found._file is not None
+    monkeypatch.setattr(file_rows, "FEW", 1)
+    monkeypatch.setattr(file_rows, "PASSED", 30)
+    monkeypatch.setattr(table_rows, "PASSED", 30)
+    sourced = sorted(name for name, (source, _) in content.items() if source == "csv" or not in_file)
+    page = found.page(NOTHING_MEETS_BOTH, None, 1_000)
+    assert page.entities == []
+    assert page.next_after is not None
+    assert page.next_after <= sourced[29]
+    after, asked = page.next_after, 1
+    while after is not None:
+        page, asked = found.page(NOTHING_MEETS_BOTH, after, 1_000), asked + 1
+        assert page.next_after is None or page.next_after > after
+        after = page.next_after
+    assert asked <= len(content) // 30 + 3
 
 
 def test_the_whole_is_counted_and_each_is_found(catalog):
@@ -243,12 +272,12 @@ def test_inputs_beyond_those_with_an_index_are_searched_too(tmp_path):
         assert connection is not None
         rows = FileRows(connection)
         last, first = names[-1], names[0]
-        assert [row.id for row in rows.page(Search(None, "", (Condition(last, 29, 39),)), None, 9)] == [
+        assert [row.id for row in rows.page(Search(None, "", (Condition(last, 29, 39),)), None, 9).rows] == [
             "1",
             "2",
         ]
         both = Condition(last, 29, 39), Condition(first, 10, 10)
-        assert [row.id for row in rows.page(Search(None, "", both), None, 9)] == ["1"]
+        assert [row.id for row in rows.page(Search(None, "", both), None, 9).rows] == ["1"]
 
 
 def test_a_damaged_file_is_refused_and_what_was_saved_is_still_there(tmp_path):

@@ -262,7 +262,7 @@ def _add_inference(merged: Schema, champion: Champion | None) -> None:
 def _inferred(champion: Champion, body: bytes) -> list[Schema]:
     try:
         asked = finish(open_inference.read_in_steps(champion, body, None, 1, recorded=False))
-        predicted, _ = predict_many(champion, asked.body, 1)
+        predicted = predict_many(champion, asked.body, 1).content
         content, _ = finish(open_inference.answer_in_steps(champion, asked, predicted, recorded=False))
     except Problem:  # as in `_answers_of`
         return []

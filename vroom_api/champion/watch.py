@@ -74,6 +74,7 @@ class ChampionWatch:
         self.attendance = Attendance(forecast, root, expected=automated)
         self.loading = False
         self.answered: Counter[int] = Counter()  # predictions, by version
+        self.handed_back = 0  # predictions of them that a second version had no finite number for
         self.reloads = 0
         self.failures = 0
         self._seconds = seconds

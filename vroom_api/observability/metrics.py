@@ -122,6 +122,11 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
     answered = CounterMetricFamily(
         "vroom_predictions", "Predictions that were answered", labels=("forecast", "version")
     )
+    handed_back = CounterMetricFamily(
+        "vroom_trial_handed_back",
+        "Predictions that the champion answered because the version that is tried has no finite number",
+        labels=("forecast",),
+    )
     failures = CounterMetricFamily(
         "vroom_reload_failures", "Champions that could not be loaded", labels=("forecast",)
     )
@@ -148,6 +153,7 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
         champion = watch.champion
         for version, count in list(watch.answered.items()):
             answered.add_metric((watch.forecast, str(version)), count)
+        handed_back.add_metric((watch.forecast,), watch.handed_back)
         failures.add_metric((watch.forecast,), watch.failures)
         gauges["champion_loaded"].add_metric((watch.forecast,), float(champion is not None))
         unattended = watch.attendance.unattended_since is not None
@@ -169,7 +175,7 @@ def _of_forecasts(forecasts: Forecasts) -> Iterator[Metric]:
                 gauges[name].add_metric((watch.forecast,), float(value))
         for verdict in VERDICTS:
             freshness.add_metric((watch.forecast, verdict), float(found.freshness == verdict))
-    yield from (answered, failures, *gauges.values(), freshness, trials)
+    yield from (answered, handed_back, failures, *gauges.values(), freshness, trials)
 
 
 def _of_shadow(shadow: Shadow) -> Iterator[Metric]:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,8 +16,8 @@ from vroom_api.contract import Fallback, Manifest
 from vroom_api.explanation.reasons import Explanation, NotExplainable, explain
 from vroom_api.explanation.support import out_of_range, supported, within
 from vroom_api.predictions.asked import Asked, Steps, finish, slices
-from vroom_api.predictions.choice import answering, answering_in_steps, counted
-from vroom_api.predictions.refusals import not_finite
+from vroom_api.predictions.choice import ChosenRows, answering, answering_in_steps
+from vroom_api.predictions.refusals import NotFinite, not_finite
 from vroom_api.problems import Fault, Problem
 from vroom_api.record.prediction import PredictionLog, new_id, new_ids
 
@@ -30,7 +30,13 @@ def predict_one(champion: Champion, body: bytes, log: PredictionLog | None = Non
     Raises:
         Problem: 400 for a body that is not JSON, 422 for what the champion cannot answer, 503 if it has expired.
     """
-    return predict_asked(*answering(champion, body), log)
+    chosen = answering(champion, body)
+    try:
+        return predict_asked(chosen.version, chosen.asked, log)
+    except NotFinite:
+        if chosen.version is champion:
+            raise
+    return predict_asked(champion, chosen.by_champion, log)
 
 
 def predict_asked(champion: Champion, asked: Asked, log: PredictionLog | None = None) -> bytes:
@@ -61,10 +67,16 @@ def answer_one(
     return _encode(answer)
 
 
-def predict_many(
-    champion: Champion, body: bytes, largest: int, log: PredictionLog | None = None
-) -> tuple[bytes, Counter[int]]:
-    """Answer a JSON array of 1 to `largest` objects, in its order, and say how many by which version; all or nothing.
+class Batch(NamedTuple):
+    """The answers to a batch."""
+
+    content: bytes  # JSON
+    by_version: Counter[int]  # rows
+    handed_back: int = 0  # rows of them that the second version had no finite number for
+
+
+def predict_many(champion: Champion, body: bytes, largest: int, log: PredictionLog | None = None) -> Batch:
+    """Answer a JSON array of 1 to `largest` objects, in its order; all or nothing.
 
     Raises:
         Problem: as for one.
@@ -74,30 +86,54 @@ def predict_many(
 
 def predict_in_steps(
     champion: Champion, body: bytes, largest: int, log: PredictionLog | None = None
-) -> Steps[tuple[bytes, Counter[int]]]:
+) -> Steps[Batch]:
     """As `predict_many`, with rests.
 
     Raises:
         Problem: as for one.
     """
-    parts = yield from answering_in_steps(champion, body, largest)
-    if len(parts) == 1:
-        answers = yield from _answers_in_steps(parts[0].version, parts[0].asked, log)
+    chosen = yield from answering_in_steps(champion, body, largest)
+    handed_back = 0
+    if chosen.second is None:
+        answers = yield from _answers_in_steps(champion, chosen.asked, log)
+        by_version = Counter({champion.version: len(answers)})
     else:
-        answers = [None] * sum(len(part.asked) for part in parts)
-        for part in parts:
-            made = yield from _answers_in_steps(part.version, part.asked, log)
-            for position, one in zip(part.positions, made, strict=True):
-                answers[position] = one
+        answers, by_version = yield from _answers_of_both(champion, chosen.second, chosen, log)
+        handed_back = len(chosen.positions) - by_version[chosen.second.version]
     encoded: list[bytes] = []
     for piece in slices(len(answers)):
         encoded.append(_encode(answers[piece])[1:-1])
         yield
-    return b"[" + b",".join(encoded) + b"]", counted(parts)
+    return Batch(b"[" + b",".join(encoded) + b"]", by_version, handed_back)
 
 
-def _answers_in_steps(champion: Champion, asked: list[Asked], log: PredictionLog | None) -> Steps[list[Any]]:
+def _answers_of_both(
+    champion: Champion, second: Champion, chosen: ChosenRows, log: PredictionLog | None
+) -> Steps[tuple[list[Any], Counter[int]]]:
+    """What two versions answer to a batch; the champion also the rows that the second has no finite number for.
+
+    Raises:
+        Problem: as for one.
+    """
+    answers: list[Any] = [None] * len(chosen.asked)
+    made = yield from _answers_in_steps(second, chosen.for_second, log, may_lack=True)
+    for at, one in zip(chosen.positions, made, strict=True):
+        answers[at] = one
+    rest = [at for at, one in enumerate(answers) if one is None]
+    if rest:
+        made = yield from _answers_in_steps(champion, [chosen.asked[at] for at in rest], log)
+        for at, one in zip(rest, made, strict=True):
+            answers[at] = one
+    return answers, Counter({second.version: len(answers) - len(rest), champion.version: len(rest)})
+
+
+def _answers_in_steps(
+    champion: Champion, asked: list[Asked], log: PredictionLog | None, *, may_lack: bool = False
+) -> Steps[list[Any]]:
     """What one version answers to rows, in their order.
+
+    Args:
+        may_lack: whether a row without a finite number has the answer None, and is not logged.
 
     Raises:
         Problem: as for one.
@@ -113,21 +149,26 @@ def _answers_in_steps(champion: Champion, asked: list[Asked], log: PredictionLog
     # All rows are answered before the first is explained, and all are explained before the first is logged:
     # a row without an answer is refused at once, and a latency holds the whole batch.
     answers: list[Any] = []
+    answer_to = _answer_if_any if may_lack else _answer
     for part in slices(len(asked)):
         answers += [
-            _answer(champion, ages, one, prediction, row, within_limits, identifier)
+            answer_to(champion, ages, one, prediction, row, within_limits, identifier)
             for one, prediction, row, within_limits, identifier in zip(
                 asked[part], predictions[part].tolist(), listed[part], inside[part], ids[part], strict=True
             )
         ]
         yield
     for at, one in enumerate(asked):
-        if one.explain:
+        if one.explain and answers[at] is not None:
             answers[at] = _with_reasons(champion, one, answers[at])
     if log is None:
         return answers
-    for part in slices(len(asked)):
-        group = answers[part]
+    logged = answers
+    if may_lack:
+        known = [at for at, answer in enumerate(answers) if answer is not None]
+        logged, asked, listed = ([every[at] for at in known] for every in (answers, asked, listed))
+    for part in slices(len(logged)):
+        group = logged[part]
         log.extend(
             champion.origin,
             [answer.prediction_id for answer in group],
@@ -138,6 +179,14 @@ def _answers_in_steps(champion: Champion, asked: list[Asked], log: PredictionLog
         )
         yield
     return answers
+
+
+def _answer_if_any(*given: Any) -> Any:
+    """As `_answer`; None where there is no finite number."""
+    try:
+        return _answer(*given)
+    except NotFinite:
+        return None
 
 
 def _answer(

@@ -8,11 +8,11 @@ to those that went there before. A request without an entity goes by the hash of
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from struct import pack
+from typing import NamedTuple
 
 import msgspec
 
@@ -51,10 +51,16 @@ def goes_to_second(tried: Tried, asked: Asked) -> bool:
     return True
 
 
-def answering(
-    champion: Champion, body: bytes, request: msgspec.Struct | None = None
-) -> tuple[Champion, Asked]:
-    """The version that answers one request, and the request as that version reads it.
+class Chosen(NamedTuple):
+    """The version that answers one request."""
+
+    version: Champion
+    asked: Asked  # as that version reads it
+    by_champion: Asked  # as the champion reads it, who answers where that version has no finite number
+
+
+def answering(champion: Champion, body: bytes, request: msgspec.Struct | None = None) -> Chosen:
+    """Choose who answers one request.
 
     Args:
         request: the body as the champion reads it, where that is done already.
@@ -65,41 +71,31 @@ def answering(
     asked = decode(champion, body) if request is None else asked_of(champion, request)
     tried = champion.tried
     if tried is None or not goes_to_second(tried, asked):
-        return champion, asked
-    return tried.second, asked if tried.same_rows else decode(tried.second, body)
+        return Chosen(champion, asked, asked)
+    return Chosen(tried.second, asked if tried.same_rows else decode(tried.second, body), asked)
 
 
 @dataclass(frozen=True)
-class Part:
-    """The rows of a batch that one version answers: their positions in the batch, ascending, and what was asked."""
+class ChosenRows:
+    """Who answers which rows of a batch."""
 
-    version: Champion
-    positions: Sequence[int]
-    asked: list[Asked]
+    asked: list[Asked]  # all rows, as the champion reads them
+    second: Champion | None  # None where the champion answers all
+    positions: list[int]  # of the rows that the second version answers, ascending
+    for_second: list[Asked]  # these, as it reads them
 
 
-def answering_in_steps(champion: Champion, body: bytes, largest: int) -> Steps[list[Part]]:
-    """The versions that answer a batch, with their rows; one part where all go to one.
+def answering_in_steps(champion: Champion, body: bytes, largest: int) -> Steps[ChosenRows]:
+    """Choose who answers the rows of a batch.
 
     Raises:
         Problem: as `asked.decode_in_steps`.
     """
     asked = yield from decode_in_steps(champion, body, largest)
     tried = champion.tried
-    second = [at for at, one in enumerate(asked) if goes_to_second(tried, one)] if tried else []
-    if tried is None or not second:
-        return [Part(champion, range(len(asked)), asked)]
+    positions = [at for at, one in enumerate(asked) if goes_to_second(tried, one)] if tried else []
+    if tried is None or not positions:
+        return ChosenRows(asked, None, [], [])
     yield
-    for_second = asked if tried.same_rows else (yield from decode_in_steps(tried.second, body, largest))
-    chosen = set(second)
-    first = [at for at in range(len(asked)) if at not in chosen]
-    parts = [
-        Part(champion, first, [asked[at] for at in first]),
-        Part(tried.second, second, [for_second[at] for at in second]),
-    ]
-    return [part for part in parts if part.asked]
-
-
-def counted(parts: Sequence[Part]) -> Counter[int]:
-    """How many rows each version answers."""
-    return Counter({part.version.version: len(part.asked) for part in parts})
+    read = asked if tried.same_rows else (yield from decode_in_steps(tried.second, body, largest))
+    return ChosenRows(asked, tried.second, positions, [read[at] for at in positions])

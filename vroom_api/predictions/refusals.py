@@ -243,9 +243,13 @@ def _quoted(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+class NotFinite(Problem):
+    """A version has no finite number for a row that is inside all its bounds; another version may have one."""
+
+
 def not_finite(
     manifest: Manifest, row: Sequence[float], features: Sequence[float], number: int | None
-) -> Problem:
+) -> NotFinite:
     """A request that is inside its bounds and still has no answer, e.g. a ratio of 1e308 and 1e-308.
 
     Args:
@@ -265,6 +269,6 @@ def not_finite(
     what = ", ".join(feature.expression for feature in broken) or "the prediction"
     where = "" if number is None else f"row {number}: "
     found = [Fault(name, f"{where}{values[name]}", row=number) for name in names]
-    return Problem(
+    return NotFinite(
         422, "no-finite-prediction", f"{where}{what} is not a finite number for {given}", faults=found
     )

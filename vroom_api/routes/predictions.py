@@ -6,6 +6,7 @@ from collections import defaultdict
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 from litestar import MediaType, Response, Router, asgi, post
 from litestar import Request as HTTPRequest
 from litestar.di import NamedDependency
@@ -20,7 +21,8 @@ from vroom_api.contract.benchmark import BENCHMARK_TAG
 from vroom_api.json_bodies import without_mark
 from vroom_api.predictions.answered import answer_one, predict_asked, predict_in_steps, predict_many
 from vroom_api.predictions.asked import ROWS_AT_A_TIME, Asked, Result, Steps, request_of, waits_for_lookup
-from vroom_api.predictions.choice import answering
+from vroom_api.predictions.choice import Chosen, answering
+from vroom_api.predictions.refusals import NotFinite
 from vroom_api.predictions.shadow import Shadow
 from vroom_api.problems import Problem
 from vroom_api.record.prediction import PredictionLog, caller_of
@@ -69,48 +71,64 @@ class Predictor:
         serves, log = serving(watch), self._log(scope)
         if BENCHMARK in body and EXPLAIN not in body:
             return await self._predict_timed(watch, serves, body, log)
-        request = request_of(serves, body)
+        chosen = await self._choose(serves, request_of(serves, body), body)
+        try:
+            return await self._answer_by(watch, chosen.version, chosen.asked, log)
+        except NotFinite:
+            if chosen.version is serves:
+                raise
+        watch.handed_back += 1
+        return await self._answer_by(watch, serves, chosen.by_champion, log)
+
+    async def _choose(self, serves: Champion, request: msgspec.Struct, body: bytes) -> Chosen:
         if waits_for_lookup(serves, request):
-            champion, asked = await asyncio.to_thread(answering, serves, body, request)
-        else:
-            champion, asked = answering(serves, body, request)
+            return await asyncio.to_thread(answering, serves, body, request)
+        return answering(serves, body, request)
+
+    async def _answer_by(
+        self, watch: ChampionWatch, version: Champion, asked: Asked, log: PredictionLog | None
+    ) -> bytes:
+        """The answer of a version, once it is in the record."""
         if asked.explain:
-            answer = await asyncio.to_thread(predict_asked, champion, asked, log)
+            answer = await asyncio.to_thread(predict_asked, version, asked, log)
         else:
             scorer = self._scorers[watch.forecast]
-            scored = scorer.at_once(champion, asked.row)
+            scored = scorer.at_once(version, asked.row)
             if scored is None:
                 future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-                scorer.later(champion, asked.row, partial(self._answer, champion, asked, log, future))
+                scorer.later(version, asked.row, partial(self._answer, version, asked, log, future))
                 answer = await future
-                watch.answered[champion.version] += 1
-                self._copy(champion, log)
+                watch.answered[version.version] += 1
+                self._copy(version, log)
                 return answer
-            answer = answer_one(champion, asked, *scored, log)
+            answer = answer_one(version, asked, *scored, log)
         await self._wait_until_durable(log)
-        watch.answered[champion.version] += 1
-        self._copy(champion, log)
+        watch.answered[version.version] += 1
+        self._copy(version, log)
         return answer
 
     async def _predict_timed(
         self, watch: ChampionWatch, serves: Champion, body: bytes, log: PredictionLog | None
-    ) -> "Timed":
+    ) -> bytes:
         """As a caller that is alone is answered, and where the time went."""
         moments = [time.perf_counter()]
         request = request_of(serves, body)
         moments.append(time.perf_counter())
-        if waits_for_lookup(serves, request):
-            champion, asked = await asyncio.to_thread(answering, serves, body, request)
-        else:
-            champion, asked = answering(serves, body, request)
+        chosen = await self._choose(serves, request, body)
         moments.append(time.perf_counter())
-        scored = await self._scorers[watch.forecast].score(champion, asked.row)
+        scored = await self._scorers[watch.forecast].score(chosen.version, chosen.asked.row)
         moments.append(time.perf_counter())
-        answer = Timed(answer_one(champion, asked, *scored, log))
+        try:
+            answer = Timed(answer_one(chosen.version, chosen.asked, *scored, log))
+        except NotFinite:
+            if chosen.version is serves:
+                raise
+            watch.handed_back += 1
+            return await self._answer_by(watch, serves, chosen.by_champion, log)
         moments.append(time.perf_counter())
         await self._wait_until_durable(log)
         moments.append(time.perf_counter())
-        watch.answered[champion.version] += 1
+        watch.answered[chosen.version.version] += 1
         parts = zip(("decode", "stored", "score", "answer", "record"), moments, moments[1:], strict=False)
         answer.timing = ", ".join(f"{part};dur={1000 * (end - begin):.4f}" for part, begin, end in parts)
         return answer
@@ -156,22 +174,21 @@ class Predictor:
         # share a commit.
         async with self._batches:
             if EXPLAIN in body or (champion.entities.waits and ENTITY_ID in body):
-                answer, by_version = await asyncio.to_thread(
-                    predict_many, champion, body, self.largest_batch, log
-                )
+                batch = await asyncio.to_thread(predict_many, champion, body, self.largest_batch, log)
             else:
-                answer, by_version = await run(predict_in_steps(champion, body, self.largest_batch, log))
-            rows = by_version.total()
+                batch = await run(predict_in_steps(champion, body, self.largest_batch, log))
+            rows = batch.by_version.total()
             if large := rows > ROWS_AT_A_TIME:
                 await self._wait_until_durable(log)
         if not large:
             await self._wait_until_durable(log)
-        watch.answered.update(by_version)
+        watch.answered.update(batch.by_version)
+        watch.handed_back += batch.handed_back
         self._copy(champion, log)
         grant: Grant | None = scope.get("auth")
         if grant is not None:
             grant.charge(rows - 1)  # the shield counted the request as one
-        return answer
+        return batch.content
 
     def _copy(self, champion: Champion, log: PredictionLog | None) -> None:
         """Let a version in shadow have what was answered; nobody waits for it."""

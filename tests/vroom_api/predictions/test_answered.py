@@ -39,7 +39,7 @@ def timeless(answer: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("asked", REQUESTS.values(), ids=REQUESTS.keys())
 def test_a_row_is_answered_alone_as_in_a_batch(champion: Champion, asked: dict[str, Any]) -> None:
     alone = json.loads(predict_one(champion, json.dumps(asked).encode()))
-    body, rows = predict_many(champion, json.dumps([EXAMPLE, asked]).encode(), 2)
+    body, rows, _ = predict_many(champion, json.dumps([EXAMPLE, asked]).encode(), 2)
     assert rows == {champion.version: 2}
     assert timeless(json.loads(body)[1]) == timeless(alone)
 
@@ -56,7 +56,7 @@ def test_a_large_batch_rests_and_is_answered_in_its_order(champion: Champion) ->
     body = json.dumps([EXAMPLE | {"num_images": row % 90} for row in range(rows)]).encode()
     log = PredictionLog("shop", time.perf_counter_ns())
     assert sum(1 for _ in predict_in_steps(champion, body, rows, log)) >= 3 * 4  # read, answered and encoded
-    answer, count = predict_many(champion, body, rows)
+    answer, count, _ = predict_many(champion, body, rows)
     assert count == {champion.version: rows}
     alone = [json.loads(predict_one(champion, json.dumps(one).encode())) for one in json.loads(body)]
     values = pytest.approx([one["predicted_reservations"] for one in alone], rel=1e-12)
@@ -67,7 +67,7 @@ def test_a_large_batch_rests_and_is_answered_in_its_order(champion: Champion) ->
 def test_every_answer_has_the_id_of_its_entry_in_the_log(champion: Champion) -> None:
     log = PredictionLog("shop", time.perf_counter_ns())
     tagged = EXAMPLE | {"entity_id": "7", "tags": {"session": "race"}}
-    body, _ = predict_many(champion, json.dumps([EXAMPLE, tagged]).encode(), 2, log)
+    body = predict_many(champion, json.dumps([EXAMPLE, tagged]).encode(), 2, log).content
     assert [answer["prediction_id"] for answer in json.loads(body)] == [made.id for made in log.predictions]
     assert [(made.entity_id, made.tags) for made in log.predictions] == [
         (None, None),

@@ -12,13 +12,15 @@ import msgspec
 import pytest
 
 from tests.support.bundles import EXAMPLE, FORECAST, inputs, predicted, publish
-from tests.support.trials import SINCE, listing, put_beside, tried_champion, try_out
+from tests.support.trials import SINCE, listing, per_photo, put_beside, tried_champion, try_out
 from vroom_api.champion.loading import Champion, load
 from vroom_api.champion.scoring import Scorer
 from vroom_api.contract import AgeLimits, FreshnessPolicy, Trial, TrialRole
 from vroom_api.predictions.answered import predict_many, predict_one
 from vroom_api.predictions.asked import finish
 from vroom_api.predictions.choice import answering, answering_in_steps, belongs, subject_of
+from vroom_api.problems import Problem
+from vroom_api.record.prediction import PredictionLog
 
 ENTITIES = 10_000
 
@@ -73,7 +75,7 @@ def test_value_interval_and_version_of_an_answer_come_from_one_version(champion:
     versions = set()
     for entity in range(60):
         body = json.dumps(listing(entity)).encode()
-        version, _ = answering(champion, body)
+        version = answering(champion, body).version
         answer = json.loads(predict_one(champion, body))
         alone = json.loads(predict_one(alone_in(version), body))
         assert answer == alone
@@ -89,22 +91,23 @@ def alone_in(version: Champion) -> Champion:
 
 def test_a_batch_is_answered_row_by_row_as_alone_and_in_its_order(champion: Champion):
     rows = [listing(entity, num_images=entity % 90) for entity in range(200)] + [EXAMPLE]
-    answer, by_version = predict_many(champion, json.dumps(rows).encode(), 1000)
+    answer, by_version, handed_back = predict_many(champion, json.dumps(rows).encode(), 1000)
     found = json.loads(answer)
     alone = [json.loads(predict_one(champion, json.dumps(row).encode())) for row in rows]
     assert [one["model_version"] for one in found] == [one["model_version"] for one in alone]
     values = [one["predicted_reservations"] for one in alone]
     assert [one["predicted_reservations"] for one in found] == pytest.approx(values, rel=1e-12)
-    assert by_version.total() == 201
+    assert (by_version.total(), handed_back) == (201, 0)
     assert set(by_version) == {1, 2}
 
 
-def test_what_goes_to_one_version_is_one_part(champion: Champion):
+def test_what_goes_to_the_second_version_is_put_together(champion: Champion):
     body = json.dumps([listing(entity) for entity in range(50)]).encode()
-    parts = finish(answering_in_steps(champion, body, 50))
-    assert sorted(position for part in parts for position in part.positions) == list(range(50))
+    chosen = finish(answering_in_steps(champion, body, 50))
+    assert 0 < len(chosen.positions) == len(chosen.for_second) < 50
+    assert [one.entity_id for one in chosen.for_second] == [str(at) for at in chosen.positions]
     alone = finish(answering_in_steps(alone_in(champion), body, 50))
-    assert [len(part.asked) for part in alone] == [50]
+    assert (len(alone.asked), alone.second, alone.positions) == (50, None, [])
 
 
 def test_a_second_version_that_has_expired_answers_nothing(tmp_path: Path):
@@ -118,8 +121,8 @@ def test_a_second_version_that_has_expired_answers_nothing(tmp_path: Path):
 def test_a_version_in_shadow_answers_nothing(tmp_path: Path):
     champion = tried_champion(tmp_path, TrialRole.SHADOW, 1.0)
     for entity in range(20):
-        version, asked = answering(champion, json.dumps(listing(entity)).encode())
-        assert (version, asked.entity_id) == (champion, str(entity))
+        chosen = answering(champion, json.dumps(listing(entity)).encode())
+        assert (chosen.version, chosen.asked.entity_id) == (champion, str(entity))
 
 
 def test_a_text_that_may_be_any_is_read_by_the_version_that_answers(tmp_path: Path):
@@ -139,10 +142,45 @@ def test_a_text_that_may_be_any_is_read_by_the_version_that_answers(tmp_path: Pa
     assert champion.tried is not None
     assert not champion.tried.same_rows
     body = json.dumps(listing("7", description="b")).encode()
-    version, asked = answering(champion, body)
-    assert (version.version, asked.row[5]) == (2, 0.0)
-    parts = finish(answering_in_steps(champion, b"[" + body + b"]", 1))
-    assert [part.asked[0].row[5] for part in parts] == [0.0]
+    chosen = answering(champion, body)
+    assert (chosen.version.version, chosen.asked.row[5], chosen.by_champion.row[5]) == (2, 0.0, 1.0)
+    rows = finish(answering_in_steps(champion, b"[" + body + b"]", 1))
+    assert [one.row[5] for one in rows.for_second] == [0.0]
+    assert [one.row[5] for one in rows.asked] == [1.0]
+
+
+@pytest.fixture
+def without_some_numbers(tmp_path: Path) -> Champion:
+    """Version 2 answers nearly all entities, and has no finite number for a vehicle without photos."""
+    return tried_champion(tmp_path, TrialRole.SPLIT, 0.999, **per_photo())
+
+
+def test_what_the_second_version_has_no_number_for_the_champion_answers(without_some_numbers: Champion):
+    champion = without_some_numbers
+    rows = [listing(entity, num_images=entity % 3) for entity in range(30)]
+    log = PredictionLog("shop", 0)
+    answer, by_version, handed_back = predict_many(champion, json.dumps(rows).encode(), 100, log)
+    found = json.loads(answer)
+    assert [one["model_version"] for one in found] == [1 if entity % 3 == 0 else 2 for entity in range(30)]
+    assert (by_version, handed_back) == ({1: 10, 2: 20}, 10)
+    recorded = {one.id: (one.entity_id, one.origin.version, one.value) for one in log.predictions}
+    assert recorded == {
+        one["prediction_id"]: (str(entity), one["model_version"], one["predicted_reservations"])
+        for entity, one in enumerate(found)
+    }
+    alone = [json.loads(predict_one(champion, json.dumps(row).encode())) for row in rows]
+    assert [one["model_version"] for one in alone] == [one["model_version"] for one in found]
+
+
+def test_what_neither_version_has_a_number_for_is_refused(without_some_numbers: Champion):
+    impossible = listing(0, num_images=0, actual_price=5e-324, recommended_price=10_000)
+    for ask in (
+        lambda: predict_one(without_some_numbers, json.dumps(impossible).encode()),
+        lambda: predict_many(without_some_numbers, json.dumps([EXAMPLE, impossible]).encode(), 2),
+    ):
+        with pytest.raises(Problem) as refused:
+            ask()
+        assert "ln(actual_price / recommended_price)" in refused.value.detail
 
 
 def test_rows_of_one_turn_are_scored_by_their_own_version_in_one_call_of_each(champion: Champion):

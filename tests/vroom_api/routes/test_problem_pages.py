@@ -26,11 +26,18 @@ def raised() -> Iterator[tuple[str, int]]:
                 continue
             name = ast.unparse(node.func).removeprefix("self.")
             match name, node.args:
-                case "Problem", [ast.Constant(value=int(status)), ast.Constant(value=str(cause)), *_]:
+                case (
+                    ("Problem" | "NotFinite"),
+                    [
+                        ast.Constant(value=int(status)),
+                        ast.Constant(value=str(cause)),
+                        *_,
+                    ],
+                ):
                     yield cause, status
                 case "Problem", [ast.Constant(), ast.Name(id="cause"), *_]:
                     assert given, f"{path}:{node.lineno}: a computed cause"
-                case "Problem", _:
+                case (("Problem" | "NotFinite"), _):
                     assert path.name in ("causes.py", "problems.py"), (
                         f"{path}:{node.lineno}: a computed cause"
                     )

@@ -16,10 +16,11 @@ from litestar.testing import TestClient
 from tests.support import databases
 from tests.support.bundles import EXAMPLE, FORECAST, inputs, publish
 from tests.support.service import bearer, metric_set, one, running, settings_of, wait_for
-from tests.support.trials import TRIAL, listing, put_beside, tried_champion
+from tests.support.trials import TRIAL, listing, per_photo, put_beside, tried_champion
 from vroom_api.alerting.conditions import NOT_LOADED, conditions
 from vroom_api.app import create_app
 from vroom_api.contract import MODEL, TrialRole, bundle_folder, read_pointer
+from vroom_api.contract.benchmark import BENCHMARK_TAG
 from vroom_api.contract.checks import Check, Status, enter_checks
 from vroom_api.contract.event_log import events_after
 from vroom_api.contract.heartbeat import Heartbeat, beat_of_consumer
@@ -89,6 +90,30 @@ def test_every_answer_is_recorded_with_its_version_and_verified(client):
         assert answer["predicted_reservations"] == pytest.approx(
             answer["model_version"] * 2.2023, rel=0.2
         )  # a bundle answers its number times what version 1 does
+
+
+def test_the_champion_answers_what_the_second_version_has_no_number_for(state, serve):
+    publish(state, 1)
+    put_beside(state, 2, **per_photo())
+    client = serve(record=True)
+    client.post(TRIAL, json=SPLIT | {"share": 0.999})
+    without = listing(1, num_images=0)
+    answers = [
+        client.post("/predict", json=without),
+        client.post("/predict", json=without | {"explain": True}),
+        client.post("/predict", json=without | {"tags": {BENCHMARK_TAG: "1"}}),
+        client.post("/predict/batch", json=[without, listing(1)]),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    one_by_one = [answer.json() for answer in answers[:3]] + answers[3].json()
+    assert [one["model_version"] for one in one_by_one] == [1, 1, 1, 1, 2]
+    for answer in one_by_one:
+        kept = client.get(f"/predictions/{answer['prediction_id']}")
+        assert (kept.status_code, kept.json()["prediction"]["version"]) == (
+            200,
+            answer["model_version"],
+        )
+    assert one(metric_set(client), "vroom_trial_handed_back_total", forecast=FORECAST) == 4
 
 
 def test_another_share_leaves_entities_where_they_are_and_stopping_brings_all_back(client):

@@ -120,7 +120,7 @@ def create_app(settings: Settings) -> Litestar:
     app = Litestar(
         route_handlers=[*ROUTERS, keys.router] if keyring else ROUTERS,
         # Nothing is injected into plain ASGI handlers, and the server ends the streams before the application.
-        state=State({"predictor": predictor, "feed": feed}),
+        state=State({"predictor": predictor, "feed": feed, "known_parameters": {}}),
         dependencies={
             "consumer": _constant(Consumer(settings.home, settings.command_seconds)),
             "database": _constant(database),

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl
-from weakref import WeakKeyDictionary
 
 import msgspec
 from litestar import Request
@@ -125,6 +124,10 @@ class Taken(NamedTuple):
     lists: frozenset[str]
 
 
+# By handler and the names of the parameters in its path; of one application, because handlers keep theirs alive.
+KnownParameters = dict[tuple[BaseRouteHandler, tuple[str, ...]], Taken]
+
+
 async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
     """What is asked before every route: a parameter that it would pass over, or a value of one, is refused.
 
@@ -132,7 +135,8 @@ async def refuse_unknown_names(request: Request[Any, Any, Any]) -> None:
         Problem: 400.
     """
     if request.scope["query_string"]:
-        taken = _taken_by(request.route_handler, tuple(request.scope["path_params"]))
+        known: KnownParameters = request.app.state["known_parameters"]
+        taken = _taken_by(request.route_handler, tuple(request.scope["path_params"]), known)
         check_names(request.scope["query_string"], taken.names, taken.lists)
 
 
@@ -164,21 +168,17 @@ def _unknown(unknown: Sequence[str], taken: Collection[str]) -> Problem:
     return Problem(400, "unknown-parameter", "; ".join(fault.detail for fault in faults), faults=faults)
 
 
-# By handler and the names of the parameters in its path. Weak, because a handler keeps its application alive.
-_TAKEN: WeakKeyDictionary[BaseRouteHandler, dict[tuple[str, ...], Taken]] = WeakKeyDictionary()
-
-
-def _taken_by(handler: BaseRouteHandler, path: tuple[str, ...]) -> Taken:
+def _taken_by(handler: BaseRouteHandler, path: tuple[str, ...], known: KnownParameters) -> Taken:
     """What a route takes, also through its dependencies.
 
     Args:
         path: names of the parameters in its path.
+        known: what was found out before.
     """
-    of_handler = _TAKEN.setdefault(handler, {})
-    if (known := of_handler.get(path)) is not None:
-        return known
+    if (found := known.get((handler, path))) is not None:
+        return found
     model = handler.create_kwargs_model(path_parameters=dict.fromkeys(path))  # type: ignore[arg-type]
     taken = sorted(parameter.field_alias for parameter in model.expected_query_params)
     lists = (parameter.field_alias for parameter in model.expected_query_params if parameter.is_sequence)
-    of_handler[path] = Taken(tuple(taken), frozenset(lists))
-    return of_handler[path]
+    found = known[handler, path] = Taken(tuple(taken), frozenset(lists))
+    return found

@@ -62,6 +62,13 @@ def test_a_parameter_that_is_given_twice_is_refused(client: TestClient[Any], que
     assert answer.json()["field"] == field
 
 
+def test_what_a_path_allows_is_asked_for_without_parameters(client: TestClient[Any]) -> None:
+    assert client.options("/alerts").status_code == 204
+    for _ in range(2):  # also once it is known what the route takes
+        refused = client.options("/alerts?limit=50")
+        assert (refused.status_code, refused.json()["type"]) == (400, "urn:vroom:unknown-parameter")
+
+
 def test_no_parameter_is_a_list_but_the_topics_of_events(client: TestClient[Any]) -> None:
     """One that is not may not be given several times."""
     document = client.get("/schema/openapi.json").json()

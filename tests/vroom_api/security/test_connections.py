@@ -322,8 +322,13 @@ def test_a_signal_ends_the_service_with_0_idle_or_under_load(tmp_path: Path, num
     publish(home, 1)
 
     async def load(address: str, process: subprocess.Popen[str]) -> None:
+        # Not promised: that a connection is served which the server has not accepted when it stops to listen.
+        accepted = asyncio.Barrier(13)
+
         async def one() -> None:
             async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+                assert (await client.get("/livez")).status_code == 200
+                await accepted.wait()
                 while True:
                     answer = await client.post("/predict", json=EXAMPLE)
                     assert answer.status_code == 200
@@ -333,7 +338,8 @@ def test_a_signal_ends_the_service_with_0_idle_or_under_load(tmp_path: Path, num
         async with asyncio.TaskGroup() as group:
             for _ in range(12):
                 group.create_task(one())
-            await asyncio.sleep(1)
+            await accepted.wait()
+            await asyncio.sleep(0.5)
             process.send_signal(number)
 
     with running(home) as (address, process):

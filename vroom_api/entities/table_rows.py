@@ -43,9 +43,7 @@ def page(
         search.source is not None,
         bool(search.prefix),
         end is not None,
-        tuple(
-            (one.name, _is_text(one), one.low is not None, one.high is not None) for one in search.conditions
-        ),
+        tuple(_form_of(one) for one in search.conditions),
         search.tag[0] if search.tag else None,
     )
     values: dict[str, Any] = {"forecast": forecast, "after": after or "", "end": end, "source": search.source}
@@ -95,10 +93,15 @@ class _Form(NamedTuple):
     of_source: bool
     has_prefix: bool
     ends: bool
-    conditions: tuple[
-        tuple[str, bool, bool, bool], ...
-    ]  # name, whether it is a text, and which bounds it has
+    conditions: tuple["_ConditionForm", ...]
     tag: str | None
+
+
+class _ConditionForm(NamedTuple):
+    name: str
+    is_text: bool
+    has_low: bool
+    has_high: bool
 
 
 @lru_cache(256)  # to build one takes longer than to run it
@@ -129,17 +132,22 @@ def _range(form: _Form) -> list[sa.ColumnElement[bool]]:
 def _conditions(form: _Form) -> list[sa.ColumnElement[bool]]:
     """What the inputs and tags have to be."""
     terms = []
-    for number, (name, is_text, has_low, has_high) in enumerate(form.conditions):
-        value = _text(entities.c.inputs, name, form.postgres) if is_text else _number(name, form.postgres)
-        terms += [value >= sa.bindparam(f"low{number}")] if has_low else []
-        terms += [value <= sa.bindparam(f"high{number}")] if has_high else []
+    for number, one in enumerate(form.conditions):
+        value: Any = _number(one.name, form.postgres)
+        if one.is_text:
+            value = _text(entities.c.inputs, one.name, form.postgres)
+        terms += [value >= sa.bindparam(f"low{number}")] if one.has_low else []
+        terms += [value <= sa.bindparam(f"high{number}")] if one.has_high else []
     if form.tag is not None:
         terms.append(_text(entities.c.tags, form.tag, form.postgres) == sa.bindparam("tag"))
     return terms
 
 
-def _is_text(condition: Condition) -> bool:
-    return isinstance(condition.low if condition.low is not None else condition.high, str)
+def _form_of(condition: Condition) -> _ConditionForm:
+    bound = condition.low if condition.low is not None else condition.high
+    return _ConditionForm(
+        condition.name, isinstance(bound, str), condition.low is not None, condition.high is not None
+    )
 
 
 def _text(column: sa.Column[Any], name: str, postgres: bool) -> sa.ColumnElement[Any]:

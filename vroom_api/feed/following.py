@@ -218,7 +218,8 @@ class EventFeed:
         if until is not None:
             seconds = min(seconds, max(until - time.monotonic(), 0.0))
         try:
-            await asyncio.wait_for(listener.news.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await listener.news.wait()
         except TimeoutError:
             return False
         return True
@@ -337,7 +338,8 @@ class EventFeed:
     async def _sleep(self, seconds: float) -> bool:
         """Wait until the next reading; whether somebody in this process has appended an event."""
         try:
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
         except TimeoutError:
             return False
         self._woken.clear()

@@ -91,6 +91,19 @@ def numbers(messages: list[Message]) -> list[int]:
     return [message.data["number"] for message in messages if "number" in message.data]
 
 
+def test_it_ends_also_in_the_moment_in_which_it_is_woken(sqlite: sa.Engine) -> None:
+    feed = feed_of(sqlite, seconds=60.0)
+
+    async def scenario() -> None:
+        async with feed.open(), listening(feed) as messages:
+            await anext(messages)
+            await asyncio.sleep(0.3)  # until it has read, and waits
+            append(sqlite, 1)  # on this thread, so that it is woken in the next turn of the loop
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
 def test_over_a_thousand_events_and_twenty_disconnects_each_comes_once_and_in_order(
     engine: sa.Engine,
 ) -> None:

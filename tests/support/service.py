@@ -1,6 +1,7 @@
 """The service over a home: in this process or in one of its own, and what is asked of it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,11 @@ from vroom_api.contract.origins import LOOPBACK
 from vroom_api.settings import Settings
 
 Serve = Callable[..., TestClient[Any]]
+
+
+def timeless(answer: bytes) -> bytes:
+    """The JSON of an answer without ages in whole seconds, one of which may pass between two answers."""
+    return re.sub(rb'"(data|model)_age_s":[0-9.]+,?', b"", answer)
 
 
 def settings_of(home: Path, **given: Any) -> Settings:

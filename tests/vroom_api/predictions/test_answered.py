@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.bundles import EXAMPLE, FORECAST, publish
+from tests.support.service import timeless
 from vroom_api.champion.loading import Champion, load
 from vroom_api.predictions.answered import predict_in_steps, predict_many, predict_one
 from vroom_api.predictions.asked import ROWS_AT_A_TIME, decode, decode_in_steps, finish
@@ -32,16 +33,12 @@ def champion(state: Path) -> Champion:
     return found
 
 
-def timeless(answer: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if not name.endswith("_age_s")}
-
-
 @pytest.mark.parametrize("asked", REQUESTS.values(), ids=REQUESTS.keys())
 def test_a_row_is_answered_alone_as_in_a_batch(champion: Champion, asked: dict[str, Any]) -> None:
-    alone = json.loads(predict_one(champion, json.dumps(asked).encode()))
+    alone = json.loads(timeless(predict_one(champion, json.dumps(asked).encode())))
     body, rows, _ = predict_many(champion, json.dumps([EXAMPLE, asked]).encode(), 2)
     assert rows == {champion.version: 2}
-    assert timeless(json.loads(body)[1]) == timeless(alone)
+    assert json.loads(timeless(body))[1] == alone
 
 
 def test_a_row_is_read_alone_as_in_a_batch_but_for_its_number(champion: Champion) -> None:

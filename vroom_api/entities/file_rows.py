@@ -6,17 +6,18 @@ others on the way along the ids. Where hardly any entity meets all of several co
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from vroom_api.contract.entities import SEARCHABLE
 from vroom_api.contract.saved_entities import CSV
+from vroom_api.entities.rows import StorePage
 from vroom_api.entities.search import Condition, Search
 
 FEW: Final = 1_000  # entities that are sorted by id where an index finds them by value
 LAST: Final = "\U0010ffff"  # behind every character
-PASSED: Final = 10_000  # ids that a page goes along; two milliseconds
+MAX_SCANNED: Final = 10_000  # ids for one page; a millisecond
 _MAPPED: Final = 1 << 30  # bytes of the file that are read without copies
 
 
@@ -27,13 +28,6 @@ class FileRow(msgspec.Struct, frozen=True, gc=False):
     as_of: str
     values: dict[str, Any]
     observed: float | None
-
-
-class FilePage(NamedTuple):
-    """Some rows, by id, and the last id that was gone along to find them; None where that was all."""
-
-    rows: list[FileRow]
-    end: str | None
 
 
 class FileRows:
@@ -71,12 +65,12 @@ class FileRows:
         ).fetchall()
         return int(count or 0)
 
-    def page(self, search: Search, after: str | None, limit: int) -> FilePage:
-        """The first entities behind an id, by id; fewer than `limit` also where not all were gone along."""
+    def page(self, search: Search, after: str | None, limit: int) -> StorePage[FileRow]:
+        """The first entities behind an id, by id; fewer than `limit` also where not all were scanned."""
         if search.tag is not None and search.tag[0] not in self.names:
-            return FilePage([], None)
+            return StorePage([], None)
         if any(condition.name not in self.names for condition in search.conditions):
-            return FilePage([], None)
+            return StorePage([], None)
         conditions = [
             *search.conditions,
             *([Condition(search.tag[0], *[search.tag[1]] * 2)] if search.tag else []),
@@ -90,11 +84,11 @@ class FileRows:
         more, wanted = self._terms(conditions, along_ids=not index)
         terms += more if self._is_older else [*more, f"source = '{CSV}'"]
         rows = self._rows(f"{index} where {_all(terms)} order by id limit ?", [*values, *wanted, limit])
-        return FilePage(rows, rows[-1].id if len(rows) == limit else end)
+        return StorePage(rows, rows[-1].id if len(rows) == limit else end)
 
     def _end(self, terms: Sequence[str], values: Sequence[Any]) -> str | None:
-        """The last id of a range that a page goes along; None where it can go along all."""
-        query = f"select id from entity where {_all(terms)} order by id limit 1 offset {PASSED - 1}"
+        """The last id of a range that a page scans; None where it can scan all."""
+        query = f"select id from entity where {_all(terms)} order by id limit 1 offset {MAX_SCANNED - 1}"
         found = self._connection.execute(query, values).fetchone()
         return None if found is None else str(found[0])
 

@@ -9,13 +9,12 @@ from msgspec.structs import replace
 from vroom_api.champion.stored_inputs import Entities, LayeredInputs, NotReadable
 from vroom_api.champion.watch import ChampionWatch
 from vroom_api.contract import Manifest
-from vroom_api.contract.saved_entities import CSV, SERVICE
+from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity
 from vroom_api.contract.tables import Database
 from vroom_api.entities import table_rows
-from vroom_api.entities.file_rows import FilePage, FileRow, FileRows
-from vroom_api.entities.rows import EntityPage, EntityRow, answer_of, observed_of, row_of
+from vroom_api.entities.file_rows import FileRow, FileRows
+from vroom_api.entities.rows import EntityPage, EntityRow, StorePage, answer_of, observed_of, row_of
 from vroom_api.entities.search import Search
-from vroom_api.entities.table_rows import TablePage
 from vroom_api.problems import Problem
 
 ATTEMPTS: Final = 3  # at a page while the file is replaced
@@ -64,7 +63,7 @@ class Catalog:
         return None if row is None else self._row_of(row)
 
     def page(self, search: Search, after: str | None, limit: int) -> EntityPage:
-        """A page of up to `limit` entities behind an id; of none too, where those gone along meet no condition.
+        """A page of up to `limit` entities behind an id; of none too, where none of those scanned meets all conditions.
 
         An entity that is there all the time is on one page of all, and on one only, whatever changes meanwhile.
         """
@@ -77,7 +76,8 @@ class Catalog:
         return replace(page, entities=self._with_predictions(page.entities))
 
     def _page(self, search: Search, after: str | None, limit: int) -> EntityPage:
-        sourced, saved = FilePage([], None), TablePage([], None)
+        sourced: StorePage[FileRow] = StorePage([], None)
+        saved: StorePage[SavedEntity] = StorePage([], None)
         total = 0
         # A server would go through all rows to count them.
         counts = search.is_for_all and after is None and self._file is not None
@@ -98,7 +98,9 @@ class Catalog:
         last = ordered[limit - 1].id if len(ordered) > limit else end
         return EntityPage(ordered[:limit], last, total if counts else None)
 
-    def _saved(self, search: Search, after: str | None, limit: int, end: str | None) -> TablePage:
+    def _saved(
+        self, search: Search, after: str | None, limit: int, end: str | None
+    ) -> StorePage[SavedEntity]:
         with self._database().connect() as connection:
             return table_rows.page(
                 connection, self.forecast, search, after, limit, end=end, sourced=self._file is None

@@ -1,7 +1,7 @@
 """Entities as callers see them: one shape for those of the sources and those that were saved."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -10,6 +10,7 @@ from vroom_api.contract import Manifest
 from vroom_api.contract.fleet import FleetRun
 from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity
 
+Row = TypeVar("Row")
 Source = Literal["csv", "service"]
 Inputs = dict[str, float | str | None]
 
@@ -71,6 +72,13 @@ class EntityPage(msgspec.Struct, frozen=True):
             description="of all entities, on the first page of all; else, and where they are all in the database, null"
         ),
     ]
+
+
+class StorePage(NamedTuple, Generic[Row]):
+    """Some rows of one store, by id, and the last id that was scanned for them; None where that was all."""
+
+    rows: list[Row]
+    end: str | None
 
 
 class SavedRow(EntityRow, frozen=True):

@@ -44,7 +44,7 @@ class Search(msgspec.Struct, frozen=True):
 
     @property
     def is_quick(self) -> bool:
-        """Whether a page of it is found in half a millisecond: several conditions may have many ids gone along."""
+        """Whether a page of it is found in half a millisecond: for several conditions many ids may be scanned."""
         return len(self.conditions) <= 1 and self.tag is None
 
 

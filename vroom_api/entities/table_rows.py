@@ -9,16 +9,10 @@ import sqlalchemy as sa
 from vroom_api.contract.saved_entities import CSV, SERVICE, SavedEntity, entity_of
 from vroom_api.contract.tables import entities
 from vroom_api.entities.file_rows import LAST
+from vroom_api.entities.rows import StorePage
 from vroom_api.entities.search import Condition, Search
 
-PASSED: Final = 2_000  # ids that a page with conditions goes along, reading the inputs as JSON
-
-
-class TablePage(NamedTuple):
-    """Some rows, by id, and the last id that was gone along to find them; None where that was all."""
-
-    rows: list[SavedEntity]
-    end: str | None
+MAX_SCANNED: Final = 2_000  # ids for a page with conditions, which read the inputs as JSON
 
 
 def page(
@@ -30,8 +24,8 @@ def page(
     *,
     end: str | None = None,
     sourced: bool,
-) -> TablePage:
-    """The first entities behind an id, by id; fewer than `limit` also where not all were gone along.
+) -> StorePage[SavedEntity]:
+    """The first entities behind an id, by id; fewer than `limit` also where not all were scanned.
 
     Args:
         end: the last id that counts; None for any.
@@ -51,12 +45,12 @@ def page(
     for number, one in enumerate(search.conditions):
         values |= {f"low{number}": one.low, f"high{number}": one.high}
     if search.conditions or search.tag:
-        stop = connection.scalar(_passing(form), values | {"passed": PASSED - 1})
+        stop = connection.scalar(_end(form), values | {"scanned": MAX_SCANNED - 1})
         if stop is not None:
             form, end = form._replace(ends=True), stop
             values["end"] = stop
     rows = [entity_of(row) for row in connection.execute(_page(form), values | {"limit": limit})]
-    return TablePage(rows, rows[-1].id if len(rows) == limit else end)
+    return StorePage(rows, rows[-1].id if len(rows) == limit else end)
 
 
 def among(connection: sa.Connection, forecast: str, identifiers: Sequence[str]) -> list[str]:
@@ -111,14 +105,14 @@ def _page(form: _Form) -> sa.Select[Any]:
 
 
 @lru_cache(256)
-def _passing(form: _Form) -> sa.Select[Any]:
-    """The last id that a page goes along, where there are more."""
+def _end(form: _Form) -> sa.Select[Any]:
+    """The last id that a page scans, where there are more."""
     query = sa.select(entities.c.id).where(*_range(form)).order_by(entities.c.id, entities.c.source)
-    return query.offset(sa.bindparam("passed", type_=sa.Integer)).limit(1)
+    return query.offset(sa.bindparam("scanned", type_=sa.Integer)).limit(1)
 
 
 def _range(form: _Form) -> list[sa.ColumnElement[bool]]:
-    """Which rows are gone along."""
+    """Which rows are scanned."""
     terms = [*_found(sa.bindparam("forecast"), form.sourced), entities.c.id > sa.bindparam("after")]
     if form.ends:
         terms.append(entities.c.id <= sa.bindparam("end"))

@@ -74,9 +74,24 @@ class Predictor:
         chosen = await self._choose(serves, request_of(serves, body), body)
         try:
             return await self._answer_by(watch, chosen.version, chosen.asked, log)
-        except NotFinite:
-            if chosen.version is serves:
-                raise
+        except NotFinite as refused:
+            return await self._hand_back(watch, serves, chosen, log, refused)
+
+    async def _hand_back(
+        self,
+        watch: ChampionWatch,
+        serves: Champion,
+        chosen: Chosen,
+        log: PredictionLog | None,
+        refused: NotFinite,
+    ) -> bytes:
+        """The champion's answer, where it was another version that has no finite number.
+
+        Raises:
+            NotFinite: it was the champion, or it has none either.
+        """
+        if chosen.version is serves:
+            raise refused
         watch.handed_back += 1
         return await self._answer_by(watch, serves, chosen.by_champion, log)
 
@@ -120,11 +135,8 @@ class Predictor:
         moments.append(time.perf_counter())
         try:
             answer = Timed(answer_one(chosen.version, chosen.asked, *scored, log))
-        except NotFinite:
-            if chosen.version is serves:
-                raise
-            watch.handed_back += 1
-            return await self._answer_by(watch, serves, chosen.by_champion, log)
+        except NotFinite as refused:
+            return await self._hand_back(watch, serves, chosen, log, refused)
         moments.append(time.perf_counter())
         await self._wait_until_durable(log)
         moments.append(time.perf_counter())

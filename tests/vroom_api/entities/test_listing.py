@@ -162,14 +162,14 @@ def pages(catalog: Catalog, search: Search, limit: int) -> list[EntityRow]:
     search=SEARCHES,
     limit=st.sampled_from([5, 17, 50, 1_000]),
     few=st.sampled_from([1, 30, 2_000]),
-    passed=st.sampled_from([3, 40, 2_000]),
+    scanned=st.sampled_from([3, 40, 2_000]),
 )
-def test_any_search_in_pages_of_any_size_is_that_of_a_list(catalog, search, limit, few, passed):
+def test_any_search_in_pages_of_any_size_is_that_of_a_list(catalog, search, limit, few, scanned):
     found, content = catalog
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file_rows, "FEW", few)
-        patch.setattr(file_rows, "PASSED", passed)
-        patch.setattr(table_rows, "PASSED", passed)
+        patch.setattr(file_rows, "MAX_SCANNED", scanned)
+        patch.setattr(table_rows, "MAX_SCANNED", scanned)
         rows = pages(
             found,
             search,
@@ -186,12 +186,12 @@ def test_any_search_in_pages_of_any_size_is_that_of_a_list(catalog, search, limi
 NOTHING_MEETS_BOTH = Search(None, "", (Condition("num_images", 5, None), Condition("num_images", None, 4)))
 
 
-def test_a_search_that_finds_nothing_goes_along_so_many_ids_and_says_where_it_ended(catalog, monkeypatch):
+def test_a_search_that_finds_nothing_scans_so_many_ids_and_says_where_it_ended(catalog, monkeypatch):
     found, content = catalog
     in_file = found._file is not None
     monkeypatch.setattr(file_rows, "FEW", 1)
-    monkeypatch.setattr(file_rows, "PASSED", 30)
-    monkeypatch.setattr(table_rows, "PASSED", 30)
+    monkeypatch.setattr(file_rows, "MAX_SCANNED", 30)
+    monkeypatch.setattr(table_rows, "MAX_SCANNED", 30)
     sourced = sorted(name for name, (source, _) in content.items() if source == "csv" or not in_file)
     page = found.page(NOTHING_MEETS_BOTH, None, 1_000)
     assert page.entities == []

@@ -10,10 +10,12 @@ from litestar.testing import TestClient
 
 from tests.support.project import ROOT
 from vroom_api.causes import CAUSES
+from vroom_api.problems import Problem
 
 HTML = {"accept": "text/html,application/xhtml+xml"}
 # What Litestar refuses by itself; the causes of its other statuses are `refused`.
 FRAMEWORK = {("bad-request", 400), ("not-found", 404), ("method-not-allowed", 405), ("too-large", 413)}
+KINDS = {kind.__name__ for kind in Problem.__subclasses__()}
 
 
 def raised() -> Iterator[tuple[str, int]]:
@@ -25,19 +27,13 @@ def raised() -> Iterator[tuple[str, int]]:
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func).removeprefix("self.")
+            name = "Problem" if name in KINDS else name
             match name, node.args:
-                case (
-                    ("Problem" | "NotFinite"),
-                    [
-                        ast.Constant(value=int(status)),
-                        ast.Constant(value=str(cause)),
-                        *_,
-                    ],
-                ):
+                case "Problem", [ast.Constant(value=int(status)), ast.Constant(value=str(cause)), *_]:
                     yield cause, status
                 case "Problem", [ast.Constant(), ast.Name(id="cause"), *_]:
                     assert given, f"{path}:{node.lineno}: a computed cause"
-                case (("Problem" | "NotFinite"), _):
+                case "Problem", _:
                     assert path.name in ("causes.py", "problems.py"), (
                         f"{path}:{node.lineno}: a computed cause"
                     )

@@ -27,6 +27,11 @@ def timeless(answer: bytes) -> bytes:
     return re.sub(rb'"(data|model)_age_s":[0-9.]+,?', b"", answer)
 
 
+def plain(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without what time and the stored inputs add to it."""
+    return {key: value for key, value in answer.items() if key not in ("stored", "data_age_s", "model_age_s")}
+
+
 def settings_of(home: Path, **given: Any) -> Settings:
     plain: dict[str, Any] = {
         "database_url": f"sqlite:///{home / 'serving.db'}",

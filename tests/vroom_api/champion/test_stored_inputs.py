@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 from tests.support.bundles import EXAMPLE, FORECAST, NAMES, inputs, publish
 from tests.support.entities import AS_OF, keep
-from tests.support.service import Serve
+from tests.support.service import Serve, plain
 from vroom_api.champion.stored_inputs import Entities
 from vroom_api.contract import Calibration, Fallback, Golden, Recipe, forecast_folder
 from vroom_assets.challenger.onnx_graph import FallbackModel, build
@@ -27,11 +27,6 @@ def client(state: Path, serve: Serve) -> TestClient[Any]:
     publish(state, 1, background=[[0.0, 60.0, 60.0, 4.0, 0.0, 100.0]])
     keep(state, {"7": list(EXAMPLE.values()), "8": [0, 90.0, 60.0, 3, 1, 20]})
     return serve()
-
-
-def plain(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer without what time and the stored inputs add to it."""
-    return {key: value for key, value in answer.items() if key not in ("stored", "data_age_s", "model_age_s")}
 
 
 def test_an_entity_is_answered_by_its_id_as_by_its_inputs(client):

@@ -13,7 +13,7 @@ from tests.support import databases
 from tests.support.bundles import EXAMPLE, FORECAST, NAMES, publish
 from tests.support.entities import AS_OF, keep
 from tests.support.markets import MARKET, MARKETS, publish_markets
-from tests.support.service import Serve, bearer, running
+from tests.support.service import Serve, bearer, plain, running
 from vroom_api.contract.event_log import LoggedEvent, Topic, events_after
 from vroom_api.contract.saved_entities import settle
 from vroom_api.contract.tables import connect, entities, open_database
@@ -46,10 +46,6 @@ def events(url: str) -> list[LoggedEvent]:
         found = events_after(connection, 0, 1_000, topics=[Topic.ENTITIES])
     engine.dispose()
     return found
-
-
-def plain(answer: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in answer.items() if key not in ("stored", "data_age_s", "model_age_s")}
 
 
 def test_what_is_saved_is_predicted_at_once_in_every_process_and_what_is_deleted_nowhere(client, other):
